@@ -1,0 +1,89 @@
+"""Configuration from environment variables. A bad value ends the process with a sentence that names the variable.
+
+Every class here reads only the variables that its process needs; a service adds its own in its `app.py`.
+"""
+
+import sys
+from typing import Annotated, Literal, TypeVar
+from urllib.parse import quote, unquote, urlsplit
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+MAX_RETRY_DELAY_SECONDS = 24 * 3600.0
+
+
+class BrokerSettings(BaseSettings):
+    """Where RabbitMQ is, and how long a failed message waits before each further attempt."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True, hide_input_in_errors=True)
+
+    rabbitmq_url: str = "amqp://guest:guest@localhost:5672/"
+    rabbitmq_management_url: str = ""
+    retry_delays_seconds: Annotated[tuple[float, ...], NoDecode] = (1.0, 5.0, 30.0)
+
+    @field_validator("rabbitmq_url")
+    @classmethod
+    def _is_amqp(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in ("amqp", "amqps") or not parts.hostname or parts.port == 0:
+            raise ValueError("expected amqp://user:password@host:port/vhost")
+        return value
+
+    @field_validator("rabbitmq_management_url")
+    @classmethod
+    def _is_http(cls, value: str) -> str:
+        if value and (urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).hostname):
+            raise ValueError("expected http://user:password@host:port")
+        return value
+
+    @field_validator("retry_delays_seconds", mode="before")
+    @classmethod
+    def _delays(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            delays = tuple(float(part) for part in value.split(","))
+        except ValueError:
+            raise ValueError("expected seconds separated by commas, such as 1,5,30") from None
+        if not all(0 < delay <= MAX_RETRY_DELAY_SECONDS for delay in delays):
+            raise ValueError("each delay must be above 0 and at most a day")
+        return delays
+
+    @property
+    def vhost(self) -> str:
+        """The virtual host that the AMQP URL names; `/` where it names none."""
+        return unquote(urlsplit(self.rabbitmq_url).path[1:]) or "/"
+
+    @property
+    def management_url(self) -> str:
+        """`RABBITMQ_MANAGEMENT_URL`, or port 15672 of the AMQP host with the same user."""
+        if self.rabbitmq_management_url:
+            return self.rabbitmq_management_url
+        parts = urlsplit(self.rabbitmq_url)
+        user, password = parts.username or "guest", parts.password or "guest"
+        return f"http://{quote(unquote(user))}:{quote(unquote(password))}@{parts.hostname}:15672"
+
+
+class ServiceSettings(BrokerSettings):
+    """What each of the three services reads."""
+
+    database_url: str
+    http_host: str = "127.0.0.1"
+    http_port: int = Field(ge=0, le=65535)
+    operator_token: str = ""
+    log_format: Literal["json", "console"] = "console"
+
+
+SettingsType = TypeVar("SettingsType", bound=BaseSettings)
+
+
+def load(settings_class: type[SettingsType]) -> SettingsType:
+    """Read the environment, or end the process (status 2) with one line for each variable that is wrong."""
+    try:
+        return settings_class()
+    except ValidationError as error:
+        for problem in error.errors(include_url=False):
+            variable = str(problem["loc"][0]).upper() if problem["loc"] else "environment"
+            print(f"{variable}: {problem['msg']}", file=sys.stderr)
+        raise SystemExit(2) from None
