@@ -1,0 +1,71 @@
+"""Child processes that never outlive us, and how they are ended."""
+
+import asyncio
+import ctypes
+import os
+import signal
+import sys
+from asyncio.subprocess import DEVNULL, STDOUT, Process
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+PR_SET_PDEATHSIG = 1
+
+
+async def spawn(command: Sequence[str], environment: Mapping[str, str], log: Path, directory: Path | None = None) -> Process:
+    """Start a process whose output is appended to `log`; when we die, however we die, Linux kills it.
+
+    It leads a process group of its own, so a Ctrl-C at the terminal reaches only us and we end it in order.
+    Call this from the main thread: Linux ties the child to the life of the thread that started it.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        return await asyncio.create_subprocess_exec(
+            *command,
+            env=dict(environment),
+            cwd=directory,
+            stdin=DEVNULL,
+            stdout=output,
+            stderr=STDOUT,
+            start_new_session=True,
+            preexec_fn=_death_pact(),
+        )
+
+
+async def end(process: Process, grace_seconds: float) -> int:
+    """SIGTERM, and SIGKILL after `grace_seconds`; returns the exit status, negative for a signal."""
+    signal_group(process, signal.SIGCONT)  # a stopped process would never see the SIGTERM
+    with suppress(ProcessLookupError):
+        process.terminate()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(grace_seconds):
+            await process.wait()
+    return await kill(process)
+
+
+async def kill(process: Process) -> int:
+    """SIGKILL the process and all that is left of its process group."""
+    signal_group(process, signal.SIGKILL)
+    return await process.wait()
+
+
+def signal_group(process: Process, number: signal.Signals) -> None:
+    """Signal the process and its children; nothing happens where none is left."""
+    with suppress(ProcessLookupError, PermissionError):  # macOS says "permission" of a group of zombies
+        os.killpg(process.pid, number)
+
+
+def _death_pact() -> Callable[[], None] | None:
+    """What a new child does before it becomes its program: ask Linux for a SIGKILL when we die."""
+    if not sys.platform.startswith("linux"):
+        return None
+    set_death_signal = ctypes.CDLL(None).prctl  # looked up here: the child must not wait for a lock of ours
+    parent = os.getpid()
+
+    def ask() -> None:
+        set_death_signal(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:  # we died before the request was made
+            os._exit(1)
+
+    return ask

@@ -1,0 +1,15 @@
+"""The `order-rail` command. Each group of commands lives in a module of its own; this file registers them."""
+
+import typer
+
+app = typer.Typer(
+    name="order-rail",
+    help="Run, watch and break an order system that is built on RabbitMQ.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+)
+
+
+@app.callback()
+def order_rail() -> None:
+    """Run, watch and break an order system that is built on RabbitMQ."""
