@@ -1,0 +1,180 @@
+"""What the broker should hold, as data: exchanges, queues, bindings, retry and dead-letter queues, users.
+
+`topology()` is the whole of it. No I/O here.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+EXCHANGES = ("orders", "payments", "notifications")
+
+# Every binding ends in a version wildcard on purpose. An event of a version that a consumer does not know
+# must still reach its queue, to be dead-lettered with that reason: with `order.placed.v1` bound alone, a v2
+# would be unroutable and its publisher, not its consumer, would have the problem.
+SUBSCRIPTIONS: dict[str, tuple[tuple[str, str], ...]] = {
+    "payment_service.charge": (("orders", "order.placed.*"),),
+    **{
+        f"notification_service.{channel}": (
+            ("payments", "payment.succeeded.*"),
+            ("payments", "payment.declined.*"),
+            ("payments", "payment.refunded.*"),
+        )
+        for channel in ("email", "sms", "restaurant")
+    },
+    "order_service.track": (("payments", "payment.#"), ("notifications", "notification.#")),
+}
+PUBLISHES = {"order_service": "orders", "payment_service": "payments", "notification_service": "notifications"}
+
+DELIVERY_LIMIT = 20
+# A person may look at parked messages as often as they like. RabbitMQ 4 limits every quorum queue to 20
+# returns unless told otherwise, and these have nowhere to send a message that passes it: it would be dropped.
+# A huge number, since "no limit" (-1) means "none at all" to RabbitMQ 3.10.
+UNLIMITED_DELIVERIES = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class VirtualHost:
+    """The virtual host itself, with every right in it for the user who applies the topology."""
+
+    name: str
+    user: str
+
+    def __str__(self) -> str:
+        return f"virtual host {self.name}"
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A durable topic exchange."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"exchange {self.name}"
+
+    @property
+    def properties(self) -> dict[str, object]:
+        """All that the broker knows about it, under the broker's names."""
+        return {"type": "topic", "durable": True, "auto_delete": False, "internal": False}
+
+
+@dataclass(frozen=True)
+class Queue:
+    """A durable queue; `arguments` say the rest, its type included."""
+
+    name: str
+    arguments: Mapping[str, str | int]
+
+    def __str__(self) -> str:
+        return f"queue {self.name}"
+
+    @property
+    def properties(self) -> dict[str, object]:
+        """All that the broker knows about it, under the broker's names."""
+        return {"durable": True, "auto_delete": False, **self.arguments}
+
+
+@dataclass(frozen=True)
+class Binding:
+    """`queue` receives from `exchange` what has a routing key that matches the pattern."""
+
+    exchange: str
+    queue: str
+    routing_key: str
+
+    def __str__(self) -> str:
+        return f"binding {self.exchange} --{self.routing_key}--> {self.queue}"
+
+
+@dataclass(frozen=True)
+class ServiceUser:
+    """What a service may do when it connects under its own name: regular expressions, as RabbitMQ takes them."""
+
+    name: str
+    configure: str
+    write: str
+    read: str
+
+    def __str__(self) -> str:
+        return f"user {self.name} with its permissions"
+
+    @property
+    def permissions(self) -> dict[str, str]:
+        """All three rights, under the broker's names."""
+        return {"configure": self.configure, "write": self.write, "read": self.read}
+
+
+Item = VirtualHost | Exchange | Queue | Binding | ServiceUser
+
+
+@dataclass(frozen=True)
+class Topology:
+    """All that a virtual host should hold; every name appears once."""
+
+    exchanges: tuple[Exchange, ...]
+    queues: tuple[Queue, ...]
+    bindings: tuple[Binding, ...]
+    users: tuple[ServiceUser, ...]
+
+
+def retry_queue(queue: str, delay_seconds: float) -> str:
+    """The name of the queue where messages of `queue` wait `delay_seconds` before they come back."""
+    return f"{queue}.retry.{delay_seconds:g}s"
+
+
+def dead_queue(queue: str) -> str:
+    """The name of the queue where messages of `queue` are parked with their reason."""
+    return f"{queue}.dead"
+
+
+def topology(retry_delays_seconds: Iterable[float]) -> Topology:
+    """The whole topology. Other delays make other retry queues; those of before stay and still drain."""
+    delays = tuple(retry_delays_seconds)
+    queues = [queue for name in SUBSCRIPTIONS for queue in _family(name, delays)]
+    return Topology(
+        exchanges=tuple(Exchange(name) for name in EXCHANGES),
+        queues=tuple({queue.name: queue for queue in queues}.values()),
+        bindings=tuple(
+            Binding(exchange, queue, key) for queue, keys in SUBSCRIPTIONS.items() for exchange, key in keys
+        ),
+        users=tuple(_service_user(service, exchange) for service, exchange in PUBLISHES.items()),
+    )
+
+
+def _family(queue: str, delays_seconds: tuple[float, ...]) -> list[Queue]:
+    main = Queue(queue, _quorum(DELIVERY_LIMIT, dead_letters_to=dead_queue(queue)))
+    dead = Queue(dead_queue(queue), _quorum(UNLIMITED_DELIVERIES))
+    retries = [
+        Queue(
+            retry_queue(queue, delay),
+            _quorum(UNLIMITED_DELIVERIES, dead_letters_to=queue, ttl_milliseconds=max(1, round(delay * 1000))),
+        )
+        for delay in delays_seconds
+    ]
+    return [main, *retries, dead]
+
+
+def _quorum(
+    delivery_limit: int, *, dead_letters_to: str = "", ttl_milliseconds: int | None = None
+) -> dict[str, str | int]:
+    arguments: dict[str, str | int] = {"x-queue-type": "quorum", "x-delivery-limit": delivery_limit}
+    if ttl_milliseconds is not None:
+        arguments["x-message-ttl"] = ttl_milliseconds
+    if dead_letters_to:
+        arguments |= {
+            "x-dead-letter-exchange": "",
+            "x-dead-letter-routing-key": dead_letters_to,
+            # The message leaves its queue only once the other one has confirmed it. Without reject-publish
+            # RabbitMQ falls back to at-most-once, and says so only in its log.
+            "x-dead-letter-strategy": "at-least-once",
+            "x-overflow": "reject-publish",
+        }
+    return arguments
+
+
+def _service_user(service: str, exchange: str) -> ServiceUser:
+    own_queues = "|".join(re.escape(queue) for queue in SUBSCRIPTIONS if queue.startswith(f"{service}."))
+    # The default exchange reaches the retry and dead-letter queues, and, since RabbitMQ checks exchanges and
+    # not routing keys there, any other queue: a service is kept from foreign exchanges, not from that.
+    return ServiceUser(service, configure="^$", write=rf"^({exchange}|amq\.default)$", read=f"^({own_queues})$")
