@@ -50,7 +50,8 @@ class ManagementRefused(TopologyError):
 class Management:
     """An authenticated client. Use it as an async context manager; it opens connections when first asked.
 
-    Path segments are percent-encoded here, so a virtual host may be called `a/b c`.
+    Path segments are percent-encoded here, so a virtual host may be called `a/b c`. Every call raises one of the
+    errors above; a malformed URL raises `ManagementUnavailable` at once.
     """
 
     def __init__(self, settings: BrokerSettings) -> None:
@@ -58,6 +59,7 @@ class Management:
         self.vhost = settings.vhost
         self.user = unquote(parts.username or "guest")
         self.url = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+        self._check_url()
         self._http = httpx.AsyncClient(
             auth=(self.user, unquote(parts.password or "guest")),
             timeout=TIMEOUT_SECONDS,
@@ -93,6 +95,12 @@ class Management:
         response = await self._call("DELETE", path)
         if response.status_code != 404:
             self._expect_success(response, "DELETE", path)
+
+    def _check_url(self) -> None:
+        try:
+            httpx.URL(self.url)
+        except httpx.InvalidURL as error:
+            raise ManagementUnavailable(self.url, f"this is no URL ({error})") from None
 
     async def _call(self, method: str, path: tuple[str, ...], **arguments: Any) -> httpx.Response:
         url = "/".join([self.url, "api", *(quote(segment, safe="") for segment in path)])

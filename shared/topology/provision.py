@@ -138,21 +138,29 @@ async def _read(management: Management, users: list[ServiceUser], passwords: Pas
     """What is there, by the words that an item describes itself with; properties where they can differ."""
     if await management.find("vhosts", management.vhost) is None:
         return {}
-    vhost = management.vhost
-    found: dict[str, dict[str, object]] = {}
-    for user in users:
-        if await _has_user(management, user, passwords):
-            found[str(user)] = {}
-    if await _may_enter(management):
-        found[str(VirtualHost(vhost, management.user))] = {}
-    for exchange in await management.find("exchanges", vhost) or []:
-        found[f"exchange {exchange['name']}"] = _properties(exchange, "type", "durable", "auto_delete", "internal")
-    for queue in await management.find("queues", vhost, disable_stats="true") or []:
-        found[f"queue {queue['name']}"] = _properties(queue, "durable", "auto_delete")
-    for binding in await management.find("bindings", vhost) or []:
-        if binding["destination_type"] == "queue" and not binding["arguments"]:
-            found[str(Binding(binding["source"], binding["destination"], binding["routing_key"]))] = {}
-    return found
+    logins = [user for user in users if await _has_user(management, user, passwords)]
+    enters = [VirtualHost(management.vhost, management.user)] if await _may_enter(management) else []
+    without: list[Item] = [*enters, *logins, *await _bindings(management)]
+    return {str(item): {} for item in without} | await _exchanges_and_queues(management)
+
+
+async def _bindings(management: Management) -> list[Binding]:
+    answers = await management.find("bindings", management.vhost) or []
+    return [
+        Binding(answer["source"], answer["destination"], answer["routing_key"])
+        for answer in answers
+        if answer["destination_type"] == "queue" and not answer["arguments"]
+    ]
+
+
+async def _exchanges_and_queues(management: Management) -> dict[str, dict[str, object]]:
+    exchanges = await management.find("exchanges", management.vhost) or []
+    queues = await management.find("queues", management.vhost, disable_stats="true") or []
+    found = {
+        f"exchange {answer['name']}": _properties(answer, "type", "durable", "auto_delete", "internal")
+        for answer in exchanges
+    }
+    return found | {f"queue {answer['name']}": _properties(answer, "durable", "auto_delete") for answer in queues}
 
 
 def _properties(answer: dict[str, Any], *names: str) -> dict[str, object]:
