@@ -15,7 +15,7 @@ from urllib.parse import quote
 import httpx
 
 from control_room.children import end, kill, signal_group, spawn
-from control_room.ports import free_ports
+from control_room.ports import free_ports, is_free
 
 NODE_NAME = "order_rail@localhost"  # need not be unique: each node has an epmd of its own
 START_TIMEOUT_SECONDS = 90.0
@@ -102,6 +102,7 @@ class PrivateBroker:
         """
         if self._node is not None and self._node.returncode is None:
             return
+        self._check_ports()
         self._write_files()
         try:
             await self._start_epmd()
@@ -166,7 +167,7 @@ class PrivateBroker:
             cookie.write_text(secrets.token_hex(20))
 
     def _environment(self) -> dict[str, str]:
-        """Ours without what steers RabbitMQ or Erlang, so that no other node's settings leak in; then the node's own."""
+        """Our own without what steers RabbitMQ or Erlang, lest another node's settings leak in; then this node's."""
         foreign = ("RABBITMQ_", "ERL_", "NOTIFY_SOCKET", "LISTEN_")
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         files = {
@@ -195,6 +196,13 @@ class PrivateBroker:
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
             "RUNNING_UNDER_SYSTEMD": "true",  # makes the start script become the node instead of its parent
         }
+
+    def _check_ports(self) -> None:
+        """Refuse a taken port here: the checks for readiness would take the other server's answers for ours."""
+        uses = {"AMQP": self.amqp_port, "management": self.management_port, "Erlang": self._distribution_port}
+        for use, port in uses.items():
+            if not is_free(port):
+                raise BrokerError(f"RabbitMQ did not start: TCP port {port}, for {use}, is taken by another process")
 
     async def _start_epmd(self) -> None:
         """Run our own epmd in the foreground; else Erlang starts one for the machine, which stays behind."""

@@ -13,7 +13,9 @@ from pathlib import Path
 PR_SET_PDEATHSIG = 1
 
 
-async def spawn(command: Sequence[str], environment: Mapping[str, str], log: Path, directory: Path | None = None) -> Process:
+async def spawn(
+    command: Sequence[str], environment: Mapping[str, str], log: Path, directory: Path | None = None
+) -> Process:
     """Start a process whose output is appended to `log`; when we die, however we die, Linux kills it.
 
     It leads a process group of its own, so a Ctrl-C at the terminal reaches only us and we end it in order.

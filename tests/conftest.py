@@ -1,0 +1,102 @@
+"""One RabbitMQ for the whole test session, and virtual hosts so that tests never meet other data."""
+
+import os
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import quote, urlsplit
+
+import pytest
+import pytest_asyncio
+
+from control_room.broker import PrivateBroker
+from shared import topology
+from shared.management import Management
+from shared.settings import BrokerSettings
+
+RETRY_DELAYS_SECONDS = (0.2, 0.5)
+
+
+class Broker(Protocol):
+    """What tests need to know of a broker that they must not break."""
+
+    def amqp_url(self, vhost: str = "/") -> str:
+        """The AMQP URL of a virtual host."""
+
+    @property
+    def management_url(self) -> str:
+        """The management HTTP API."""
+
+
+class GivenBroker:
+    """The broker that RABBITMQ_URL and RABBITMQ_MANAGEMENT_URL name."""
+
+    def __init__(self) -> None:
+        self._settings = BrokerSettings()
+
+    def amqp_url(self, vhost: str = "/") -> str:
+        return urlsplit(self._settings.rabbitmq_url)._replace(path="/" + quote(vhost, safe="")).geturl()
+
+    @property
+    def management_url(self) -> str:
+        return self._settings.management_url
+
+
+@pytest_asyncio.fixture(scope="session")
+async def broker(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Broker]:
+    """The session's broker: RABBITMQ_URL's, or a private node. Without either, tests fail; they are never skipped."""
+    if "RABBITMQ_URL" in os.environ:
+        yield GivenBroker()
+        return
+    async with PrivateBroker(tmp_path_factory.mktemp("rabbitmq")) as node:
+        yield node
+
+
+@pytest_asyncio.fixture(scope="module")
+async def breakable_broker(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[PrivateBroker]:
+    """A private node of the module's own, to be killed, frozen and started again."""
+    async with PrivateBroker(tmp_path_factory.mktemp("breakable")) as node:
+        yield node
+
+
+@pytest_asyncio.fixture(scope="session")
+async def broker_settings(broker: Broker) -> AsyncIterator[BrokerSettings]:
+    """A virtual host for the session, with the topology in it and short retry delays."""
+    async with virtual_host(broker) as settings:
+        yield settings
+
+
+@pytest_asyncio.fixture(scope="module")
+async def module_broker_settings(broker: Broker) -> AsyncIterator[BrokerSettings]:
+    """The same for one module, for tests that would disturb others."""
+    async with virtual_host(broker) as settings:
+        yield settings
+
+
+@pytest.fixture(scope="session")
+def vhost_url(broker_settings: BrokerSettings) -> str:
+    """The AMQP URL of the session's virtual host."""
+    return broker_settings.rabbitmq_url
+
+
+@pytest.fixture
+def run_directory(tmp_path: Path) -> Path:
+    """An empty directory for what a launched system writes."""
+    return tmp_path / "run"
+
+
+@asynccontextmanager
+async def virtual_host(broker: Broker) -> AsyncIterator[BrokerSettings]:
+    """A new virtual host with the topology applied; it is deleted afterwards."""
+    vhost = f"test-{uuid.uuid4().hex[:12]}"
+    settings = BrokerSettings(
+        rabbitmq_url=broker.amqp_url(vhost),
+        rabbitmq_management_url=broker.management_url,
+        retry_delays_seconds=RETRY_DELAYS_SECONDS,
+    )
+    await topology.apply(settings)
+    yield settings
+    async with Management(settings) as management:
+        await management.delete("vhosts", vhost)

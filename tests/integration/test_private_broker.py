@@ -1,0 +1,137 @@
+"""The private RabbitMQ node does what the launcher and the fault tests build on."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from control_room.broker import BrokerError, PrivateBroker
+from control_room.ports import is_free
+from tests.support import eventually
+
+STARTS_A_NODE_AND_SAYS_SO = """
+import asyncio, json, sys
+from pathlib import Path
+from control_room.broker import PrivateBroker
+
+async def main():
+    async with PrivateBroker(Path(sys.argv[1])) as node:
+        print(json.dumps([node.pid, node.amqp_port]), flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+async def management_answers(node: PrivateBroker, timeout_seconds: float = 5) -> bool:
+    async with httpx.AsyncClient(timeout=timeout_seconds) as client:
+        try:
+            return (await client.get(f"{node.management_url}/api/overview")).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+
+async def put_vhost(node: PrivateBroker, name: str) -> None:
+    async with httpx.AsyncClient() as client:
+        (await client.put(f"{node.management_url}/api/vhosts/{name}")).raise_for_status()
+
+
+async def vhosts(node: PrivateBroker) -> set[str]:
+    async with httpx.AsyncClient() as client:
+        return {vhost["name"] for vhost in (await client.get(f"{node.management_url}/api/vhosts")).json()}
+
+
+async def test_a_killed_node_comes_back_on_the_same_ports_with_its_data(breakable_broker: PrivateBroker) -> None:
+    await put_vhost(breakable_broker, "kept")
+    before = breakable_broker.pid
+    await breakable_broker.kill()
+    assert not is_running(before)
+    assert is_free(breakable_broker.amqp_port)
+    await breakable_broker.start()
+    assert breakable_broker.pid != before
+    assert "kept" in await vhosts(breakable_broker)
+
+
+async def test_a_frozen_node_answers_nothing_until_it_is_resumed(breakable_broker: PrivateBroker) -> None:
+    breakable_broker.suspend()
+    try:
+        assert not await management_answers(breakable_broker, timeout_seconds=0.5)
+    finally:
+        breakable_broker.resume()
+    await eventually(lambda: management_answers(breakable_broker), expecting="an answer after resume")
+
+
+async def test_everything_listens_on_loopback_only(breakable_broker: PrivateBroker) -> None:
+    assert breakable_broker._epmd is not None
+    listening = {
+        connection.laddr.ip
+        for pid in (breakable_broker.pid, breakable_broker._epmd.pid)
+        for connection in psutil.Process(pid).net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert "127.0.0.1" in listening
+    assert listening <= {"127.0.0.1", "::1"}
+
+
+async def test_the_cookie_is_private(breakable_broker: PrivateBroker) -> None:
+    cookie = breakable_broker.directory / ".erlang.cookie"
+    assert cookie.stat().st_mode & 0o777 == 0o600
+    assert len(cookie.read_text()) >= 40
+
+
+async def test_two_nodes_run_side_by_side_and_nothing_stays_behind(
+    breakable_broker: PrivateBroker, tmp_path: Path
+) -> None:
+    async with PrivateBroker(tmp_path / "a folder with spaces") as node:
+        family = psutil.Process(node.pid).children(recursive=True)
+        processes = [psutil.Process(node.pid), psutil.Process(node._epmd.pid), *family]  # type: ignore[union-attr]  # it runs
+        assert await management_answers(node)
+        assert await management_answers(breakable_broker)
+    await eventually(lambda: not any(is_running(process.pid) for process in processes), expecting="no process left")
+    assert is_free(node.amqp_port)
+    assert is_free(node.management_port)
+
+
+async def test_a_node_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", STARTS_A_NODE_AND_SAYS_SO, str(tmp_path)]
+    parent = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    node_pid, amqp_port = json.loads(await parent.stdout.readline())
+    descendants = [process.pid for process in psutil.Process(parent.pid).children(recursive=True)]
+    assert node_pid in descendants
+    os.kill(parent.pid, signal.SIGKILL)
+    await parent.wait()
+    await eventually(lambda: not any(map(is_running, descendants)), expecting="no orphan")
+    assert is_free(amqp_port)
+
+
+async def test_a_taken_port_is_refused_before_anything_starts(breakable_broker: PrivateBroker, tmp_path: Path) -> None:
+    node = PrivateBroker(tmp_path, amqp_port=breakable_broker.amqp_port)
+    with pytest.raises(BrokerError, match=f"TCP port {breakable_broker.amqp_port}, for AMQP, is taken"):
+        await node.start()
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_start_that_fails_says_why_and_leaves_nothing_running(tmp_path: Path) -> None:
+    node = PrivateBroker(tmp_path)
+    (tmp_path / ".erlang.cookie").touch(mode=0o644)
+    with pytest.raises(BrokerError, match="did not start: the node ended with status 1") as failure:
+        await node.start()
+    assert "must be accessible by owner only" in str(failure.value)
+    assert is_free(node._epmd_port)
+    with pytest.raises(BrokerError, match="not running"):
+        _ = node.pid
