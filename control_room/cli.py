@@ -2,6 +2,8 @@
 
 import typer
 
+from control_room import topology
+
 app = typer.Typer(
     name="order-rail",
     help="Run, watch and break an order system that is built on RabbitMQ.",
@@ -13,3 +15,6 @@ app = typer.Typer(
 @app.callback()
 def order_rail() -> None:
     """Run, watch and break an order system that is built on RabbitMQ."""
+
+
+app.add_typer(topology.app, name="topology")
