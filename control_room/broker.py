@@ -106,7 +106,7 @@ class PrivateBroker:
         self._write_files()
         try:
             await self._start_epmd()
-            self._node = await spawn([_server()], self._environment(), self._start_log)
+            self._node = await spawn([_server()], self._environment(), self._start_log, self.directory)
             await self._wait_until_ready()
         except BaseException:
             await self.kill()
@@ -189,6 +189,7 @@ class PrivateBroker:
             **{name: str(self.directory / file) for name, file in files.items()},
             "HOME": str(self.directory),  # where Erlang looks for its cookie
             "PATH": os.pathsep.join((os.environ.get("PATH", os.defpath), *ERLANG_FOLDERS)),
+            "ERL_CRASH_DUMP_SECONDS": "0",  # a node that can't start says why in its log
             "ERL_EPMD_PORT": str(self._epmd_port),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "RABBITMQ_NODENAME": NODE_NAME,
@@ -208,7 +209,7 @@ class PrivateBroker:
         """Run our own epmd in the foreground; else Erlang starts one for the machine, which stays behind."""
         if self._epmd is None or self._epmd.returncode is not None:
             command = [_epmd(), "-port", str(self._epmd_port), "-address", "127.0.0.1"]
-            self._epmd = await spawn(command, self._environment(), self._start_log)
+            self._epmd = await spawn(command, self._environment(), self._start_log, self.directory)
         await self._poll(self._epmd_answers, "epmd")
 
     async def _stop_epmd(self) -> None:
@@ -274,7 +275,7 @@ def _server() -> str:
     search = os.pathsep.join((*SERVER_FOLDERS, os.environ.get("PATH", os.defpath)))
     server = shutil.which("rabbitmq-server", path=search)
     if server is None:
-        raise BrokerError("rabbitmq-server is not installed; run control_room/install_rabbitmq.sh, or set RABBITMQ_URL")
+        raise BrokerError("rabbitmq-server is not installed; run control_room/install_prerequisites.sh, or set RABBITMQ_URL")
     return server
 
 

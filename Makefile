@@ -1,0 +1,63 @@
+# Everything here can be run again at any time, and in two clones side by side.
+# PYTHON=python3.12 chooses the interpreter for the virtual environment; it must be 3.11 or newer.
+PYTHON ?= python3
+BIN := .venv/bin
+export PYTHON
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up test check lint types imports format requirements clean prerequisites
+
+help: ## this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+demo: .venv/.runtime ## set up, start the system on free ports, place orders, check every one, stop
+	$(BIN)/order-rail tour --start
+
+up: .venv/.runtime ## set up, start the system on its own ports and stay; Ctrl-C stops it
+	$(BIN)/order-rail up
+
+test: .venv/.development ## set up, and run all tests
+	$(BIN)/pytest
+
+check: lint types imports test ## all that CI runs
+
+lint: .venv/.development ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/.development ## mypy
+	$(BIN)/mypy
+
+imports: .venv/.development ## import-linter: who may import whom
+	$(BIN)/lint-imports
+
+format: .venv/.development ## put the code into ruff's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# The newest versions: make requirements UPGRADE=--upgrade
+COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --quiet --custom-compile-command "make requirements" $(UPGRADE)
+requirements: ## pin the dependencies of pyproject.toml anew
+	$(COMPILE) --group build --output-file requirements.txt
+	$(COMPILE) --group dev --constraints requirements.txt --output-file requirements-dev.txt
+
+clean: ## remove everything that was made here: environment, data, caches
+	rm -rf .venv .run build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+prerequisites:
+	@sh control_room/install_prerequisites.sh
+
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.venv/.runtime: requirements.txt pyproject.toml | prerequisites
+	@echo "Setting up .venv ..."
+	$(PYTHON) -m venv .venv
+	$(INSTALL) --require-hashes --requirement requirements.txt
+	$(INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/.development: requirements-dev.txt .venv/.runtime
+	$(INSTALL) --require-hashes --requirement requirements-dev.txt
+	@touch $@

@@ -1,0 +1,93 @@
+#!/bin/sh
+# Makes sure that a RabbitMQ server is installed (unless RABBITMQ_URL names one), and Python's venv module.
+# Installs them with apt-get where it may; else says what to do (status 1). PYTHON names the interpreter.
+# Order Rail runs a private node of its own, so the package's system-wide service is neither started nor enabled.
+set -eu
+python=${PYTHON:-python3}
+
+has_rabbitmq() {
+  [ -n "${RABBITMQ_URL:-}" ] && return 0
+  for folder in $(echo "$PATH" | tr ':' ' ') /usr/sbin /usr/lib/rabbitmq/bin /usr/local/sbin \
+    /opt/homebrew/sbin /opt/homebrew/opt/rabbitmq/sbin /usr/local/opt/rabbitmq/sbin /home/linuxbrew/.linuxbrew/sbin; do
+    [ -x "$folder/rabbitmq-server" ] && return 0
+  done
+  return 1
+}
+
+has_venv() { # Debian ships venv without the pip that it puts into a new environment
+  "$python" -c 'import ensurepip, venv' 2>/dev/null
+}
+
+missing_packages() {
+  has_venv || "$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'
+  has_rabbitmq || echo rabbitmq-server
+}
+
+explain() {
+  cat >&2 <<MESSAGE
+Order Rail could not install what it needs: $(missing_packages | tr '\n' ' ')
+Do one of these, then run the command again:
+
+  Debian, Ubuntu       sudo apt-get install $(missing_packages | tr '\n' ' ')
+  Fedora               sudo dnf install rabbitmq-server
+  macOS                brew install rabbitmq
+  a broker of yours    export RABBITMQ_URL=amqp://user:password@host:5672/vhost
+                       export RABBITMQ_MANAGEMENT_URL=http://user:password@host:15672
+  containers           docker compose up --build
+MESSAGE
+  exit 1
+}
+
+without_starting_services() { # Debian's package scripts ask this file before they start a service
+  policy=/usr/sbin/policy-rc.d
+  [ -e $policy ] && { "$@"; return; }
+  trap 'rm -f $policy' EXIT
+  trap 'exit 1' INT TERM HUP
+  printf '#!/bin/sh\nexit 101\n' >$policy
+  chmod 755 $policy
+  "$@"
+}
+
+install() {
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get update -qq -o DPkg::Lock::Timeout=300 || echo "apt-get update failed; going on with the lists at hand" >&2
+  # shellcheck disable=SC2046 # one word for each package
+  apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=300 $(missing_packages)
+}
+
+disable_services() { # $1: was there an Erlang before? Then its epmd is somebody's, and stays.
+  [ -d /run/systemd/system ] || return 0
+  systemctl --quiet disable --now rabbitmq-server.service >/dev/null 2>&1 || true
+  [ "$1" = yes ] || systemctl --quiet disable --now epmd.socket epmd.service >/dev/null 2>&1 || true
+}
+
+as_root() {
+  exec 9>/run/lock/order-rail-install
+  flock 9 # two clones may be set up at once
+  missing=$(missing_packages)
+  [ -n "$missing" ] || exit 0
+  erlang=no
+  command -v epmd >/dev/null && erlang=yes
+  without_starting_services install || explain
+  case $missing in *rabbitmq-server*) disable_services $erlang ;; esac
+  [ -z "$(missing_packages)" ] || explain
+}
+
+if [ "${1:-}" = --as-root ]; then
+  as_root
+  exit
+fi
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || {
+  echo "Order Rail needs Python 3.11 or newer; '$python' is not. Install it, or name it: make PYTHON=python3.11 ..." >&2
+  exit 1
+}
+[ -n "$(missing_packages)" ] || exit 0
+command -v apt-get >/dev/null || explain
+echo "Installing with apt-get: $(missing_packages | tr '\n' ' ')..."
+if [ "$(id -u)" = 0 ]; then
+  as_root
+elif sudo -n true 2>/dev/null; then
+  sudo -n env PYTHON="$python" RABBITMQ_URL="${RABBITMQ_URL:-}" sh "$0" --as-root
+else
+  explain
+fi

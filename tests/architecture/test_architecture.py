@@ -1,0 +1,66 @@
+"""The rules of who may import what, and where SQL and AMQP may be spoken."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("shared", "order_service", "payment_service", "notification_service", "control_room")
+FILES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+
+SPEAKS_SQL = re.compile(r"^\s*(SELECT\b|INSERT\s+INTO\b|UPDATE\s+\w+\s+SET\b|DELETE\s+FROM\b|CREATE\s+(TABLE|INDEX)\b)")
+DATABASE_MODULES = {"sqlalchemy", "sqlite3", "psycopg"}
+
+
+def may_speak_sql(file: Path) -> bool:
+    own_ledger = file.parent.name == "payment_service" and file.name.startswith("simulated_gateway")
+    return file.name == "store.py" or file.is_relative_to("shared/persistence") or own_ledger
+
+
+def imported_modules(tree: ast.AST) -> Iterator[str]:
+    """The top-level names of what is imported anywhere in the file, inside functions too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.partition(".")[0]
+
+
+def strings(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def parsed(file: Path) -> ast.AST:
+    return ast.parse((ROOT / file).read_text(), filename=str(file))
+
+
+def test_the_import_contracts_hold() -> None:
+    lint = Path(sys.executable).with_name("lint-imports")
+    outcome = subprocess.run([lint, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+
+
+@pytest.mark.parametrize("file", FILES, ids=str)
+def test_pika_is_imported_in_shared_messaging_alone(file: Path) -> None:
+    assert file.is_relative_to("shared/messaging") or "pika" not in set(imported_modules(parsed(file)))
+
+
+@pytest.mark.parametrize("file", FILES, ids=str)
+def test_sql_is_spoken_in_stores_and_shared_persistence_alone(file: Path) -> None:
+    if may_speak_sql(file):
+        return
+    tree = parsed(file)
+    assert not DATABASE_MODULES & set(imported_modules(tree))
+    assert not [text for text in strings(tree) if SPEAKS_SQL.match(text)]
+
+
+def test_no_file_is_too_long_to_hold_one_thing() -> None:
+    lengths = {str(file): len((ROOT / file).read_text().splitlines()) for file in FILES}
+    assert not {file: length for file, length in lengths.items() if length > 400}
