@@ -175,4 +175,4 @@ def _state(item: object, found: Difference) -> str:
         return "[red]missing[/]"
     differs = [line for line in found.differs if line.item == str(item)]
     lines = [escape(f"{line.argument} is {line.found!r}, not {line.expected!r}") for line in differs]
-    return "[yellow]differs[/]: " + "; ".join(lines) if lines else "[green]ok[/]"
+    return "\n".join(["[yellow]differs[/]", *lines]) if lines else "[green]ok[/]"

@@ -1,0 +1,121 @@
+"""`order-rail topology apply|keep|show`, as a person or a container runs them."""
+
+import asyncio
+import os
+import signal
+import sys
+import uuid
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from shared.management import Management
+from shared.settings import BrokerSettings
+from tests.conftest import Broker
+from tests.support import eventually
+
+ORDER_RAIL = (sys.executable, "-c", "from control_room.cli import app; app()", "topology")
+NOWHERE = "http://guest:secret@127.0.0.1:1"
+
+
+@pytest_asyncio.fixture
+async def settings(broker: Broker) -> AsyncIterator[BrokerSettings]:
+    """A virtual host that does not exist yet."""
+    vhost = f"commands-{uuid.uuid4().hex[:8]}"
+    settings = BrokerSettings(rabbitmq_url=broker.amqp_url(vhost), rabbitmq_management_url=broker.management_url)
+    yield settings
+    async with Management(settings) as management:
+        await management.delete("vhosts", vhost)
+
+
+async def start(settings: BrokerSettings, *arguments: str, **environment: str) -> Process:
+    variables = {
+        **os.environ,
+        "RABBITMQ_URL": settings.rabbitmq_url,
+        "RABBITMQ_MANAGEMENT_URL": settings.management_url,
+        **environment,
+    }
+    return await asyncio.create_subprocess_exec(*ORDER_RAIL, *arguments, env=variables, stdout=PIPE, stderr=PIPE)
+
+
+async def run(settings: BrokerSettings, *arguments: str, **environment: str) -> tuple[int | None, str, str]:
+    """Exit status, output and error output."""
+    process = await start(settings, *arguments, **environment)
+    output, errors = await process.communicate()
+    return process.returncode, output.decode(), errors.decode()
+
+
+async def test_apply_says_what_it_created_and_then_that_nothing_is_to_do(settings: BrokerSettings) -> None:
+    status, output, _ = await run(settings, "apply")
+    assert status == 0
+    assert "created queue payment_service.charge.retry.30s\n" in output
+
+    assert await run(settings, "apply") == (0, "nothing to do\n", "")
+
+
+async def test_show_fails_until_everything_is_there(settings: BrokerSettings) -> None:
+    status, output, _ = await run(settings, "show")
+    assert status == 1
+    assert "missing" in output
+
+    await run(settings, "apply")
+    status, output, _ = await run(settings, "show")
+    assert status == 0
+    assert "missing" not in output
+
+
+async def test_show_and_apply_name_what_differs(settings: BrokerSettings) -> None:
+    async with Management(settings) as management:
+        await management.put("vhosts", settings.vhost, body={})
+        await management.put("queues", settings.vhost, "order_service.track", body={"durable": True})
+
+    status, output, _ = await run(settings, "show")
+    assert status == 1
+    assert "x-queue-type is 'classic', not 'quorum'" in output
+
+    status, _, errors = await run(settings, "apply")
+    assert status == 1
+    assert "queue order_service.track: x-queue-type should be 'quorum' and is 'classic'" in errors
+    assert "Traceback" not in errors
+
+
+async def test_keep_says_when_it_is_ready_and_ends_in_order(settings: BrokerSettings, tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    ready.touch()  # left behind by a run that was killed
+    process = await start(settings, "keep", "--ready-file", str(ready), "--interval-seconds", "0.1")
+    async with Management(settings) as management:
+        await eventually(lambda: management.find("queues", settings.vhost, "order_service.track.dead"))
+        await eventually(ready.exists)
+        await management.delete("queues", settings.vhost, "order_service.track")
+        await eventually(lambda: management.find("queues", settings.vhost, "order_service.track"))
+
+    process.send_signal(signal.SIGTERM)
+    output, errors = await process.communicate()
+
+    assert process.returncode == 0, errors.decode()
+    assert "topology.put_in_place" in output.decode()
+    assert not ready.exists()
+
+
+@pytest.mark.parametrize("command", [("apply", "--wait-seconds", "0.1"), ("show",)])
+async def test_a_broker_that_is_away_is_one_clear_line(settings: BrokerSettings, command: tuple[str, ...]) -> None:
+    status, _, errors = await run(settings, *command, RABBITMQ_MANAGEMENT_URL=NOWHERE)
+
+    assert status == 1
+    assert errors.count("\n") == 1
+    assert "http://127.0.0.1:1 can't be used" in errors
+    assert "secret" not in errors
+
+
+@pytest.mark.parametrize(
+    ("command", "url"), [("apply", "amqp://here"), ("keep", "http://host:port"), ("show", "nonsense")]
+)
+async def test_a_malformed_url_is_said_at_once(settings: BrokerSettings, command: str, url: str) -> None:
+    status, _, errors = await run(settings, command, RABBITMQ_MANAGEMENT_URL=url)
+
+    assert status in (1, 2)
+    assert "Traceback" not in errors
+    assert "RABBITMQ_MANAGEMENT_URL" in errors or url in errors
