@@ -3,7 +3,6 @@
 import asyncio
 import os
 import secrets
-import shutil
 import signal
 from asyncio.subprocess import Process
 from collections.abc import Callable, Coroutine
@@ -15,26 +14,15 @@ from urllib.parse import quote
 import httpx
 
 from control_room.children import end, kill, signal_group, spawn
+from control_room.installed import ERLANG_FOLDERS, find_epmd, find_server
+from control_room.logs import tail
 from control_room.ports import free_ports, is_free
 
 NODE_NAME = "order_rail@localhost"  # need not be unique: each node has an epmd of its own
 START_TIMEOUT_SECONDS = 90.0
 STOP_GRACE_SECONDS = 15.0
 POLL_SECONDS = 0.1
-LOG_TAIL_LINES = 25
 AMQP_GREETING = b"AMQP\x00\x00\x09\x01"
-
-# Debian's /usr/sbin/rabbitmq-server is a wrapper that changes the user; the folder before it holds the real one.
-SERVER_FOLDERS = (
-    "/usr/lib/rabbitmq/bin",
-    "/usr/sbin",
-    "/usr/local/sbin",
-    "/opt/homebrew/sbin",
-    "/opt/homebrew/opt/rabbitmq/sbin",
-    "/usr/local/opt/rabbitmq/sbin",
-    "/home/linuxbrew/.linuxbrew/sbin",
-)
-ERLANG_FOLDERS = ("/usr/bin", "/usr/local/bin", "/opt/homebrew/bin", "/home/linuxbrew/.linuxbrew/bin")
 
 CONFIGURATION = """\
 listeners.tcp.1 = 127.0.0.1:{amqp_port}
@@ -52,7 +40,7 @@ log.file.level = info
 
 
 class BrokerError(Exception):
-    """The node is not installed, did not start, or died; the message says what its log says."""
+    """The node did not start, or does not run; the message says what its log says."""
 
 
 class PrivateBroker:
@@ -66,6 +54,7 @@ class PrivateBroker:
         self._distribution_port, self._epmd_port = free[2:]
         self._epmd: Process | None = None
         self._node: Process | None = None
+        self._ending = False
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -91,6 +80,16 @@ class PrivateBroker:
         return self._running().pid
 
     @property
+    def is_running(self) -> bool:
+        """Whether the node's process lives, ready or not."""
+        return self._node is not None and self._node.returncode is None
+
+    @property
+    def has_died(self) -> bool:
+        """Whether the node ended though nobody called `stop` or `kill`."""
+        return self._node is not None and self._node.returncode is not None and not self._ending
+
+    @property
     def log(self) -> Path:
         """What RabbitMQ itself logs."""
         return self.directory / "log" / "rabbitmq.log"
@@ -100,13 +99,15 @@ class PrivateBroker:
 
         Raises BrokerError with the end of the node's log if it dies, or isn't ready within 90 seconds.
         """
-        if self._node is not None and self._node.returncode is None:
+        if self.is_running:
             return
+        await self.kill()  # if it died by itself, end what it left of its process group
         self._check_ports()
         self._write_files()
         try:
             await self._start_epmd()
-            self._node = await spawn([_server()], self._environment(), self._start_log, self.directory)
+            self._ending = False
+            self._node = await spawn([find_server()], self._environment(), self._start_log, self.directory)
             await self._wait_until_ready()
         except BaseException:
             await self.kill()
@@ -116,6 +117,7 @@ class PrivateBroker:
     async def stop(self) -> None:
         """Stop the node in order, by force after 15 seconds; then its epmd. Does nothing where nothing runs."""
         if self._node is not None:
+            self._ending = True
             await end(self._node, STOP_GRACE_SECONDS)
             self._node = None
         await self._stop_epmd()
@@ -123,12 +125,9 @@ class PrivateBroker:
     async def kill(self) -> None:
         """Kill the node at once, as `kill -9` does. Its data stays, and `start` brings it back."""
         if self._node is not None:
+            self._ending = True
             await kill(self._node)
             self._node = None
-
-    async def wait(self) -> int:
-        """Return once the node has ended, with its exit status (negative for a signal)."""
-        return await self._running().wait()
 
     def suspend(self) -> None:
         """Freeze the node: its connections stay open and nothing answers on them."""
@@ -208,7 +207,7 @@ class PrivateBroker:
     async def _start_epmd(self) -> None:
         """Run our own epmd in the foreground; else Erlang starts one for the machine, which stays behind."""
         if self._epmd is None or self._epmd.returncode is not None:
-            command = [_epmd(), "-port", str(self._epmd_port), "-address", "127.0.0.1"]
+            command = [find_epmd(), "-port", str(self._epmd_port), "-address", "127.0.0.1"]
             self._epmd = await spawn(command, self._environment(), self._start_log, self.directory)
         await self._poll(self._epmd_answers, "epmd")
 
@@ -236,7 +235,7 @@ class PrivateBroker:
                 raise self._failure(f"{name} ended with status {process.returncode}")
 
     def _failure(self, problem: str) -> BrokerError:
-        tails = (_tail(log) for log in (self.log, self._start_log))
+        tails = (tail(log) for log in (self.log, self._start_log))
         ports = f"AMQP {self.amqp_port}, management {self.management_port}"
         return BrokerError(f"RabbitMQ in {self.directory} ({ports}) did not start: {problem}\n" + "\n".join(tails))
 
@@ -269,26 +268,3 @@ async def _exchange(port: int, request: bytes, length: int) -> bytes | None:
         return None
     finally:
         writer.close()
-
-
-def _server() -> str:
-    search = os.pathsep.join((*SERVER_FOLDERS, os.environ.get("PATH", os.defpath)))
-    server = shutil.which("rabbitmq-server", path=search)
-    if server is None:
-        raise BrokerError("rabbitmq-server is not installed; run control_room/install_prerequisites.sh, or set RABBITMQ_URL")
-    return server
-
-
-def _epmd() -> str:
-    search = os.pathsep.join((os.environ.get("PATH", os.defpath), *ERLANG_FOLDERS))
-    epmd = shutil.which("epmd", path=search)
-    if epmd is None:
-        raise BrokerError("epmd, a part of Erlang, was not found beside rabbitmq-server")
-    return epmd
-
-
-def _tail(log: Path) -> str:
-    if not log.exists():
-        return f"{log}: no such file"
-    lines = log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
-    return "\n".join((f"--- the end of {log}", *lines))

@@ -3,6 +3,7 @@
 import typer
 
 from control_room import topology
+from control_room.up import up
 
 app = typer.Typer(
     name="order-rail",
@@ -17,4 +18,5 @@ def order_rail() -> None:
     """Run, watch and break an order system that is built on RabbitMQ."""
 
 
+app.command()(up)
 app.add_typer(topology.app, name="topology")

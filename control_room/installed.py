@@ -1,0 +1,44 @@
+"""Where this machine has RabbitMQ and Erlang."""
+
+import os
+import shutil
+
+# Debian's /usr/sbin/rabbitmq-server is a wrapper that changes the user; the folder before it holds the real one.
+SERVER_FOLDERS = (
+    "/usr/lib/rabbitmq/bin",
+    "/usr/sbin",
+    "/usr/local/sbin",
+    "/opt/homebrew/sbin",
+    "/opt/homebrew/opt/rabbitmq/sbin",
+    "/usr/local/opt/rabbitmq/sbin",
+    "/home/linuxbrew/.linuxbrew/sbin",
+)
+ERLANG_FOLDERS = ("/usr/bin", "/usr/local/bin", "/opt/homebrew/bin", "/home/linuxbrew/.linuxbrew/bin")
+
+
+class NotInstalledError(Exception):
+    """A program that the private RabbitMQ node needs is not on this machine."""
+
+
+def find_server() -> str:
+    """The path of `rabbitmq-server`. Raises NotInstalledError."""
+    return _find("rabbitmq-server", os.pathsep.join((*SERVER_FOLDERS, _path())))
+
+
+def find_epmd() -> str:
+    """The path of `epmd`, Erlang's directory of nodes. Raises NotInstalledError."""
+    return _find("epmd", os.pathsep.join((_path(), *ERLANG_FOLDERS)))
+
+
+def _find(program: str, folders: str) -> str:
+    found = shutil.which(program, path=folders)
+    if found is None:
+        raise NotInstalledError(
+            f"{program} was not found. Run control_room/install_prerequisites.sh, "
+            "or set RABBITMQ_URL and RABBITMQ_MANAGEMENT_URL to a RabbitMQ that runs."
+        )
+    return found
+
+
+def _path() -> str:
+    return os.environ.get("PATH", os.defpath)
