@@ -1,6 +1,7 @@
 """`order-rail up`: the whole system as processes of this machine, until Ctrl-C."""
 
 import asyncio
+import logging
 import os
 from pathlib import Path
 from typing import Annotated
@@ -11,17 +12,18 @@ from rich.markup import escape
 
 from control_room.launcher import LaunchError, Ports, System, launch
 from control_room.signals import run_until_signal
-from shared import logging
+from shared.logging import configure as configure_logging
 from shared.settings import load
 
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=True)
 
 
 def up(
     run_directory: Annotated[Path, typer.Option(help="Where its data and logs go.")] = Path(".run"),
 ) -> None:
     """Start RabbitMQ (unless RABBITMQ_URL is set) and the three services, and stay until Ctrl-C."""
-    logging.configure("control_room", os.environ.get("LOG_FORMAT", "console"))
+    configure_logging("control_room", os.environ.get("LOG_FORMAT", "console"))
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log each question of the topology keeper
     ports = load(Ports)
     try:
         run_until_signal(_stay_up(run_directory, ports))
