@@ -52,7 +52,7 @@ install() {
   export DEBIAN_FRONTEND=noninteractive
   apt-get update -qq -o DPkg::Lock::Timeout=300 || echo "apt-get update failed; going on with the lists at hand" >&2
   # shellcheck disable=SC2046 # one word for each package
-  apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=300 $(missing_packages)
+  apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=300 $(missing_packages) >/dev/null
 }
 
 disable_services() { # $1: was there an Erlang before? Then its epmd is somebody's, and stays.
