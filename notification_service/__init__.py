@@ -1,0 +1,7 @@
+"""Tells the customer and the restaurant, over one channel each.
+
+Owns: notifications.
+Consumes: `notification_service.email`, `.sms`, `.restaurant`: the payment events, one queue a channel, so that a slow
+mail server never holds up the kitchen.
+Publishes: `notification.delivered.v1` and `notification.failed.v1` to `notifications`.
+"""

@@ -1,0 +1,68 @@
+"""The notification service, put together: the only file that knows every part."""
+
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator
+
+from notification_service import api, store
+from notification_service.channels import ADAPTERS, Channel
+from notification_service.handlers import subscriptions
+from shared.http.server import HttpServer, create_app
+from shared.messaging.consumer import Consumer
+from shared.messaging.publisher import Publisher
+from shared.messaging.retry import RetryPolicy
+from shared.persistence.database import Database
+from shared.persistence.outbox import OutboxRelay
+from shared.service import Service
+from shared.settings import ServiceSettings
+
+
+class Settings(ServiceSettings):
+    """The notification service's environment. A channel without a URL logs what it would send."""
+
+    database_url: str = "sqlite:///.run/notification_service.db"
+    http_port: int = Field(default=8002, ge=0, le=65535)
+    email_url: str = ""
+    sms_url: str = ""
+    restaurant_url: str = ""
+
+    @field_validator("email_url")
+    @classmethod
+    def _is_smtp(cls, value: str) -> str:
+        if value and (urlsplit(value).scheme not in ("smtp", "smtps") or not urlsplit(value).hostname):
+            raise ValueError("expected smtp://host:port or smtps://user:password@host:port")
+        return value
+
+    @field_validator("sms_url", "restaurant_url")
+    @classmethod
+    def _is_empty(cls, value: str) -> str:
+        if value:
+            raise ValueError("there is no adapter for this channel yet; leave it empty, and it logs what it would send")
+        return value
+
+
+def build(settings: Settings) -> Service:
+    """Every part, in the order in which it starts."""
+    database = Database(settings.database_url, store.metadata, name="notifications")
+    publisher = Publisher(settings.rabbitmq_url, "notification_service", exchanges=["notifications"])
+    relay = OutboxRelay(database, store.outbox, publisher)
+    consumer = Consumer(
+        settings.rabbitmq_url,
+        "notification_service",
+        subscriptions(database, _channels(settings)),
+        publisher,
+        RetryPolicy(settings.retry_delays_seconds),
+    )
+    app = create_app(title="Notification service", description=api.DESCRIPTION, operator_token=settings.operator_token)
+    app.state.parts = api.Parts(database)
+    app.include_router(api.router)
+    return Service(
+        "notification_service",
+        [database, publisher, relay, consumer],
+        HttpServer(app, settings.http_host, settings.http_port),
+    )
+
+
+def _channels(settings: Settings) -> dict[str, Channel]:
+    urls = {"email": settings.email_url, "sms": settings.sms_url, "restaurant": settings.restaurant_url}
+    return {name: ADAPTERS[urlsplit(url).scheme](url) for name, url in urls.items()}

@@ -1,0 +1,75 @@
+"""The table of notifications, and the service's only SQL: plain functions over lists, run by the group commit."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import Column, Connection, Integer, MetaData, Row, String, Table, select
+
+from notification_service.notifications import Notification, Status
+from shared.events import NotificationDelivered, NotificationFailed
+from shared.persistence.database import UtcDateTime
+from shared.persistence.inbox import record_once
+from shared.persistence.outbox import Outbox
+
+metadata = MetaData()
+outbox = Outbox(metadata)
+
+notifications = Table(
+    "notifications",
+    metadata,
+    Column("idempotency_key", String, primary_key=True),
+    Column("order_id", String, nullable=False, index=True),
+    Column("channel", String, nullable=False),
+    Column("notice", String, nullable=False),
+    Column("status", String, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    notification: Notification
+    event: NotificationDelivered | NotificationFailed
+
+
+def record(connection: Connection, recordings: list[Recording]) -> list[bool]:
+    """Write each notification with its event, unless it was delivered already; for each, whether it was written."""
+    values = [asdict(recording.notification) for recording in recordings]
+    written = record_once(connection, notifications, values, provisional=Status.FAILED)
+    outbox.add(connection, [each.event for each, is_new in zip(recordings, written, strict=True) if is_new])
+    return written
+
+
+def delivered(connection: Connection, keys: list[str]) -> list[bool]:
+    """Whether each idempotency key's letter has been delivered."""
+    columns = notifications.c
+    query = select(columns.idempotency_key).where(
+        columns.idempotency_key.in_(set(keys)), columns.status == Status.DELIVERED
+    )
+    found = set(connection.execute(query).scalars())
+    return [key in found for key in keys]
+
+
+def of_orders(connection: Connection, order_ids: list[str]) -> list[list[Notification]]:
+    """Each order's notifications."""
+    columns = notifications.c
+    query = select(notifications).where(columns.order_id.in_(set(order_ids))).order_by(columns.idempotency_key)
+    rows = [_notification(row) for row in connection.execute(query)]
+    return [[row for row in rows if row.order_id == order_id] for order_id in order_ids]
+
+
+def audit_page(connection: Connection, pages: list[tuple[str | None, int]]) -> list[list[Notification]]:
+    """For each (last idempotency key seen, limit): the next ones. Keys begin with the order id: oldest order first."""
+    return [[_notification(row) for row in connection.execute(_audit_query(after, limit))] for after, limit in pages]
+
+
+def _audit_query(after: str | None, limit: int) -> Any:
+    query = select(notifications).order_by(notifications.c.idempotency_key).limit(limit)
+    return query.where(notifications.c.idempotency_key > after) if after else query
+
+
+def _notification(row: Row[Any]) -> Notification:
+    return Notification(
+        row.idempotency_key, row.order_id, row.channel, row.notice, Status(row.status), row.attempts, row.at
+    )

@@ -1,0 +1,278 @@
+"""HTTP in and out of the order service."""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Path, Query, Request
+from fastapi.responses import Response, StreamingResponse
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from order_service import orders, store
+from order_service.idempotency import fingerprint, idempotency_key
+from order_service.live import LiveTimelines, entry_json, has_more
+from order_service.orders import MENU, Order, OrderRequest, Status, UnknownDish, notifications_of
+from shared.events import Money, OrderItem, OrderPlaced, OrderPlacedData, OrderSummary
+from shared.http.operators import NDJSON, PAGE_ROWS, Row, ndjson, operator
+from shared.http.problems import FieldError, Problem, documented
+from shared.ids import UUID_PATTERN, new_id
+from shared.persistence.database import Database
+from shared.tracing import start_span
+
+DESCRIPTION = """Takes orders and answers at once; payment and notification happen behind a queue.
+
+Every error is `application/problem+json` (RFC 9457) and names the field that is wrong."""
+
+MAX_PAGE_ORDERS = 100
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the calls below work with; `app.py` puts it into the application's state."""
+
+    database: Database
+    live: LiveTimelines
+
+
+def _parts(request: Request) -> Parts:
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+WithParts = Annotated[Parts, Depends(_parts)]
+OrderIdInPath = Annotated[str, Path(examples=["019366b4-4a7e-7c3e-9d0a-3f2b8a6f1c55"])]
+
+router = APIRouter(tags=["orders"])
+
+
+class MenuItem(BaseModel):
+    sku: str = Field(examples=["margherita"])
+    name: str = Field(examples=["Pizza Margherita"])
+    price: Money
+
+
+@router.get("/menu")
+async def menu() -> list[MenuItem]:
+    """Every dish with its price."""
+    return [MenuItem(sku=dish.sku, name=dish.name, price=dish.price) for dish in MENU.values()]
+
+
+class OrderAccepted(BaseModel):
+    """The order is safe on disk. Everything else happens behind the queue: follow `Location`."""
+
+    order_id: str
+    status: Status = Status.PLACED
+    total: Money
+    placed_at: AwareDatetime
+
+
+@router.post(
+    "/orders",
+    status_code=202,
+    response_model=OrderAccepted,
+    responses=documented(400, 413, 415, 422, 503),
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/OrderRequest"}}},
+        },
+        "parameters": [
+            {
+                "name": "Idempotency-Key",
+                "in": "header",
+                "required": False,
+                "description": "With the same key and body, the first answer is given again and nothing else happens.",
+                "schema": {"type": "string", "pattern": '^("[A-Za-z0-9-]{1,200}"|[A-Za-z0-9-]{1,200})$'},
+                "example": '"8e03978e-40d5-43dd-bc93-6894a57f9324"',
+            }
+        ],
+    },
+)
+async def place_order(request: Request) -> Response:
+    """Place an order. Answers as soon as the order and its event are on disk, whether or not RabbitMQ is there."""
+    start_span(request.headers.get("traceparent"))
+    key = idempotency_key(request.headers.getlist("idempotency-key"))
+    wanted = await _read_order(request)
+    summary = _priced(wanted)
+    event = OrderPlaced.about(
+        order_id := new_id(),
+        id=order_id,  # so that the order's row is all that is needed to tell the same event again
+        source="order_service",
+        data=OrderPlacedData(order=summary, payment_token=wanted.payment_token),
+    )
+    asked = fingerprint(wanted) if key else ""
+    database = _parts(request).database
+    placed = await database.write(store.place, store.Placement(event, key, asked))
+    if placed.order_id == event.subject:
+        return _accepted(event.subject, summary, event.time)
+    if placed.fingerprint != asked:
+        raise Problem.of_fields(
+            [FieldError(field="Idempotency-Key", detail="already used for another order; send a new key")]
+        )
+    first = await database.read(store.get, placed.order_id)
+    if first is None:
+        raise Problem(503, "The order of this key cannot be read now", headers={"Retry-After": "1"})
+    return _accepted(first.order_id, first.summary, first.placed_at, replayed=True)
+
+
+async def _read_order(request: Request) -> OrderRequest:
+    """The body, read and validated here: FastAPI's own way costs more than all the rest of this call."""
+    media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise Problem(415, f"Content-Type: expected application/json, got {media_type[:100]}")
+    try:
+        return OrderRequest.model_validate_json(await request.body())
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        if first["type"] == "json_invalid":
+            raise Problem.of_fields([FieldError(field="body", detail=first["msg"])], status=400) from None
+        raise Problem.of_validation(error) from None
+
+
+def _priced(wanted: OrderRequest) -> OrderSummary:
+    try:
+        return orders.price(wanted)
+    except UnknownDish as error:
+        raise Problem.of_fields([FieldError(field=f"items[{error.index}].sku", detail=str(error))]) from None
+
+
+def _accepted(order_id: str, summary: OrderSummary, placed_at: Any, *, replayed: bool = False) -> Response:
+    body = OrderAccepted(order_id=order_id, total=summary.total, placed_at=placed_at)
+    headers = {"Location": f"/orders/{order_id}"}
+    if replayed:
+        headers["Idempotent-Replayed"] = "true"
+    return Response(body.model_dump_json(), 202, headers=headers, media_type="application/json")
+
+
+class TimelineItem(BaseModel):
+    """An event's type and time, and what else it told, by type: amount, reason, error, channel, attempts."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(examples=["payment.succeeded.v1"])
+    at: AwareDatetime
+
+
+class NotificationItem(BaseModel):
+    channel: str = Field(examples=["email"])
+    status: str = Field(examples=["delivered"])
+    at: AwareDatetime
+
+
+class OrderView(BaseModel):
+    """An order and all that has happened to it so far."""
+
+    order_id: str
+    status: Status
+    total: Money
+    items: list[OrderItem]
+    placed_at: AwareDatetime
+    timeline: list[TimelineItem]
+    notifications: list[NotificationItem]
+
+
+@router.get("/orders/{order_id}", responses=documented(404, 503))
+async def read_order(parts: WithParts, order_id: OrderIdInPath) -> OrderView:
+    """Where the order is now."""
+    order = await _existing(parts, order_id)
+    return OrderView(
+        order_id=order.order_id,
+        status=order.status,
+        total=order.summary.total,
+        items=list(order.summary.items),
+        placed_at=order.placed_at,
+        timeline=[TimelineItem.model_validate(entry_json(entry)) for entry in order.timeline],
+        notifications=[
+            NotificationItem(channel=each.channel, status=each.status, at=each.at)
+            for each in notifications_of(order.timeline)
+        ],
+    )
+
+
+async def _existing(parts: Parts, order_id: str) -> Order:
+    order = await parts.database.read(store.get, order_id) if re.fullmatch(UUID_PATTERN, order_id) else None
+    if order is None:
+        raise Problem(404, f"order_id: there is no order {order_id[:100]}")
+    return order
+
+
+class ListedOrder(BaseModel):
+    order_id: str
+    status: Status
+    total: Money
+    placed_at: AwareDatetime
+
+
+class OrderPage(BaseModel):
+    """`next`: the cursor for `after` that leads to the following page; null on the last."""
+
+    orders: list[ListedOrder]
+    next: str | None
+
+
+@router.get("/orders", responses=documented(422, 503))
+async def list_orders(
+    parts: WithParts,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE_ORDERS)] = 20,
+    after: Annotated[str | None, Query(pattern=UUID_PATTERN, description="`next` of the page before")] = None,
+) -> OrderPage:
+    """Orders, newest first."""
+    found = await parts.database.read(store.page, store.PageOfOrders(limit + 1, after))
+    listed = [
+        ListedOrder(order_id=order.order_id, status=order.status, total=order.summary.total, placed_at=order.placed_at)
+        for order in found[:limit]
+    ]
+    return OrderPage(orders=listed, next=listed[-1].order_id if len(found) > limit else None)
+
+
+@router.get(
+    "/orders/{order_id}/events",
+    response_class=Response,
+    responses={
+        200: {"description": "The timeline so far, then live", "content": {"text/event-stream": {}}},
+        204: {"description": "The order is in a final state and `Last-Event-ID` was its last event"},
+        **documented(404, 422, 503),
+    },
+)
+async def stream_order(
+    parts: WithParts,
+    order_id: OrderIdInPath,
+    last_event_id: Annotated[str | None, Header(description="The id of the last event seen")] = None,
+) -> Response:
+    """The order's timeline as server-sent events; ends at a final state."""
+    order = await _existing(parts, order_id)
+    if not has_more(order, last_event_id):
+        return Response(status_code=204)  # tells an EventSource to stay away
+    return StreamingResponse(
+        parts.live.stream(order, last_event_id),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+@router.get(
+    "/audit",
+    tags=["operators"],
+    dependencies=[Depends(operator)],
+    response_class=Response,
+    responses={200: {"description": "One order a line", "content": {NDJSON: {}}}, **documented(401)},
+)
+async def audit(parts: WithParts) -> StreamingResponse:
+    """Every order, oldest first."""
+
+    async def read_page(after: str | None) -> list[Row]:
+        rows = await parts.database.read(store.audit_page, (after, PAGE_ROWS))
+        return [(row.order_id, _audit_row(row)) for row in rows]
+
+    return ndjson(read_page)
+
+
+def _audit_row(row: Any) -> dict[str, Any]:
+    return {
+        "kind": "order",
+        "order_id": row.order_id,
+        "status": row.status,
+        "total": row.summary["total"],
+        "placed_at": row.placed_at,
+        "updated_at": row.updated_at,
+    }

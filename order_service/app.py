@@ -1,0 +1,51 @@
+"""The order service, put together: the only file that knows every part."""
+
+from pydantic import Field
+
+from order_service import api, store
+from order_service.handlers import Tracking, subscriptions
+from order_service.live import Changes, LiveTimelines
+from order_service.orders import OrderRequest
+from shared.http.server import HttpServer, create_app
+from shared.messaging.consumer import Consumer
+from shared.messaging.publisher import Publisher
+from shared.messaging.retry import RetryPolicy
+from shared.persistence.database import Database
+from shared.persistence.outbox import OutboxRelay
+from shared.service import Service
+from shared.settings import ServiceSettings
+
+
+class Settings(ServiceSettings):
+    """The order service's environment."""
+
+    database_url: str = "sqlite:///.run/order_service.db"
+    http_port: int = Field(default=8000, ge=0, le=65535)
+
+
+def build(settings: Settings) -> Service:
+    """Every part, in the order in which it starts."""
+    changes = Changes()
+    database = Database(settings.database_url, store.metadata, name="orders")
+    publisher = Publisher(settings.rabbitmq_url, "order_service", exchanges=["orders"])
+    relay = OutboxRelay(database, store.outbox, publisher)
+    consumer = Consumer(
+        settings.rabbitmq_url,
+        "order_service",
+        subscriptions(Tracking(database, changes)),
+        publisher,
+        RetryPolicy(settings.retry_delays_seconds),
+    )
+    app = create_app(
+        title="Order service",
+        description=api.DESCRIPTION,
+        operator_token=settings.operator_token,
+        schemas=[OrderRequest],
+    )
+    app.state.parts = api.Parts(database, LiveTimelines(database, changes, app.state.stopping.is_set))
+    app.include_router(api.router)
+    return Service(
+        "order_service",
+        [database, publisher, relay, consumer],
+        HttpServer(app, settings.http_host, settings.http_port),
+    )

@@ -1,0 +1,51 @@
+"""What the order service does with the events of the others: it follows its orders."""
+
+from order_service import store
+from order_service.live import Changes
+from order_service.orders import timeline_entry
+from order_service.store import Report, Tracked
+from shared.events import (
+    AnyEvent,
+    NotificationDelivered,
+    NotificationFailed,
+    PaymentDeclined,
+    PaymentStalled,
+    PaymentSucceeded,
+)
+from shared.messaging.consumer import Subscription
+from shared.messaging.retry import DONE, DUPLICATE, Ack, PermanentError
+from shared.persistence.database import Database
+
+TRACK_CONCURRENCY = 250
+
+
+class Tracking:
+    """Keeps each order's timeline and status."""
+
+    def __init__(self, database: Database, changes: Changes) -> None:
+        self._database = database
+        self._changes = changes
+
+    async def track(self, event: AnyEvent, attempt: int) -> Ack:
+        """Every event of the others ends here. Raises `PermanentError` for an order that was never placed here."""
+        result = await self._database.write(store.track, Report(event.subject, timeline_entry(event)))
+        if result is Tracked.UNKNOWN_ORDER:
+            raise PermanentError("unknown-order", f"no order {event.subject} was placed here")
+        self._changes.tell(event.subject)
+        return DUPLICATE if result is Tracked.DUPLICATE else DONE
+
+
+def subscriptions(tracking: Tracking) -> list[Subscription]:
+    return [
+        Subscription(
+            queue="order_service.track",
+            concurrency=TRACK_CONCURRENCY,
+            handlers={
+                PaymentSucceeded: tracking.track,
+                PaymentDeclined: tracking.track,
+                PaymentStalled: tracking.track,
+                NotificationDelivered: tracking.track,
+                NotificationFailed: tracking.track,
+            },
+        )
+    ]

@@ -1,0 +1,237 @@
+"""The rules of orders: what may be ordered, at what price, and what its events make of an order. No I/O."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from shared.events import (
+    AnyEvent,
+    Money,
+    NotificationDelivered,
+    NotificationFailed,
+    OrderItem,
+    OrderPlaced,
+    OrderSummary,
+    PaymentDeclined,
+    PaymentStalled,
+    PaymentSucceeded,
+)
+
+MAX_LINES = 50
+MAX_QUANTITY = 100
+
+# The rule that the HTML standard gives for <input type=email>, and at least one dot in the domain.
+EMAIL_PATTERN = (
+    r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+    r"(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?)+$"
+)
+PHONE_PATTERN = r"^\+[1-9][0-9]{6,14}$"
+TOKEN_PATTERN = r"^tok_[a-z_]{1,60}$"  # noqa: S105 - a pattern, not a token
+_CARD_NUMBER = re.compile(r"(?:\d[ -]?){12,19}")
+
+
+class Status(StrEnum):
+    """How far an order has come. `stalled` is not final: a redrive takes it on."""
+
+    PLACED = "placed"
+    PAID = "paid"
+    CONFIRMED = "confirmed"
+    DECLINED = "declined"
+    CANCELLED = "cancelled"
+    REFUNDED = "refunded"
+    STALLED = "stalled"
+
+    @property
+    def is_final(self) -> bool:
+        return self in (Status.CONFIRMED, Status.DECLINED, Status.CANCELLED, Status.REFUNDED)
+
+
+@dataclass(frozen=True)
+class Dish:
+    sku: str
+    name: str
+    price: Money
+
+
+def _dish(sku: str, name: str, amount_minor: int) -> Dish:
+    return Dish(sku, name, Money(amount_minor=amount_minor, currency="EUR"))
+
+
+MENU = {
+    dish.sku: dish
+    for dish in (
+        _dish("margherita", "Pizza Margherita", 950),
+        _dish("diavola", "Pizza Diavola", 1150),
+        _dish("quattro-formaggi", "Pizza Quattro Formaggi", 1250),
+        _dish("lasagne", "Lasagne al forno", 1200),
+        _dish("insalata", "Insalata mista", 650),
+        _dish("tiramisu", "Tiramisù", 550),
+        _dish("cola", "Cola 0.33 l", 300),
+        _dish("acqua", "Acqua minerale 0.5 l", 250),
+    )
+}
+
+
+def _email(address: str) -> str:
+    if not re.fullmatch(EMAIL_PATTERN, address):
+        raise ValueError("expected an email address such as ada@example.com")
+    return address
+
+
+def _phone(number: str) -> str:
+    if not re.fullmatch(PHONE_PATTERN, number):
+        raise ValueError("expected a phone number with country code such as +4915112345678")
+    return number
+
+
+def _no_card_number(token: str) -> str:
+    if _CARD_NUMBER.search(token):
+        raise ValueError("this looks like a card number; card numbers are never accepted, send a payment token")
+    if not re.fullmatch(TOKEN_PATTERN, token):
+        raise ValueError("expected a payment token such as tok_visa")
+    return token
+
+
+class RequestedItem(BaseModel):
+    """A dish and how many of it."""
+
+    sku: str = Field(min_length=1, max_length=64, examples=["margherita"])
+    quantity: int = Field(strict=True, ge=1, le=MAX_QUANTITY, examples=[2])
+
+
+class OrderRequest(BaseModel):
+    """What a customer asks for. There is no price in it: prices come from the menu."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "customer_email": "ada@example.com",
+                    "customer_phone": "+4915112345678",
+                    "items": [{"sku": "margherita", "quantity": 2}, {"sku": "cola", "quantity": 1}],
+                    "payment_token": "tok_visa",
+                }
+            ]
+        }
+    )
+
+    customer_email: Annotated[str, AfterValidator(_email)] = Field(
+        max_length=254, json_schema_extra={"pattern": EMAIL_PATTERN}
+    )
+    customer_phone: (
+        Annotated[str, AfterValidator(_phone), Field(json_schema_extra={"pattern": PHONE_PATTERN})] | None
+    ) = Field(default=None, description="With country code, for text messages")
+    items: list[RequestedItem] = Field(min_length=1, max_length=MAX_LINES)
+    payment_token: Annotated[str, AfterValidator(_no_card_number)] = Field(
+        default="tok_visa",
+        max_length=64,
+        description="From the payment provider. Never a card number.",
+        json_schema_extra={"pattern": TOKEN_PATTERN},
+    )
+
+
+class UnknownDish(Exception):
+    """The menu has no such dish. `index` is its place in the request's items, from 0."""
+
+    def __init__(self, index: int, sku: str) -> None:
+        super().__init__(f"{sku!r} is not on the menu; expected one of {', '.join(MENU)}")
+        self.index = index
+
+
+def price(request: OrderRequest) -> OrderSummary:
+    """The order at the menu's prices. Raises `UnknownDish`."""
+    items = tuple(_priced(index, item) for index, item in enumerate(request.items))
+    total = sum(item.unit_price.amount_minor * item.quantity for item in items)
+    return OrderSummary(
+        customer_email=request.customer_email,
+        customer_phone=request.customer_phone,
+        items=items,
+        total=Money(amount_minor=total, currency=items[0].unit_price.currency),
+    )
+
+
+def _priced(index: int, item: RequestedItem) -> OrderItem:
+    dish = MENU.get(item.sku)
+    if dish is None:
+        raise UnknownDish(index, item.sku)
+    return OrderItem(sku=dish.sku, name=dish.name, quantity=item.quantity, unit_price=dish.price)
+
+
+@dataclass(frozen=True, slots=True)
+class TimelineEntry:
+    """One thing that happened to an order. `type` is the event's, `detail` what a reader may see of its data."""
+
+    event_id: str
+    type: str
+    at: datetime
+    detail: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    order_id: str
+    status: Status
+    summary: OrderSummary
+    placed_at: datetime
+    timeline: Sequence[TimelineEntry] = ()
+
+
+PLACED_TYPE = OrderPlaced.model_fields["type"].default
+
+
+def timeline_entry(event: AnyEvent) -> TimelineEntry:
+    """What the order's timeline says of an event."""
+    return TimelineEntry(event.id, event.type, event.time, _detail(event))
+
+
+def _detail(event: AnyEvent) -> dict[str, Any]:
+    match event:
+        case PaymentSucceeded(data=data):
+            return data.model_dump(mode="json", include={"amount", "charge_id", "attempts"})
+        case PaymentDeclined(data=data):
+            return data.model_dump(mode="json", include={"reason", "attempts"})
+        case PaymentStalled() | NotificationDelivered() | NotificationFailed():
+            return event.data.model_dump(mode="json")
+        case _:
+            return {}
+
+
+def status_of(timeline: Iterable[TimelineEntry]) -> Status:
+    """The status that these events add up to, whatever order they arrived in and however often."""
+    types = set()
+    is_told = False
+    for entry in timeline:
+        types.add(entry.type)
+        is_told = is_told or _tells_of_payment(entry)
+    if "payment.succeeded.v1" in types:
+        return Status.CONFIRMED if is_told else Status.PAID
+    if "payment.declined.v1" in types:
+        return Status.DECLINED
+    return Status.STALLED if "payment.stalled.v1" in types else Status.PLACED
+
+
+def _tells_of_payment(entry: TimelineEntry) -> bool:
+    """Whether the customer, not just the kitchen, now knows that the order is paid."""
+    return entry.type == "notification.delivered.v1" and entry.detail.get("notice") == "receipt"
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    channel: str
+    status: str
+    at: datetime
+
+
+def notifications_of(timeline: Iterable[TimelineEntry]) -> list[Notification]:
+    """The last known state of each channel that has reported."""
+    latest = {
+        entry.detail["channel"]: Notification(entry.detail["channel"], entry.type.split(".")[1], entry.at)
+        for entry in timeline
+        if entry.type.startswith("notification.")
+    }
+    return list(latest.values())

@@ -1,0 +1,249 @@
+"""The tables of orders, and the service's only SQL: plain functions over lists, run by the group commit."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum, auto
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    Column,
+    Connection,
+    Index,
+    Integer,
+    MetaData,
+    Row,
+    String,
+    Table,
+    bindparam,
+    insert,
+    select,
+    update,
+)
+
+from order_service.orders import PLACED_TYPE, Order, Status, TimelineEntry, status_of
+from shared.events import OrderPlaced, OrderSummary
+from shared.persistence.database import UtcDateTime, insert_new
+from shared.persistence.outbox import Outbox
+
+metadata = MetaData()
+outbox = Outbox(metadata)
+
+orders = Table(
+    "orders",
+    metadata,
+    Column("order_id", String, primary_key=True),
+    Column("status", String, nullable=False),
+    Column("summary", JSON, nullable=False),
+    Column("placed_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("key", String, primary_key=True),
+    Column("fingerprint", String, nullable=False),
+    Column("order_id", String, nullable=False),
+)
+
+# What the other services reported. An event's id is the key: its second delivery finds it here.
+# The first entry of each timeline, that the order was placed, is the order itself.
+timeline = Table(
+    "timeline",
+    metadata,
+    Column("event_id", String, primary_key=True),
+    Column("position", Integer, nullable=False),
+    Column("order_id", String, nullable=False),
+    Column("type", String, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("detail", JSON, nullable=False),
+    Index("timeline_of_order", "order_id", "position"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """A new order, its event, and the client's idempotency key, if it sent one."""
+
+    event: OrderPlaced
+    idempotency_key: str | None = None
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Which order now stands for the placement: the new one, or, for a key seen before, the earlier one."""
+
+    order_id: str
+    fingerprint: str
+
+
+def place(connection: Connection, placements: list[Placement]) -> list[Placed]:
+    """Write each order, its event and its key. A key seen before writes nothing and answers with its first order."""
+    first = _claim_keys(connection, [placement for placement in placements if placement.idempotency_key])
+    results = [
+        first.get(placement.idempotency_key or "", Placed(placement.event.subject, placement.fingerprint))
+        for placement in placements
+    ]
+    new = [
+        placement.event
+        for placement, placed in zip(placements, results, strict=True)
+        if placed.order_id == placement.event.subject
+    ]
+    if new:
+        connection.execute(insert(orders), [_order_values(event) for event in new])
+        outbox.add(connection, new)
+    return results
+
+
+def _claim_keys(connection: Connection, placements: list[Placement]) -> dict[str, Placed]:
+    """Who holds each key, after each placement has tried to be the first."""
+    if not placements:
+        return {}
+    keys = idempotency_keys
+    connection.execute(
+        insert_new(connection, keys),
+        [
+            {
+                "key": placement.idempotency_key,
+                "fingerprint": placement.fingerprint,
+                "order_id": placement.event.subject,
+            }
+            for placement in placements
+        ],
+    )
+    wanted = {placement.idempotency_key for placement in placements}
+    rows = connection.execute(select(keys).where(keys.c.key.in_(wanted)))
+    return {row.key: Placed(row.order_id, row.fingerprint) for row in rows}
+
+
+def _order_values(event: OrderPlaced) -> dict[str, Any]:
+    return {
+        "order_id": event.subject,
+        "status": Status.PLACED,
+        "summary": event.data.order.model_dump(mode="json"),
+        "placed_at": event.time,
+        "updated_at": event.time,
+    }
+
+
+class Tracked(Enum):
+    RECORDED = auto()
+    DUPLICATE = auto()
+    UNKNOWN_ORDER = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What another service said about an order."""
+
+    order_id: str
+    entry: TimelineEntry
+
+
+def track(connection: Connection, reports: list[Report]) -> list[Tracked]:
+    """Add each report to its order's timeline, once, and bring the order's status up to date."""
+    statuses = _lock_orders(connection, {report.order_id for report in reports})
+    timelines = _timelines(connection, statuses)
+    seen = {entry.event_id for entries in timelines.values() for entry in entries}
+    results, new = [], []
+    for report in reports:
+        if report.order_id not in statuses:
+            results.append(Tracked.UNKNOWN_ORDER)
+        elif report.entry.event_id in seen:
+            results.append(Tracked.DUPLICATE)
+        else:
+            results.append(Tracked.RECORDED)
+            seen.add(report.entry.event_id)
+            new.append(_entry_values(report, position=len(timelines[report.order_id])))
+            timelines[report.order_id].append(report.entry)
+    if new:
+        connection.execute(insert(timeline), new)
+    _update_statuses(connection, statuses, timelines)
+    return results
+
+
+def _lock_orders(connection: Connection, order_ids: set[str]) -> dict[str, str]:
+    """The status of each order that exists. On PostgreSQL the rows stay locked, so replicas take turns at an order."""
+    query = select(orders.c.order_id, orders.c.status).where(orders.c.order_id.in_(order_ids))
+    rows = connection.execute(query.order_by(orders.c.order_id).with_for_update())
+    return {row.order_id: row.status for row in rows}
+
+
+def _timelines(connection: Connection, order_ids: Sequence[str] | dict[str, str]) -> dict[str, list[TimelineEntry]]:
+    found: dict[str, list[TimelineEntry]] = defaultdict(list)
+    query = select(timeline).where(timeline.c.order_id.in_(list(order_ids)))
+    for row in connection.execute(query.order_by(timeline.c.order_id, timeline.c.position, timeline.c.event_id)):
+        found[row.order_id].append(TimelineEntry(row.event_id, row.type, row.at, row.detail))
+    return found
+
+
+def _entry_values(report: Report, position: int) -> dict[str, Any]:
+    return {
+        "event_id": report.entry.event_id,
+        "position": position,
+        "order_id": report.order_id,
+        "type": report.entry.type,
+        "at": report.entry.at,
+        "detail": report.entry.detail,
+    }
+
+
+def _update_statuses(
+    connection: Connection, statuses: dict[str, str], timelines: dict[str, list[TimelineEntry]]
+) -> None:
+    now = datetime.now(UTC)
+    changed = [
+        {"id": order_id, "new_status": status, "now": now}
+        for order_id, entries in timelines.items()
+        if (status := status_of(entries)) != statuses[order_id]
+    ]
+    if changed:
+        change = update(orders).where(orders.c.order_id == bindparam("id"))
+        connection.execute(change.values(status=bindparam("new_status"), updated_at=bindparam("now")), changed)
+
+
+def get(connection: Connection, order_ids: list[str]) -> list[Order | None]:
+    """Each order with its timeline, or None."""
+    rows = connection.execute(select(orders).where(orders.c.order_id.in_(set(order_ids))))
+    timelines = _timelines(connection, order_ids)
+    found = {row.order_id: _order(row, timelines[row.order_id]) for row in rows}
+    return [found.get(order_id) for order_id in order_ids]
+
+
+def _order(row: Row[Any], reported: Sequence[TimelineEntry] = ()) -> Order:
+    # The event that placed an order carries the order's own id.
+    first = TimelineEntry(row.order_id, PLACED_TYPE, row.placed_at, {})
+    summary = OrderSummary.model_validate(row.summary)
+    return Order(row.order_id, Status(row.status), summary, row.placed_at, [first, *reported])
+
+
+@dataclass(frozen=True, slots=True)
+class PageOfOrders:
+    """At most `limit` orders, newest first, older than the order `after`."""
+
+    limit: int
+    after: str | None
+
+
+def page(connection: Connection, pages: list[PageOfOrders]) -> list[list[Order]]:
+    """Orders without their timelines. Ids are UUIDv7, so their order is the order of time."""
+    return [[_order(row) for row in connection.execute(_page_query(wanted))] for wanted in pages]
+
+
+def _page_query(wanted: PageOfOrders) -> Any:
+    query = select(orders).order_by(orders.c.order_id.desc()).limit(wanted.limit)
+    return query.where(orders.c.order_id < wanted.after) if wanted.after else query
+
+
+def audit_page(connection: Connection, afters: list[tuple[str | None, int]]) -> list[list[Row[Any]]]:
+    """For each (last order id seen, limit): the next orders, oldest first."""
+    return [list(connection.execute(_audit_query(after, limit))) for after, limit in afters]
+
+
+def _audit_query(after: str | None, limit: int) -> Any:
+    query = select(orders).order_by(orders.c.order_id).limit(limit)
+    return query.where(orders.c.order_id > after) if after else query

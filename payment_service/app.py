@@ -1,0 +1,57 @@
+"""The payment service, put together: the only file that knows every part."""
+
+from pydantic import Field, field_validator
+
+from payment_service import api, store
+from payment_service.handlers import Charging, subscriptions
+from payment_service.simulated_gateway import SimulatedGateway
+from shared.http.server import HttpServer, create_app
+from shared.messaging.consumer import Consumer
+from shared.messaging.publisher import Publisher
+from shared.messaging.retry import RetryPolicy
+from shared.persistence.database import Database
+from shared.persistence.outbox import OutboxRelay
+from shared.service import Service
+from shared.settings import ServiceSettings
+
+SIMULATED = "simulated+"
+
+
+class Settings(ServiceSettings):
+    """The payment service's environment."""
+
+    database_url: str = "sqlite:///.run/payment_service.db"
+    http_port: int = Field(default=8001, ge=0, le=65535)
+    payment_concurrency: int = Field(default=64, ge=1, le=2000)
+    gateway_latency_seconds: float = Field(default=0.1, ge=0, le=60)
+    gateway_url: str = f"{SIMULATED}sqlite:///.run/gateway.db"
+
+    @field_validator("gateway_url")
+    @classmethod
+    def _is_simulated(cls, value: str) -> str:
+        if not value.startswith(SIMULATED):
+            raise ValueError(f"expected {SIMULATED}<database URL of its ledger>; there is no other gateway yet")
+        return value
+
+
+def build(settings: Settings) -> Service:
+    """Every part, in the order in which it starts."""
+    database = Database(settings.database_url, store.metadata, name="payments")
+    gateway = SimulatedGateway(settings.gateway_url.removeprefix(SIMULATED), settings.gateway_latency_seconds)
+    publisher = Publisher(settings.rabbitmq_url, "payment_service", exchanges=["payments"])
+    relay = OutboxRelay(database, store.outbox, publisher)
+    consumer = Consumer(
+        settings.rabbitmq_url,
+        "payment_service",
+        subscriptions(Charging(database, gateway), settings.payment_concurrency),
+        publisher,
+        RetryPolicy(settings.retry_delays_seconds),
+    )
+    app = create_app(title="Payment service", description=api.DESCRIPTION, operator_token=settings.operator_token)
+    app.state.parts = api.Parts(database, gateway)
+    app.include_router(api.router)
+    return Service(
+        "payment_service",
+        [database, gateway, publisher, relay, consumer],
+        HttpServer(app, settings.http_host, settings.http_port),
+    )

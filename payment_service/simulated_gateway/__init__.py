@@ -1,0 +1,73 @@
+"""A payment gateway for trying things out: an outside system with a durable ledger in a database of its own.
+
+The payment token decides its answer, as test cards do elsewhere. It honours idempotency keys, like a real one.
+"""
+
+import asyncio
+from typing import Any
+
+from payment_service.payments import Charged, Declined
+from payment_service.simulated_gateway import store
+from payment_service.simulated_gateway.store import LedgerEntry
+from shared.events import Money
+from shared.messaging.retry import PermanentError, TransientError
+from shared.persistence.database import Database
+
+FLAKY_FAILURES = 2
+
+
+class GatewayUnavailable(TransientError):
+    """The gateway failed before it did anything."""
+
+
+class GatewayTimeout(TransientError):
+    """The answer is lost: the charge may have gone through."""
+
+
+class SimulatedGateway:
+    """Answers by token, each after `latency_seconds`."""
+
+    def __init__(self, ledger_url: str, latency_seconds: float) -> None:
+        self._ledger = Database(ledger_url, store.metadata, name="gateway")
+        self._latency_seconds = latency_seconds
+        self.start = self._ledger.start
+        self.stop = self._ledger.stop
+        self.problem = self._ledger.problem
+
+    async def charge(self, idempotency_key: str, token: str, amount: Money) -> Charged | Declined:
+        """As `Gateway.charge`; raises `PermanentError` for a key that was used for another amount."""
+        await asyncio.sleep(self._latency_seconds)
+        match token:
+            case "tok_visa":
+                return Charged((await self._charge_once(idempotency_key, amount)).charge_id)
+            case "tok_declined":
+                return Declined("card_declined")
+            case "tok_flaky":
+                return await self._charge_after_failures(idempotency_key, amount)
+            case "tok_timeout":
+                return await self._charge_and_lose_the_answer(idempotency_key, amount)
+            case "tok_broken":
+                raise GatewayUnavailable("the gateway answers 503 Service Unavailable")
+            case _:
+                return Declined("unknown_payment_token")
+
+    async def ledger_page(self, after: str | None, limit: int) -> list[Any]:
+        """The next rows of the ledger after the charge id `after`, oldest first."""
+        return await self._ledger.read(store.page, (after, limit))
+
+    async def _charge_once(self, key: str, amount: Money) -> LedgerEntry:
+        entry = await self._ledger.write(store.charge, store.Charge(key, amount.amount_minor, amount.currency))
+        if (entry.amount_minor, entry.currency) != (amount.amount_minor, amount.currency):
+            raise PermanentError("idempotency-mismatch", f"key {key} was used for another amount")
+        return entry
+
+    async def _charge_after_failures(self, key: str, amount: Money) -> Charged:
+        if await self._ledger.write(store.count_try, key) <= FLAKY_FAILURES:
+            raise GatewayUnavailable("the gateway closed the connection")
+        return Charged((await self._charge_once(key, amount)).charge_id)
+
+    async def _charge_and_lose_the_answer(self, key: str, amount: Money) -> Charged:
+        entry = await self._charge_once(key, amount)
+        if entry.is_new:
+            raise GatewayTimeout("no answer from the gateway in time")
+        return Charged(entry.charge_id)

@@ -1,0 +1,98 @@
+"""The simulated gateway's ledger: what it has charged, and how often it was asked."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, Connection, Integer, MetaData, String, Table, select
+
+from shared.ids import new_id
+from shared.persistence.database import UtcDateTime, insert_new
+
+metadata = MetaData()
+
+ledger = Table(
+    "ledger",
+    metadata,
+    Column("idempotency_key", String, primary_key=True),
+    Column("charge_id", String, nullable=False, unique=True),
+    Column("order_id", String, nullable=False),
+    Column("type", String, nullable=False),
+    Column("amount_minor", BigInteger, nullable=False),
+    Column("currency", String, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+)
+
+tries = Table(
+    "tries",
+    metadata,
+    Column("idempotency_key", String, primary_key=True),
+    Column("count", Integer, nullable=False),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """A request to charge. The order id is the idempotency key."""
+
+    order_id: str
+    amount_minor: int
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    charge_id: str
+    amount_minor: int
+    currency: str
+    is_new: bool
+
+
+def charge(connection: Connection, charges: list[Charge]) -> list[LedgerEntry]:
+    """Enter each charge whose key is new; for each, the entry that now stands under its key."""
+    now = datetime.now(UTC)
+    values = [
+        {
+            "idempotency_key": each.order_id,
+            "charge_id": new_id(),
+            "order_id": each.order_id,
+            "type": "charge",
+            "amount_minor": each.amount_minor,
+            "currency": each.currency,
+            "at": now,
+        }
+        for each in charges
+    ]
+    connection.execute(insert_new(connection, ledger), values)
+    keys = {each.order_id for each in charges}
+    rows = connection.execute(select(ledger).where(ledger.c.idempotency_key.in_(keys)))
+    entries = {row.idempotency_key: row for row in rows}
+    return [
+        LedgerEntry(
+            charge_id=(row := entries[each.order_id]).charge_id,
+            amount_minor=row.amount_minor,
+            currency=row.currency,
+            is_new=row.charge_id == proposed["charge_id"],
+        )
+        for each, proposed in zip(charges, values, strict=True)
+    ]
+
+
+def count_try(connection: Connection, keys: list[str]) -> list[int]:
+    """How often each key has been tried, this time included."""
+    counts = []
+    for key in keys:
+        connection.execute(insert_new(connection, tries), [{"idempotency_key": key, "count": 0}])
+        one_more = tries.update().where(tries.c.idempotency_key == key).values(count=tries.c.count + 1)
+        counts.append(connection.execute(one_more.returning(tries.c.count)).scalar_one())
+    return counts
+
+
+def page(connection: Connection, pages: list[tuple[str | None, int]]) -> list[list[Any]]:
+    """For each (last charge id seen, limit): the next entries. Charge ids are UUIDv7: oldest first."""
+    return [list(connection.execute(_page_query(after, limit))) for after, limit in pages]
+
+
+def _page_query(after: str | None, limit: int) -> Any:
+    query = select(ledger).order_by(ledger.c.charge_id).limit(limit)
+    return query.where(ledger.c.charge_id > after) if after else query

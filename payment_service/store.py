@@ -1,0 +1,78 @@
+"""The table of payments, and the service's only SQL: plain functions over lists, run by the group commit."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, Connection, Integer, MetaData, Row, String, Table, select
+
+from payment_service.payments import Payment, PaymentEvent, Status
+from shared.events import Money
+from shared.persistence.database import UtcDateTime
+from shared.persistence.inbox import record_once
+from shared.persistence.outbox import Outbox
+
+metadata = MetaData()
+outbox = Outbox(metadata)
+
+# The order id is the idempotency key of its charge: the second delivery of `order.placed` finds the payment here.
+payments = Table(
+    "payments",
+    metadata,
+    Column("order_id", String, primary_key=True),
+    Column("status", String, nullable=False),
+    Column("amount_minor", BigInteger, nullable=False),
+    Column("currency", String, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("charge_id", String),
+    Column("detail", String),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    payment: Payment
+    event: PaymentEvent
+
+
+def record(connection: Connection, recordings: list[Recording]) -> list[bool]:
+    """Write each payment with its event, unless the order has one already; for each, whether it was written."""
+    values = [_values(recording.payment) for recording in recordings]
+    written = record_once(connection, payments, values, provisional=Status.STALLED)
+    outbox.add(connection, [each.event for each, is_new in zip(recordings, written, strict=True) if is_new])
+    return written
+
+
+def _values(payment: Payment) -> dict[str, Any]:
+    return {
+        "order_id": payment.order_id,
+        "status": payment.status,
+        "amount_minor": payment.amount.amount_minor,
+        "currency": payment.amount.currency,
+        "attempts": payment.attempts,
+        "at": payment.at,
+        "charge_id": payment.charge_id,
+        "detail": payment.detail,
+    }
+
+
+def get(connection: Connection, order_ids: list[str]) -> list[Payment | None]:
+    """Each order's payment, or None."""
+    rows = connection.execute(select(payments).where(payments.c.order_id.in_(set(order_ids))))
+    found = {row.order_id: _payment(row) for row in rows}
+    return [found.get(order_id) for order_id in order_ids]
+
+
+def audit_page(connection: Connection, pages: list[tuple[str | None, int]]) -> list[list[Payment]]:
+    """For each (last order id seen, limit): the next payments, oldest order first."""
+    return [[_payment(row) for row in connection.execute(_audit_query(after, limit))] for after, limit in pages]
+
+
+def _audit_query(after: str | None, limit: int) -> Any:
+    query = select(payments).order_by(payments.c.order_id).limit(limit)
+    return query.where(payments.c.order_id > after) if after else query
+
+
+def _payment(row: Row[Any]) -> Payment:
+    amount = Money(amount_minor=row.amount_minor, currency=row.currency)
+    return Payment(row.order_id, Status(row.status), amount, row.attempts, row.at, row.charge_id, row.detail)

@@ -1,0 +1,135 @@
+"""Every error of every service as `application/problem+json` (RFC 9457)."""
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from pydantic import BaseModel, Field, ValidationError
+from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
+
+from shared.ids import UUID_PATTERN
+from shared.persistence.database import DatabaseUnavailable
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_SECONDS = 1
+
+logger = structlog.get_logger(__name__)
+
+
+class FieldError(BaseModel):
+    """What is wrong with one part of the request, and where it is: `items[0].quantity`."""
+
+    field: str = Field(examples=["items[0].quantity"])
+    detail: str = Field(examples=["Input should be less than or equal to 100"])
+
+
+class ProblemDetails(BaseModel):
+    """The body of every error."""
+
+    type: str = Field(default="about:blank", examples=["about:blank"])
+    title: str = Field(examples=["Unprocessable Entity"])
+    status: int = Field(examples=[422])
+    detail: str = Field(examples=["items[0].quantity: Input should be less than or equal to 100"])
+    instance: str | None = Field(default=None, examples=["/orders"])
+    errors: list[FieldError] | None = Field(default=None, description="One entry for each field that is wrong")
+
+
+class Problem(Exception):
+    """An error that the client is told: a status, a sentence, and the fields concerned."""
+
+    def __init__(
+        self, status: int, detail: str, *, errors: Sequence[FieldError] = (), headers: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.errors = list(errors)
+        self.headers = headers or {}
+
+    @classmethod
+    def of_fields(cls, errors: Sequence[FieldError], *, status: int = 422) -> "Problem":
+        """One that names its fields in the sentence too."""
+        return cls(status, "; ".join(f"{error.field}: {error.detail}" for error in errors[:5]), errors=errors)
+
+    @classmethod
+    def of_validation(cls, error: ValidationError | RequestValidationError) -> "Problem":
+        return cls.of_fields([_field_error(entry) for entry in error.errors()])
+
+    def response(self, path: str) -> Response:
+        body = ProblemDetails(
+            title=HTTPStatus(self.status).phrase,
+            status=self.status,
+            detail=self.detail,
+            instance=path,
+            errors=self.errors or None,
+        )
+        return Response(
+            body.model_dump_json(exclude_none=True), self.status, headers=self.headers, media_type=MEDIA_TYPE
+        )
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of an operation that may answer with these errors, for the OpenAPI description."""
+    schema = {"$ref": "#/components/schemas/ProblemDetails"}
+    return {
+        status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {"schema": schema}}}
+        for status in statuses
+    }
+
+
+def install(app: FastAPI) -> None:
+    """Turn every exception that reaches the edge of `app` into a problem."""
+
+    @app.exception_handler(Problem)
+    async def _problem(request: Request, error: Problem) -> Response:
+        return error.response(request.url.path)
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(request: Request, error: RequestValidationError) -> Response:
+        return Problem.of_validation(error).response(request.url.path)
+
+    @app.exception_handler(HTTPException)
+    async def _http(request: Request, error: HTTPException) -> Response:
+        detail = f"{request.method} {request.url.path}: {error.detail}"
+        headers = dict(error.headers or {})
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            headers["Allow"] = ", ".join(_methods(request))
+        return Problem(error.status_code, detail, headers=headers).response(request.url.path)
+
+    @app.exception_handler(DatabaseUnavailable)
+    async def _unavailable(request: Request, error: DatabaseUnavailable) -> Response:
+        headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+        detail = "The service cannot reach its database now. Nothing was done; please try again."
+        logger.warning("request refused", path=request.url.path, error=str(error))
+        return Problem(503, detail, headers=headers).response(request.url.path)
+
+    @app.exception_handler(Exception)
+    async def _unexpected(request: Request, error: Exception) -> Response:
+        logger.error("request failed", path=request.url.path, exc_info=error)
+        return Problem(500, "The service failed. The log says more.").response(request.url.path)
+
+
+def _methods(request: Request) -> list[str]:
+    """The methods of all routes of this path; the framework's own answer names those of the first alone."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    matching = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return sorted({method for route in matching for method in route.methods or ()})
+
+
+def _field_error(entry: Any) -> FieldError:
+    location = [part for part in entry["loc"] if part not in ("body", "query", "path", "header")]
+    field = ""
+    for part in location:
+        field += f"[{part}]" if isinstance(part, int) else f".{part}" if field else str(part)
+    return FieldError(field=field or "body", detail=_sentence(entry))
+
+
+def _sentence(entry: Any) -> str:
+    if entry.get("ctx", {}).get("pattern") == UUID_PATTERN:
+        return "expected a UUID in lower case"
+    return str(entry["msg"]).removeprefix("Value error, ")

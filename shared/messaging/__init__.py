@@ -1,0 +1,1 @@
+"""RabbitMQ for the services: connection, publisher, consumer, retries. The only place that imports pika."""

@@ -1,0 +1,50 @@
+"""What travels: a message to publish, and a delivery that has arrived."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from shared.events import CONTENT_TYPE
+
+ATTEMPT = "attempt"
+"""Header: which attempt at handling this is, from 1. Counted by us, since broker versions count differently."""
+FIRST_SEEN = "first-seen"
+"""Header: when a consumer first had it (RFC 3339); kept through retries."""
+LAST_ERROR = "last-error"
+DEAD_LETTER_REASON = "dead-letter-reason"
+DEAD_LETTER_ERROR = "dead-letter-error"
+DEAD_LETTER_ATTEMPTS = "dead-letter-attempts"
+DEAD_LETTER_QUEUE = "dead-letter-queue"
+DEAD_LETTER_AT = "dead-letter-at"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message on the wire. `timestamp` is in seconds since 1970; always persistent and mandatory."""
+
+    exchange: str
+    routing_key: str
+    body: bytes
+    message_id: str | None = None
+    type: str | None = None
+    app_id: str | None = None
+    timestamp: int | None = None
+    content_type: str | None = CONTENT_TYPE
+    headers: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One arrival of a message. `tag` is valid on the channel that it arrived on, and nowhere else."""
+
+    tag: int
+    redelivered: bool
+    message: Message
+    undecodable: str | None = None
+    """Why the AMQP properties could not be read; the message then carries none."""
+
+    @property
+    def attempt(self) -> int:
+        """The header's count, or 1 where it is missing or no sensible number."""
+        attempt = self.message.headers.get(ATTEMPT)
+        return attempt if type(attempt) is int and 1 <= attempt <= 1_000_000 else 1

@@ -1,0 +1,1 @@
+"""The database of a service, its group commit, and the outbox with its relay."""

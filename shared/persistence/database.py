@@ -1,0 +1,303 @@
+"""A service's database (SQLite or PostgreSQL) behind two awaitables, `write` and `read`, that work in groups.
+
+A store function is a plain function over a list: `operation(connection, rows) -> results`, one result a row. Callers
+await one row each; a thread takes everything that waits, runs each operation once over its rows in one transaction,
+and only then are the callers woken. So one fsync serves hundreds of requests, and SQL is always bulk.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import sqlalchemy
+import structlog
+from sqlalchemy import DateTime, Engine, MetaData, Table, TypeDecorator, create_engine, event
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL, Connection, Dialect, make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from shared import metrics
+from shared.messaging.retry import NotReady
+
+MAX_GROUP_ROWS = 500
+"""Rows in one transaction at the most. More would make the first of them wait longer and save nothing."""
+
+LOCK_TIMEOUT_SECONDS = 5.0
+"""How long SQLite waits for another process's lock before it says that it is locked."""
+
+_SCHEMA_LOCK = 0x0DDE12A11  # any constant: replicas that start together create the tables one after the other
+
+Row = TypeVar("Row")
+Result = TypeVar("Result")
+Operation = Callable[[Connection, list[Row]], Sequence[Result]]
+
+logger = structlog.get_logger(__name__)
+
+
+class DatabaseUnavailable(NotReady):
+    """The database is away, locked or full: no fault of the row. Nothing was written; try again later."""
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware UTC datetime, also where the database (SQLite) keeps no time zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return value and value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return value and (value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC))
+
+
+class Database:
+    """One service's tables. `start` returns at once; until the database answers, calls raise `DatabaseUnavailable`."""
+
+    def __init__(self, url: str, metadata: MetaData, *, name: str) -> None:
+        self._url = _with_driver(make_url(url))
+        self._metadata = metadata
+        self._name = name
+        self.engine = _engine(self._url)
+        self._writer = _Worker(self.engine.execution_options(writes=True), self._on_commit)
+        self._reader = _Worker(self.engine, lambda rows: None)
+        self._problem: str | None = "not opened yet"
+        self._created = asyncio.Event()
+        self._watching: asyncio.Task[None] | None = None
+        self.after_commit: list[Callable[[], None]] = []
+        """Called in the event loop after each transaction of `write`."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether replicas of the service may use the same tables at the same time (PostgreSQL)."""
+        return self._url.get_backend_name() != "sqlite"
+
+    async def write(self, operation: Operation[Row, Result], row: Row) -> Result:
+        """Run `operation` over this row and its neighbours; returns this row's result once it is durable.
+
+        Raises `DatabaseUnavailable`, or what the operation raised for this row alone.
+        """
+        return await self._submit(self._writer, operation, row)
+
+    async def read(self, operation: Operation[Row, Result], row: Row) -> Result:
+        """Like `write`, in a transaction that only reads."""
+        return await self._submit(self._reader, operation, row)
+
+    async def _submit(self, worker: "_Worker", operation: Operation[Row, Result], row: Row) -> Result:
+        if not self._created.is_set():
+            raise DatabaseUnavailable(f"{self._name}: {self._problem}")
+        result: Result = await worker.submit(operation, row)
+        return result
+
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncIterator["Transaction"]:
+        """A transaction that stays open, and keeps its row locks, while its holder awaits other things."""
+        try:
+            connection = await asyncio.to_thread(self.engine.connect)
+        except SQLAlchemyError as error:
+            raise _translated(error) from error
+        try:
+            yield Transaction(connection)
+            await asyncio.to_thread(connection.commit)
+        except SQLAlchemyError as error:
+            raise _translated(error) from error
+        finally:
+            await asyncio.to_thread(connection.close)
+
+    def _on_commit(self, rows: int) -> None:
+        metrics.commits.labels(self._name).inc()
+        metrics.rows_committed.labels(self._name).inc(rows)
+        for wake in self.after_commit:
+            wake()
+
+    async def start(self) -> None:
+        self._writer.start()
+        self._reader.start()
+        self._watching = asyncio.create_task(self._watch(), name=f"{self._name} database")
+        with contextlib.suppress(TimeoutError):  # the usual case: the tables are there before anything asks
+            await asyncio.wait_for(self._created.wait(), 1.0)
+
+    async def stop(self) -> None:
+        """Finish what is waiting, then close. Later calls raise `DatabaseUnavailable`."""
+        if self._watching:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
+        await self._writer.stop()
+        await self._reader.stop()
+        self.engine.dispose()
+
+    def problem(self) -> str | None:
+        """Why the database cannot be used now, or None."""
+        return f"database: {self._problem}" if self._problem else None
+
+    async def _watch(self) -> None:
+        """Create the tables as soon as the database answers, then go on asking whether it still does."""
+        while True:
+            try:
+                if not self._created.is_set():
+                    await self._writer.submit(self._create, None)
+                    self._created.set()
+                else:
+                    await self._reader.submit(_ping, None)
+                self._problem = None
+            except (DatabaseUnavailable, SQLAlchemyError) as error:
+                if self._problem != str(error):
+                    logger.warning("database unavailable", database=self._name, error=str(error))
+                self._problem = str(error)
+            await asyncio.sleep(0.5 if self._problem else 2.0)
+
+    def _create(self, connection: Connection, rows: list[None]) -> list[None]:
+        if self.is_shared:
+            connection.execute(sqlalchemy.select(sqlalchemy.func.pg_advisory_xact_lock(_SCHEMA_LOCK)))
+        self._metadata.create_all(connection)
+        return rows
+
+
+def _ping(connection: Connection, rows: list[None]) -> list[None]:
+    connection.execute(sqlalchemy.select(1))
+    return rows
+
+
+class Transaction:
+    """What `Database.transaction` hands out."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def run(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        """`function(connection, *arguments)` on a thread."""
+        return await asyncio.to_thread(function, self._connection, *arguments)
+
+
+def insert_new(connection: Connection, table: Table) -> Any:
+    """An insert that passes over the rows whose key is there already, in the database's own dialect."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    return dialect.insert(table).on_conflict_do_nothing()
+
+
+_Waiting = tuple[Operation[Any, Any], Any, "asyncio.Future[Any]"]
+
+
+class _Worker:
+    """One thread that takes everything that waits and runs it in one transaction."""
+
+    def __init__(self, engine: Engine, on_commit: Callable[[int], None]) -> None:
+        self._engine = engine
+        self._on_commit = on_commit
+        self._waiting: list[_Waiting] = []
+        self._wake = asyncio.Event()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="database")
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="group commit")
+
+    def submit(self, operation: Operation[Any, Any], row: Any) -> "asyncio.Future[Any]":
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        if self._task is None or self._task.done():
+            future.set_exception(DatabaseUnavailable("the database is closed"))
+        else:
+            self._waiting.append((operation, row, future))
+            self._wake.set()
+        return future
+
+    async def stop(self) -> None:
+        if self._task is None:
+            return
+        while self._waiting and not self._task.done():
+            await asyncio.gather(*(future for _, _, future in self._waiting), return_exceptions=True)
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        self._thread.shutdown(wait=False)
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._wake.wait()
+            group, self._waiting = self._waiting[:MAX_GROUP_ROWS], self._waiting[MAX_GROUP_ROWS:]
+            if not self._waiting:
+                self._wake.clear()
+            # Shielded: a transaction that has begun ends before its thread is given up.
+            outcomes = await asyncio.shield(loop.run_in_executor(self._thread, self._execute, group))
+            self._on_commit(len(group))
+            for (_, _, future), outcome in zip(group, outcomes, strict=True):
+                _resolve(future, outcome)
+
+    def _execute(self, group: list[_Waiting]) -> list[Any]:
+        """A result or an exception for each row. If the transaction fails, its rows are tried one by one."""
+        try:
+            return self._transaction(group)
+        except Exception as error:  # noqa: BLE001 - whatever a store function raises belongs to its callers
+            failure = _translated(error)
+            if len(group) == 1:
+                return [failure]
+        return self._one_by_one(group)
+
+    def _one_by_one(self, group: list[_Waiting]) -> list[Any]:
+        outcomes: list[Any] = []
+        for waiting in group:
+            # Once the database itself has failed for a single row, each further row would only wait to fail too.
+            if outcomes and isinstance(outcomes[-1], DatabaseUnavailable):
+                outcomes.append(outcomes[-1])
+            else:
+                outcomes += self._execute([waiting])
+        return outcomes
+
+    def _transaction(self, group: list[_Waiting]) -> list[Any]:
+        rows_of: dict[Operation[Any, Any], list[Any]] = {}
+        for operation, row, _ in group:
+            rows_of.setdefault(operation, []).append(row)
+        with self._engine.begin() as connection:
+            results = {operation: iter(operation(connection, rows)) for operation, rows in rows_of.items()}
+        return [next(results[operation]) for operation, _, _ in group]
+
+
+def _resolve(future: "asyncio.Future[Any]", outcome: Any) -> None:
+    if future.done():  # its caller was cancelled
+        return
+    if isinstance(outcome, Exception):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)
+
+
+def _translated(error: Exception) -> Exception:
+    """`DatabaseUnavailable` for what is the database's fault; everything else is the row's, as it is."""
+    is_away = isinstance(error, OperationalError | InterfaceError | PoolTimeout)
+    if is_away or (isinstance(error, DBAPIError) and error.connection_invalidated):
+        unavailable = DatabaseUnavailable(str(getattr(error, "orig", None) or error).strip().splitlines()[0])
+        unavailable.__cause__ = error
+        return unavailable
+    return error
+
+
+def _with_driver(url: URL) -> URL:
+    return url.set(drivername="postgresql+psycopg") if url.drivername in ("postgresql", "postgres") else url
+
+
+def _engine(url: URL) -> Engine:
+    if url.get_backend_name() != "sqlite":
+        return create_engine(url, pool_pre_ping=True, pool_timeout=5, connect_args={"connect_timeout": 5})
+    if url.database:
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url, connect_args={"timeout": LOCK_TIMEOUT_SECONDS, "check_same_thread": False})
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # the driver begins nothing by itself: `_begin_sqlite` does
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")  # a 202 is a promise: each commit is on disk before it is told
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A writer takes its lock first: a reader that turns writer half-way would fail with "database is locked".
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -1,0 +1,84 @@
+"""The life of a service: its parts start in order and stop in reverse; SIGTERM and Ctrl-C stop it, status 0."""
+
+import asyncio
+import signal
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
+
+import structlog
+
+from shared import logging, settings
+from shared.http.server import HttpServer
+from shared.settings import ServiceSettings
+
+STOP_SECONDS = 9.0
+"""For all parts together. Whoever runs the service may kill it after 10 s."""
+
+logger = structlog.get_logger(__name__)
+
+
+class Part(Protocol):
+    """Something with a life of its own. `problem`: why the service is not ready because of it, or None."""
+
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+    def problem(self) -> str | None: ...
+
+
+class Service:
+    """A name and the parts, in the order in which they start; the HTTP server comes last."""
+
+    def __init__(self, name: str, parts: Sequence[Part], http: HttpServer) -> None:
+        self._name = name
+        self._parts = [*parts, http]
+        http.report(self._problems)
+
+    async def run(self) -> None:
+        """Start, serve until a signal, stop."""
+        stop_asked = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop_asked.set)
+        for part in self._parts:
+            await part.start()
+        logger.info("started", service=self._name)
+        await stop_asked.wait()
+        logger.info("stopping", service=self._name)
+        await self._stop()
+        logger.info("stopped", service=self._name)
+
+    async def _stop(self) -> None:
+        deadline = asyncio.get_running_loop().time() + STOP_SECONDS
+        for part in reversed(self._parts):
+            try:
+                await asyncio.wait_for(part.stop(), max(0.1, deadline - asyncio.get_running_loop().time()))
+            except TimeoutError:
+                logger.warning("part did not stop in time; what it held is done again after the next start",
+                               part=type(part).__name__)  # fmt: skip
+            except Exception:
+                logger.exception("part failed to stop", part=type(part).__name__)
+
+    def _problems(self) -> list[str]:
+        return list(dict.fromkeys(problem for part in self._parts if (problem := part.problem())))
+
+
+SettingsType = TypeVar("SettingsType", bound=ServiceSettings)
+
+
+def main(name: str, settings_class: type[SettingsType], build: Callable[[SettingsType], Service]) -> None:
+    """Read the environment, set up logging, build the service in a new event loop, run it."""
+    configured = settings.load(settings_class)
+    logging.configure(name, configured.log_format)
+
+    async def run() -> None:
+        await build(configured).run()
+
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(run())
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop  # noqa: PLC0415 - it exists on some platforms only
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
