@@ -83,11 +83,10 @@ fi
 }
 [ -n "$(missing_packages)" ] || exit 0
 command -v apt-get >/dev/null || explain
+[ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null || explain
 echo "Installing with apt-get: $(missing_packages | tr '\n' ' ')..."
 if [ "$(id -u)" = 0 ]; then
   as_root
-elif sudo -n true 2>/dev/null; then
-  sudo -n env PYTHON="$python" RABBITMQ_URL="${RABBITMQ_URL:-}" sh "$0" --as-root
 else
-  explain
+  sudo -n env PYTHON="$python" RABBITMQ_URL="${RABBITMQ_URL:-}" sh "$0" --as-root
 fi
