@@ -32,6 +32,7 @@ class SupervisedProcess:
     ) -> None:
         self.name, self.log = name, log
         self._command, self._environment, self._on_restart = command, environment, on_restart
+        self.last_exit_status: int | None = None  # of the process before the one that runs now
         self._process: Process | None = None
         self._started_at = 0.0
         self._watcher: asyncio.Task[None] | None = None
@@ -73,7 +74,7 @@ class SupervisedProcess:
     async def _watch(self) -> None:
         delay = FIRST_DELAY_SECONDS
         while not self._stopping.is_set():
-            status = await self._current().wait()
+            status = self.last_exit_status = await self._current().wait()
             if time.monotonic() - self._started_at > HEALTHY_AFTER_SECONDS:
                 delay = FIRST_DELAY_SECONDS
             if await self._stopped_within(delay):
