@@ -3,6 +3,7 @@
 import typer
 
 from control_room import topology
+from control_room.tour.command import tour
 from control_room.up import up
 
 app = typer.Typer(
@@ -19,4 +20,5 @@ def order_rail() -> None:
 
 
 app.command()(up)
+app.command()(tour)
 app.add_typer(topology.app, name="topology")

@@ -1,0 +1,127 @@
+"""The command itself: finds or starts a system, runs the tour, says what came of it."""
+
+import logging
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from dotenv import dotenv_values
+from pydantic import ValidationError
+from rich.console import Console
+from rich.markup import escape
+
+from control_room.background import running
+from control_room.launcher import LaunchError, launch
+from control_room.signals import run_until_signal
+from control_room.tour import display
+from control_room.tour.reconciliation import Unreadable
+from control_room.tour.runner import Leg, reconcile, run
+from control_room.tour.steps import STEPS
+from control_room.tour.system import NotRunning, System, SystemAddresses, visit
+from shared.management import TopologyError
+
+ENVIRONMENT_FILE = Path(".run/environment")
+PLAIN_WIDTH = 160  # of the table at the end, where the output goes to a file or a pipe
+HOW_TO_START = (
+    "Start one with `order-rail up` and run this again, "
+    "or let `order-rail tour --start` (`make demo`) run one of its own."
+)
+
+
+def tour(
+    start: Annotated[bool, typer.Option("--start", help="Run a system of its own for it, on free ports.")] = False,
+    environment_file: Annotated[
+        Path | None,
+        typer.Option(help=f"Says where the system is. Default: {ENVIRONMENT_FILE}."),
+    ] = None,
+    deadline_seconds: Annotated[float, typer.Option(min=0.1, help="How long a step may take, retries apart.")] = 30.0,
+    wait_seconds: Annotated[float, typer.Option(min=0, help="How long to wait for a system that is starting.")] = 10.0,
+) -> None:
+    """Place real orders, follow them live, and check what came of each. Exit status 1 if anything is wrong."""
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
+    guide = _Guide(console, deadline_seconds, wait_seconds)
+    try:
+        interrupted = run_until_signal(guide.start_and_run() if start else guide.run(_addresses(environment_file)))
+    except NotRunning as error:
+        _fail(console, f"{error}\n{HOW_TO_START}")
+    except (LaunchError, TopologyError) as error:
+        _fail(console, str(error))
+    if interrupted:
+        raise typer.Exit(130)
+    if not guide.is_right:
+        raise typer.Exit(1)
+
+
+class _Guide:
+    """One tour. `is_right` once it is over and all of it held."""
+
+    def __init__(self, console: Console, deadline_seconds: float, wait_seconds: float) -> None:
+        self.console, self.deadline_seconds, self.wait_seconds = console, deadline_seconds, wait_seconds
+        self.is_right = False
+
+    async def start_and_run(self) -> None:
+        """Run the tour on a system of its own; its logs stay if anything is wrong. Raises LaunchError."""
+        directory = Path(tempfile.mkdtemp(prefix="order-rail-tour-"))
+        try:
+            async with launch(directory, progress=lambda step: self.console.print(f"{step} ...")) as system:
+                await self.run(SystemAddresses.model_validate(_by_field(system.environment)))
+                self.console.print("Stopping ...")
+        finally:
+            if self.is_right:
+                shutil.rmtree(directory, ignore_errors=True)
+            else:
+                self.console.print(f"The logs are in {escape(str(directory))}")
+
+    async def run(self, addresses: SystemAddresses) -> None:
+        """Run the tour and print what came of it. Raises NotRunning."""
+        legs = [Leg(step) for step in STEPS]
+        async with visit(addresses) as system:
+            await system.wait_until_ready(self.wait_seconds)
+            self.console.print(f"Placing {len(legs)} orders at {addresses.order_service_url} ...")
+            async with running(display.watch(self.console, legs), "display"):
+                await run(system, legs, self.deadline_seconds)
+            unread = await self._reconcile(system, legs)
+        display.show_results(self.console, legs, unread)
+        self.is_right = not unread and all(leg.right for leg in legs)
+
+    async def _reconcile(self, system: System, legs: list[Leg]) -> str:
+        """Why the books could not be read; empty if they could."""
+        try:
+            await reconcile(system, legs, self.deadline_seconds)
+        except Unreadable as error:
+            return str(error)
+        return ""
+
+
+def _addresses(environment_file: Path | None) -> SystemAddresses:
+    """From the file if one is named, else from the environment, else from the default file. Raises NotRunning."""
+    if environment_file is None and os.environ.get("ORDER_SERVICE_URL"):
+        return _validated(dict(os.environ), "the environment")
+    file = environment_file or ENVIRONMENT_FILE
+    if not file.is_file():
+        raise NotRunning(f"no system runs here: there is no {file}, and ORDER_SERVICE_URL is not set")
+    return _validated(dotenv_values(file), str(file))
+
+
+def _validated(variables: Mapping[str, str | None], source: str) -> SystemAddresses:
+    try:
+        return SystemAddresses.model_validate(_by_field(variables))
+    except ValidationError as error:
+        lines = [f"{problem['loc'][0]}".upper() + f": {problem['msg']}" for problem in error.errors()]
+        raise NotRunning(f"{source} doesn't say where the system is:\n" + "\n".join(lines)) from None
+
+
+def _by_field(variables: Mapping[str, str | None]) -> dict[str, str]:
+    named = {field: variables.get(field.upper()) for field in SystemAddresses.model_fields}
+    return {field: value for field, value in named.items() if value}
+
+
+def _fail(console: Console, sentence: str) -> NoReturn:
+    console.print(f"[red]{escape(sentence)}[/]", soft_wrap=True)
+    raise typer.Exit(1)

@@ -1,0 +1,73 @@
+"""Runs the steps side by side, each with a deadline, and compares the books with them at the end."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import httpx
+
+from control_room.tour import reconciliation
+from control_room.tour.reconciliation import Expectation
+from control_room.tour.steps import Progress, Step, Wrong
+from control_room.tour.system import System, Unexpected
+from shared.management import TopologyError
+
+HEADWAY_SECONDS = 0.25  # between two starts, so that no step's first answer waits for another's
+FAILURES = (Wrong, Unexpected, httpx.HTTPError, TopologyError, OSError, KeyError, ValueError)
+
+
+@dataclass
+class Leg:
+    """One step on its way. `right` is None until it has ended; `happened` says how."""
+
+    step: Step
+    progress: Progress = field(default_factory=Progress)
+    happened: str = ""
+    right: bool | None = None
+
+    def end(self, happened: str, *, right: bool) -> None:
+        """It is over."""
+        self.happened, self.right = happened, right
+
+    def fail(self, why: str) -> None:
+        """It went wrong (too)."""
+        happened = f"{self.happened}; {why}" if self.happened else why
+        self.end(happened, right=False)
+
+
+async def run(system: System, legs: Sequence[Leg], deadline_seconds: float) -> None:
+    """Take every step; what came of it is in its leg.
+
+    A step ends after `deadline_seconds`; one that needs every attempt may wait for all retry delays besides.
+    Raises TopologyError if the broker's management API does not answer.
+    """
+    patience_seconds = sum(await system.retry_delays_seconds())
+    async with asyncio.TaskGroup() as group:
+        for leg in legs:
+            allowed = deadline_seconds + (patience_seconds if leg.step.status == "stalled" else 0)
+            group.create_task(_take(system, leg, allowed))
+            await asyncio.sleep(HEADWAY_SECONDS)
+
+
+async def _take(system: System, leg: Leg, deadline_seconds: float) -> None:
+    try:
+        async with asyncio.timeout(deadline_seconds):
+            leg.end(await leg.step.take(system, leg.progress), right=True)
+    except TimeoutError:
+        leg.fail(f"still {leg.progress.now} after {deadline_seconds:g} s")
+    except FAILURES as error:
+        leg.fail(str(error) or type(error).__name__)
+
+
+async def reconcile(system: System, legs: Sequence[Leg], deadline_seconds: float) -> None:
+    """Look into the books; a leg of whose order they don't say what they should has gone wrong. Raises Unreadable."""
+    expectations = {
+        leg.progress.order_id: Expectation(leg.progress.order_id, leg.step.status, leg.step.charges, leg.progress.total)
+        for leg in legs
+        if leg.progress.order_id
+    }
+    books = await reconciliation.read(system, expectations, deadline_seconds)
+    found = reconciliation.problems(list(expectations.values()), books)
+    for leg in legs:
+        for sentence in found.get(leg.progress.order_id, []):
+            leg.fail(sentence)
