@@ -1,0 +1,83 @@
+"""Events and values as the services would make them, for tests that need one and do not care which."""
+
+from typing import Any
+
+from shared.events import (
+    Money,
+    NotificationData,
+    NotificationDelivered,
+    NotificationFailed,
+    NotificationFailedData,
+    OrderItem,
+    OrderPlaced,
+    OrderPlacedData,
+    OrderSummary,
+    PaymentDeclined,
+    PaymentDeclinedData,
+    PaymentStalled,
+    PaymentStalledData,
+    PaymentSucceeded,
+    PaymentSucceededData,
+)
+from shared.ids import new_id
+
+EMAIL = "ada@example.com"
+PHONE = "+4915112345678"
+
+
+def euros(amount_minor: int) -> Money:
+    return Money(amount_minor=amount_minor, currency="EUR")
+
+
+def order_summary(*, email: str = EMAIL, phone: str | None = None) -> OrderSummary:
+    """Two pizzas and a cola: 22.00 EUR."""
+    return OrderSummary(
+        customer_email=email,
+        customer_phone=phone,
+        items=(
+            OrderItem(sku="margherita", name="Pizza Margherita", quantity=2, unit_price=euros(950)),
+            OrderItem(sku="cola", name="Cola 0.33 l", quantity=1, unit_price=euros(300)),
+        ),
+        total=euros(2200),
+    )
+
+
+def order_placed(order_id: str | None = None, *, token: str = "tok_visa", **customer: Any) -> OrderPlaced:
+    data = OrderPlacedData(order=order_summary(**customer), payment_token=token)
+    order_id = order_id or new_id()
+    return OrderPlaced.about(order_id, id=order_id, source="order_service", data=data)
+
+
+def payment_succeeded(order_id: str | None = None, **customer: Any) -> PaymentSucceeded:
+    data = PaymentSucceededData(order=order_summary(**customer), amount=euros(2200), charge_id="charge-1", attempts=1)
+    return PaymentSucceeded.about(order_id or new_id(), source="payment_service", data=data)
+
+
+def payment_declined(order_id: str | None = None, **customer: Any) -> PaymentDeclined:
+    data = PaymentDeclinedData(order=order_summary(**customer), reason="card_declined", attempts=1)
+    return PaymentDeclined.about(order_id or new_id(), source="payment_service", data=data)
+
+
+def payment_stalled(order_id: str | None = None) -> PaymentStalled:
+    data = PaymentStalledData(error="the gateway answers 503 Service Unavailable", attempts=3)
+    return PaymentStalled.about(order_id or new_id(), source="payment_service", data=data)
+
+
+def receipt_delivered(order_id: str | None = None) -> NotificationDelivered:
+    data = NotificationData(channel="email", notice="receipt", attempts=1)
+    return NotificationDelivered.about(order_id or new_id(), source="notification_service", data=data)
+
+
+def decline_delivered(order_id: str | None = None) -> NotificationDelivered:
+    data = NotificationData(channel="email", notice="decline", attempts=1)
+    return NotificationDelivered.about(order_id or new_id(), source="notification_service", data=data)
+
+
+def ticket_delivered(order_id: str | None = None) -> NotificationDelivered:
+    data = NotificationData(channel="restaurant", notice="kitchen_ticket", attempts=1)
+    return NotificationDelivered.about(order_id or new_id(), source="notification_service", data=data)
+
+
+def receipt_failed(order_id: str | None = None) -> NotificationFailed:
+    data = NotificationFailedData(channel="email", notice="receipt", attempts=3, error="the mail server is away")
+    return NotificationFailed.about(order_id or new_id(), source="notification_service", data=data)

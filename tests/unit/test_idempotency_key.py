@@ -1,0 +1,65 @@
+"""The `Idempotency-Key` header: what is read from it, what is refused, and when two requests ask for the same."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from order_service.idempotency import MAX_KEY_LENGTH, fingerprint, idempotency_key
+from order_service.orders import OrderRequest
+from shared.http.problems import Problem
+
+
+@pytest.mark.parametrize(
+    ("value", "key"),
+    [
+        ('"8e03978e-40d5-43dd-bc93-6894a57f9324"', "8e03978e-40d5-43dd-bc93-6894a57f9324"),
+        ("8e03978e-40d5-43dd-bc93-6894a57f9324", "8e03978e-40d5-43dd-bc93-6894a57f9324"),
+        ('  "abc"\t', "abc"),
+        ('"with space"', "with space"),
+        (r'"a \"quoted\" \\ word"', r'a "quoted" \ word'),
+        ('"' + "k" * MAX_KEY_LENGTH + '"', "k" * MAX_KEY_LENGTH),
+    ],
+)
+def test_a_key_is_read_quoted_or_bare(value: str, key: str) -> None:
+    assert idempotency_key([value]) == key
+
+
+def test_no_header_is_no_key() -> None:
+    assert idempotency_key([]) is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["", " ", '""', '"abc', 'abc"', '"a"b"', r'"a\b"', "with space", "a,b", '"a", "b"', '"ü"', "ü", '"tab\there"',
+     "k" * (MAX_KEY_LENGTH + 1), '"' + "k" * (MAX_KEY_LENGTH + 1) + '"', '"a";b=1', '"a"\n'],
+)  # fmt: skip
+def test_a_malformed_key_is_refused_by_its_name(value: str) -> None:
+    with pytest.raises(Problem, match=r"^Idempotency-Key: ") as caught:
+        idempotency_key([value])
+    assert (caught.value.status, caught.value.errors[0].field) == (400, "Idempotency-Key")
+
+
+def test_a_key_sent_twice_is_refused() -> None:
+    with pytest.raises(Problem, match="more than once"):
+        idempotency_key(['"a"', '"a"'])
+
+
+@given(st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=MAX_KEY_LENGTH))
+def test_any_printable_key_survives_quoting(key: str) -> None:
+    quoted = '"' + key.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+    assert idempotency_key([quoted]) == key
+
+
+def read(body: str) -> OrderRequest:
+    return OrderRequest.model_validate_json(body)
+
+
+def test_the_fingerprint_is_of_what_is_asked_not_of_how_it_is_written() -> None:
+    first = read('{"customer_email":"ada@example.com","items":[{"sku":"cola","quantity":1}]}')
+    rewritten = read('{ "items": [{"quantity": 1, "sku": "cola"}], "payment_token": "tok_visa",'
+                     ' "customer_email": "ada@example.com", "unknown": 1 }')  # fmt: skip
+    other = read('{"customer_email":"ada@example.com","items":[{"sku":"cola","quantity":2}]}')
+
+    assert fingerprint(first) == fingerprint(rewritten)
+    assert fingerprint(first) != fingerprint(other)
