@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from shared.events import Channel, Money, Notice, OrderSummary, PaymentDeclined, PaymentSucceeded
+from shared.events import Channel, Money, Notice, OrderItem, OrderSummary, PaymentDeclined, PaymentSucceeded
 
 SOURCE = "notification_service"
 
@@ -84,17 +84,19 @@ def restaurant(event: Telling) -> Letter | None:
 
 def amount(money: Money) -> str:
     """As people write it: `23.50 EUR`. Two decimals, as every currency on the menu has."""
-    return f"{money.amount_minor // 100}.{money.amount_minor % 100:02d} {money.currency}"
+    return _amount(money.amount_minor, money.currency)
+
+
+def _amount(minor: int, currency: str) -> str:
+    return f"{minor // 100}.{minor % 100:02d} {currency}"
 
 
 def _receipt(order_id: str, order: OrderSummary) -> str:
-    lines = [
-        f"{item.quantity:>3} x {item.name:<30} {amount(_times(item.unit_price, item.quantity)):>14}\n"
-        for item in order.items
-    ]
+    lines = [f"{item.quantity:>3} x {item.name:<30} {_line_amount(item):>14}\n" for item in order.items]
     total = f"{'Total':<36} {amount(order.total):>14}\n"
     return f"Thank you for your order {order_id}.\n\n{''.join(lines)}\n{total}\nIt is paid, and the kitchen knows.\n"
 
 
-def _times(money: Money, factor: int) -> Money:
-    return Money(amount_minor=money.amount_minor * factor, currency=money.currency)
+def _line_amount(item: OrderItem) -> str:
+    """Not a `Money`: the product of two legal values may be above its bound, and must not fail a letter."""
+    return _amount(item.unit_price.amount_minor * item.quantity, item.unit_price.currency)
