@@ -238,7 +238,7 @@ class _IsolatingConnection(AsyncioConnection):  # type: ignore[misc]  # pika has
                 raise
             _class_id, _weight, body_size = struct.unpack_from(">HHQ", self._frame_buffer, spec.FRAME_HEADER_SIZE)
             properties = spec.BasicProperties()
-            properties.undecodable = f"{type(error).__name__}: {error}"  # type: ignore[attr-defined]
+            properties.undecodable = f"{type(error).__name__}: {error}"
             consumed = spec.FRAME_HEADER_SIZE + size + spec.FRAME_END_SIZE
             return consumed, frame.Header(channel, body_size, properties)
 

@@ -64,6 +64,11 @@ class Publisher:
     def is_connected(self) -> bool:
         return self._ready.is_set()
 
+    @property
+    def in_flight(self) -> int:
+        """How many messages are sent and not yet confirmed."""
+        return len(self._pending)
+
     async def start(self) -> None:
         self._task = asyncio.create_task(keep_connected(self._url, self._name, self._use, self._say), name=self._name)
 

@@ -1,0 +1,63 @@
+"""Queues of the tests' own, what arrives in them, and connections closed from the broker's side."""
+
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+from shared.management import Management
+from shared.messaging.connection import Connection
+from shared.messaging.message import Delivery, Message
+from shared.settings import BrokerSettings
+from tests.support import eventually
+
+
+@asynccontextmanager
+async def queue_of(
+    settings: BrokerSettings, exchange: str, routing_key: str, arguments: Mapping[str, object] | None = None
+) -> AsyncIterator[str]:
+    """A quorum queue bound to an exchange, until the block ends; its name."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    queue = {"durable": True, "arguments": {"x-queue-type": "quorum", **(arguments or {})}}
+    async with Management(settings) as management:
+        await management.put("queues", management.vhost, name, body=queue)
+        await management.post("bindings", management.vhost, "e", exchange, "q", name, body={"routing_key": routing_key})
+        try:
+            yield name
+        finally:
+            await management.delete("queues", management.vhost, name)
+
+
+@asynccontextmanager
+async def arrivals(settings: BrokerSettings, queue: str) -> AsyncIterator[list[Message]]:
+    """A list that fills with the messages of a queue; each is acknowledged."""
+    messages: list[Message] = []
+    connection = await Connection.open(settings.rabbitmq_url, "test arrivals")
+    try:
+        channel = await connection.channel()
+
+        def take(delivery: Delivery) -> None:
+            messages.append(delivery.message)
+            channel.ack(delivery.tag, multiple=False)
+
+        await channel.qos(1000)
+        await channel.consume(queue, take)
+        yield messages
+    finally:
+        await connection.close()
+
+
+async def close_connection(settings: BrokerSettings, name: str) -> None:
+    """Close the connection of this name from the broker's side, once the management API lists it."""
+    async with Management(settings) as management:
+
+        async def find() -> str | None:
+            connections = await management.find("connections")
+            found = [
+                each["name"]
+                for each in connections
+                if each["vhost"] == settings.vhost and each["client_properties"].get("connection_name") == name
+            ]
+            return found[0] if found else None
+
+        found = await eventually(find, expecting=f"connection {name!r} to be listed")
+        await management.delete("connections", found)

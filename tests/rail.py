@@ -1,0 +1,109 @@
+"""A client of a running Order Rail: places orders, waits for their end, and reconciles what the services say."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import httpx
+
+from control_room.launcher import System
+from tests.support import eventually
+
+FINAL = {"confirmed", "declined", "cancelled", "refunded"}
+
+
+class Rail:
+    """Talks to the three services of one system. `accepted` holds the id of every order that was answered with 202."""
+
+    def __init__(self, system: System) -> None:
+        self._urls = {name: system.url(name) for name in system.processes}
+        self._operator = {"Authorization": f"Bearer {system.operator_token}"}
+        limits = httpx.Limits(max_connections=50, max_keepalive_connections=50)
+        self.http = httpx.AsyncClient(timeout=10, limits=limits, trust_env=False)
+        self.accepted: list[str] = []
+
+    async def is_ready(self) -> None:
+        """Wait until every service has all that it needs."""
+
+        async def look() -> bool:
+            try:
+                answers = [await self.http.get(f"{url}/readyz") for url in self._urls.values()]
+            except httpx.HTTPError as error:
+                raise AssertionError(f"a service does not answer: {error!r}") from error
+            assert all(answer.is_success for answer in answers), [answer.text for answer in answers]
+            return True
+
+        await eventually(look, 60, "every service to be ready")
+
+    async def place(self, token: str = "tok_visa") -> str:
+        """The id of a new order. Raises `httpx.HTTPError` where there is no 202."""
+        body = {
+            "customer_email": "ada@example.com",
+            "customer_phone": "+4915112345678",
+            "items": [{"sku": "margherita", "quantity": 1}, {"sku": "cola", "quantity": 2}],
+            "payment_token": token,
+        }
+        answer = await self.http.post(f"{self._urls['order_service']}/orders", json=body)
+        answer.raise_for_status()
+        assert answer.status_code == httpx.codes.ACCEPTED
+        order_id: str = answer.json()["order_id"]
+        self.accepted.append(order_id)
+        return order_id
+
+    async def place_many(self, tokens: Iterable[str]) -> list[str]:
+        """Place them at the same time; returns those that were accepted while a service may be dying."""
+        answers = await asyncio.gather(*(self.place(token) for token in tokens), return_exceptions=True)
+        return [answer for answer in answers if isinstance(answer, str)]
+
+    async def order(self, order_id: str) -> dict[str, Any]:
+        return (await self.http.get(f"{self._urls['order_service']}/orders/{order_id}")).raise_for_status().json()  # type: ignore[no-any-return]
+
+    async def audit(self, service: str) -> list[dict[str, Any]]:
+        """Every row of a service's audit stream."""
+        answer = await self.http.get(f"{self._urls[service]}/audit", headers=self._operator)
+        return [json.loads(line) for line in answer.raise_for_status().text.splitlines()]
+
+    async def metric(self, service: str, name: str) -> float:
+        """The sum of a metric's samples over all labels."""
+        lines = (await self.http.get(f"{self._urls[service]}/metrics")).raise_for_status().text.splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
+
+    async def statuses(self) -> dict[str, str]:
+        """The status of every accepted order."""
+        rows = {row["order_id"]: row["status"] for row in await self.audit("order_service")}
+        return {order_id: rows.get(order_id, "lost") for order_id in self.accepted}
+
+    async def in_flight(self) -> int:
+        """How many accepted orders have not reached their end."""
+        return sum(status not in FINAL for status in (await self.statuses()).values())
+
+    async def all_final(self, timeout_seconds: float = 60) -> None:
+        """Wait until every accepted order has reached its end."""
+
+        async def look() -> bool:
+            try:
+                statuses = await self.statuses()
+            except httpx.HTTPError as error:
+                raise AssertionError(f"the order service does not answer: {error!r}") from error
+            open_orders = {order_id: status for order_id, status in statuses.items() if status not in FINAL}
+            assert not open_orders, f"{len(open_orders)} open: {dict(list(open_orders.items())[:3])}"
+            return True
+
+        await eventually(look, timeout_seconds, "every order to reach its end")
+
+    async def reconcile(self) -> None:
+        """Every accepted order has one end; the paid ones one charge over their total, the declined ones none."""
+        orders = {row["order_id"]: row for row in await self.audit("order_service")}
+        payments = await self.audit("payment_service")
+        charges = Counter(row["order_id"] for row in payments if row["kind"] == "charge")
+        amounts = {row["order_id"]: row["amount"] for row in payments if row["kind"] == "charge"}
+        for order_id in self.accepted:
+            status = orders[order_id]["status"]
+            assert status in FINAL, f"{order_id} is {status}"
+            assert charges[order_id] == (1 if status == "confirmed" else 0), f"{order_id}: {charges[order_id]} charges"
+            if status == "confirmed":
+                assert amounts[order_id] == orders[order_id]["total"], order_id
+        told = Counter((row["order_id"], row["channel"]) for row in await self.audit("notification_service"))
+        assert max(told.values()) == 1
