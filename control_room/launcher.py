@@ -184,8 +184,11 @@ async def _start(
     stack.enter_context(run.locked())
     run.remove_environment()  # of a launcher that was killed
     ports.check([f"{service}_port" for service in SERVICES])
+    settings = _broker_settings(variables)
     broker = None if variables.get("RABBITMQ_URL") else await _start_broker(stack, run, ports, progress)
-    settings = _broker_settings(broker, variables)
+    if broker is not None:
+        own = {"rabbitmq_url": broker.amqp_url(), "rabbitmq_management_url": broker.management_url}
+        settings = settings.model_copy(update=own)
     progress("Applying the topology")
     await topology.apply(settings)
     await stack.enter_async_context(running(topology.keep(settings), "topology keeper"))
@@ -208,13 +211,11 @@ async def _start_broker(
     return await stack.enter_async_context(broker)
 
 
-def _broker_settings(broker: PrivateBroker | None, variables: Mapping[str, str]) -> BrokerSettings:
-    """The broker's settings as the services will read them."""
-    own = {"RABBITMQ_URL": broker.amqp_url(), "RABBITMQ_MANAGEMENT_URL": broker.management_url} if broker else {}
-    names = {field: field.upper() for field in BrokerSettings.model_fields}
-    given = {**variables, **own}
+def _broker_settings(variables: Mapping[str, str]) -> BrokerSettings:
+    """The broker's settings as the services will read them. LaunchError names each variable that is wrong."""
+    given = {field: variables.get(field.upper()) for field in BrokerSettings.model_fields}
     try:
-        return BrokerSettings.model_validate({field: given[name] for field, name in names.items() if given.get(name)})
+        return BrokerSettings.model_validate({field: value for field, value in given.items() if value})
     except ValidationError as error:
         problems = (f"{str(problem['loc'][0]).upper()}: {problem['msg']}" for problem in error.errors())
         raise LaunchError("\n".join(problems)) from None

@@ -18,8 +18,7 @@ DATABASE_MODULES = {"sqlalchemy", "sqlite3", "psycopg"}
 
 
 def may_speak_sql(file: Path) -> bool:
-    own_ledger = file.parent.name == "payment_service" and file.name.startswith("simulated_gateway")
-    return file.name == "store.py" or file.is_relative_to("shared/persistence") or own_ledger
+    return file.name == "store.py" or file.is_relative_to("shared/persistence")
 
 
 def imported_modules(tree: ast.AST) -> Iterator[str]:

@@ -1,0 +1,196 @@
+"""`order-rail up`: starts all of it, keeps it alive, says where it is, and leaves nothing running."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from dotenv import dotenv_values
+
+from control_room.launcher import SERVICES, LaunchError, Ports, launch
+from shared.settings import BrokerSettings
+from tests.support import eventually
+
+RAIL = Path(sys.executable).with_name("order-rail")
+START_SECONDS = 90
+STOP_SECONDS = 40
+
+
+class Up:
+    """An `order-rail up` that runs as a user would run it, on ports of its own."""
+
+    def __init__(self, run_directory: Path, **environment: str) -> None:
+        self.run_directory = run_directory
+        self.ports = Ports.free()
+        self.output = run_directory.with_suffix(f".{uuid.uuid4().hex[:8]}.output")
+        variables = {name.upper(): str(port) for name, port in self.ports.model_dump().items()}
+        with self.output.open("w") as output:
+            self.process = subprocess.Popen(
+                [RAIL, "up", "--run-directory", run_directory],
+                env={**os.environ, "RABBITMQ_URL": "", **variables, **environment},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    async def is_up(self) -> dict[str, str | None]:
+        await eventually(self._has_environment, START_SECONDS, f"{self.run_directory}/environment to be written")
+        return self.environment
+
+    @property
+    def environment(self) -> dict[str, str | None]:
+        return dotenv_values(self.run_directory / "environment")
+
+    def _has_environment(self) -> bool:
+        if self.process.poll() is not None:
+            pytest.fail(f"order-rail up ended with {self.process.returncode}: {self.output.read_text()}")
+        return (self.run_directory / "environment").exists()
+
+    async def ended(self) -> int:
+        await eventually(lambda: self.process.poll() is not None, STOP_SECONDS, "order-rail up to end")
+        return self.process.returncode
+
+
+@contextmanager
+def brought_up(run_directory: Path) -> Iterator[Up]:
+    up = Up(run_directory)
+    yield up
+    up.process.kill()
+    up.process.wait()
+
+
+@pytest.fixture
+def up(run_directory: Path) -> Iterator[Up]:
+    """One for the test to end."""
+    with brought_up(run_directory) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def shared_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """One that the tests of this module leave running."""
+    with brought_up(tmp_path_factory.mktemp("up") / "run") as running:
+        yield running
+
+
+@pytest.fixture
+def given_broker(module_broker_settings: BrokerSettings) -> dict[str, str]:
+    """The environment of a system that uses the tests' broker, in a virtual host of this module's."""
+    return {
+        "RABBITMQ_URL": module_broker_settings.rabbitmq_url,
+        "RABBITMQ_MANAGEMENT_URL": module_broker_settings.management_url,
+        "RETRY_DELAYS_SECONDS": ",".join(map(str, module_broker_settings.retry_delays_seconds)),
+    }
+
+
+def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
+    return [process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+
+
+async def is_ready(url: str) -> bool:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        try:
+            return (await client.get(f"{url}/readyz")).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+
+async def test_it_says_where_everything_is(shared_up: Up) -> None:
+    said = await shared_up.is_up()
+    for service in SERVICES:
+        assert said[f"{service.upper()}_URL"] == f"http://127.0.0.1:{getattr(shared_up.ports, f'{service}_port')}"
+        assert await is_ready(str(said[f"{service.upper()}_URL"]))
+        assert psutil.pid_exists(int(str(said[f"{service.upper()}_PID"])))
+    assert said["RABBITMQ_URL"] == f"amqp://guest:guest@127.0.0.1:{shared_up.ports.rabbitmq_port}/%2F"
+    assert len(str(said["OPERATOR_TOKEN"])) >= 32
+
+
+async def test_what_dies_is_started_again_and_its_new_pid_is_told(shared_up: Up) -> None:
+    before = await shared_up.is_up()
+    names = [f"{service.upper()}_PID" for service in SERVICES] + ["RABBITMQ_PID"]
+    for name in names:
+        os.kill(int(str(before[name])), signal.SIGKILL)
+
+    async def all_are_back() -> bool:
+        now = shared_up.environment
+        assert all(now.get(name, before[name]) != before[name] for name in names)
+        return all([await is_ready(str(now[f"{service.upper()}_URL"])) for service in SERVICES])
+
+    await eventually(all_are_back, START_SECONDS, "new processes, ready again")
+
+
+async def test_a_second_one_in_the_same_directory_is_refused(shared_up: Up) -> None:
+    await shared_up.is_up()
+    second = Up(shared_up.run_directory)
+    assert await second.ended() == 1
+    assert f"already runs in {shared_up.run_directory} (process {shared_up.process.pid})" in second.output.read_text()
+    assert await is_ready(str(shared_up.environment["ORDER_SERVICE_URL"]))
+
+
+async def test_ctrl_c_leaves_nothing_running(up: Up) -> None:
+    await up.is_up()
+    assert (up.run_directory / "environment").stat().st_mode & 0o777 == 0o600
+    family = psutil.Process(up.process.pid).children(recursive=True)
+    assert {"epmd", "beam.smp"} <= {process.name() for process in family}
+    up.process.send_signal(signal.SIGINT)
+    await eventually(lambda: "Stopping" in up.output.read_text(), expecting="it to say that it is stopping")
+    up.process.send_signal(signal.SIGINT)  # an impatient second Ctrl-C
+    assert await up.ended() == 0
+    assert alive(family) == []
+    assert not (up.run_directory / "environment").exists()
+
+
+async def test_nothing_survives_when_it_is_killed(up: Up) -> None:
+    await up.is_up()
+    family = psutil.Process(up.process.pid).children(recursive=True)
+    up.process.kill()
+    await up.ended()
+    await eventually(lambda: not alive(family), expecting="nothing of it to run")
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["order_service_port", "payment_service_port", "notification_service_port", "rabbitmq_port",
+     "rabbitmq_management_port"],
+)  # fmt: skip
+async def test_a_taken_port_is_named_with_its_setting(setting: str, run_directory: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ports = Ports.free().model_copy(update={setting: port})
+        with pytest.raises(LaunchError, match=f"port {port}, for .* is taken; set {setting.upper()} to another one"):
+            async with launch(run_directory, ports, {"RABBITMQ_URL": ""}):
+                pytest.fail("it should not have started")
+
+
+async def test_the_broker_that_rabbitmq_url_names_is_used(given_broker: dict[str, str], run_directory: Path) -> None:
+    async with launch(run_directory, environment=given_broker) as system:
+        assert system.broker is None
+        assert "RABBITMQ_PID" not in system.environment
+        assert system.environment["RABBITMQ_URL"] == given_broker["RABBITMQ_URL"]
+        assert await is_ready(system.url("order_service"))
+    assert not (run_directory / "rabbitmq").exists()
+
+
+async def test_a_service_that_cannot_start_is_named_with_its_reason(
+    given_broker: dict[str, str], run_directory: Path
+) -> None:
+    before = psutil.Process().children(recursive=True)
+    environment = {**given_broker, "GATEWAY_LATENCY_SECONDS": "soon"}
+    with pytest.raises(LaunchError, match="payment_service ended with status 2 while it started") as failure:
+        async with launch(run_directory, environment=environment):
+            pytest.fail("it should not have started")
+    assert "GATEWAY_LATENCY_SECONDS" in str(failure.value)
+    assert set(alive(psutil.Process().children(recursive=True))) <= set(before)
+
+
+async def test_a_malformed_setting_of_its_own_is_named(run_directory: Path) -> None:
+    with pytest.raises(LaunchError, match=r"RETRY_DELAYS_SECONDS: .*, such as 1,5,30"):
+        async with launch(run_directory, environment={"RABBITMQ_URL": "", "RETRY_DELAYS_SECONDS": "often"}):
+            pytest.fail("it should not have started")
