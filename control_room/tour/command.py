@@ -1,5 +1,6 @@
 """The command itself: finds or starts a system, runs the tour, says what came of it."""
 
+import asyncio
 import logging
 import os
 import shutil
@@ -66,17 +67,25 @@ class _Guide:
         self.is_right = False
 
     async def start_and_run(self) -> None:
-        """Run the tour on a system of its own; its logs stay if anything is wrong. Raises LaunchError."""
+        """Run the tour on a system of its own; if anything is wrong its logs stay. Raises LaunchError."""
         directory = Path(tempfile.mkdtemp(prefix="order-rail-tour-"))
         try:
-            async with launch(directory, progress=lambda step: self.console.print(f"{step} ...")) as system:
-                await self.run(SystemAddresses.model_validate(_by_field(system.environment)))
-                self.console.print("Stopping ...")
+            await self._start_and_run_in(directory)
+        except asyncio.CancelledError:  # nobody will ask why it was interrupted
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
         finally:
             if self.is_right:
                 shutil.rmtree(directory, ignore_errors=True)
-            else:
+            elif directory.exists():
                 self.console.print(f"The logs are in {escape(str(directory))}")
+
+    async def _start_and_run_in(self, directory: Path) -> None:
+        async with launch(directory, progress=lambda step: self.console.print(f"{step} ...")) as system:
+            try:
+                await self.run(SystemAddresses.model_validate(_by_field(system.environment)))
+            finally:
+                self.console.print("Stopping ...")
 
     async def run(self, addresses: SystemAddresses) -> None:
         """Run the tour and print what came of it. Raises NotRunning."""

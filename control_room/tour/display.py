@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from statistics import median
 
 from rich.console import Console
 from rich.live import Live
@@ -10,6 +11,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 
 from control_room.tour.runner import Leg
+from control_room.tour.steps import duration
 
 REFRESH_SECONDS = 0.1
 VERDICTS = {True: "[green]right[/]", False: "[red]WRONG[/]"}
@@ -35,23 +37,37 @@ def _progress_table(legs: Sequence[Leg], spinners: dict[str, Spinner]) -> Table:
     table = Table("", "step", "now", "answered in", "settled after", title="The tour: orders on their way")
     for leg in legs:
         mark = spinners[leg.step.title] if leg.right is None else VERDICTS[leg.right]
-        answered, settled = leg.progress.placed_in_seconds, leg.progress.settled_after_seconds
-        table.add_row(mark, leg.step.title, escape(leg.progress.now), _shown(answered), _shown(settled))
+        answered = _shown(leg.progress.placed_in_seconds)
+        table.add_row(mark, leg.step.title, escape(leg.progress.now), answered, _settled(leg))
     return table
 
 
+def _settled(leg: Leg) -> str:
+    settled, elapsed = leg.progress.settled_after_seconds, leg.progress.elapsed_seconds
+    if settled is not None or leg.right is not None:
+        return _shown(settled)
+    return f"[dim]{_shown(elapsed)} so far[/]" if elapsed else ""
+
+
 def _shown(seconds: float | None) -> str:
-    return "" if seconds is None else f"{seconds * 1000:.0f} ms"
+    return "" if seconds is None else duration(seconds)
 
 
 async def _watch_plain(console: Console, legs: Sequence[Leg]) -> None:
     said = {leg.step.title: leg.progress.now for leg in legs}
-    while True:
-        for leg in legs:
-            if said[leg.step.title] != leg.progress.now:
-                said[leg.step.title] = leg.progress.now
-                console.print(f"{leg.step.title:16} {escape(leg.progress.now)}")
-        await asyncio.sleep(REFRESH_SECONDS)
+    try:
+        while True:
+            _say_news(console, legs, said)
+            await asyncio.sleep(REFRESH_SECONDS)
+    finally:
+        _say_news(console, legs, said)
+
+
+def _say_news(console: Console, legs: Sequence[Leg], said: dict[str, str]) -> None:
+    for leg in legs:
+        if said[leg.step.title] != leg.progress.now:
+            said[leg.step.title] = leg.progress.now
+            console.print(f"{leg.step.title:16} {escape(leg.progress.now)}")
 
 
 def show_results(console: Console, legs: Sequence[Leg], unread: str) -> None:
@@ -77,10 +93,11 @@ def _show_point(console: Console, legs: Sequence[Leg]) -> None:
         f"The books of all three services agree: {len(legs)} orders, each settled once; "
         f"{charged} charged, each exactly once; {len(legs) - charged} not charged at all."
     )
+    answered = median(leg.progress.placed_in_seconds or 0 for leg in legs)
     normal = next(leg.progress for leg in legs if leg.step.title == "normal")
     behind = (normal.settled_after_seconds or 0) - (normal.placed_in_seconds or 0)
     console.print(
-        f"The customer waited {_shown(normal.placed_in_seconds)} for an answer; "
-        f"payment and email took {_shown(behind)} more, behind the queue."
+        f"Customers waited {_shown(answered)} for an answer (the median); "
+        f"payment and email of the normal order took {_shown(behind)} more, behind the queue."
     )
     console.print("[bold green]All of it held.[/]")

@@ -37,12 +37,17 @@ class Progress:
         self.now = what
 
     @property
+    def elapsed_seconds(self) -> float | None:
+        """Since the order was asked for; None before."""
+        return None if self.started_at is None else time.perf_counter() - self.started_at
+
+    @property
     def speed(self) -> str:
         """How long the customer waited, and how long the rest took."""
         if self.placed_in_seconds is None or self.settled_after_seconds is None:
             return ""
         return (
-            f"answered in {_duration(self.placed_in_seconds)}, {self.now} after {_duration(self.settled_after_seconds)}"
+            f"answered in {duration(self.placed_in_seconds)}, {self.now} after {duration(self.settled_after_seconds)}"
         )
 
 
@@ -156,7 +161,7 @@ async def _settle_as(system: System, progress: Progress, expected: str) -> dict[
             progress.say(order["status"])
             if order["status"] in SETTLED:
                 break
-    progress.settled_after_seconds = time.perf_counter() - (progress.started_at or 0)
+    progress.settled_after_seconds = progress.elapsed_seconds
     if order["status"] != expected:
         raise Wrong(f"the order is {order['status']}, not {expected}")
     return order
@@ -180,7 +185,8 @@ def _detail(order: dict[str, Any], event: str, name: str) -> Any:
     return next((entry.get(name) for entry in entries if entry["type"].startswith(event)), None)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """For people: `12 ms`, `3.4 s`."""
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
