@@ -4,21 +4,30 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 
-from control_room.launcher import System
+from control_room.launcher import SERVICES
 from tests.support import eventually
 
 FINAL = {"confirmed", "declined", "cancelled", "refunded"}
+
+
+class System(Protocol):
+    """A system that runs, however it was started."""
+
+    @property
+    def operator_token(self) -> str: ...
+
+    def url(self, service: str) -> str: ...
 
 
 class Rail:
     """Talks to the three services of one system. `accepted` holds the id of every order that was answered with 202."""
 
     def __init__(self, system: System) -> None:
-        self._urls = {name: system.url(name) for name in system.processes}
+        self._urls = {name: system.url(name) for name in SERVICES}
         self._operator = {"Authorization": f"Bearer {system.operator_token}"}
         limits = httpx.Limits(max_connections=50, max_keepalive_connections=50)
         self.http = httpx.AsyncClient(timeout=10, limits=limits, trust_env=False)
