@@ -5,7 +5,7 @@ Every class here reads only the variables that its process needs; a service adds
 
 import sys
 from typing import Annotated, Literal, TypeVar
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -61,8 +61,9 @@ class BrokerSettings(BaseSettings):
         if self.rabbitmq_management_url:
             return self.rabbitmq_management_url
         parts = urlsplit(self.rabbitmq_url)
-        user, password = parts.username or "guest", parts.password or "guest"
-        return f"http://{quote(unquote(user))}:{quote(unquote(password))}@{parts.hostname}:15672"
+        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+        # The user and password are as they stand in the URL: percent-encoded already.
+        return f"http://{parts.username or 'guest'}:{parts.password or 'guest'}@{host}:15672"
 
 
 class ServiceSettings(BrokerSettings):

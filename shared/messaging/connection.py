@@ -212,6 +212,7 @@ async def keep_connected(
         say(None)
         try:
             await use(connection)
+            say("RabbitMQ is away: the connection was lost")
         except BrokerUnavailable as error:
             logger.warning("broker connection lost", connection=name, error=str(error))
             say(f"RabbitMQ is away: {error}")

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 import structlog
 
@@ -14,7 +15,7 @@ from shared.messaging.message import Message
 MAX_IN_FLIGHT = 1000
 """Unconfirmed messages at the most: pika buffers without bound, so the bound is here."""
 
-CONFIRM_TIMEOUT_SECONDS = 10.0
+CONFIRM_TIMEOUT_SECONDS = 5.0
 REOPEN_SECONDS = 0.5
 
 logger = structlog.get_logger(__name__)
@@ -36,26 +37,71 @@ class OutcomeUnknown(PublishError):
     """The connection closed, or time ran out, before the confirm: the broker may have it or not."""
 
 
+Sending = asyncio.Future[PublishError | None]
+"""Resolves to None once the message is confirmed, or to what went wrong."""
+
+
 @dataclass(slots=True, eq=False)
 class _Pending:
-    message_id: str | None
-    exchange: str
-    outcome: "asyncio.Future[PublishError | None]"
+    message: Message
+    outcome: Sending
     returned: bool = False
 
 
+class _ConfirmingChannel:
+    """One channel in confirm mode, and the messages on it that the broker has not answered yet."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._sequence = 0
+        self._pending: dict[int, _Pending] = {}
+        self.closed = channel.closed
+
+    async def start(self) -> None:
+        await self._channel.confirm_select(self._on_confirm, self._on_return)
+
+    def send(self, message: Message) -> Sending:
+        """Raises `BrokerUnavailable`, if the channel is closed, before anything is sent."""
+        self._channel.publish(message)
+        # From 1, and counted only now that the publish did not raise: the broker counts what it has received.
+        self._sequence += 1
+        outcome: Sending = asyncio.get_running_loop().create_future()
+        self._pending[self._sequence] = _Pending(message, outcome)
+        return outcome
+
+    def give_up(self, reason: str) -> None:
+        """Close it, if it is not closed; what is unanswered has an unknown outcome."""
+        self._channel.discard(reason)
+        pending, self._pending = self._pending, {}
+        for entry in pending.values():
+            _settle(entry, OutcomeUnknown(f"no confirm came: {reason}"))
+
+    def _on_confirm(self, sequence: int, multiple: bool, acked: bool) -> None:
+        oldest_first = iter(list(self._pending))
+        numbers = takewhile(lambda number: number <= sequence, oldest_first) if multiple else [sequence]
+        for number in numbers:
+            entry = self._pending.pop(number, None)
+            if entry is not None:
+                _settle(entry, _error(entry, acked))
+
+    def _on_return(self, message_id: str | None) -> None:
+        # The return carries no sequence number, but precedes its own confirm: it is the first one still unmarked.
+        for entry in self._pending.values():
+            if entry.message.message_id == message_id and not entry.returned:
+                entry.returned = True
+                return
+
+
 class Publisher:
-    """One connection and one channel in confirm mode, kept open for ever."""
+    """One connection and one confirming channel, kept open for ever."""
 
     def __init__(self, url: str, name: str, *, exchanges: Sequence[str] = ()) -> None:
         self._url = url
         self._name = f"{name} publisher"
         self._exchanges = exchanges
-        self._channel: Channel | None = None
         self._connection: Connection | None = None
+        self._channel: _ConfirmingChannel | None = None
         self._ready = asyncio.Event()
-        self._sequence = 0
-        self._pending: dict[int, _Pending] = {}
         self._capacity = asyncio.Semaphore(MAX_IN_FLIGHT)
         self._problem: str | None = "RabbitMQ is away: not connected yet"
         self._task: asyncio.Task[None] | None = None
@@ -64,10 +110,9 @@ class Publisher:
     def is_connected(self) -> bool:
         return self._ready.is_set()
 
-    @property
-    def in_flight(self) -> int:
-        """How many messages are sent and not yet confirmed."""
-        return len(self._pending)
+    async def connected(self) -> None:
+        """Wait until publishing is possible."""
+        await self._ready.wait()
 
     async def start(self) -> None:
         self._task = asyncio.create_task(keep_connected(self._url, self._name, self._use, self._say), name=self._name)
@@ -83,10 +128,6 @@ class Publisher:
             return "RabbitMQ blocks publishers: it is out of memory or disk"
         return self._problem
 
-    async def connected(self) -> None:
-        """Wait until publishing is possible."""
-        await self._ready.wait()
-
     async def publish(self, message: Message) -> None:
         """Returns once the broker has confirmed it. Raises `BrokerUnavailable` or a kind of `PublishError`."""
         (error,) = await self.publish_all([message])
@@ -94,39 +135,32 @@ class Publisher:
             raise error
 
     async def publish_all(self, messages: Sequence[Message]) -> list[PublishError | BrokerUnavailable | None]:
-        """Publish them one behind the other without waiting in between; returns what became of each.
-
-        None: confirmed.
-        """
+        """Publish them one behind the other without waiting in between; what became of each, None for confirmed."""
         sent = [await self._send(message) for message in messages]
         waiting = {sending for sending in sent if isinstance(sending, asyncio.Future)}
         if waiting:
             _, late = await asyncio.wait(waiting, timeout=CONFIRM_TIMEOUT_SECONDS)
-            for sending in late:
-                sending.set_result(OutcomeUnknown(f"no confirm within {CONFIRM_TIMEOUT_SECONDS:g} s"))
+            if late:
+                self._leave_channel(f"no confirm within {CONFIRM_TIMEOUT_SECONDS:g} s")
         return [sending.result() if isinstance(sending, asyncio.Future) else sending for sending in sent]
 
-    async def _send(self, message: Message) -> "asyncio.Future[PublishError | None] | BrokerUnavailable":
+    async def _send(self, message: Message) -> Sending | BrokerUnavailable:
         await self._capacity.acquire()
         try:
-            (await self._open_channel()).publish(message)
+            sending = (await self._open_channel()).send(message)
         except BrokerUnavailable as error:
             self._capacity.release()
             return error
-        # From 1, and counted only now that the publish did not raise: the broker counts what it has received.
-        self._sequence += 1
-        outcome: asyncio.Future[PublishError | None] = asyncio.get_running_loop().create_future()
-        outcome.add_done_callback(lambda _: self._capacity.release())
-        self._pending[self._sequence] = _Pending(message.message_id, message.exchange, outcome)
-        return outcome
+        sending.add_done_callback(lambda _: self._capacity.release())
+        return sending
 
-    async def _open_channel(self) -> Channel:
+    async def _open_channel(self) -> _ConfirmingChannel:
         """The channel, once the broker takes messages."""
         if self._connection is not None and not self._connection.unblocked.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._connection.unblocked.wait(), CONFIRM_TIMEOUT_SECONDS)
         if self._channel is None or self.problem() is not None:
-            raise BrokerUnavailable(self.problem() or "the connection has just closed")
+            raise BrokerUnavailable(self.problem() or "the channel has just closed")
         return self._channel
 
     async def _use(self, connection: Connection) -> None:
@@ -140,61 +174,46 @@ class Publisher:
                     self._say(f"topology missing: {error}")
                 # A pause, since what closed the channel (no such exchange, no right to it) may still be so.
                 await asyncio.wait([connection.closed], timeout=REOPEN_SECONDS)
-            raise connection.closed.result()
         finally:
             self._connection = None
 
     async def _use_channel(self, channel: Channel) -> None:
         for exchange in self._exchanges:
             await channel.expect_exchange(exchange)
-        await channel.confirm_select(self._on_confirm, self._on_return)
-        self._channel, self._sequence = channel, 0
+        confirming = _ConfirmingChannel(channel)
+        await confirming.start()
+        self._channel = confirming
         self._say(None)
         self._ready.set()
+        reason: object = "stopped"
         try:
             reason = await asyncio.shield(channel.closed)
-            self._say(f"RabbitMQ is away: {reason}")
             logger.warning("publisher channel closed", connection=self._name, reason=str(reason))
         finally:
-            self._ready.clear()
-            self._channel = None
-            self._fail_pending()
+            self._leave_channel(f"RabbitMQ is away: {reason}")
 
-    def _on_confirm(self, sequence: int, multiple: bool, acked: bool) -> None:
-        if multiple:
-            confirmed = [number for number in self._pending if number <= sequence]
-        else:
-            confirmed = [sequence] if sequence in self._pending else []
-        for number in confirmed:
-            self._settle(self._pending.pop(number), acked)
-
-    def _on_return(self, message_id: str | None) -> None:
-        # The return carries no sequence number, but precedes its own confirm: it is the first one still unmarked.
-        for pending in self._pending.values():
-            if pending.message_id == message_id and not pending.returned:
-                pending.returned = True
-                return
-
-    def _settle(self, pending: _Pending, acked: bool) -> None:
-        error: PublishError | None = None
-        if pending.returned:
-            error = Unroutable(f"no queue takes it from exchange {pending.exchange!r}")
-        elif not acked:
-            error = Refused("the broker refused it: is the queue full?")
-        metrics.published.labels(pending.exchange, _result(error)).inc()
-        if not pending.outcome.done():
-            pending.outcome.set_result(error)
-
-    def _fail_pending(self) -> None:
-        pending, self._pending = self._pending, {}
-        for entry in pending.values():
-            error = OutcomeUnknown("the channel closed before the confirm")
-            metrics.published.labels(entry.exchange, _result(error)).inc()
-            if not entry.outcome.done():
-                entry.outcome.set_result(error)
+    def _leave_channel(self, reason: str) -> None:
+        """Nothing more is sent on it; `_use` opens another."""
+        self._ready.clear()
+        self._say(reason)
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.give_up(reason)
 
     def _say(self, problem: str | None) -> None:
         self._problem = problem
+
+
+def _error(entry: _Pending, acked: bool) -> PublishError | None:
+    if entry.returned:
+        return Unroutable(f"no queue takes it from exchange {entry.message.exchange!r}")
+    return None if acked else Refused("the broker refused it: is the queue full?")
+
+
+def _settle(entry: _Pending, error: PublishError | None) -> None:
+    metrics.published.labels(entry.message.exchange, _result(error)).inc()
+    if not entry.outcome.done():
+        entry.outcome.set_result(error)
 
 
 def _result(error: PublishError | None) -> str:

@@ -191,6 +191,7 @@ class _Worker:
         self._on_commit = on_commit
         self._waiting: list[_Waiting] = []
         self._wake = asyncio.Event()
+        self._stopping = False
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="database")
         self._task: asyncio.Task[None] | None = None
 
@@ -207,24 +208,26 @@ class _Worker:
         return future
 
     async def stop(self) -> None:
-        if self._task is None:
-            return
-        while self._waiting and not self._task.done():
-            await asyncio.gather(*(future for _, _, future in self._waiting), return_exceptions=True)
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        """Run what waits, wake its callers, then end."""
+        self._stopping = True
+        self._wake.set()
+        if self._task is not None:
+            await asyncio.gather(self._task, return_exceptions=True)
         self._thread.shutdown(wait=False)
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        while True:
+        while self._waiting or not self._stopping:
             await self._wake.wait()
             group, self._waiting = self._waiting[:MAX_GROUP_ROWS], self._waiting[MAX_GROUP_ROWS:]
             if not self._waiting:
                 self._wake.clear()
-            # Shielded: a transaction that has begun ends before its thread is given up.
-            outcomes = await asyncio.shield(loop.run_in_executor(self._thread, self._execute, group))
-            self._on_commit(len(group))
+            if not group:  # woken to stop
+                continue
+            outcomes = await loop.run_in_executor(self._thread, self._execute, group)
+            written = sum(not isinstance(outcome, Exception) for outcome in outcomes)
+            if written:
+                self._on_commit(written)
             for (_, _, future), outcome in zip(group, outcomes, strict=True):
                 _resolve(future, outcome)
 
