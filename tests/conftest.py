@@ -2,7 +2,7 @@
 
 import os
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +15,7 @@ from control_room.broker import PrivateBroker
 from shared import topology
 from shared.management import Management
 from shared.settings import BrokerSettings
+from tests.postgres import PostgresNotInstalled, PrivatePostgres
 
 RETRY_DELAYS_SECONDS = (0.2, 0.5)
 
@@ -81,6 +82,28 @@ async def module_broker_settings(broker: Broker) -> AsyncIterator[BrokerSettings
 def vhost_url(broker_settings: BrokerSettings) -> str:
     """The AMQP URL of the session's virtual host."""
     return broker_settings.rabbitmq_url
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PrivatePostgres]:
+    """The session's PostgreSQL. Tests that need it are skipped where it is not installed, and fail there on CI."""
+    try:
+        server = PrivatePostgres()
+    except PostgresNotInstalled as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
+    with server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a new, empty database; each test that takes it runs once for each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'test.db'}"
+    server: PrivatePostgres = request.getfixturevalue("postgres")
+    return server.create_database()
 
 
 @pytest.fixture

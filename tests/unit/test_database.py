@@ -1,0 +1,271 @@
+"""The group commit: one transaction for all that waits, and each caller gets its own result or its own error."""
+
+import asyncio
+import sqlite3
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+import sqlalchemy
+from prometheus_client import REGISTRY
+from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, insert, select
+from sqlalchemy.exc import IntegrityError
+
+from shared.persistence import database as module
+from shared.persistence.database import MAX_GROUP_ROWS, Database, DatabaseUnavailable, UtcDateTime, insert_new
+from tests.postgres import PrivatePostgres
+from tests.support import eventually
+
+metadata = MetaData()
+notes = Table(
+    "notes",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("text", String, nullable=False),
+    Column("at", UtcDateTime),
+)
+
+groups: list[int] = []
+"""How many rows each call of `write_notes` was given."""
+
+
+def write_notes(connection: Connection, rows: list[tuple[int, str | None]]) -> list[str]:
+    groups.append(len(rows))
+    connection.execute(insert(notes), [{"id": number, "text": text} for number, text in rows])
+    return [f"wrote {number}" for number, _ in rows]
+
+
+def read_notes(connection: Connection, numbers: list[int]) -> list[str | None]:
+    found = {row.id: row.text for row in connection.execute(select(notes))}
+    return [found.get(number) for number in numbers]
+
+
+def count_notes(connection: Connection, rows: Sequence[None]) -> list[int]:
+    return [connection.execute(select(sqlalchemy.func.count()).select_from(notes)).scalar_one()] * len(rows)
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[Database]:
+    database = Database(url, metadata, name=f"test-{uuid.uuid4().hex[:8]}")
+    await database.start()
+    yield database
+    await database.stop()
+
+
+@pytest_asyncio.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    groups.clear()
+    async with opened(database_url) as database:
+        assert database.problem() is None
+        yield database
+
+
+def counted(metric: str, database: Database) -> float:
+    return REGISTRY.get_sample_value(f"order_rail_{metric}_total", {"database": database._name}) or 0.0
+
+
+async def test_all_that_waits_is_written_in_one_transaction(database: Database) -> None:
+    commits_before = counted("group_commits", database)  # the tables were made by one
+    rows_before = counted("rows_committed", database)
+
+    results = await asyncio.gather(*(database.write(write_notes, (number, "text")) for number in range(200)))
+
+    assert results == [f"wrote {number}" for number in range(200)]
+    assert groups == [200]
+    assert counted("group_commits", database) - commits_before == 1
+    assert counted("rows_committed", database) - rows_before == 200
+
+
+async def test_a_group_has_an_upper_bound(database: Database) -> None:
+    many = MAX_GROUP_ROWS * 2 + 1
+    await asyncio.gather(*(database.write(write_notes, (number, "text")) for number in range(many)))
+
+    assert groups == [MAX_GROUP_ROWS, MAX_GROUP_ROWS, 1]
+
+
+async def test_a_bad_row_fails_alone(database: Database) -> None:
+    await database.write(write_notes, (3, "was here first"))
+    rows_before = counted("rows_committed", database)
+
+    results = await asyncio.gather(
+        *(database.write(write_notes, (number, "text")) for number in range(6)), return_exceptions=True
+    )
+
+    assert isinstance(results[3], IntegrityError)
+    assert [result for number, result in enumerate(results) if number != 3] == [
+        f"wrote {number}" for number in (0, 1, 2, 4, 5)
+    ]
+    assert await database.read(read_notes, 3) == "was here first"
+    assert await database.read(count_notes, None) == 6
+    assert counted("rows_committed", database) - rows_before == 5
+
+
+async def test_what_an_operation_raises_reaches_its_own_caller_only(database: Database) -> None:
+    def refuse_odd(connection: Connection, numbers: list[int]) -> list[int]:
+        odd = [number for number in numbers if number % 2]
+        if odd:
+            raise ValueError(f"odd: {odd}")
+        return numbers
+
+    results = await asyncio.gather(
+        database.write(refuse_odd, 2),
+        database.write(write_notes, (1, "text")),
+        database.write(refuse_odd, 3),
+        database.write(refuse_odd, 4),
+        return_exceptions=True,
+    )
+
+    assert str(results[2]) == "odd: [3]"
+    assert [results[0], results[1], results[3]] == [2, "wrote 1", 4]
+
+
+async def test_each_operation_runs_once_over_its_rows_and_each_caller_gets_its_own_result(database: Database) -> None:
+    def double(connection: Connection, numbers: list[int]) -> list[int]:
+        groups.append(len(numbers))
+        return [2 * number for number in numbers]
+
+    mixed = [
+        database.write(double, number) if number % 2 else database.write(write_notes, (number, "text"))
+        for number in range(20)
+    ]
+    results: list[object] = await asyncio.gather(*mixed)
+
+    assert results == [2 * number if number % 2 else f"wrote {number}" for number in range(20)]
+    assert groups == [10, 10]
+
+
+async def test_a_cancelled_caller_disturbs_nobody(database: Database) -> None:
+    writes = [asyncio.create_task(database.write(write_notes, (number, "text"))) for number in range(10)]
+    await asyncio.sleep(0)  # all of them are waiting now
+    writes[4].cancel()
+
+    results = await asyncio.gather(*writes, return_exceptions=True)
+
+    assert isinstance(results[4], asyncio.CancelledError)
+    assert sum(isinstance(result, str) for result in results) == 9
+    assert await database.write(write_notes, (10, "text")) == "wrote 10"
+
+
+async def test_what_waits_is_written_before_it_closes(database_url: str) -> None:
+    async with opened(database_url) as database:
+        writes = [asyncio.create_task(database.write(write_notes, (number, "text"))) for number in range(50)]
+        await asyncio.sleep(0)
+
+    assert await asyncio.gather(*writes) == [f"wrote {number}" for number in range(50)]
+    with pytest.raises(DatabaseUnavailable):
+        await database.write(write_notes, (51, "too late"))
+    async with opened(database_url) as again:
+        assert await again.read(count_notes, None) == 50
+
+
+async def test_times_come_back_as_aware_utc(database: Database) -> None:
+    noon = datetime(2026, 7, 1, 12, 0, 0, 123456, tzinfo=timezone(timedelta(hours=2)))
+
+    def write_time(connection: Connection, rows: list[datetime]) -> list[None]:
+        connection.execute(insert(notes), [{"id": 1, "text": "", "at": row} for row in rows])
+        return [None] * len(rows)
+
+    def read_time(connection: Connection, rows: list[None]) -> list[datetime]:
+        return [connection.execute(select(notes.c.at)).scalar_one()] * len(rows)
+
+    await database.write(write_time, noon)
+    read = await database.read(read_time, None)
+
+    assert read == noon
+    assert read.tzinfo is UTC
+
+
+async def test_an_insert_passes_over_keys_that_are_there(database: Database) -> None:
+    def insert_all(connection: Connection, rows: list[int]) -> list[int]:
+        connection.execute(insert_new(connection, notes), [{"id": row, "text": "new"} for row in rows])
+        return rows
+
+    await database.write(write_notes, (1, "old"))
+    await asyncio.gather(*(database.write(insert_all, number) for number in (1, 2, 2)))
+
+    assert [await database.read(read_notes, number) for number in (1, 2)] == ["old", "new"]
+
+
+async def test_an_open_transaction_is_undone_when_its_holder_fails(database: Database) -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with database.transaction() as transaction:
+            await transaction.run(write_notes, [(1, "text")])
+            raise ZeroDivisionError
+    async with database.transaction() as transaction:
+        await transaction.run(write_notes, [(2, "text")])
+
+    assert [await database.read(read_notes, number) for number in (1, 2)] == [None, "text"]
+
+
+async def test_every_commit_tells_those_who_asked_and_a_failure_tells_nobody(database: Database) -> None:
+    told: list[str] = []
+    database.after_commit.append(lambda: told.append("commit"))
+
+    await database.write(write_notes, (1, "text"))
+    with pytest.raises(IntegrityError):
+        await database.write(write_notes, (1, "again"))
+
+    assert told == ["commit"]
+
+
+async def test_sqlite_has_a_commit_on_disk_before_it_is_told(tmp_path: Path) -> None:
+    def pragmas(connection: Connection, rows: list[None]) -> list[tuple[object, object]]:
+        names = ("journal_mode", "synchronous")
+        values = [connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in names]
+        return [(values[0], values[1])] * len(rows)
+
+    async with opened(f"sqlite:///{tmp_path}/a/new/folder/file.db") as database:
+        assert await database.write(pragmas, None) == ("wal", 2)  # 2 is FULL
+
+
+async def test_a_locked_database_is_unavailable_and_recovers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOCK_TIMEOUT_SECONDS", 0.1)
+    async with opened(f"sqlite:///{tmp_path}/test.db") as database:
+        other = sqlite3.connect(tmp_path / "test.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+
+        results = await asyncio.gather(
+            *(database.write(write_notes, (number, "text")) for number in range(100)), return_exceptions=True
+        )
+        assert {type(result) for result in results} == {DatabaseUnavailable}
+        assert str(results[0]) == "database is locked"
+        assert await database.read(count_notes, None) == 0  # readers are not held up
+
+        other.execute("ROLLBACK")
+        other.close()
+        assert await database.write(write_notes, (1, "text")) == "wrote 1"
+
+
+async def test_a_database_server_that_is_away_is_waited_for(postgres: PrivatePostgres) -> None:
+    url = postgres.create_database()
+    postgres.stop()
+    try:
+        async with opened(url) as database:
+            assert "refused" in (database.problem() or "")
+            with pytest.raises(DatabaseUnavailable):
+                await database.write(write_notes, (1, "text"))
+
+            postgres.start()
+            await eventually(lambda: database.problem() is None, expecting="the tables to be created")
+            assert await database.write(write_notes, (1, "text")) == "wrote 1"
+
+            postgres.stop()
+            with pytest.raises(DatabaseUnavailable):
+                await database.write(write_notes, (2, "text"))
+            postgres.start()
+            assert await database.write(write_notes, (2, "text")) == "wrote 2"
+    finally:
+        if not postgres.is_running:
+            postgres.start()
+
+
+async def test_two_processes_may_create_the_same_tables_at_once(postgres: PrivatePostgres) -> None:
+    url = postgres.create_database()
+    async with opened(url) as first, opened(url) as second:
+        await first.write(write_notes, (1, "text"))
+        assert await second.read(read_notes, 1) == "text"
+        assert first.is_shared
