@@ -1,0 +1,216 @@
+"""`docker compose up` on a fresh clone: the same system in containers, on PostgreSQL and with several replicas."""
+
+import asyncio
+import json
+import os
+import subprocess
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from control_room.launcher import SERVICES
+from control_room.ports import free_ports
+from tests.rail import Rail
+from tests.support import eventually
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]  # the first run builds the image
+
+PROJECT = Path(__file__).parents[2]
+PORTS = {"order_service": "ORDER_SERVICE_PORT", "payment_service": "PAYMENT_SERVICE_PORT",
+         "notification_service": "NOTIFICATION_SERVICE_PORT", "maildev": "MAILDEV_PORT", "rabbitmq": "RABBITMQ_PORT",
+         "management": "RABBITMQ_MANAGEMENT_PORT"}  # fmt: skip
+OPERATOR_TOKEN = "a token of the test's own"
+REPLICAS = {"order_service": 2, "payment_service": 3}
+
+# Places an order at one replica of the order service and follows it at the other: prints the types of its events.
+FOLLOW_AT_THE_OTHER_REPLICA = """
+import httpx, json, socket
+found = socket.getaddrinfo("order_service", 8000, type=socket.SOCK_STREAM)
+here, there = sorted({f"http://{address[0]}:8000" for *_, address in found})
+for placed_at, followed_at in [(here, there), (there, here)]:
+    body = {"customer_email": "ada@example.com", "items": [{"sku": "cola", "quantity": 1}]}
+    order = httpx.post(f"{placed_at}/orders", json=body).raise_for_status().json()
+    with httpx.stream("GET", f"{followed_at}/orders/{order['order_id']}/events", timeout=20) as events:
+        data = [json.loads(line[5:]) for line in events.iter_lines() if line.startswith("data:")]
+    print(json.dumps([event["type"] for event in data]))
+"""
+
+
+class Stack:
+    """The compose file, run as a project of its own on free ports, as if there were no `.env`."""
+
+    def __init__(self) -> None:
+        self.project = f"order-rail-test-{uuid.uuid4().hex[:8]}"
+        self._ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
+        self.operator_token = OPERATOR_TOKEN
+        self._environment = {
+            **os.environ,
+            **{PORTS[name]: str(port) for name, port in self._ports.items()},
+            "OPERATOR_TOKEN": OPERATOR_TOKEN,
+            "RETRY_DELAYS_SECONDS": "0.5,1,1.5",  # the tour waits for an order to use up all of its attempts
+        }
+
+    def url(self, service: str) -> str:
+        return f"http://127.0.0.1:{self._ports[service]}"
+
+    async def compose(self, *arguments: str) -> str:
+        """`docker compose` with these arguments; its output. Fails the test if it fails."""
+        options = ("--file", "docker-compose.yml", "--env-file", os.devnull, "--project-name", self.project)
+        return await _run("docker", "compose", *options, *arguments, environment=self._environment)
+
+    async def up(self, replicas: Mapping[str, int] | None = None) -> None:
+        """Start what does not run, build if need be, and wait until every container is healthy."""
+        scale = [f"--scale={service}={count}" for service, count in (replicas or {}).items()]
+        await self.compose("up", "--build", "--wait", "--wait-timeout", "300", *scale)
+
+    async def containers(self, *services: str) -> list[dict[str, Any]]:
+        """What the engine knows of these services' containers; of all without an argument."""
+        ids = (await self.compose("ps", "--all", "--quiet", *services)).split()
+        found: list[dict[str, Any]] = json.loads(await _run("docker", "inspect", *ids))
+        return found
+
+    async def remove(self) -> None:
+        """Leave nothing behind: containers, volumes, network, image."""
+        await self.compose("down", "--volumes", "--remove-orphans", "--timeout", "5")
+        await _run("docker", "image", "rm", "--force", f"{self.project}-image")
+
+
+async def _run(*command: str, environment: Mapping[str, str] | None = None) -> str:
+    process = await asyncio.create_subprocess_exec(
+        *command, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    output, errors = await process.communicate()
+    assert process.returncode == 0, f"{' '.join(command)}:\n{output.decode()}\n{errors.decode()}"
+    return output.decode()
+
+
+@pytest.fixture(scope="module")
+def engine() -> None:
+    """Skip where no container engine answers; fail there if REQUIRE_DOCKER is set."""
+    try:
+        for command in (["docker", "info"], ["docker", "compose", "version"]):
+            subprocess.run(command, check=True, capture_output=True, timeout=30)
+    except (OSError, subprocess.SubprocessError) as error:
+        if os.environ.get("REQUIRE_DOCKER"):
+            pytest.fail(f"REQUIRE_DOCKER is set, and no container engine answers: {error}")
+        pytest.skip(f"no container engine answers: {error}")
+
+
+@pytest_asyncio.fixture(scope="module")
+async def stack(engine: None) -> AsyncIterator[Stack]:
+    running = Stack()
+    try:
+        await running.up()
+        yield running
+    finally:
+        await running.remove()
+
+
+@pytest_asyncio.fixture
+async def rail(stack: Stack) -> AsyncIterator[Rail]:
+    client = Rail(stack)
+    async with client.http:
+        await client.is_ready()
+        yield client
+
+
+async def test_the_example_of_an_env_file_holds_the_defaults(engine: None) -> None:
+    rendered = [
+        await _run("docker", "compose", "--env-file", file, "config", environment={"PATH": os.environ["PATH"]})
+        for file in (".env.example", os.devnull)
+    ]
+    assert rendered[0] == rendered[1]
+
+
+async def test_an_order_is_confirmed_within_two_seconds_and_mailed(stack: Stack, rail: Rail) -> None:
+    await rail.place()
+    await rail.all_final()  # the first order of a new system also pays for opening connections
+    order_id = await rail.place()
+
+    async def look() -> list[dict[str, Any]]:
+        assert (await rail.order(order_id))["status"] == "confirmed"
+        mails = (await rail.http.get(f"{stack.url('maildev')}/email")).raise_for_status().json()
+        return [mail for mail in mails if mail["headers"].get("x-order-id") == order_id]
+
+    (mail,) = await eventually(look, 2, "the order to be confirmed and mailed")
+    assert mail["to"][0]["address"] == "ada@example.com"
+
+
+async def test_no_container_of_ours_runs_as_root_or_can_be_reached_from_outside(stack: Stack) -> None:
+    containers = await stack.containers()
+    ours = [container for container in containers if container["Config"]["Image"] == f"{stack.project}-image"]
+    assert {container["Config"]["User"] for container in ours} == {"order_rail"}
+    bindings = [binding for each in containers for binding in each["HostConfig"]["PortBindings"].values()]
+    assert {binding["HostIp"] for published in bindings for binding in published} == {"127.0.0.1"}
+
+
+async def test_the_tour_is_right(stack: Stack) -> None:
+    assert "All of it held." in await stack.compose("run", "--rm", "-T", "order-rail", "tour")
+
+
+async def test_replicas_share_the_work_and_charge_once(stack: Stack, rail: Rail) -> None:
+    await stack.up(REPLICAS)
+    assert len(await stack.containers(*REPLICAS)) == sum(REPLICAS.values())
+    await rail.place_many(["tok_visa", "tok_declined", "tok_timeout"] * 20)
+    assert len(rail.accepted) == 60
+    await rail.all_final()
+    await rail.reconcile()
+
+
+async def test_an_order_placed_at_one_replica_can_be_followed_at_the_other(stack: Stack) -> None:
+    await stack.up(REPLICAS)
+    output = await stack.compose(
+        "run", "--rm", "-T", "--entrypoint", "python", "order-rail", "-c", FOLLOW_AT_THE_OTHER_REPLICA
+    )
+    assert len(output.splitlines()) == 2
+    for types in map(json.loads, output.splitlines()):
+        assert types[:2] == ["order.placed.v1", "payment.succeeded.v1"]
+        assert "notification.delivered.v1" in types[2:]
+
+
+async def test_orders_are_taken_while_rabbitmq_is_stopped_and_confirmed_when_it_is_back(
+    stack: Stack, rail: Rail
+) -> None:
+    started_at = [container["State"]["StartedAt"] for container in await stack.containers(*SERVICES)]
+    await stack.compose("stop", "rabbitmq")
+    await rail.place_many(["tok_visa"] * 5)
+    assert set((await rail.statuses()).values()) == {"placed"}
+    assert len(rail.accepted) == 5
+    await stack.compose("start", "rabbitmq")
+    await rail.all_final()
+    await rail.reconcile()
+    assert [container["State"]["StartedAt"] for container in await stack.containers(*SERVICES)] == started_at
+
+
+async def test_services_get_over_a_restart_of_postgresql(stack: Stack, rail: Rail) -> None:
+    await rail.place_many(["tok_visa"] * 20)
+    await stack.compose("restart", "postgres")
+    await rail.all_final()
+    await rail.reconcile()
+
+
+async def test_a_service_that_dies_comes_back(stack: Stack, rail: Rail) -> None:
+    await stack.compose("exec", "-T", "notification_service", "sh", "-c", "kill -9 -1")  # all but the container's init
+
+    async def is_back() -> bool:
+        (container,) = await stack.containers("notification_service")
+        return bool(container["RestartCount"] and container["State"]["Running"])
+
+    await eventually(is_back, 30, "the container to be started again")
+    await rail.is_ready()
+    await rail.place()
+    await rail.all_final()
+
+
+async def test_services_stop_with_status_0(stack: Stack, rail: Rail) -> None:
+    """Last: afterwards nothing runs that could be tested."""
+    await rail.place_many(["tok_visa"] * 20)
+    await stack.compose("stop", *SERVICES)
+    assert {container["State"]["ExitCode"] for container in await stack.containers(*SERVICES)} == {0}
+    with pytest.raises(httpx.HTTPError):
+        await rail.place()
