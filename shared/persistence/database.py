@@ -89,14 +89,18 @@ class Database:
         return await self._submit(self._reader, operation, row)
 
     async def _submit(self, worker: "_Worker", operation: Operation[Row, Result], row: Row) -> Result:
-        if not self._created.is_set():
-            raise DatabaseUnavailable(f"{self._name}: {self._problem}")
+        self._expect_tables()
         result: Result = await worker.submit(operation, row)
         return result
+
+    def _expect_tables(self) -> None:
+        if not self._created.is_set():
+            raise DatabaseUnavailable(f"{self._name}: {self._problem}")
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator["Transaction"]:
         """A transaction that stays open, and keeps its row locks, while its holder awaits other things."""
+        self._expect_tables()
         try:
             connection = await asyncio.to_thread(self.engine.connect)
         except SQLAlchemyError as error:
