@@ -14,7 +14,7 @@ from shared.messaging.retry import RetryPolicy
 from shared.persistence.database import Database
 from shared.persistence.outbox import OutboxRelay
 from shared.service import Service
-from shared.settings import ServiceSettings
+from shared.settings import ServiceSettings, checked_url
 
 
 class Settings(ServiceSettings):
@@ -29,8 +29,8 @@ class Settings(ServiceSettings):
     @field_validator("email_url")
     @classmethod
     def _is_smtp(cls, value: str) -> str:
-        if value and (urlsplit(value).scheme not in ("smtp", "smtps") or not urlsplit(value).hostname):
-            raise ValueError("expected smtp://host:port or smtps://user:password@host:port")
+        if value:
+            checked_url(value, ("smtp", "smtps"), "smtp://host:port or smtps://user:password@host:port")
         return value
 
     @field_validator("sms_url", "restaurant_url")

@@ -12,7 +12,7 @@ from shared.messaging.retry import RetryPolicy
 from shared.persistence.database import Database
 from shared.persistence.outbox import OutboxRelay
 from shared.service import Service
-from shared.settings import ServiceSettings
+from shared.settings import ServiceSettings, checked_database_url
 
 SIMULATED = "simulated+"
 
@@ -31,7 +31,7 @@ class Settings(ServiceSettings):
     def _is_simulated(cls, value: str) -> str:
         if not value.startswith(SIMULATED):
             raise ValueError(f"expected {SIMULATED}<database URL of its ledger>; there is no other gateway yet")
-        return value
+        return SIMULATED + checked_database_url(value.removeprefix(SIMULATED))
 
 
 def build(settings: Settings) -> Service:

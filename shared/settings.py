@@ -5,12 +5,31 @@ Every class here reads only the variables that its process needs; a service adds
 
 import sys
 from typing import Annotated, Literal, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MAX_RETRY_DELAY_SECONDS = 24 * 3600.0
+
+
+def checked_url(value: str, schemes: tuple[str, ...], expected: str) -> SplitResult:
+    """Its parts. Raises `ValueError` with what was expected and nothing of the value: that may hold a password."""
+    try:
+        parts = urlsplit(value)
+        if parts.scheme in schemes and parts.hostname and parts.port != 0:
+            return parts
+    except ValueError:  # brackets without an address between them, a port that is no number
+        pass
+    raise ValueError(f"expected {expected}")
+
+
+def checked_database_url(value: str) -> str:
+    """The value. Raises `ValueError` if it names no SQLite file and no PostgreSQL database."""
+    if not value.startswith("sqlite:///") or value.endswith((":///", ":memory:")):
+        expected = "sqlite:///folder/file.db or postgresql://user:password@host:port/database"
+        checked_url(value, ("postgresql", "postgresql+psycopg", "postgres"), expected)
+    return value
 
 
 class BrokerSettings(BaseSettings):
@@ -25,16 +44,16 @@ class BrokerSettings(BaseSettings):
     @field_validator("rabbitmq_url")
     @classmethod
     def _is_amqp(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in ("amqp", "amqps") or not parts.hostname or parts.port == 0:
-            raise ValueError("expected amqp://user:password@host:port/vhost")
+        parts = checked_url(value, ("amqp", "amqps"), "amqp://user:password@host:port/vhost")
+        if not all(seconds.isdecimal() for seconds in parse_qs(parts.query).get("heartbeat", [])):
+            raise ValueError("expected heartbeat=<seconds>")
         return value
 
     @field_validator("rabbitmq_management_url")
     @classmethod
     def _is_http(cls, value: str) -> str:
-        if value and (urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).hostname):
-            raise ValueError("expected http://user:password@host:port")
+        if value:
+            checked_url(value, ("http", "https"), "http://user:password@host:port")
         return value
 
     @field_validator("retry_delays_seconds", mode="before")
@@ -74,6 +93,11 @@ class ServiceSettings(BrokerSettings):
     http_port: int = Field(ge=0, le=65535)
     operator_token: str = ""
     log_format: Literal["json", "console"] = "console"
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_database(cls, value: str) -> str:
+        return checked_database_url(value)
 
 
 SettingsType = TypeVar("SettingsType", bound=BaseSettings)
