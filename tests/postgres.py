@@ -56,11 +56,12 @@ class PrivatePostgres:
         """Start the server and wait until it answers."""
         settings = {**SETTINGS, "port": str(self.port), "unix_socket_directories": str(self._directory)}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        command = [self._binaries / "postgres", "-D", self._data, "-h", "127.0.0.1", *options]
+        command = [str(self._binaries / "postgres"), "-D", str(self._data), "-h", "127.0.0.1", *options]
         with self._log.open("ab") as log:  # opened by us: the server only writes to what it is given
             self._server = subprocess.Popen(
                 command, cwd=self._directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True, preexec_fn=_die_with_us(), **self._account,
+                start_new_session=True, **self._account,
+                preexec_fn=_die_with_us(),  # noqa: PLW1509 - nothing is imported or locked in it
             )  # fmt: skip
         self._wait_until_it_answers()
 
@@ -83,7 +84,7 @@ class PrivatePostgres:
         """The URL of a new, empty database."""
         name = f"test_{uuid.uuid4().hex[:12]}"
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]  # no parameter may stand there
+            connection.execute(f"CREATE DATABASE {name}")  # a parameter may not stand there
         return self.url(name)
 
     @property

@@ -33,7 +33,7 @@ groups: list[int] = []
 """How many rows each call of `write_notes` was given."""
 
 
-def write_notes(connection: Connection, rows: list[tuple[int, str | None]]) -> list[str]:
+def write_notes(connection: Connection, rows: list[tuple[int, str]]) -> list[str]:
     groups.append(len(rows))
     connection.execute(insert(notes), [{"id": number, "text": text} for number, text in rows])
     return [f"wrote {number}" for number, _ in rows]
