@@ -1,20 +1,12 @@
 """What the notification service does with a payment: each channel tells those who should know, once."""
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 
 from notification_service import notifications, store
 from notification_service.channels import Channel
-from notification_service.notifications import SOURCE, Letter, Notification, Status, Telling
+from notification_service.notifications import Letter, Notification, Status, Telling, event_of, outcome
 from notification_service.store import Recording
-from shared.events import (
-    NotificationData,
-    NotificationDelivered,
-    NotificationFailed,
-    NotificationFailedData,
-    PaymentDeclined,
-    PaymentSucceeded,
-)
+from shared.events import PaymentDeclined, PaymentSucceeded
 from shared.messaging.consumer import Subscription
 from shared.messaging.retry import DONE, DUPLICATE, Ack
 from shared.persistence.database import Database
@@ -42,41 +34,29 @@ class Notifying:
         letter = self._write(event)
         if letter is None:
             return DONE
-        if await self._database.read(store.delivered, letter.idempotency_key):
+        known = await self._database.read(store.get, letter.idempotency_key)
+        if known is not None and known.status is Status.DELIVERED:
+            await self._tell_again(known, event)
             return DUPLICATE
         await self._channel.send(letter)
-        is_new = await self._database.write(store.record, _delivered(letter, attempt))
+        is_new = await self._record(outcome(letter, attempt))
         return DONE if is_new else DUPLICATE
 
     async def give_up(self, event: Telling, attempts: int, error: str) -> None:
         """Let everyone know that this one was not told, before the message becomes a dead letter."""
         letter = self._write(event)
-        if letter is not None:
-            await self._database.write(store.record, _failed(letter, attempts, error))
+        if letter is None or await self._record(outcome(letter, attempts, error=error)):
+            return
+        known = await self._database.read(store.get, letter.idempotency_key)
+        await self._tell_again(known, event)
 
+    async def _record(self, notification: Notification) -> bool:
+        return await self._database.write(store.record, Recording(notification, event_of(notification)))
 
-def _delivered(letter: Letter, attempts: int) -> Recording:
-    data = NotificationData(channel=letter.channel, notice=letter.notice, attempts=attempts)
-    event = NotificationDelivered.about(letter.order_id, source=SOURCE, data=data)
-    return Recording(_notification(letter, Status.DELIVERED, attempts), event)
-
-
-def _failed(letter: Letter, attempts: int, error: str) -> Recording:
-    data = NotificationFailedData(channel=letter.channel, notice=letter.notice, attempts=attempts, error=error)
-    event = NotificationFailed.about(letter.order_id, source=SOURCE, data=data)
-    return Recording(_notification(letter, Status.FAILED, attempts), event)
-
-
-def _notification(letter: Letter, status: Status, attempts: int) -> Notification:
-    return Notification(
-        idempotency_key=letter.idempotency_key,
-        order_id=letter.order_id,
-        channel=letter.channel,
-        notice=letter.notice,
-        status=status,
-        attempts=attempts,
-        at=datetime.now(UTC),
-    )
+    async def _tell_again(self, known: Notification | None, event: Telling) -> None:
+        """If the sweep asks: word of the notification may have been lost on the way to the order."""
+        if event.again and known is not None:
+            await self._database.write(store.tell_again, event_of(known, again=True))
 
 
 def subscriptions(database: Database, channels: Mapping[str, Channel]) -> list[Subscription]:

@@ -1,10 +1,24 @@
 """Who is told what: pure functions from an event to a letter. No I/O."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Any, Literal
 
-from shared.events import Channel, Money, Notice, OrderItem, OrderSummary, PaymentDeclined, PaymentSucceeded
+from shared.events import (
+    Channel,
+    Money,
+    Notice,
+    NotificationData,
+    NotificationDelivered,
+    NotificationFailed,
+    NotificationFailedData,
+    OrderItem,
+    OrderSummary,
+    PaymentDeclined,
+    PaymentSucceeded,
+)
+from shared.ids import new_id
 
 SOURCE = "notification_service"
 
@@ -47,6 +61,35 @@ class Notification:
     status: Status
     attempts: int
     at: datetime
+    event_id: str
+    error: str | None = None
+
+
+def outcome(letter: Letter, attempts: int, *, error: str | None = None) -> Notification:
+    """What became of a letter: it was delivered, or, with an `error`, given up."""
+    return Notification(
+        idempotency_key=letter.idempotency_key,
+        order_id=letter.order_id,
+        channel=letter.channel,
+        notice=letter.notice,
+        status=Status.DELIVERED if error is None else Status.FAILED,
+        attempts=attempts,
+        at=datetime.now(UTC),
+        event_id=new_id(),
+        error=error,
+    )
+
+
+def event_of(
+    notification: Notification, *, again: Literal[True] | None = None
+) -> NotificationDelivered | NotificationFailed:
+    """The event that tells of a notification. The same notification always makes the same event."""
+    told = {"channel": notification.channel, "notice": notification.notice, "attempts": notification.attempts}
+    about: dict[str, Any] = {"source": SOURCE, "id": notification.event_id, "time": notification.at, "again": again}
+    if notification.status is Status.FAILED:
+        failed = NotificationFailedData.model_validate({**told, "error": notification.error or ""})
+        return NotificationFailed.about(notification.order_id, data=failed, **about)
+    return NotificationDelivered.about(notification.order_id, data=NotificationData.model_validate(told), **about)
 
 
 def email(event: Telling) -> Letter | None:

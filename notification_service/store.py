@@ -24,6 +24,8 @@ notifications = Table(
     Column("status", String, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("at", UtcDateTime, nullable=False),
+    Column("event_id", String, nullable=False),
+    Column("error", String),
 )
 
 
@@ -41,14 +43,17 @@ def record(connection: Connection, recordings: list[Recording]) -> list[bool]:
     return written
 
 
-def delivered(connection: Connection, keys: list[str]) -> list[bool]:
-    """Whether each idempotency key's letter has been delivered."""
-    columns = notifications.c
-    query = select(columns.idempotency_key).where(
-        columns.idempotency_key.in_(set(keys)), columns.status == Status.DELIVERED
-    )
-    found = set(connection.execute(query).scalars())
-    return [key in found for key in keys]
+def tell_again(connection: Connection, events: list[NotificationDelivered | NotificationFailed]) -> list[None]:
+    """Emit events that were emitted before."""
+    outbox.add(connection, events)
+    return [None for _ in events]
+
+
+def get(connection: Connection, keys: list[str]) -> list[Notification | None]:
+    """The notification of each idempotency key, or None."""
+    rows = connection.execute(select(notifications).where(notifications.c.idempotency_key.in_(set(keys))))
+    found = {row.idempotency_key: _notification(row) for row in rows}
+    return [found.get(key) for key in keys]
 
 
 def of_orders(connection: Connection, order_ids: list[str]) -> list[list[Notification]]:
@@ -71,5 +76,13 @@ def _audit_query(after: str | None, limit: int) -> Any:
 
 def _notification(row: Row[Any]) -> Notification:
     return Notification(
-        row.idempotency_key, row.order_id, row.channel, row.notice, Status(row.status), row.attempts, row.at
+        row.idempotency_key,
+        row.order_id,
+        row.channel,
+        row.notice,
+        Status(row.status),
+        row.attempts,
+        row.at,
+        row.event_id,
+        row.error,
     )

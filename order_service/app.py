@@ -6,6 +6,7 @@ from order_service import api, store
 from order_service.handlers import Tracking, subscriptions
 from order_service.live import Changes, LiveTimelines
 from order_service.orders import OrderRequest
+from order_service.sweep import Sweeper
 from shared.http.server import HttpServer, create_app
 from shared.messaging.consumer import Consumer
 from shared.messaging.publisher import Publisher
@@ -21,6 +22,8 @@ class Settings(ServiceSettings):
 
     database_url: str = "sqlite:///.run/order_service.db"
     http_port: int = Field(default=8000, ge=0, le=65535)
+    sweep_after_seconds: float = Field(default=60, ge=1, le=86400)
+    """Longer than all retry delays together, lest what is being tried again is told again too."""
 
 
 def build(settings: Settings) -> Service:
@@ -46,6 +49,6 @@ def build(settings: Settings) -> Service:
     app.include_router(api.router)
     return Service(
         "order_service",
-        [database, publisher, relay, consumer],
+        [database, publisher, relay, consumer, Sweeper(database, settings.sweep_after_seconds)],
         HttpServer(app, settings.http_host, settings.http_port),
     )

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -213,6 +213,46 @@ def status_of(timeline: Iterable[TimelineEntry]) -> Status:
     if "payment.declined.v1" in types:
         return Status.DECLINED
     return Status.STALLED if "payment.stalled.v1" in types else Status.PLACED
+
+
+def is_open(status: Status, timeline: Iterable[TimelineEntry], *, wants_sms: bool) -> bool:
+    """Whether anything that the services should do by themselves is still to come: the sweep looks after these.
+
+    A stalled order or a failed notification is not open: its dead letter waits for a person.
+    """
+    match status:
+        case Status.PLACED:
+            return True
+        case Status.PAID | Status.CONFIRMED:
+            to_be_told = {"email", "restaurant"}
+        case Status.DECLINED:
+            to_be_told = {"email"}
+        case _:
+            return False
+    told = {entry.detail["channel"] for entry in timeline if entry.type.startswith("notification.")}
+    return not (to_be_told | {"sms"} if wants_sms else to_be_told) <= told
+
+
+@dataclass(frozen=True, slots=True)
+class LastAnswered:
+    """The latest order that the payment service has answered, and when that was."""
+
+    placed_at: datetime
+    answered_at: datetime
+
+
+def seems_lost(
+    status: Status, placed_at: datetime, last: LastAnswered | None, now: datetime, after_seconds: float
+) -> bool:
+    """Whether an open order that has been quiet for `after_seconds` should have its event told again.
+
+    An order may wait long for its payment without being lost: the rail is full, and orders are served in turn. It
+    seems lost when much later ones were answered before it, or when there have been no answers at all.
+    """
+    if status is not Status.PLACED or last is None:
+        return True
+    patience = timedelta(seconds=after_seconds)
+    return placed_at < last.placed_at - patience or last.answered_at < now - patience
 
 
 def _tells_of_payment(entry: TimelineEntry) -> bool:

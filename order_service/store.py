@@ -3,12 +3,13 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 from typing import Any
 
 from sqlalchemy import (
     JSON,
+    Boolean,
     Column,
     Connection,
     Index,
@@ -23,10 +24,21 @@ from sqlalchemy import (
     update,
 )
 
-from order_service.orders import PLACED_TYPE, Order, Status, TimelineEntry, status_of
-from shared.events import OrderPlaced, OrderSummary
+from order_service.orders import (
+    PLACED_TYPE,
+    LastAnswered,
+    Order,
+    Status,
+    TimelineEntry,
+    is_open,
+    seems_lost,
+    status_of,
+)
+from shared.events import OrderPlaced, OrderPlacedData, OrderSummary
 from shared.persistence.database import UtcDateTime, insert_new
 from shared.persistence.outbox import Outbox
+
+MAX_DOUBLINGS = 6
 
 metadata = MetaData()
 outbox = Outbox(metadata)
@@ -37,8 +49,19 @@ orders = Table(
     Column("order_id", String, primary_key=True),
     Column("status", String, nullable=False),
     Column("summary", JSON, nullable=False),
+    Column("payment_token", String, nullable=False),
+    Column("wants_sms", Boolean, nullable=False),
     Column("placed_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
+    Column("sweeps", Integer, nullable=False, default=0),
+    # While more is to come: since when nothing has. In the future after many sweeps, so that the next one is late.
+    Column("quiet_since", UtcDateTime),
+)
+Index(
+    "open_orders",
+    orders.c.quiet_since,
+    sqlite_where=orders.c.quiet_since.is_not(None),
+    postgresql_where=orders.c.quiet_since.is_not(None),
 )
 
 idempotency_keys = Table(
@@ -89,13 +112,13 @@ def place(connection: Connection, placements: list[Placement]) -> list[Placed]:
         for placement in placements
     ]
     new = [
-        placement.event
+        placement
         for placement, placed in zip(placements, results, strict=True)
         if placed.order_id == placement.event.subject
     ]
     if new:
-        connection.execute(insert(orders), [_order_values(event) for event in new])
-        outbox.add(connection, new)
+        connection.execute(insert(orders), [_order_values(placement) for placement in new])
+        outbox.add(connection, [placement.event for placement in new])
     return results
 
 
@@ -120,13 +143,17 @@ def _claim_keys(connection: Connection, placements: list[Placement]) -> dict[str
     return {row.key: Placed(row.order_id, row.fingerprint) for row in rows}
 
 
-def _order_values(event: OrderPlaced) -> dict[str, Any]:
+def _order_values(placement: Placement) -> dict[str, Any]:
+    event = placement.event
     return {
         "order_id": event.subject,
         "status": Status.PLACED,
         "summary": event.data.order.model_dump(mode="json"),
+        "payment_token": event.data.payment_token,
+        "wants_sms": event.data.order.customer_phone is not None,
         "placed_at": event.time,
         "updated_at": event.time,
+        "quiet_since": event.time,
     }
 
 
@@ -146,12 +173,12 @@ class Report:
 
 def track(connection: Connection, reports: list[Report]) -> list[Tracked]:
     """Add each report to its order's timeline, once, and bring the order's status up to date."""
-    statuses = _lock_orders(connection, {report.order_id for report in reports})
-    timelines = _timelines(connection, statuses)
+    known = _lock_orders(connection, {report.order_id for report in reports})
+    timelines = _timelines(connection, list(known))
     seen = {entry.event_id for entries in timelines.values() for entry in entries}
     results, new = [], []
     for report in reports:
-        if report.order_id not in statuses:
+        if report.order_id not in known:
             results.append(Tracked.UNKNOWN_ORDER)
         elif report.entry.event_id in seen:
             results.append(Tracked.DUPLICATE)
@@ -162,15 +189,16 @@ def track(connection: Connection, reports: list[Report]) -> list[Tracked]:
             timelines[report.order_id].append(report.entry)
     if new:
         connection.execute(insert(timeline), new)
-    _update_statuses(connection, statuses, timelines)
+    _update_orders(connection, known, timelines)
     return results
 
 
-def _lock_orders(connection: Connection, order_ids: set[str]) -> dict[str, str]:
-    """The status of each order that exists. On PostgreSQL the rows stay locked, so replicas take turns at an order."""
-    query = select(orders.c.order_id, orders.c.status).where(orders.c.order_id.in_(order_ids))
-    rows = connection.execute(query.order_by(orders.c.order_id).with_for_update())
-    return {row.order_id: row.status for row in rows}
+def _lock_orders(connection: Connection, order_ids: set[str]) -> dict[str, Any]:
+    """The state of each order that exists. On PostgreSQL the rows stay locked, so replicas take turns at an order."""
+    columns = orders.c
+    query = select(columns.order_id, columns.status, columns.wants_sms, columns.quiet_since)
+    rows = connection.execute(query.where(columns.order_id.in_(order_ids)).order_by(columns.order_id).with_for_update())
+    return {row.order_id: row for row in rows}
 
 
 def _timelines(connection: Connection, order_ids: Sequence[str] | dict[str, str]) -> dict[str, list[TimelineEntry]]:
@@ -192,18 +220,76 @@ def _entry_values(report: Report, position: int) -> dict[str, Any]:
     }
 
 
-def _update_statuses(
-    connection: Connection, statuses: dict[str, str], timelines: dict[str, list[TimelineEntry]]
+def _update_orders(
+    connection: Connection, known: dict[str, Any], timelines: dict[str, list[TimelineEntry]]
 ) -> None:
     now = datetime.now(UTC)
-    changed = [
-        {"id": order_id, "new_status": status, "now": now}
-        for order_id, entries in timelines.items()
-        if (status := status_of(entries)) != statuses[order_id]
-    ]
+    changed = []
+    for order_id, entries in timelines.items():
+        before, status = known[order_id], status_of(entries)
+        stays_open = is_open(status, entries, wants_sms=before.wants_sms)
+        if status != before.status or stays_open != (before.quiet_since is not None):
+            changed.append({"id": order_id, "to": status, "now": now, "quiet": now if stays_open else None})
     if changed:
         change = update(orders).where(orders.c.order_id == bindparam("id"))
-        connection.execute(change.values(status=bindparam("new_status"), updated_at=bindparam("now")), changed)
+        values = {"status": bindparam("to"), "updated_at": bindparam("now"), "quiet_since": bindparam("quiet")}
+        connection.execute(change.values(values), changed)
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """Look after the open orders that have been quiet for `after_seconds`, at most `limit` of them."""
+
+    after_seconds: float
+    limit: int
+
+
+def sweep(connection: Connection, sweeps: list[Sweep]) -> list[list[str]]:
+    """For each sweep: emit the events of the orders that seem lost once more, through the outbox; their ids."""
+    return [_sweep_once(connection, wanted, datetime.now(UTC)) for wanted in sweeps]
+
+
+def _sweep_once(connection: Connection, wanted: Sweep, now: datetime) -> list[str]:
+    quiet = orders.c.quiet_since
+    query = select(orders).where(quiet < now - timedelta(seconds=wanted.after_seconds)).order_by(quiet)
+    rows = connection.execute(query.limit(wanted.limit).with_for_update(skip_locked=True)).all()
+    answered = _last_answered(connection) if rows else None
+    lost = [row for row in rows if seems_lost(Status(row.status), row.placed_at, answered, now, wanted.after_seconds)]
+    outbox.add(connection, [_placed_again(row) for row in lost])
+    _put_off(connection, rows, {row.order_id for row in lost}, wanted.after_seconds, now)
+    return [row.order_id for row in lost]
+
+
+def _last_answered(connection: Connection) -> LastAnswered | None:
+    """The latest of the orders that the payment service has answered, if any."""
+    columns = orders.c
+    query = select(columns.placed_at, columns.updated_at).where(columns.status != Status.PLACED)
+    row = connection.execute(query.order_by(columns.order_id.desc()).limit(1)).first()
+    return LastAnswered(row.placed_at, row.updated_at) if row else None
+
+
+def _placed_again(row: Row[Any]) -> OrderPlaced:
+    data = OrderPlacedData(order=OrderSummary.model_validate(row.summary), payment_token=row.payment_token)
+    return OrderPlaced.about(
+        row.order_id, id=row.order_id, source="order_service", time=row.placed_at, again=True, data=data
+    )
+
+
+def _put_off(
+    connection: Connection, rows: Sequence[Row[Any]], swept: set[str], after_seconds: float, now: datetime
+) -> None:
+    """Each further sweep of an order waits twice as long as the one before."""
+    values: list[dict[str, Any]] = [
+        {
+            "id": row.order_id,
+            "count": (count := row.sweeps + (row.order_id in swept)),
+            "quiet": now + timedelta(seconds=after_seconds * (2 ** min(count, MAX_DOUBLINGS) - 1)),
+        }
+        for row in rows
+    ]
+    if values:
+        change = update(orders).where(orders.c.order_id == bindparam("id"))
+        connection.execute(change.values(sweeps=bindparam("count"), quiet_since=bindparam("quiet")), values)
 
 
 def get(connection: Connection, order_ids: list[str]) -> list[Order | None]:

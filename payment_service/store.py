@@ -24,6 +24,7 @@ payments = Table(
     Column("currency", String, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("at", UtcDateTime, nullable=False),
+    Column("event_id", String, nullable=False),
     Column("charge_id", String),
     Column("detail", String),
 )
@@ -51,9 +52,16 @@ def _values(payment: Payment) -> dict[str, Any]:
         "currency": payment.amount.currency,
         "attempts": payment.attempts,
         "at": payment.at,
+        "event_id": payment.event_id,
         "charge_id": payment.charge_id,
         "detail": payment.detail,
     }
+
+
+def tell_again(connection: Connection, events: list[PaymentEvent]) -> list[None]:
+    """Emit events that were emitted before."""
+    outbox.add(connection, events)
+    return [None for _ in events]
 
 
 def get(connection: Connection, order_ids: list[str]) -> list[Payment | None]:
@@ -75,4 +83,6 @@ def _audit_query(after: str | None, limit: int) -> Any:
 
 def _payment(row: Row[Any]) -> Payment:
     amount = Money(amount_minor=row.amount_minor, currency=row.currency)
-    return Payment(row.order_id, Status(row.status), amount, row.attempts, row.at, row.charge_id, row.detail)
+    return Payment(
+        row.order_id, Status(row.status), amount, row.attempts, row.at, row.event_id, row.charge_id, row.detail
+    )

@@ -104,16 +104,28 @@ class Event(BaseModel):
     time: AwareDatetime
     datacontenttype: Literal["application/json"] = "application/json"
     traceparent: str | None = Field(default=None, max_length=128)
+    again: Literal[True] | None = None
+    """Set by the sweep: who finds the work done already says so again, in case word of it was lost."""
     data: Any
 
     @classmethod
-    def about(cls, order_id: str, *, source: str, data: Value, id: str | None = None) -> Self:
-        """A new event of this type about an order, now, within the current trace."""
+    def about(
+        cls,
+        order_id: str,
+        *,
+        source: str,
+        data: Value,
+        id: str | None = None,
+        time: datetime | None = None,
+        again: Literal[True] | None = None,
+    ) -> Self:
+        """A new event of this type about an order, within the current trace; or one told `again`, with id and time."""
         return cls(  # type: ignore[call-arg]  # each subclass has its own type as the default
             id=id or new_id(),
             source=source,
             subject=order_id,
-            time=datetime.now(UTC),
+            time=time or datetime.now(UTC),
+            again=again,
             traceparent=current_traceparent(),
             data=data,
         )

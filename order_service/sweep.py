@@ -1,0 +1,50 @@
+"""The sweep: a broker can confirm a message and still lose it (a queue deleted under it), so somebody must look.
+
+Orders that have been open too long have their event emitted again, with the same id: idempotency makes it safe.
+"""
+
+import asyncio
+
+import structlog
+
+from order_service import store
+from shared import metrics
+from shared.persistence.database import Database, DatabaseUnavailable
+
+MAX_ORDERS_AT_ONCE = 500
+
+logger = structlog.get_logger(__name__)
+
+
+class Sweeper:
+    """Looks after open orders four times in each `after_seconds`, and at most every second."""
+
+    def __init__(self, database: Database, after_seconds: float) -> None:
+        self._database = database
+        self._after_seconds = after_seconds
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="sweep")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def problem(self) -> str | None:
+        return None
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(max(1.0, self._after_seconds / 4))
+            try:
+                swept = await self._database.write(store.sweep, store.Sweep(self._after_seconds, MAX_ORDERS_AT_ONCE))
+            except DatabaseUnavailable:
+                continue
+            except Exception:
+                logger.exception("sweep failed; it goes on")
+                continue
+            metrics.swept.inc(len(swept))
+            if swept:
+                logger.warning("orders open too long are told again", count=len(swept), first=swept[0])
