@@ -7,9 +7,9 @@ import pytest_asyncio
 from sqlalchemy import Connection
 
 from payment_service import store
-from payment_service.payments import Charged, Declined, Status, settled, stalled
+from payment_service.payments import Charged, Declined, Payment, Status, event_of, settled, stalled
 from payment_service.store import Recording
-from shared.events import AnyEvent, decode
+from shared.events import AnyEvent, OrderPlaced, decode
 from shared.persistence.database import Database
 from tests import examples
 
@@ -29,11 +29,16 @@ async def told(database: Database) -> list[AnyEvent]:
     return await database.read(read, 100)
 
 
+def recording(payment: Payment, placed: OrderPlaced) -> Recording:
+    return Recording(payment, event_of(payment, placed))
+
+
 async def test_a_payment_and_its_event_are_written_together_and_once(database: Database) -> None:
     placed = examples.order_placed()
-    first, second = Recording(*settled(placed, Charged("charge-1"), 2)), Recording(*settled(placed, Charged("x"), 3))
+    first = recording(settled(placed, Charged("charge-1"), 2), placed)
+    second = recording(settled(placed, Charged("x"), 3), placed)
 
-    written = await asyncio.gather(*(database.write(store.record, recording) for recording in (first, second)))
+    written = await asyncio.gather(*(database.write(store.record, each) for each in (first, second)))
 
     assert written == [True, False]
     assert not await database.write(store.record, second)
@@ -43,8 +48,8 @@ async def test_a_payment_and_its_event_are_written_together_and_once(database: D
 
 async def test_a_stalled_payment_goes_on_to_an_answer_and_never_back(database: Database) -> None:
     placed = examples.order_placed()
-    given_up = Recording(*stalled(placed, "the gateway is away", 4))
-    declined = Recording(*settled(placed, Declined("card_declined"), 5))
+    given_up = recording(stalled(placed, "the gateway is away", 4), placed)
+    declined = recording(settled(placed, Declined("card_declined"), 5), placed)
 
     assert await database.write(store.record, given_up)
     assert not await database.write(store.record, given_up)
@@ -64,7 +69,7 @@ async def test_an_order_without_a_payment_has_none(database: Database) -> None:
 async def test_the_audit_walks_every_payment_once_oldest_order_first(database: Database) -> None:
     orders = [examples.order_placed() for _ in range(7)]
     for placed in reversed(orders):
-        await database.write(store.record, Recording(*settled(placed, Charged("charge"), 1)))
+        await database.write(store.record, recording(settled(placed, Charged("charge"), 1), placed))
 
     walked: list[str] = []
     while rows := await database.read(store.audit_page, (walked[-1] if walked else None, 3)):
