@@ -1,0 +1,79 @@
+"""One service as a real process, and what a test asks it over HTTP."""
+
+import json
+import os
+import sys
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from control_room.children import end, spawn
+from control_room.logs import tail
+from control_room.ports import free_ports
+from shared.settings import BrokerSettings
+from tests.support import eventually
+
+OPERATOR_TOKEN = "the-operators-token"
+OPERATOR = {"Authorization": f"Bearer {OPERATOR_TOKEN}"}
+STOP_SECONDS = 10.0
+
+
+class RunningService:
+    """`http` has the service's address as its base."""
+
+    def __init__(self, process: Process, http: httpx.AsyncClient, log: Path) -> None:
+        self.process, self.http, self.log = process, http, log
+
+    async def metric(self, name: str, **labels: str) -> float:
+        """The sum of the samples of `order_rail_<name>` that carry these labels."""
+        lines = (await self.http.get("/metrics")).text.splitlines()
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        samples = [line for line in lines if line.startswith(f"order_rail_{name}") and all(w in line for w in wanted)]
+        return sum(float(line.rpartition(" ")[2]) for line in samples)
+
+    async def audit(self) -> list[dict[str, Any]]:
+        answer = await self.http.get("/audit", headers=OPERATOR)
+        return [json.loads(line) for line in answer.text.splitlines()]
+
+    async def answers(self, path: str, status: int) -> httpx.Response | None:
+        """The answer of a GET if it has this status; for `eventually`."""
+        try:
+            answer = await self.http.get(path)
+        except httpx.TransportError:
+            assert self.process.returncode is None, tail(self.log)
+            return None
+        return answer if answer.status_code == status else None
+
+
+@asynccontextmanager
+async def running(
+    service: str, settings: BrokerSettings, directory: Path, *, until: str = "/readyz", **environment: str
+) -> AsyncIterator[RunningService]:
+    """Run `python -m <service>` and wait until it answers `until`; afterwards SIGTERM must end it with status 0."""
+    (port,) = free_ports(1)
+    variables = {
+        **os.environ,
+        "RABBITMQ_URL": settings.rabbitmq_url,
+        "RETRY_DELAYS_SECONDS": ",".join(f"{delay:g}" for delay in settings.retry_delays_seconds),
+        "HTTP_PORT": str(port),
+        "OPERATOR_TOKEN": OPERATOR_TOKEN,
+        "DATABASE_URL": f"sqlite:///{directory / service}.db",
+        "GATEWAY_URL": f"simulated+sqlite:///{directory / 'gateway'}.db",
+        "GATEWAY_LATENCY_SECONDS": "0",
+        "PYTHONUNBUFFERED": "1",
+        **environment,
+    }
+    log = directory / f"{service}-{port}.log"
+    process = await spawn([sys.executable, "-m", service], variables, log)
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20, trust_env=False) as http:
+            ran = RunningService(process, http, log)
+            await eventually(lambda: ran.answers(until, 200), 30, f"{service} to answer {until}; its log: {log}")
+            yield ran
+    finally:
+        status = await end(process, STOP_SECONDS)
+    assert status == 0, f"{service} ended with status {status}:\n{tail(log)}"

@@ -1,0 +1,125 @@
+"""The test's own end of the wire: publishes any bytes with any properties, and sees what the services publish."""
+
+import struct
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import pika
+
+from shared.events import AnyEvent, Event, decode, encode
+from shared.ids import new_id
+from shared.messaging.message import Message
+from shared.settings import BrokerSettings
+from shared.topology import dead_queue
+from tests.amqp import arrivals, queue_of
+from tests.support import eventually
+
+EXCHANGES = ("orders", "payments", "notifications")
+
+
+class Wire:
+    """`seen`: what was published to each exchange; `parked`: the dead letters of each queue that was asked for."""
+
+    def __init__(self, settings: BrokerSettings) -> None:
+        self.settings = settings
+        self.seen: dict[str, list[Message]] = {}
+        self.parked: dict[str, list[Message]] = defaultdict(list)
+        self._stack = AsyncExitStack()
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, settings: BrokerSettings) -> AsyncIterator["Wire"]:
+        wire = cls(settings)
+        async with wire._stack:
+            for exchange in EXCHANGES:
+                queue = await wire._stack.enter_async_context(queue_of(settings, exchange, "#"))
+                wire.seen[exchange] = await wire._stack.enter_async_context(arrivals(settings, queue))
+            yield wire
+
+    async def watch_dead_letters(self, queue: str) -> None:
+        if queue not in self.parked:
+            self.parked[queue] = await self._stack.enter_async_context(arrivals(self.settings, dead_queue(queue)))
+
+    def publish(self, exchange: str, routing_key: str, body: bytes, properties: pika.BasicProperties) -> None:
+        """Returns once the broker has it in a queue."""
+        connection = pika.BlockingConnection(pika.URLParameters(self.settings.rabbitmq_url))
+        channel = connection.channel()
+        channel.confirm_delivery()
+        channel.basic_publish(exchange, routing_key, body, properties, mandatory=True)
+        connection.close()
+
+    def send(self, event: Event, times: int = 1) -> None:
+        """Publish an event as its service would."""
+        for _ in range(times):
+            properties = pika.BasicProperties(message_id=event.id, type=event.type, delivery_mode=2)
+            self.publish(event.EXCHANGE, event.type, encode(event), properties)
+
+    def send_garbage(self, exchange: str, routing_key: str, body: bytes) -> str:
+        """Publish any bytes; returns the message id to know the dead letter by."""
+        message_id = new_id()
+        self.publish(exchange, routing_key, body, pika.BasicProperties(message_id=message_id, delivery_mode=2))
+        return message_id
+
+    def messages(self, exchange: str, order_id: str) -> list[Message]:
+        """What has been published about an order so far."""
+        return [message for message in self.seen[exchange] if order_id.encode() in message.body]
+
+    def events(self, exchange: str, order_id: str) -> list[AnyEvent]:
+        return [decode(message.body) for message in self.messages(exchange, order_id)]
+
+    async def event(self, exchange: str, order_id: str, event_type: str) -> AnyEvent:
+        """The first event of a type about an order, once it is there."""
+
+        def look() -> AnyEvent | None:
+            return next((event for event in self.events(exchange, order_id) if event.type == event_type), None)
+
+        found = await eventually(look, 15, f"{event_type} about {order_id}")
+        assert found is not None
+        return found
+
+    async def dead_letter(self, queue: str, message_id: str | None) -> Message:
+        """The dead letter of a message, once it is there."""
+        await self.watch_dead_letters(queue)
+
+        def look() -> Message | None:
+            return next((each for each in self.parked[queue] if each.message_id == message_id), None)
+
+        found = await eventually(look, 15, f"a dead letter of {queue} with the message id {message_id}")
+        assert found is not None
+        return found
+
+
+class RawHeaders(pika.BasicProperties):  # type: ignore[misc]  # pika has no py.typed
+    """Properties that are written byte by byte, since pika would refuse to write such a thing."""
+
+    def __init__(self, fields: Mapping[bytes, bytes], message_id: bytes = b"") -> None:
+        super().__init__(headers={"raw": True}, delivery_mode=2)
+        entries = b"".join(_short(name) + value for name, value in fields.items())
+        self._table = struct.pack(">L", len(entries)) + entries
+        self._message_id = message_id
+
+    def encode(self) -> list[bytes]:
+        flags = self.FLAG_HEADERS | self.FLAG_DELIVERY_MODE | self.FLAG_MESSAGE_ID
+        return [struct.pack(">H", flags), self._table, b"\x02", _short(self._message_id)]
+
+
+TIMESTAMP_2_62 = b"T" + struct.pack(">Q", 2**62)
+VOID = b"V"
+
+
+def nested(depth: int) -> bytes:
+    """A list in a list in a list."""
+    value = VOID
+    for _ in range(depth):
+        value = b"A" + struct.pack(">L", len(value)) + value
+    return value
+
+
+def _short(text: bytes) -> bytes:
+    return bytes([len(text)]) + text
+
+
+def headers_of(message: Message) -> dict[str, Any]:
+    return dict(message.headers)
