@@ -1,7 +1,9 @@
 """The life of a service: its parts start in order and stop in reverse; SIGTERM and Ctrl-C stop it, status 0."""
 
 import asyncio
+import os
 import signal
+import sys
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
@@ -33,8 +35,8 @@ class Service:
         self._parts = [*parts, http]
         http.report(self._problems)
 
-    async def run(self) -> None:
-        """Start, serve until a signal, stop."""
+    async def run(self) -> bool:
+        """Start, serve until a signal, stop; whether every part stopped in time."""
         stop_asked = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop_asked.set)
@@ -43,19 +45,22 @@ class Service:
         logger.info("started", service=self._name)
         await stop_asked.wait()
         logger.info("stopping", service=self._name)
-        await self._stop()
+        in_time = await self._stop()
         logger.info("stopped", service=self._name)
+        return in_time
 
-    async def _stop(self) -> None:
-        deadline = asyncio.get_running_loop().time() + STOP_SECONDS
+    async def _stop(self) -> bool:
+        deadline, in_time = asyncio.get_running_loop().time() + STOP_SECONDS, True
         for part in reversed(self._parts):
             try:
                 await asyncio.wait_for(part.stop(), max(0.1, deadline - asyncio.get_running_loop().time()))
             except TimeoutError:
+                in_time = False
                 logger.warning("part did not stop in time; what it held is done again after the next start",
                                part=type(part).__name__)  # fmt: skip
             except Exception:
                 logger.exception("part failed to stop", part=type(part).__name__)
+        return in_time
 
     def _problems(self) -> list[str]:
         return list(dict.fromkeys(problem for part in self._parts if (problem := part.problem())))
@@ -69,11 +74,14 @@ def main(name: str, settings_class: type[SettingsType], build: Callable[[Setting
     configured = settings.load(settings_class)
     logging.configure(name, configured.log_format)
 
-    async def run() -> None:
-        await build(configured).run()
+    async def run() -> bool:
+        return await build(configured).run()
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(run())
+        if not runner.run(run()):
+            # Python would wait for its threads, and one of them may be in a call to a database that does not answer.
+            sys.stdout.flush()
+            os._exit(0)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -30,6 +30,9 @@ MAX_GROUP_ROWS = 500
 LOCK_TIMEOUT_SECONDS = 5.0
 """How long SQLite waits for another process's lock before it says that it is locked."""
 
+PING_TIMEOUT_SECONDS = 5.0
+"""After this time without an answer the service is not ready; a call under way goes on waiting."""
+
 _SCHEMA_LOCK = 0x0DDE12A11  # any constant: replicas that start together create the tables one after the other
 
 Row = TypeVar("Row")
@@ -147,13 +150,19 @@ class Database:
                     await self._writer.submit(self._create, None)
                     self._created.set()
                 else:
-                    await self._reader.submit(_ping, None)
+                    await self._ping()
                 self._problem = None
             except (DatabaseUnavailable, SQLAlchemyError) as error:
                 if self._problem != str(error):
                     logger.warning("database unavailable", database=self._name, error=str(error))
                 self._problem = str(error)
             await asyncio.sleep(0.5 if self._problem else 2.0)
+
+    async def _ping(self) -> None:
+        try:
+            await asyncio.wait_for(self._reader.submit(_ping, None), PING_TIMEOUT_SECONDS)
+        except TimeoutError:
+            raise DatabaseUnavailable(f"no answer within {PING_TIMEOUT_SECONDS:g} s") from None
 
     def _create(self, connection: Connection, rows: list[None]) -> list[None]:
         if self.is_shared:
