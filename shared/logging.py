@@ -21,13 +21,15 @@ def configure(service: str, log_format: str) -> None:
     if log_format == "json":
         render += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     else:
-        render += [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())]
+        plain = structlog.dev.plain_traceback  # the default prints every local variable, customers' data among them
+        render += [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), exception_formatter=plain)]
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=render, foreign_pre_chain=common))
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
     # pika reports each step of a reconnect as an error with a traceback; our own connection says it in one line.
     logging.getLogger("pika").setLevel(logging.CRITICAL)
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    for library in ("uvicorn", "httpx"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *common, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

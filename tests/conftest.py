@@ -12,12 +12,14 @@ import pytest
 import pytest_asyncio
 
 from control_room.broker import PrivateBroker
-from shared import topology
+from shared import logging, topology
 from shared.management import Management
 from shared.settings import BrokerSettings
 from tests.postgres import PostgresNotInstalled, PrivatePostgres
 
 RETRY_DELAYS_SECONDS = (0.2, 0.5)
+
+logging.configure("tests", "console")
 
 
 class Broker(Protocol):
