@@ -1,6 +1,6 @@
 """Every error of every service as `application/problem+json` (RFC 9457)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
-from starlette.routing import Match, Route
+from starlette.routing import BaseRoute, Match, Route
 
 from shared.ids import UUID_PATTERN
 from shared.persistence.database import DatabaseUnavailable
@@ -116,9 +116,17 @@ def install(app: FastAPI) -> None:
 
 def _methods(request: Request) -> list[str]:
     """The methods of all routes of this path; the framework's own answer names those of the first alone."""
-    routes = [route for route in request.app.routes if isinstance(route, Route)]
-    matching = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    matching = [route for route in _routes(request.app.routes) if route.matches(request.scope)[0] is not Match.NONE]
     return sorted({method for route in matching for method in route.methods or ()})
+
+
+def _routes(routes: Iterable[BaseRoute]) -> Iterator[Route]:
+    for route in routes:
+        included = getattr(route, "original_router", None)  # FastAPI keeps an included router whole
+        if included is not None:
+            yield from _routes(included.routes)
+        elif isinstance(route, Route):
+            yield route
 
 
 def _field_error(entry: Any) -> FieldError:
