@@ -94,9 +94,7 @@ async def test_headers_that_make_no_sense_do_not_matter(payment_service: Running
     await wire.event("payments", placed.subject, "payment.succeeded.v1")
 
 
-async def test_properties_that_are_not_utf8_are_kept_out_of_the_way(
-    payment_service: RunningService, wire: Wire
-) -> None:
+async def test_properties_that_are_not_utf8_are_kept_apart(payment_service: RunningService, wire: Wire) -> None:
     connections_before = await payment_service.metric("broker_connections_opened_total")
     await wire.watch_dead_letters(CHARGE)
     body = b"not JSON, and neither is its message id UTF-8"
