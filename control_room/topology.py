@@ -1,7 +1,6 @@
 """`order-rail topology apply|keep|show`: what the broker should hold, put in place and looked after."""
 
 import asyncio
-import logging
 import signal
 import sys
 import time
@@ -81,7 +80,6 @@ def keep_command(
     """Apply, and go on watching: put back what goes missing, until SIGTERM or Ctrl-C."""
     settings = load(TopologySettings)
     configure_logging("topology", settings.log_format)
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log every look at the broker
     try:
         _forget(ready_file)  # one left behind by a run that was killed would be a lie
         _run(_keep_until_told(settings, interval_seconds, ready_file))

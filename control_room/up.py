@@ -1,7 +1,6 @@
 """`order-rail up`: the whole system as processes of this machine, until Ctrl-C."""
 
 import asyncio
-import logging
 import os
 from pathlib import Path
 from typing import Annotated
@@ -23,7 +22,6 @@ def up(
 ) -> None:
     """Start RabbitMQ (unless RABBITMQ_URL is set) and the three services, and stay until Ctrl-C."""
     configure_logging("control_room", os.environ.get("LOG_FORMAT", "console"))
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log each question of the topology keeper
     ports = load(Ports)
     try:
         run_until_signal(_stay_up(run_directory, ports))
