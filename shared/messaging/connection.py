@@ -7,6 +7,7 @@ or hands a plain object on, and all thinking happens in tasks.
 import asyncio
 import struct
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pika
@@ -34,6 +35,14 @@ class BrokerUnavailable(Exception):
 
 class NotFound(BrokerUnavailable):
     """The broker is there, but the queue or exchange is not: the topology has not been applied."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """`messages` are ready for delivery: those that a consumer holds are not among them."""
+
+    messages: int
+    consumers: int
 
 
 class Channel:
@@ -79,6 +88,11 @@ class Channel:
     async def expect_exchange(self, exchange: str) -> None:
         """Raises `NotFound` (and the broker closes the channel) if there is no such exchange."""
         await self._call(self._pika.exchange_declare, exchange=exchange, passive=True)
+
+    async def inspect(self, queue: str) -> QueueState:
+        """What waits in a queue just now, and who consumes it. Raises `NotFound` if there is no such queue."""
+        declared = (await self._call(self._pika.queue_declare, queue=queue, passive=True)).method
+        return QueueState(declared.message_count, declared.consumer_count)
 
     async def consume(self, queue: str, on_delivery: Callable[[Delivery], None]) -> str:
         """Start a consumer; returns its tag, a fresh one each time. A cancel by the broker closes the channel."""

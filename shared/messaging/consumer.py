@@ -279,10 +279,11 @@ def _parked(queue: str, delivery: Delivery, outcome: DeadLetter) -> Message:
 
 def _redirected(delivery: Delivery, queue: str, added: dict[str, Any]) -> Message:
     """The message for another queue through the default exchange, with our own headers and no one else's."""
-    first_seen = delivery.message.headers.get(headers.FIRST_SEEN)
-    if not isinstance(first_seen, str):
-        first_seen = _now()
-    return replace(delivery.message, exchange="", routing_key=queue, headers={headers.FIRST_SEEN: first_seen, **added})
+    given = delivery.message.headers
+    kept = {name: given[name] for name in headers.KEPT if isinstance(given.get(name), str | int)}
+    return replace(
+        delivery.message, exchange="", routing_key=queue, headers={headers.FIRST_SEEN: _now(), **kept, **added}
+    )
 
 
 def _now() -> str:

@@ -16,6 +16,11 @@ DEAD_LETTER_ERROR = "dead-letter-error"
 DEAD_LETTER_ATTEMPTS = "dead-letter-attempts"
 DEAD_LETTER_QUEUE = "dead-letter-queue"
 DEAD_LETTER_AT = "dead-letter-at"
+REDRIVEN_AT = "redriven-at"
+"""Header: when it was last sent back from the dead letters (RFC 3339); `attempt` started again at 1 then."""
+REDRIVE_COUNT = "redrive-count"
+KEPT = (FIRST_SEEN, REDRIVEN_AT, REDRIVE_COUNT)
+"""Headers that stay with a message through retries, and when it is set aside."""
 
 
 @dataclass(frozen=True, slots=True)
