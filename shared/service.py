@@ -13,7 +13,7 @@ from shared import logging, settings
 from shared.http.server import HttpServer
 from shared.settings import ServiceSettings
 
-STOP_SECONDS = 9.0
+STOP_SECONDS = 8.0
 """For all parts together. Whoever runs the service may kill it after 10 s."""
 
 logger = structlog.get_logger(__name__)
@@ -52,14 +52,16 @@ class Service:
     async def _stop(self) -> bool:
         deadline, in_time = asyncio.get_running_loop().time() + STOP_SECONDS, True
         for part in reversed(self._parts):
-            try:
-                await asyncio.wait_for(part.stop(), max(0.1, deadline - asyncio.get_running_loop().time()))
-            except TimeoutError:
+            stopping = asyncio.ensure_future(part.stop())
+            # Not wait_for: it would also wait until the part has dealt with being cancelled, however long that takes.
+            await asyncio.wait([stopping], timeout=max(0.1, deadline - asyncio.get_running_loop().time()))
+            if not stopping.done():
                 in_time = False
+                stopping.cancel()
                 logger.warning("part did not stop in time; what it held is done again after the next start",
                                part=type(part).__name__)  # fmt: skip
-            except Exception:
-                logger.exception("part failed to stop", part=type(part).__name__)
+            elif error := stopping.exception():
+                logger.error("part failed to stop", part=type(part).__name__, exc_info=error)
         return in_time
 
     def _problems(self) -> list[str]:
