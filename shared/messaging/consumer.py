@@ -191,15 +191,22 @@ class _Processor:
         try:
             return await self._try(handler, event, attempt)
         except PermanentError as error:
-            outcome: Retry | DeadLetter = DeadLetter(error.reason, str(error))
+            outcome: Retry | DeadLetter = DeadLetter(error.reason, _writable(str(error)))
         except TransientError as error:
             outcome = self._policy.after_failure(attempt, _text(error))
         except Exception as error:  # a bug or a surprise: given the same chances, then set aside where it can be seen
             logger.exception("handler failed", queue=self._queue, event_id=event.id)
             outcome = self._policy.after_failure(attempt, _text(error))
-        if isinstance(outcome, DeadLetter) and self._give_up is not None:
-            await self._hold(self._give_up, event, attempt, outcome.error)
+        if isinstance(outcome, DeadLetter):
+            await self._tell_of(outcome, event, attempt)
         return outcome
+
+    async def _tell_of(self, outcome: DeadLetter, event: AnyEvent, attempt: int) -> None:
+        try:
+            if self._give_up is not None:
+                await self._hold(self._give_up, event, attempt, outcome.error)
+        except Exception:  # the same bug again, as likely as not: parked without a word is better than never parked
+            logger.exception("could not tell of a dead letter", queue=self._queue, event_id=event.id)
 
     async def _try(self, handler: Handler, event: AnyEvent, attempt: int) -> Ack:
         tries = AsyncRetrying(
@@ -291,7 +298,12 @@ def _now() -> str:
 
 
 def _text(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+    return _writable(f"{type(error).__name__}: {error}")
+
+
+def _writable(text: str) -> str:
+    """Without the lone surrogates that stand for bytes that are no UTF-8, as in a mail server's answer in Latin-1."""
+    return text.encode(errors="replace").decode()
 
 
 class _Acknowledger:
