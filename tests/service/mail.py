@@ -1,0 +1,39 @@
+"""A mail server that keeps what it gets, and refuses what it is told to."""
+
+import asyncio
+from email import message_from_bytes
+from email.message import Message
+from typing import Any
+
+
+class MailServer:
+    """A handler for aiosmtpd, which runs it on a thread of its own.
+
+    `answers`: what the next mails to a recipient are answered with, in turn, instead of being taken. A byte that is
+    not UTF-8 stands there as Python's surrogate escapes have it. `silent`: recipients whose mail is never answered,
+    for as long as they are in there.
+    """
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.answers: dict[str, list[str]] = {}
+        self.silent: set[str] = set()
+        self._mails: list[tuple[str, Message]] = []
+
+    def received(self, recipient: str) -> list[Message]:
+        return [mail for to, mail in self._mails if to == recipient]
+
+    async def handle_RCPT(  # noqa: N802 - aiosmtpd's name
+        self, server: Any, session: Any, envelope: Any, address: str, options: list[str]
+    ) -> str | bytes:
+        while address in self.silent:
+            await asyncio.sleep(0.05)
+        answers = self.answers.get(address, [])
+        if answers:
+            return answers.pop(0).encode("utf-8", "surrogateescape")
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
+        self._mails += [(recipient, message_from_bytes(envelope.content)) for recipient in envelope.rcpt_tos]
+        return "250 OK"
