@@ -1,0 +1,111 @@
+"""A service dies between two steps that belong together: whatever the moment, the work is done once."""
+
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from control_room.launcher import System, launch
+from tests.rail import Rail
+from tests.support import eventually
+
+ENVIRONMENT = {"RETRY_DELAYS_SECONDS": "0.2,0.5,1", "GATEWAY_LATENCY_SECONDS": "0.01", "RABBITMQ_URL": ""}
+KILLED = 137
+ORDERS = 20
+
+
+@pytest_asyncio.fixture(scope="module")
+async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
+    async with launch(tmp_path_factory.mktemp("crashes"), environment=ENVIRONMENT) as launched:
+        yield launched
+
+
+@pytest_asyncio.fixture
+async def rail(system: System) -> AsyncIterator[Rail]:
+    client = Rail(system)
+    async with client.http:
+        await client.is_ready()
+        yield client
+
+
+async def arm(system: System, rail: Rail, service: str, call: str, moment: str, flag: Path) -> None:
+    """Start the service again so that it dies around the call, once."""
+    process = system.processes[service]
+    process.command = [sys.executable, "-m", "tests.crash", service, call, moment, str(flag)]
+    pid = process.pid
+    os.kill(pid, signal.SIGTERM)
+    await eventually(lambda: process.pid != pid, 20, expecting=f"{service} to be started again")
+    await rail.is_ready()
+
+
+async def assert_died(system: System, service: str, flag: Path) -> None:
+    """It did die at the call, and was started again."""
+    process = system.processes[service]
+    await eventually(flag.exists, 30, "the call to be reached")
+    await eventually(lambda: process.last_exit_status == KILLED, 20, f"{service} to be started again")
+
+
+@pytest.mark.parametrize(
+    ("service", "call", "moment"),
+    [
+        pytest.param(
+            "order_service", "shared.persistence.outbox:Outbox.forget", "before", id="published-outbox-row-not-gone"
+        ),
+        pytest.param("payment_service", "payment_service.store:record", "before", id="charged-not-committed"),
+        pytest.param(
+            "payment_service", "shared.messaging.connection:Channel.ack", "before", id="committed-not-acknowledged"
+        ),
+        pytest.param("notification_service", "notification_service.store:record", "before", id="sent-not-committed"),
+        pytest.param(
+            "order_service", "shared.messaging.connection:Channel.ack", "before", id="tracked-not-acknowledged"
+        ),
+    ],
+)
+async def test_work_that_was_cut_in_two_is_done_once(
+    system: System, rail: Rail, tmp_path: Path, service: str, call: str, moment: str
+) -> None:
+    flag = tmp_path / "died"
+    await arm(system, rail, service, call, moment, flag)
+    await rail.place_many(["tok_visa"] * ORDERS)
+    await assert_died(system, service, flag)
+    await rail.all_final()
+    await rail.reconcile()
+
+
+async def test_an_order_committed_but_not_answered_is_one_order_when_it_is_asked_for_again(
+    system: System, rail: Rail, tmp_path: Path
+) -> None:
+    flag = tmp_path / "died"
+    await arm(system, rail, "order_service", "order_service.api:_accepted", "before", flag)
+    body = {"customer_email": "ada@example.com", "items": [{"sku": "cola", "quantity": 7}]}
+    key = {"Idempotency-Key": '"asked-twice"'}
+    url = f"{system.url('order_service')}/orders"
+    with pytest.raises(httpx.TransportError):
+        await rail.http.post(url, json=body, headers=key)
+    await assert_died(system, "order_service", flag)
+    await rail.is_ready()
+    answer = await rail.http.post(url, json=body, headers=key)
+    assert answer.status_code == httpx.codes.ACCEPTED
+    assert answer.headers["Idempotent-Replayed"] == "true"
+    same = [row for row in await rail.audit("order_service") if row["total"]["amount_minor"] == 7 * 300]
+    assert [row["order_id"] for row in same] == [answer.json()["order_id"]]
+
+
+async def test_a_duplicate_that_a_crash_made_is_seen_and_counted(system: System, rail: Rail, tmp_path: Path) -> None:
+    """What the tests above rely on: a crash before the acknowledgement does bring the message a second time."""
+    flag = tmp_path / "died"
+    await arm(system, rail, "payment_service", "shared.messaging.connection:Channel.ack", "before", flag)
+    await rail.place()
+    await assert_died(system, "payment_service", flag)
+    await rail.all_final()
+    await rail.is_ready()
+
+    async def counted() -> bool:
+        return await rail.metric("payment_service", "order_rail_duplicate_deliveries_total") >= 1
+
+    await eventually(counted, expecting="a duplicate to be counted")

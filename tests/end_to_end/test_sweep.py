@@ -1,0 +1,84 @@
+"""A broker can confirm a message and lose it: the sweep brings every order to its end all the same."""
+
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import pytest_asyncio
+
+from control_room.launcher import System, launch
+from shared.management import Management
+from tests.rail import Rail
+from tests.support import eventually
+
+ENVIRONMENT = {
+    "RETRY_DELAYS_SECONDS": "0.1,0.2",
+    "GATEWAY_LATENCY_SECONDS": "0.5",
+    "PAYMENT_CONCURRENCY": "2",
+    "SWEEP_AFTER_SECONDS": "2",
+    "RABBITMQ_URL": "",
+}
+QUEUES = [
+    "payment_service.charge",
+    "order_service.track",
+    "notification_service.email",
+    "notification_service.sms",
+    "notification_service.restaurant",
+]
+
+
+@pytest_asyncio.fixture(scope="module")
+async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
+    async with launch(tmp_path_factory.mktemp("sweep"), environment=ENVIRONMENT) as launched:
+        yield launched
+
+
+@pytest_asyncio.fixture
+async def rail(system: System) -> AsyncIterator[Rail]:
+    client = Rail(system)
+    async with client.http:
+        await client.is_ready()
+        yield client
+
+
+@pytest.mark.parametrize("queue", QUEUES)
+async def test_orders_whose_messages_went_with_a_deleted_queue_are_told_again(
+    system: System, rail: Rail, queue: str
+) -> None:
+    swept = await rail.metric("order_service", "order_rail_orders_swept_total")
+    await rail.place_many(["tok_visa", "tok_visa", "tok_declined"] * 4)
+    async with frozen(system, queue.partition(".")[0]), Management(system.broker_settings) as management:
+        await eventually(lambda: messages_in(management, queue), 20, f"messages in {queue}")
+        await management.delete("queues", management.vhost, queue)
+        await eventually(lambda: management.find("queues", management.vhost, queue), 20, "the queue to be put back")
+    await rail.all_final()
+    await eventually(lambda: all_told(rail), 60, "everyone to be told")
+    await rail.reconcile()
+    assert await rail.metric("order_service", "order_rail_orders_swept_total") > swept
+
+
+@asynccontextmanager
+async def frozen(system: System, service: str) -> AsyncIterator[None]:
+    """The service holds still, so that messages stay where they are."""
+    os.kill(system.processes[service].pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(system.processes[service].pid, signal.SIGCONT)
+
+
+async def messages_in(management: Management, queue: str) -> bool:
+    found = await management.find("queues", management.vhost, queue)
+    return bool(found and found.get("messages"))
+
+
+async def all_told(rail: Rail) -> bool:
+    """Each customer, and of each paid order the kitchen, has been told, and the order knows."""
+    for order_id in rail.accepted:
+        order = await rail.order(order_id)
+        told = {notification["channel"] for notification in order["notifications"]}
+        expected = {"email", "sms", "restaurant"} if order["status"] == "confirmed" else {"email", "sms"}
+        assert told == expected, f"{order_id} ({order['status']}): {told}"
+    return True
