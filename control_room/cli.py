@@ -3,6 +3,7 @@
 import typer
 
 from control_room import topology
+from control_room.audit.command import audit_command
 from control_room.tour.command import tour
 from control_room.up import up
 
@@ -21,4 +22,5 @@ def order_rail() -> None:
 
 app.command()(up)
 app.command()(tour)
+app.command("audit")(audit_command)
 app.add_typer(topology.app, name="topology")

@@ -275,4 +275,5 @@ def _audit_row(row: Any) -> dict[str, Any]:
         "total": row.summary["total"],
         "placed_at": row.placed_at,
         "updated_at": row.updated_at,
+        "wants_sms": row.wants_sms,
     }

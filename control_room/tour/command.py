@@ -1,32 +1,27 @@
 """The command itself: finds or starts a system, runs the tour, says what came of it."""
 
 import asyncio
-import logging
-import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
-from dotenv import dotenv_values
-from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 
+from control_room.addresses import ENVIRONMENT_FILE, NotRunning, SystemAddresses, find_system
+from control_room.audit import AuditImpossible
 from control_room.background import running
 from control_room.launcher import LaunchError, launch
 from control_room.signals import run_until_signal
 from control_room.tour import display
-from control_room.tour.reconciliation import Unreadable
 from control_room.tour.runner import Leg, reconcile, run
 from control_room.tour.steps import STEPS
-from control_room.tour.system import NotRunning, System, SystemAddresses, visit
+from control_room.tour.system import System, visit
 from shared.management import TopologyError
 
-ENVIRONMENT_FILE = Path(".run/environment")
 PLAIN_WIDTH = 160  # of the table at the end, where the output goes to a file or a pipe
 HOW_TO_START = (
     "Start one with `order-rail up` and run this again, "
@@ -44,11 +39,10 @@ def tour(
     wait_seconds: Annotated[float, typer.Option(min=0, help="How long to wait for a system that is starting.")] = 10.0,
 ) -> None:
     """Place real orders, follow them live, and check what came of each. Exit status 1 if anything is wrong."""
-    logging.getLogger("httpx").setLevel(logging.WARNING)
     console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
     guide = _Guide(console, deadline_seconds, wait_seconds)
     try:
-        interrupted = run_until_signal(guide.start_and_run() if start else guide.run(_addresses(environment_file)))
+        interrupted = run_until_signal(guide.start_and_run() if start else guide.run(find_system(environment_file)))
     except NotRunning as error:
         _fail(console, f"{error}\n{HOW_TO_START}")
     except (LaunchError, TopologyError) as error:
@@ -83,7 +77,7 @@ class _Guide:
     async def _start_and_run_in(self, directory: Path) -> None:
         async with launch(directory, progress=lambda step: self.console.print(f"{step} ...")) as system:
             try:
-                await self.run(SystemAddresses.model_validate(_by_field(system.environment)))
+                await self.run(SystemAddresses.of(system.environment))
             finally:
                 self.console.print("Stopping ...")
 
@@ -103,32 +97,9 @@ class _Guide:
         """Why the books could not be read; empty if they could."""
         try:
             await reconcile(system, legs, self.deadline_seconds)
-        except Unreadable as error:
-            return str(error)
+        except AuditImpossible as error:
+            return f"the books could not be read: {error}"
         return ""
-
-
-def _addresses(environment_file: Path | None) -> SystemAddresses:
-    """From the file if one is named, else from the environment, else from the default file. Raises NotRunning."""
-    if environment_file is None and os.environ.get("ORDER_SERVICE_URL"):
-        return _validated(dict(os.environ), "the environment")
-    file = environment_file or ENVIRONMENT_FILE
-    if not file.is_file():
-        raise NotRunning(f"no system runs here: there is no {file}, and ORDER_SERVICE_URL is not set")
-    return _validated(dotenv_values(file), str(file))
-
-
-def _validated(variables: Mapping[str, str | None], source: str) -> SystemAddresses:
-    try:
-        return SystemAddresses.model_validate(_by_field(variables))
-    except ValidationError as error:
-        lines = [f"{problem['loc'][0]}".upper() + f": {problem['msg']}" for problem in error.errors()]
-        raise NotRunning(f"{source} doesn't say where the system is:\n" + "\n".join(lines)) from None
-
-
-def _by_field(variables: Mapping[str, str | None]) -> dict[str, str]:
-    named = {field: variables.get(field.upper()) for field in SystemAddresses.model_fields}
-    return {field: value for field, value in named.items() if value}
 
 
 def _fail(console: Console, sentence: str) -> NoReturn:

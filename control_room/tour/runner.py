@@ -1,17 +1,17 @@
-"""Runs the steps side by side, each with a deadline, and compares the books with them at the end."""
+"""Runs the steps side by side, each with a deadline, and audits their orders at the end."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import httpx
 
-from control_room.tour import reconciliation
-from control_room.tour.reconciliation import Expectation
+from control_room.audit import AuditReport, audit
 from control_room.tour.steps import Progress, Step, Wrong
 from control_room.tour.system import System, Unexpected
 from shared.management import TopologyError
 
+AGAIN_SECONDS = 0.5
 HEADWAY_SECONDS = 0.25  # between two starts, so that no step's first answer waits for another's
 FAILURES = (Wrong, Unexpected, httpx.HTTPError, TopologyError, OSError, KeyError, ValueError)
 
@@ -60,14 +60,21 @@ async def _take(system: System, leg: Leg, deadline_seconds: float) -> None:
 
 
 async def reconcile(system: System, legs: Sequence[Leg], deadline_seconds: float) -> None:
-    """Look into the books; a leg of whose order they don't say what they should has gone wrong. Raises Unreadable."""
-    expectations = {
-        leg.progress.order_id: Expectation(leg.progress.order_id, leg.step.status, leg.step.charges, leg.progress.total)
-        for leg in legs
-        if leg.progress.order_id
-    }
-    books = await reconciliation.read(system, expectations, deadline_seconds)
-    found = reconciliation.problems(list(expectations.values()), books)
-    for leg in legs:
-        for sentence in found.get(leg.progress.order_id, []):
-            leg.fail(sentence)
+    """Audit the tour's orders; a leg whose books are not right has gone wrong. Raises AuditImpossible.
+
+    Kitchen tickets and text messages may come a moment after the email, so the audit has until the deadline to agree.
+    """
+    settled = {leg.progress.order_id: leg for leg in legs if leg.progress.order_id}
+    report = await _audit_until_clean(system, settled, deadline_seconds)
+    for violation in report.violations:
+        if violation.subject in settled:
+            settled[violation.subject].fail(f"{violation.invariant}: {violation.what}")
+
+
+async def _audit_until_clean(system: System, order_ids: Collection[str], deadline_seconds: float) -> AuditReport:
+    deadline = asyncio.get_running_loop().time() + deadline_seconds
+    while True:
+        report = await audit(system.addresses, 0, only=order_ids, patience_seconds=deadline_seconds)
+        if (report.is_clean and not report.in_flight) or asyncio.get_running_loop().time() >= deadline:
+            return report
+        await asyncio.sleep(AGAIN_SECONDS)

@@ -56,7 +56,8 @@ Take = Callable[[System, Progress], Awaitable[str]]
 
 @dataclass(frozen=True)
 class Step:
-    """`take` does it and returns what happened, or raises Wrong. `status` and `charges` are what the books must say."""
+    """`take` does it and returns what happened, or raises Wrong. `status` is how its order ends, `charges` how many
+    charges that makes: the audit holds the books against it."""
 
     title: str
     asked: str

@@ -1,20 +1,17 @@
 """A running Order Rail seen from outside: its HTTP calls, and its broker's management API."""
 
 import asyncio
-import json
-import socket
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
-from pydantic import Field
 
+from control_room.addresses import NotRunning, SystemAddresses
 from control_room.background import running
+from control_room.replicas import samples
 from shared.management import Management
-from shared.settings import BrokerSettings
 from shared.topology import dead_queue, retry_queue
 
 POLL_SECONDS = 1.0
@@ -25,30 +22,8 @@ CHARGE_QUEUE = "payment_service.charge"
 DUPLICATES = "order_rail_duplicate_deliveries_total"
 
 
-class NotRunning(Exception):
-    """There is no system to visit, or it isn't ready; the message says which part and why."""
-
-
 class Unexpected(Exception):
     """A call was answered in a way that the contract doesn't allow."""
-
-
-class SystemAddresses(BrokerSettings):
-    """Where everything is; the variables of `.run/environment`."""
-
-    order_service_url: str = Field(min_length=1)
-    payment_service_url: str = Field(min_length=1)
-    notification_service_url: str = Field(min_length=1)
-    operator_token: str = ""
-
-    @property
-    def services(self) -> dict[str, str]:
-        """Base URL by service."""
-        return {
-            "order_service": self.order_service_url.rstrip("/"),
-            "payment_service": self.payment_service_url.rstrip("/"),
-            "notification_service": self.notification_service_url.rstrip("/"),
-        }
 
 
 class System:
@@ -106,27 +81,9 @@ class System:
                     if line.startswith("data:"):
                         on_event()
 
-    async def audit(self, service: str) -> AsyncIterator[dict[str, Any]]:
-        """Every row of the service's books, oldest first."""
-        headers = {"Authorization": f"Bearer {self.addresses.operator_token}"}
-        async with self._http.stream("GET", f"{self._urls[service]}/audit", headers=headers) as stream:
-            if not stream.is_success:
-                await stream.aread()
-                raise Unexpected(f"{service} refused GET /audit: {stream.text}. Is OPERATOR_TOKEN right?")
-            async for line in stream.aiter_lines():
-                if line:
-                    yield json.loads(line)
-
     async def duplicates(self) -> float:
         """How many deliveries of `payment_service.charge` found their work done: the sum over all replicas."""
-        url = urlsplit(self._urls["payment_service"])
-        port = url.port or (443 if url.scheme == "https" else 80)
-        known = await asyncio.get_running_loop().getaddrinfo(
-            url.hostname, port, family=socket.AF_INET, type=socket.SOCK_STREAM
-        )
-        replicas = sorted({address[0] for *_, address in known})
-        pages = [await self._http.get(f"{url.scheme}://{ip}:{port}{url.path}/metrics") for ip in replicas]
-        return sum(_sample(page.text, DUPLICATES, f'queue="{CHARGE_QUEUE}"') for page in pages)
+        return sum(await samples(self._http, self._urls["payment_service"], DUPLICATES, f'queue="{CHARGE_QUEUE}"'))
 
     async def retry_delays_seconds(self) -> list[float]:
         """The delays that this broker has retry queues for."""
@@ -193,12 +150,6 @@ def _object(answer: httpx.Response) -> dict[str, Any]:
 
 def _of_order(order_id: str, messages: list[dict[str, Any]]) -> dict[str, Any] | None:
     return next((message for message in messages if f'"{order_id}"' in message["payload"]), None)
-
-
-def _sample(page: str, name: str, label: str) -> float:
-    """A sample of a page in Prometheus' text format; 0 where it was never counted."""
-    lines = (line for line in page.splitlines() if line.startswith(name) and label in line)
-    return sum(float(line.rpartition(" ")[2]) for line in lines)
 
 
 def _text(error: Exception) -> str:

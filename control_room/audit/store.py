@@ -1,0 +1,194 @@
+"""The books: what the services and the broker say, in a temporary SQLite file, so that memory stays bounded.
+
+Rows are kept as they come and judged when all are in. Nothing here is precious: the file goes when the audit ends.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+
+from control_room.audit.invariants.store import VIEWS
+
+CACHE_KIBIBYTES = 32 * 1024
+Row = Mapping[str, Any]
+
+# `seq` lets a row come twice, as it never should: then that is seen. An order is listed by two readings, and settled
+# if nothing has happened to it between them, nor shortly before.
+TABLES = (
+    "accepted (order_id TEXT PRIMARY KEY)",
+    """orders (order_id TEXT PRIMARY KEY, first_status TEXT, status TEXT, amount INTEGER, currency TEXT,
+       wants_sms INTEGER, updated_at REAL, listed INTEGER DEFAULT 0, is_settled INTEGER DEFAULT 0)""",
+    "payments (order_id TEXT, seq INTEGER, status TEXT, amount INTEGER, currency TEXT, PRIMARY KEY (order_id, seq))",
+    "charges (order_id TEXT, seq INTEGER, type TEXT, amount INTEGER, currency TEXT, PRIMARY KEY (order_id, seq))",
+    """notifications (order_id TEXT, seq INTEGER, channel TEXT, notice TEXT, status TEXT,
+       PRIMARY KEY (order_id, seq))""",
+    # The order id is empty where the letter belongs to no order: poison.
+    """letters (order_id TEXT, seq INTEGER, queue TEXT, id TEXT, reason TEXT, error TEXT, parked_at REAL,
+       discarded INTEGER, PRIMARY KEY (order_id, seq))""",
+    "leftovers (invariant TEXT, subject TEXT, what TEXT, PRIMARY KEY (invariant, subject))",
+)
+FIRST_READING = "INSERT INTO orders (order_id, first_status) VALUES (?, ?) ON CONFLICT (order_id) DO NOTHING"
+LAST_READING = (
+    "INSERT INTO orders (order_id, status, amount, currency, wants_sms, updated_at, listed)"
+    " VALUES (?, ?, ?, ?, ?, ?, 1) ON CONFLICT (order_id) DO UPDATE SET status = excluded.status,"
+    " amount = excluded.amount, currency = excluded.currency, wants_sms = excluded.wants_sms,"
+    " updated_at = excluded.updated_at, listed = listed + 1,"
+    " is_settled = (first_status IS excluded.status AND excluded.updated_at <= {changed_before})"
+)
+COUNTS = {
+    "accepted": "SELECT COUNT(*) FROM accepted",
+    "orders": "SELECT COUNT(*) FROM orders WHERE listed",
+    "settled": "SELECT COUNT(*) FROM orders WHERE is_settled",
+    "payments": "SELECT COUNT(*) FROM payments",
+    "charges": "SELECT COUNT(*) FROM charges",
+    "notifications": "SELECT COUNT(*) FROM notifications",
+    "dead_letters": "SELECT COUNT(*) FROM letters WHERE NOT discarded",
+    "discarded": "SELECT COUNT(*) FROM letters WHERE discarded",
+}
+IN_FLIGHT = "SELECT order_id FROM orders WHERE listed AND NOT is_settled"
+EVIDENCE = {
+    "order_service": "SELECT status || ' ' || amount || ' ' || currency FROM orders WHERE order_id = ? AND listed",
+    "payment_service": "SELECT status || ' ' || amount || ' ' || currency FROM payments WHERE order_id = ?",
+    "gateway": "SELECT type || ' ' || amount || ' ' || currency FROM charges WHERE order_id = ?",
+    "notification_service": "SELECT channel || ' ' || notice || ' ' || status FROM notifications WHERE order_id = ?",
+    "dead_letters": "SELECT queue || ' ' || reason || CASE WHEN discarded THEN ' (discarded)' ELSE '' END"
+    " FROM letters WHERE order_id = ?",
+}
+
+
+class Books:
+    """`changed_before`: an order that changed later (seconds since 1970) is in flight. `only`: keep no other orders."""
+
+    def __init__(self, engine: Engine, changed_before: float, only: frozenset[str] | None = None) -> None:
+        self._engine = engine
+        self._only = only
+        self._seq = count()
+        self._last_reading = LAST_READING.format(changed_before=repr(float(changed_before)))
+        with engine.begin() as connection:
+            for table in TABLES:
+                connection.exec_driver_sql(f"CREATE TABLE {table} WITHOUT ROWID")
+            for view in VIEWS:
+                connection.exec_driver_sql(view)
+
+    def accept(self, order_ids: Iterable[str]) -> None:
+        """Orders that a client was promised."""
+        self._insert("INSERT OR IGNORE INTO accepted VALUES (?)", [(order_id,) for order_id in order_ids])
+
+    def first_orders(self, rows: Iterable[Row]) -> None:
+        """Orders as they were before anything else was read."""
+        self._insert(FIRST_READING, [(row["order_id"], row["status"]) for row in self._ours(rows)])
+
+    def last_orders(self, rows: Iterable[Row]) -> None:
+        """Orders as they are after everything else was read."""
+        self._insert(self._last_reading, [_order_values(row) for row in self._ours(rows)])
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """Payments, charges and notifications, in any mixture and order."""
+        by_kind: dict[str, list[tuple[Any, ...]]] = {}
+        for row in self._ours(rows):
+            values = (row["order_id"], next(self._seq), *VALUES[row["kind"]](row))
+            by_kind.setdefault(row["kind"], []).append(values)
+        for kind, values_of_kind in by_kind.items():
+            self._insert(_insert_all(f"{kind}s", len(values_of_kind[0])), values_of_kind)
+
+    def add_letters(self, letters: Iterable[Row], *, discarded: bool = False) -> None:
+        """Dead letters: `queue`, `id`, `reason`, `error`, `parked_at` (seconds since 1970) and `order_id`, or none."""
+        self._insert(
+            _insert_all("letters", 8),
+            [
+                (row["order_id"], next(self._seq), row["queue"], row["id"], row["reason"], row["error"],
+                 row["parked_at"], discarded)
+                for row in self._ours(letters)
+            ],
+        )  # fmt: skip
+
+    def add_leftover(self, invariant: str, subject: str, what: str) -> None:
+        """What a queue or an outbox still holds."""
+        self._insert("INSERT INTO leftovers VALUES (?, ?, ?)", [(invariant, subject, what)])
+
+    def call_in_flight(self, order_ids: Iterable[str]) -> None:
+        """Nothing can be said of these orders yet."""
+        self._insert("UPDATE orders SET is_settled = 0 WHERE order_id = ?", [(order_id,) for order_id in order_ids])
+
+    def counts(self) -> dict[str, int]:
+        with self._engine.connect() as connection:
+            return {name: _number(connection, query) for name, query in COUNTS.items()}
+
+    def in_flight(self, limit: int) -> tuple[int, tuple[str, ...]]:
+        """How many orders are in flight, and some of them."""
+        with self._engine.connect() as connection:
+            some = connection.exec_driver_sql(f"{IN_FLIGHT} LIMIT ?", (limit,)).scalars()
+            return _number(connection, f"SELECT COUNT(*) FROM ({IN_FLIGHT})"), tuple(some)  # noqa: S608 - ours
+
+    def find(self, query: str, limit: int) -> tuple[int, list[tuple[str, str]]]:
+        """How many (subject, what) rows a query has, and the first of them."""
+        with self._engine.connect() as connection:
+            first = connection.exec_driver_sql(f"{query} LIMIT ?", (limit + 1,)).all()
+            total = len(first) if len(first) <= limit else _number(connection, f"SELECT COUNT(*) FROM ({query})")  # noqa: S608
+            return total, [(row[0], row[1]) for row in first[:limit]]
+
+    def evidence(self, order_id: str) -> dict[str, str]:
+        """What each service says of an order."""
+        with self._engine.connect() as connection:
+            said = {
+                service: ", ".join(connection.exec_driver_sql(f"{query} LIMIT 10", (order_id,)).scalars())
+                for service, query in EVIDENCE.items()
+            }
+        return {service: words or "nothing" for service, words in said.items()}
+
+    def _ours(self, rows: Iterable[Row]) -> Iterator[Row]:
+        return (row for row in rows if self._only is None or row["order_id"] in self._only)
+
+    def _insert(self, statement: str, values: Sequence[tuple[Any, ...]]) -> None:
+        if values:
+            with self._engine.begin() as connection:
+                connection.exec_driver_sql(statement, list(values))
+
+
+@contextmanager
+def books(changed_before: float, only: frozenset[str] | None = None) -> Iterator[Books]:
+    """Empty books, until the block ends. They lie where the system keeps temporary files (`TMPDIR`)."""
+    with TemporaryDirectory(prefix="order-rail-audit-") as directory:
+        engine = create_engine(f"sqlite:///{Path(directory) / 'books.db'}")
+        event.listen(engine, "connect", _configure)
+        try:
+            yield Books(engine, changed_before, only)
+        finally:
+            engine.dispose()
+
+
+def _configure(connection: Any, _record: Any) -> None:
+    """Fast, not safe: a book that a crash spoils is of no use to anyone anyway."""
+    for setting in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{CACHE_KIBIBYTES}"):
+        connection.execute(f"PRAGMA {setting}")
+
+
+def _order_values(row: Row) -> tuple[Any, ...]:
+    updated_at = datetime.fromisoformat(row["updated_at"]).timestamp()
+    return (row["order_id"], row["status"], *_money(row["total"]), bool(row.get("wants_sms")), updated_at)
+
+
+def _money(money: Mapping[str, Any]) -> tuple[int, str]:
+    return money["amount_minor"], money["currency"]
+
+
+VALUES: dict[str, Callable[[Row], tuple[Any, ...]]] = {
+    "payment": lambda row: (row["status"], *_money(row["amount"])),
+    "charge": lambda row: (row["type"], *_money(row["amount"])),
+    "notification": lambda row: (row["channel"], row["notice"], row["status"]),
+}
+
+
+def _insert_all(table: str, columns: int) -> str:
+    return f"INSERT INTO {table} VALUES ({', '.join('?' * columns)})"  # noqa: S608 - the names are ours
+
+
+def _number(connection: Connection, query: str) -> int:
+    number: int = connection.exec_driver_sql(query).scalar_one()
+    return number

@@ -1,0 +1,136 @@
+"""Goes through a queue's dead letters over AMQP, and puts back in their places all that it does not take.
+
+The broker has no way to look at a queue. So the messages are consumed and not acknowledged, and go back when the
+channels close; a quorum queue keeps their order. A consumer of a quorum queue may hold a limited number, so there is
+one for each `WINDOW` messages; that also bounds what is in memory here, however many there are.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
+
+from control_room.dead_letters.letter import DeadLetter
+from shared.messaging.connection import BrokerUnavailable, Channel, Connection, QueueState
+from shared.messaging.message import Delivery
+from shared.topology import dead_queue
+from shared.topology.definition import SUBSCRIPTIONS
+
+WINDOW = 500
+QUIET_SECONDS = 5.0
+"""The broker owes us messages and sends none for so long: somebody else holds them."""
+
+QUEUES = tuple(SUBSCRIPTIONS)
+"""Every queue that has dead letters."""
+
+
+class Held:
+    """A dead letter in our hands. It stays parked unless it is taken with `take`."""
+
+    def __init__(self, letter: DeadLetter, tag: int, window: "_Window") -> None:
+        self.letter = letter
+        self._tag, self._window = tag, window
+
+    def take(self) -> None:
+        """Remove it from its queue, for good. BrokerUnavailable if the channel closed and it has gone back already."""
+        self._window.take(self._tag)
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[Connection]:
+    """A connection for dead letters. Raises BrokerUnavailable."""
+    connection = await Connection.open(url, "order-rail dead letters")
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
+async def dead_letters(connection: Connection, queue: str) -> AsyncIterator[AsyncIterator[Held]]:
+    """The dead letters of `queue`, oldest first: those that are there now, not those that come meanwhile.
+
+    At the end of the block what was not taken is back in its place. Raises BrokerUnavailable, or NotFound where the
+    queue is missing. What another reader holds just then is not seen.
+    """
+    windows: list[_Window] = []
+    try:
+        async with aclosing(_read(connection, queue, windows)) as letters:
+            yield letters
+    finally:
+        await _give_back(windows)
+
+
+async def inspect(connection: Connection, queue: str) -> QueueState:
+    """What waits in any queue just now, and who consumes it. Raises NotFound, or another BrokerUnavailable."""
+    channel = await connection.channel()
+    try:
+        return await channel.inspect(queue)
+    finally:
+        await channel.close()
+
+
+async def _read(connection: Connection, queue: str, windows: "list[_Window]") -> AsyncGenerator[Held]:
+    owed = (await inspect(connection, dead_queue(queue))).messages
+    while owed > 0:
+        window = await _Window.open(connection, queue)
+        windows.append(window)
+        while owed > 0 and window.kept < WINDOW:
+            held = await window.next()
+            if held is None:
+                return
+            owed -= 1
+            yield held
+
+
+async def _give_back(windows: "Sequence[_Window]") -> None:
+    """All consumers end before the first message goes back, lest one gets what another returns; then in order."""
+    with suppress(BrokerUnavailable):  # a closed connection gives everything back, too
+        for window in windows:
+            await window.stop()
+        for window in windows:
+            await window.close()
+
+
+class _Window:
+    """One consumer with at most WINDOW unacknowledged messages. `kept` counts those handed out and not taken."""
+
+    def __init__(self, queue: str, channel: Channel) -> None:
+        self._queue, self._channel = queue, channel
+        self._arrived: asyncio.Queue[Delivery] = asyncio.Queue()
+        self._consumer_tag = ""
+        self.kept = 0
+
+    @classmethod
+    async def open(cls, connection: Connection, queue: str) -> "_Window":
+        self = cls(queue, await connection.channel())
+        await self._channel.qos(WINDOW)
+        self._consumer_tag = await self._channel.consume(dead_queue(queue), self._arrived.put_nowait)
+        return self
+
+    async def next(self) -> Held | None:
+        """The next one; None if none comes, because another reader holds it. Raises BrokerUnavailable."""
+        try:
+            delivery = self._arrived.get_nowait()
+        except asyncio.QueueEmpty:
+            try:
+                delivery = await asyncio.wait_for(self._arrived.get(), QUIET_SECONDS)
+            except TimeoutError:
+                self._check_open()
+                return None
+        self.kept += 1
+        return Held(DeadLetter.of(self._queue, delivery), delivery.tag, self)
+
+    def take(self, tag: int) -> None:
+        self._check_open()
+        self._channel.ack(tag, multiple=False)
+        self.kept -= 1
+
+    async def stop(self) -> None:
+        await self._channel.cancel(self._consumer_tag)
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+    def _check_open(self) -> None:
+        if not self._channel.is_open:
+            raise BrokerUnavailable(f"the channel to {dead_queue(self._queue)} has closed, and its messages went back")
