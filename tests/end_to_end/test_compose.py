@@ -66,7 +66,11 @@ class Stack:
     async def up(self, replicas: Mapping[str, int] | None = None) -> None:
         """Start what does not run, build if need be, and wait until every container is healthy."""
         scale = [f"--scale={service}={count}" for service, count in (replicas or {}).items()]
-        await self.compose("up", "--build", "--wait", "--wait-timeout", "300", *scale)
+        try:
+            await self.compose("up", "--build", "--wait", "--wait-timeout", "300", *scale)
+        except AssertionError:
+            print(await self.compose("logs", "--no-color", "--tail", "20"))
+            raise
 
     async def containers(self, *services: str) -> list[dict[str, Any]]:
         """What the engine knows of these services' containers; of all without an argument."""
