@@ -7,7 +7,7 @@ from notification_service.channels import Channel
 from notification_service.notifications import Letter, Notification, Status, Telling, event_of, outcome
 from notification_service.store import Recording
 from shared.events import PaymentDeclined, PaymentSucceeded
-from shared.messaging.consumer import Subscription
+from shared.messaging.processor import Subscription
 from shared.messaging.retry import DONE, DUPLICATE, Ack
 from shared.persistence.database import Database
 

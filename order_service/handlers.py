@@ -12,7 +12,7 @@ from shared.events import (
     PaymentStalled,
     PaymentSucceeded,
 )
-from shared.messaging.consumer import Subscription
+from shared.messaging.processor import Subscription
 from shared.messaging.retry import DONE, DUPLICATE, Ack, PermanentError
 from shared.persistence.database import Database
 

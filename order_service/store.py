@@ -220,9 +220,7 @@ def _entry_values(report: Report, position: int) -> dict[str, Any]:
     }
 
 
-def _update_orders(
-    connection: Connection, known: dict[str, Any], timelines: dict[str, list[TimelineEntry]]
-) -> None:
+def _update_orders(connection: Connection, known: dict[str, Any], timelines: dict[str, list[TimelineEntry]]) -> None:
     now = datetime.now(UTC)
     changed = []
     for order_id, entries in timelines.items():
@@ -232,7 +230,11 @@ def _update_orders(
             changed.append({"id": order_id, "to": status, "now": now, "quiet": now if stays_open else None})
     if changed:
         change = update(orders).where(orders.c.order_id == bindparam("id"))
-        values = {"status": bindparam("to"), "updated_at": bindparam("now"), "quiet_since": bindparam("quiet")}
+        values: dict[str, Any] = {
+            "status": bindparam("to"),
+            "updated_at": bindparam("now"),
+            "quiet_since": bindparam("quiet"),
+        }
         connection.execute(change.values(values), changed)
 
 

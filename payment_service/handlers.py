@@ -5,7 +5,7 @@ from payment_service.gateway import Gateway
 from payment_service.payments import Payment, Status, event_of, settled, stalled
 from payment_service.store import Recording
 from shared.events import OrderPlaced
-from shared.messaging.consumer import Subscription
+from shared.messaging.processor import Subscription
 from shared.messaging.retry import DONE, DUPLICATE, Ack
 from shared.persistence.database import Database
 

@@ -59,5 +59,4 @@ async def close_connection(settings: BrokerSettings, name: str) -> None:
             ]
             return found[0] if found else None
 
-        found = await eventually(find, expecting=f"connection {name!r} to be listed")
-        await management.delete("connections", found)
+        await management.delete("connections", str(await eventually(find, expecting=f"connection {name!r}")))

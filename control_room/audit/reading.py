@@ -14,7 +14,8 @@ from control_room.addresses import SystemAddresses
 from control_room.audit.store import Books, Row
 from control_room.dead_letters import parked
 from control_room.dead_letters.letter import DeadLetter
-from shared.messaging.connection import BrokerUnavailable, Connection, NotFound
+from shared.messaging.channel import BrokerUnavailable, NotFound
+from shared.messaging.connection import Connection
 
 BATCH_ROWS = 1000
 

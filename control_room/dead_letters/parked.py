@@ -10,7 +10,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 
 from control_room.dead_letters.letter import DeadLetter
-from shared.messaging.connection import BrokerUnavailable, Channel, Connection, QueueState
+from shared.messaging.channel import BrokerUnavailable, Channel, QueueState
+from shared.messaging.connection import Connection
 from shared.messaging.message import Delivery
 from shared.topology import dead_queue
 from shared.topology.definition import SUBSCRIPTIONS

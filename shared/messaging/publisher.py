@@ -9,7 +9,8 @@ from itertools import takewhile
 import structlog
 
 from shared import metrics
-from shared.messaging.connection import BrokerUnavailable, Channel, Connection, NotFound, keep_connected
+from shared.messaging.channel import BrokerUnavailable, Channel, NotFound
+from shared.messaging.connection import Connection, keep_connected
 from shared.messaging.message import Message
 
 MAX_IN_FLIGHT = 1000

@@ -58,12 +58,10 @@ async def assert_died(system: System, service: str, flag: Path) -> None:
         ),
         pytest.param("payment_service", "payment_service.store:record", "before", id="charged-not-committed"),
         pytest.param(
-            "payment_service", "shared.messaging.connection:Channel.ack", "before", id="committed-not-acknowledged"
+            "payment_service", "shared.messaging.channel:Channel.ack", "before", id="committed-not-acknowledged"
         ),
         pytest.param("notification_service", "notification_service.store:record", "before", id="sent-not-committed"),
-        pytest.param(
-            "order_service", "shared.messaging.connection:Channel.ack", "before", id="tracked-not-acknowledged"
-        ),
+        pytest.param("order_service", "shared.messaging.channel:Channel.ack", "before", id="tracked-not-acknowledged"),
     ],
 )
 async def test_work_that_was_cut_in_two_is_done_once(
@@ -99,7 +97,7 @@ async def test_an_order_committed_but_not_answered_is_one_order_when_it_is_asked
 async def test_a_duplicate_that_a_crash_made_is_seen_and_counted(system: System, rail: Rail, tmp_path: Path) -> None:
     """What the tests above rely on: a crash before the acknowledgement does bring the message a second time."""
     flag = tmp_path / "died"
-    await arm(system, rail, "payment_service", "shared.messaging.connection:Channel.ack", "before", flag)
+    await arm(system, rail, "payment_service", "shared.messaging.channel:Channel.ack", "before", flag)
     await rail.place()
     await assert_died(system, "payment_service", flag)
     await rail.all_final()

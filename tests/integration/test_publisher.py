@@ -9,7 +9,7 @@ import pytest_asyncio
 
 from control_room.broker import PrivateBroker
 from shared.management import Management
-from shared.messaging.connection import BrokerUnavailable
+from shared.messaging.channel import BrokerUnavailable
 from shared.messaging.message import Message
 from shared.messaging.publisher import OutcomeUnknown, Publisher, Refused, Unroutable
 from shared.settings import BrokerSettings

@@ -1,0 +1,217 @@
+"""One delivery: decode -> handle -> settle.
+
+Outcomes are carried out in order of safety: a retry or a dead letter is published and confirmed before the original
+is acknowledged, so that a crash in between gives a duplicate and never a loss.
+"""
+
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from tenacity import AsyncRetrying, RetryError, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from shared import metrics
+from shared.events import AnyEvent, Event, UnreadableEvent, decode
+from shared.messaging import message as headers
+from shared.messaging.acknowledger import Acknowledger
+from shared.messaging.channel import BrokerUnavailable
+from shared.messaging.message import Delivery, Message
+from shared.messaging.publisher import Publisher, PublishError
+from shared.messaging.retry import (
+    Ack,
+    DeadLetter,
+    NotReady,
+    Outcome,
+    PermanentError,
+    Retry,
+    RetryPolicy,
+    TransientError,
+)
+from shared.topology import dead_queue, retry_queue
+from shared.tracing import start_span
+
+IN_PROCESS_TRIES = 2
+"""Tries within one attempt: a hiccup is over in a moment and not worth the way through a retry queue."""
+
+MAX_HOLD_DELAY_SECONDS = 3.0
+ERROR_LENGTH = 500
+
+logger = structlog.get_logger(__name__)
+
+Handler = Callable[[Any, int], Awaitable[Ack]]
+"""`handler(event, attempt)`: does the work durably, then returns `DONE` or `DUPLICATE`; raises to fail."""
+
+GiveUp = Callable[[Any, int, str], Awaitable[None]]
+"""`give_up(event, attempts, error)`: tells others, durably, that this event is about to be dead-lettered."""
+
+
+@dataclass(frozen=True)
+class Subscription:
+    """What a service does with one queue: a handler for each event type, and how many deliveries at once."""
+
+    queue: str
+    handlers: Mapping[type[Event], Handler]
+    concurrency: int
+    give_up: GiveUp | None = None
+
+
+class Processor:
+    """The named steps of one delivery."""
+
+    def __init__(self, subscription: Subscription, publisher: Publisher, policy: RetryPolicy) -> None:
+        self._queue = subscription.queue
+        self._handlers = {event.model_fields["type"].default: handler
+                          for event, handler in subscription.handlers.items()}  # fmt: skip
+        self._give_up = subscription.give_up
+        self._publisher = publisher
+        self._policy = policy
+
+    async def process(self, delivery: Delivery, acknowledger: "Acknowledger") -> None:
+        started = time.perf_counter()
+        try:
+            outcome = await self._decide(delivery)
+            await self._settle(delivery, outcome, acknowledger)
+        except Exception:  # a fault of ours: the delivery stays unsettled, and its channel will not outlive this
+            logger.exception("delivery could not be settled", queue=self._queue)
+            acknowledger.abandon()
+            return
+        metrics.handling_seconds.labels(self._queue).observe(time.perf_counter() - started)
+
+    async def _decide(self, delivery: Delivery) -> Outcome:
+        try:
+            event, handler = self._read(delivery)
+        except UnreadableEvent as error:
+            return DeadLetter(error.reason, str(error))
+        start_span(event.traceparent)
+        return await self._handle(event, handler, delivery.attempt)
+
+    def _read(self, delivery: Delivery) -> tuple[AnyEvent, Handler]:
+        if delivery.undecodable is not None:
+            raise UndecodableProperties(delivery.undecodable)
+        event = decode(delivery.message.body)
+        handler = self._handlers.get(event.type)
+        if handler is None:
+            raise NotForThisQueue(f"{self._queue} takes {sorted(self._handlers)}, got {event.type}")
+        return event, handler
+
+    async def _handle(self, event: AnyEvent, handler: Handler, attempt: int) -> Outcome:
+        try:
+            return await self._try(handler, event, attempt)
+        except PermanentError as error:
+            outcome: Retry | DeadLetter = DeadLetter(error.reason, _writable(str(error)))
+        except TransientError as error:
+            outcome = self._policy.after_failure(attempt, _text(error))
+        except Exception as error:  # a bug or a surprise: given the same chances, then set aside where it can be seen
+            logger.exception("handler failed", queue=self._queue, event_id=event.id)
+            outcome = self._policy.after_failure(attempt, _text(error))
+        if isinstance(outcome, DeadLetter):
+            await self._tell_of(outcome, event, attempt)
+        return outcome
+
+    async def _tell_of(self, outcome: DeadLetter, event: AnyEvent, attempt: int) -> None:
+        try:
+            if self._give_up is not None:
+                await self._hold(self._give_up, event, attempt, outcome.error)
+        except Exception:  # the same bug again, as likely as not: parked without a word is better than never parked
+            logger.exception("could not tell of a dead letter", queue=self._queue, event_id=event.id)
+
+    async def _try(self, handler: Handler, event: AnyEvent, attempt: int) -> Ack:
+        tries = AsyncRetrying(
+            retry=retry_if_exception_type(TransientError),
+            stop=stop_after_attempt(IN_PROCESS_TRIES),
+            wait=wait_random_exponential(multiplier=0.05, max=0.5),
+            reraise=True,
+        )
+        return await tries(self._hold, handler, event, attempt)
+
+    async def _hold(self, function: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
+        """Call it, and again for as long as we are not ready ourselves: no message pays for that with an attempt."""
+        patience = AsyncRetrying(
+            retry=retry_if_exception_type(NotReady),
+            wait=wait_random_exponential(multiplier=0.2, max=MAX_HOLD_DELAY_SECONDS),
+        )
+        return await patience(function, *arguments)
+
+    async def _settle(self, delivery: Delivery, outcome: Outcome, acknowledger: "Acknowledger") -> None:
+        match outcome:
+            case Ack(duplicate=True):
+                metrics.duplicates.labels(self._queue).inc()
+            case Retry():
+                logger.info("retry", queue=self._queue, message_id=delivery.message.message_id,
+                            attempt=delivery.attempt, delay_seconds=outcome.delay_seconds,
+                            error=outcome.error)  # fmt: skip
+                await self._move(_retried(self._queue, delivery, outcome), acknowledger)
+            case DeadLetter():
+                logger.warning("dead letter", queue=self._queue, message_id=delivery.message.message_id,
+                               reason=outcome.reason, error=outcome.error)  # fmt: skip
+                await self._move(_parked(self._queue, delivery, outcome), acknowledger)
+        if acknowledger.is_open:
+            metrics.settled.labels(self._queue, type(outcome).__name__.lower()).inc()
+        acknowledger.settle(delivery.tag)
+
+    async def _move(self, message: Message, acknowledger: "Acknowledger") -> None:
+        """Publish it to the next queue, however long that takes, unless the delivery has become someone else's."""
+        patience = AsyncRetrying(
+            retry=retry_if_exception_type((PublishError, BrokerUnavailable)),
+            stop=lambda _state: not acknowledger.is_open,
+            wait=wait_random_exponential(multiplier=0.2, max=MAX_HOLD_DELAY_SECONDS),
+        )
+        with contextlib.suppress(RetryError):
+            await patience(self._publisher.publish, message)
+
+
+class UndecodableProperties(UnreadableEvent):
+    reason = "undecodable-properties"
+
+
+class NotForThisQueue(UnreadableEvent):
+    reason = "not-for-this-queue"
+
+
+def _retried(queue: str, delivery: Delivery, outcome: Retry) -> Message:
+    return _redirected(
+        delivery,
+        retry_queue(queue, outcome.delay_seconds),
+        {headers.ATTEMPT: delivery.attempt + 1, headers.LAST_ERROR: outcome.error[:ERROR_LENGTH]},
+    )
+
+
+def _parked(queue: str, delivery: Delivery, outcome: DeadLetter) -> Message:
+    return _redirected(
+        delivery,
+        dead_queue(queue),
+        {
+            headers.ATTEMPT: delivery.attempt,
+            headers.DEAD_LETTER_REASON: outcome.reason,
+            headers.DEAD_LETTER_ERROR: outcome.error[:ERROR_LENGTH],
+            headers.DEAD_LETTER_ATTEMPTS: delivery.attempt,
+            headers.DEAD_LETTER_QUEUE: queue,
+            headers.DEAD_LETTER_AT: _now(),
+        },
+    )
+
+
+def _redirected(delivery: Delivery, queue: str, added: dict[str, Any]) -> Message:
+    """The message for another queue through the default exchange, with our own headers and no one else's."""
+    given = delivery.message.headers
+    kept = {name: given[name] for name in headers.KEPT if isinstance(given.get(name), str | int)}
+    return replace(
+        delivery.message, exchange="", routing_key=queue, headers={headers.FIRST_SEEN: _now(), **kept, **added}
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _text(error: Exception) -> str:
+    return _writable(f"{type(error).__name__}: {error}")
+
+
+def _writable(text: str) -> str:
+    """Without the lone surrogates that stand for bytes that are no UTF-8, as in a mail server's answer in Latin-1."""
+    return text.encode(errors="replace").decode()
