@@ -1,0 +1,30 @@
+"""The audit of many orders takes little memory, however many there are."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ORDERS = 50_000
+ENOUGH_MEBIBYTES = 90  # the cache of the books is 32; in Python's own objects these rows would take 200
+
+
+def reconcile(orders: int) -> dict[str, Any]:
+    """In a process of its own: memory that a process has had once it keeps."""
+    program = [sys.executable, "-m", "benchmarks.audit", str(orders)]
+    result: dict[str, Any] = json.loads(subprocess.run(program, cwd=ROOT, capture_output=True, check=True).stdout)
+    return result
+
+
+@pytest.mark.timeout(60)
+def test_fifty_thousand_orders_are_reconciled_in_bounded_memory_and_one_fault_is_found() -> None:
+    result = reconcile(ORDERS)
+
+    assert result["orders"] == ORDERS
+    (found,) = result["violations"]
+    assert found.startswith("captured-equals-total 019366b4-0000-7")
+    assert result["grown_by_mebibytes"] < ENOUGH_MEBIBYTES, result
