@@ -1,0 +1,117 @@
+"""A TCP proxy between a client and a broker, on which the wire can go wrong."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+CHUNK_BYTES = 512
+
+
+class Proxy:
+    """Passes bytes on, until it is told to do worse."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._target = (host, port)
+        self._links: set[_Link] = set()
+        self.chunk_delay_seconds = 0.0
+        """How long each piece of 512 bytes takes."""
+        self.requests_flow = True
+        self.answers_flow = True
+        self.reset_after_bytes: int | None = None
+        """How many more bytes of the client's get through before its connection is reset."""
+        self.held_bytes = 0
+        """What went into the hole so far."""
+        self.resets = 0
+
+    def hold_answers(self) -> None:
+        """What the broker says (confirms, say) no longer arrives; what the client says still does."""
+        self.answers_flow = False
+
+    def blackhole(self) -> None:
+        """Nothing arrives any more, either way; the connections stay open."""
+        self.answers_flow = self.requests_flow = False
+
+    def heal(self) -> None:
+        """Bytes flow again. A connection that has lost some is closed, as the wire would in the end."""
+        self.answers_flow = self.requests_flow = True
+        self.chunk_delay_seconds, self.reset_after_bytes = 0.0, None
+        for link in [link for link in self._links if link.has_lost_bytes]:
+            link.reset()
+
+    def close(self) -> None:
+        for link in list(self._links):
+            link.reset()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection, until either side closes it."""
+        try:
+            broker_reader, broker_writer = await asyncio.open_connection(*self._target)
+        except OSError:
+            writer.transport.abort()
+            return
+        link = _Link(self, writer, broker_writer)
+        self._links.add(link)
+        await asyncio.gather(link.requests(reader), link.answers(broker_reader))
+        self._links.discard(link)
+
+
+class _Link:
+    def __init__(self, proxy: Proxy, client: asyncio.StreamWriter, broker: asyncio.StreamWriter) -> None:
+        self._proxy, self._client, self._broker = proxy, client, broker
+        self.has_lost_bytes = False
+
+    def reset(self) -> None:
+        self._client.transport.abort()
+        self._broker.transport.abort()
+
+    async def requests(self, reader: asyncio.StreamReader) -> None:
+        async for data in self._read(reader):
+            limit = self._proxy.reset_after_bytes
+            if not self._proxy.requests_flow:
+                self._lose(data)
+            elif limit is not None and len(data) >= limit:
+                self._broker.write(data[:limit])
+                self._proxy.reset_after_bytes = None
+                self._proxy.resets += 1
+                return self.reset()
+            else:
+                if limit is not None:
+                    self._proxy.reset_after_bytes = limit - len(data)
+                self._broker.write(data)
+        return self.reset()
+
+    async def answers(self, reader: asyncio.StreamReader) -> None:
+        async for data in self._read(reader):
+            if self._proxy.answers_flow:
+                self._client.write(data)
+            else:
+                self._lose(data)
+        self.reset()
+
+    def _lose(self, data: bytes) -> None:
+        self.has_lost_bytes = True
+        self._proxy.held_bytes += len(data)
+
+    async def _read(self, reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(CHUNK_BYTES):
+                if self._proxy.chunk_delay_seconds:
+                    await asyncio.sleep(self._proxy.chunk_delay_seconds)
+                yield data
+
+
+@asynccontextmanager
+async def proxy_to(url: str) -> AsyncIterator[tuple[Proxy, str]]:
+    """A proxy to the broker of an AMQP URL, and the URL that leads through it."""
+    parts = urlsplit(url)
+    proxy = Proxy(parts.hostname or "127.0.0.1", parts.port or 5672)
+    server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    credentials = parts.netloc.rpartition("@")[0]
+    try:
+        yield proxy, parts._replace(netloc=f"{credentials}@127.0.0.1:{port}").geturl()
+    finally:
+        server.close()
+        proxy.close()
