@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from shared.events import (
     AnyEvent,
@@ -97,11 +97,16 @@ def _no_card_number(token: str) -> str:
     return token
 
 
+def _whole(number: object) -> object:
+    """To JSON, `2.0` is the integer 2; `"2"` and `true` are not, and stay what they are."""
+    return int(number) if type(number) is float and number.is_integer() else number
+
+
 class RequestedItem(BaseModel):
     """A dish and how many of it."""
 
-    sku: str = Field(min_length=1, max_length=64, examples=["margherita"])
-    quantity: int = Field(strict=True, ge=1, le=MAX_QUANTITY, examples=[2])
+    sku: str = Field(min_length=1, max_length=64, examples=["margherita"], json_schema_extra={"enum": list(MENU)})
+    quantity: Annotated[int, BeforeValidator(_whole)] = Field(strict=True, ge=1, le=MAX_QUANTITY, examples=[2])
 
 
 class OrderRequest(BaseModel):
