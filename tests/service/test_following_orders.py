@@ -36,7 +36,7 @@ async def reaches(service: RunningService, order_id: str, status: str) -> dict[s
         found = await order(service, order_id)
         return found if found["status"] == status else None
 
-    found = await eventually(look, expecting=f"the order to be {status}")
+    found: dict[str, Any] | None = await eventually(look, expecting=f"the order to be {status}")
     assert found is not None
     return found
 

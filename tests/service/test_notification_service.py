@@ -50,7 +50,7 @@ async def all_told(service: RunningService, order_id: str, channels: set[str]) -
         found = await told(service, order_id)
         return found if set(found) == channels else None
 
-    found = await eventually(look, 15, f"notifications over {channels}")
+    found: dict[str, dict[str, Any]] | None = await eventually(look, 15, f"notifications over {channels}")
     assert found is not None
     return found
 
@@ -172,7 +172,7 @@ async def test_a_redriven_mail_that_was_refused_is_delivered(
     wire.send(paid)
 
     async def delivered() -> bool:
-        return (await told(service, paid.subject))["email"]["status"] == "delivered"
+        return bool((await told(service, paid.subject))["email"]["status"] == "delivered")
 
     await eventually(delivered)
     await wire.event("notifications", paid.subject, "notification.delivered.v1")

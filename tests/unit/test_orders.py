@@ -32,6 +32,9 @@ items: st.SearchStrategy[list[dict[str, Any]]] = st.lists(
 )
 
 
+NAN, INFINITY = float("nan"), float("inf")
+
+
 def request(**changes: Any) -> OrderRequest:
     """As read from a body; None leaves a field out."""
     body = {"customer_email": "ada@example.com", "items": [{"sku": "margherita", "quantity": 2}], **changes}
@@ -82,7 +85,21 @@ def test_a_dish_that_is_not_on_the_menu_is_named_with_its_place() -> None:
         ({"items": [{"sku": "cola"}]}, ("items", 0, "quantity")),
         *[
             ({"items": [{"sku": "cola", "quantity": quantity}]}, ("items", 0, "quantity"))
-            for quantity in (0, -1, MAX_QUANTITY + 1, 10**9, 10**30, "2", 1.5, True, [2])
+            for quantity in (
+                0,
+                -1,
+                MAX_QUANTITY + 1,
+                10**9,
+                10**30,
+                "2",
+                1.5,
+                0.0,
+                1e300,
+                float("nan"),
+                float("inf"),
+                True,
+                [2],
+            )
         ],
         ({"payment_token": ""}, ("payment_token",)),
         ({"payment_token": "visa"}, ("payment_token",)),
@@ -103,6 +120,10 @@ def test_a_bad_value_is_refused_and_its_field_named(changes: dict[str, Any], fie
 def test_a_card_number_is_refused_as_such(number: str) -> None:
     with pytest.raises(ValidationError, match="card numbers are never accepted"):
         request(payment_token=number)
+
+
+def test_a_whole_number_is_one_however_json_writes_it() -> None:
+    assert request(items=[{"sku": "cola", "quantity": 2.0}]).items[0].quantity == 2
 
 
 def test_without_a_token_the_order_is_paid_by_the_default_card() -> None:
