@@ -11,6 +11,7 @@ from rich.console import Console
 
 from control_room.addresses import ENVIRONMENT_FILE, NotRunning, discards_beside, find_system
 from control_room.audit import AuditImpossible, audit, display
+from control_room.quiet import quiet
 
 PLAIN_WIDTH = 160  # of the table, where the output goes to a file or a pipe
 
@@ -34,6 +35,7 @@ def audit_command(
 
     Exit status 1 if anything disagrees, 2 if the audit could not be carried out.
     """
+    quiet()
     try:
         system = find_system(environment_file)
         kept = discards or discards_beside(environment_file)

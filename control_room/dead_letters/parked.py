@@ -19,6 +19,8 @@ from shared.topology.definition import SUBSCRIPTIONS
 WINDOW = 500
 QUIET_SECONDS = 5.0
 """The broker owes us messages and sends none for so long: somebody else holds them."""
+BACK_SECONDS = 2.0
+POLL_SECONDS = 0.02
 
 QUEUES = tuple(SUBSCRIPTIONS)
 """Every queue that has dead letters."""
@@ -53,12 +55,15 @@ async def dead_letters(connection: Connection, queue: str) -> AsyncIterator[Asyn
     At the end of the block what was not taken is back in its place. Raises BrokerUnavailable, or NotFound where the
     queue is missing. What another reader holds just then is not seen.
     """
+    waiting = (await inspect(connection, dead_queue(queue))).messages
     windows: list[_Window] = []
     try:
-        async with aclosing(_read(connection, queue, windows)) as letters:
+        async with aclosing(_read(connection, queue, waiting, windows)) as letters:
             yield letters
     finally:
-        await _give_back(windows)
+        with suppress(BrokerUnavailable):  # a closed connection gives everything back, too
+            await _give_back(windows)
+            await _until_back(connection, queue, waiting - sum(window.taken for window in windows))
 
 
 async def inspect(connection: Connection, queue: str) -> QueueState:
@@ -70,8 +75,7 @@ async def inspect(connection: Connection, queue: str) -> QueueState:
         await channel.close()
 
 
-async def _read(connection: Connection, queue: str, windows: "list[_Window]") -> AsyncGenerator[Held]:
-    owed = (await inspect(connection, dead_queue(queue))).messages
+async def _read(connection: Connection, queue: str, owed: int, windows: "list[_Window]") -> AsyncGenerator[Held]:
     while owed > 0:
         window = await _Window.open(connection, queue)
         windows.append(window)
@@ -85,21 +89,29 @@ async def _read(connection: Connection, queue: str, windows: "list[_Window]") ->
 
 async def _give_back(windows: "Sequence[_Window]") -> None:
     """All consumers end before the first message goes back, lest one gets what another returns; then in order."""
-    with suppress(BrokerUnavailable):  # a closed connection gives everything back, too
-        for window in windows:
-            await window.stop()
-        for window in windows:
-            await window.close()
+    for window in windows:
+        await window.stop()
+    for window in windows:
+        await window.close()
+
+
+async def _until_back(connection: Connection, queue: str, count: int) -> None:
+    """The broker says that a channel is closed a moment before what it held is in the queue again."""
+    deadline = asyncio.get_running_loop().time() + BACK_SECONDS
+    while (await inspect(connection, dead_queue(queue))).messages < count:
+        if asyncio.get_running_loop().time() > deadline:  # somebody else has taken or holds some
+            return
+        await asyncio.sleep(POLL_SECONDS)
 
 
 class _Window:
-    """One consumer with at most WINDOW unacknowledged messages. `kept` counts those handed out and not taken."""
+    """One consumer with at most WINDOW unacknowledged messages. `kept` counts those that stay, `taken` the others."""
 
     def __init__(self, queue: str, channel: Channel) -> None:
         self._queue, self._channel = queue, channel
         self._arrived: asyncio.Queue[Delivery] = asyncio.Queue()
         self._consumer_tag = ""
-        self.kept = 0
+        self.kept = self.taken = 0
 
     @classmethod
     async def open(cls, connection: Connection, queue: str) -> "_Window":
@@ -125,6 +137,7 @@ class _Window:
         self._check_open()
         self._channel.ack(tag, multiple=False)
         self.kept -= 1
+        self.taken += 1
 
     async def stop(self) -> None:
         await self._channel.cancel(self._consumer_tag)
