@@ -22,7 +22,7 @@ logger = structlog.get_logger(__name__)
 class SupervisedProcess:
     """One child process and the loop that watches it. `on_restart` is called once it has a new pid.
 
-    A changed `command` counts from the next start.
+    A changed `command` or `environment` counts from the next start.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class SupervisedProcess:
         on_restart: Callable[[], None] = lambda: None,
     ) -> None:
         self.name, self.log = name, log
-        self.command, self._environment, self._on_restart = command, environment, on_restart
+        self.command, self.environment, self._on_restart = command, environment, on_restart
         self.last_exit_status: int | None = None  # of the process before the one that runs now
         self._process: Process | None = None
         self._started_at = 0.0
@@ -53,7 +53,7 @@ class SupervisedProcess:
 
     async def start(self) -> None:
         """Start it once. It is not started again until `keep_alive`."""
-        self._process = await spawn(self.command, self._environment, self.log)
+        self._process = await spawn(self.command, self.environment, self.log)
         self._started_at = time.monotonic()
 
     def keep_alive(self) -> None:

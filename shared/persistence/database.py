@@ -168,7 +168,19 @@ class Database:
         if self.is_shared:
             connection.execute(sqlalchemy.select(sqlalchemy.func.pg_advisory_xact_lock(_SCHEMA_LOCK)))
         self._metadata.create_all(connection)
+        self._check_columns(connection)
         return rows
+
+    def _check_columns(self, connection: Connection) -> None:
+        """Tables are created, never changed: those of another version are told apart here, not by a failing order."""
+        inspector = sqlalchemy.inspect(connection)
+        for table in self._metadata.sorted_tables:
+            missing = set(table.columns.keys()) - {column["name"] for column in inspector.get_columns(table.name)}
+            if missing:
+                raise DatabaseUnavailable(
+                    f"table {table.name} has no column {', '.join(sorted(missing))}: another version made it; "
+                    "use another database, or migrate this one"
+                )
 
 
 def _ping(connection: Connection, rows: list[None]) -> list[None]:

@@ -240,6 +240,40 @@ async def test_a_locked_database_is_unavailable_and_recovers(tmp_path: Path, mon
         assert await database.write(write_notes, (1, "text")) == "wrote 1"
 
 
+async def test_a_full_database_is_unavailable_loses_nothing_and_recovers(tmp_path: Path) -> None:
+    async with opened(f"sqlite:///{tmp_path}/test.db") as database:
+        written = []
+        await database.write(limit_pages, 16)
+        with pytest.raises(DatabaseUnavailable, match="full"):
+            for number in range(1000):
+                await database.write(write_notes, (number, "text" * 1000))
+                written.append(number)
+        assert 0 < len(written) < 100
+        assert await database.read(count_notes, None) == len(written)
+
+        await database.write(limit_pages, 1000)
+        assert await database.write(write_notes, (len(written), "text" * 1000)) == f"wrote {len(written)}"
+
+
+def limit_pages(connection: Connection, limits: list[int]) -> list[int]:
+    return [connection.exec_driver_sql(f"PRAGMA max_page_count = {limit}").scalar_one() for limit in limits]
+
+
+async def test_tables_of_another_version_are_told_apart_at_the_start(database_url: str) -> None:
+    async with opened(database_url):
+        pass
+    newer = MetaData()
+    Table(notes.name, newer, Column("id", Integer, primary_key=True), Column("colour", Integer))
+    database = Database(database_url, newer, name="test")
+    await database.start()
+    try:
+        assert "table notes has no column colour" in (database.problem() or "")
+        with pytest.raises(DatabaseUnavailable, match="colour"):
+            await database.read(count_notes, None)
+    finally:
+        await database.stop()
+
+
 async def test_a_database_server_that_is_away_is_waited_for(postgres: PrivatePostgres) -> None:
     url = postgres.create_database()
     postgres.stop()

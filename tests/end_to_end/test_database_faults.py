@@ -1,0 +1,166 @@
+"""Databases fail under the services: locked, restarted, connections cut; and replicas meet at the same order."""
+
+import asyncio
+import sqlite3
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import psycopg
+import pytest
+import pytest_asyncio
+
+from control_room.launcher import System, launch
+from control_room.ports import free_ports
+from control_room.processes import SupervisedProcess
+from shared.events import encode
+from shared.messaging.message import Message
+from shared.messaging.publisher import Publisher
+from tests import examples
+from tests.postgres import PrivatePostgres
+from tests.rail import Rail
+from tests.support import eventually
+
+ENVIRONMENT = {
+    "RETRY_DELAYS_SECONDS": "0.2,0.5",
+    "GATEWAY_LATENCY_SECONDS": "0.3",
+    "PAYMENT_CONCURRENCY": "20",
+    "SWEEP_AFTER_SECONDS": "10",
+    "RABBITMQ_URL": "",
+}
+TOKENS = ["tok_visa", "tok_declined", "tok_timeout"] * 40
+DATABASES = ("order_service", "payment_service", "notification_service")
+
+
+@pytest_asyncio.fixture(scope="module")
+async def system(tmp_path_factory: pytest.TempPathFactory, postgres: PrivatePostgres) -> AsyncIterator[System]:
+    """The whole system on PostgreSQL, but for the notification service, which stays on SQLite."""
+    environment = {
+        **ENVIRONMENT,
+        "ORDER_SERVICE_DATABASE_URL": postgres.create_database(),
+        "PAYMENT_SERVICE_DATABASE_URL": postgres.create_database(),
+        "GATEWAY_URL": f"simulated+{postgres.create_database()}",
+    }
+    async with launch(tmp_path_factory.mktemp("databases"), environment=environment) as launched:
+        yield launched
+
+
+@pytest_asyncio.fixture
+async def rail(system: System) -> AsyncIterator[Rail]:
+    client = Rail(system)
+    async with client.http:
+        await client.is_ready()
+        yield client
+
+
+async def test_connections_that_the_database_cuts_under_load_cost_nothing(
+    rail: Rail, postgres: PrivatePostgres
+) -> None:
+    placing = asyncio.create_task(rail.place_many(TOKENS))
+    await eventually(lambda: len(rail.accepted) >= len(TOKENS) // 2, expecting="half of the orders")
+    with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
+        cut = connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname LIKE 'test_%'"
+        ).fetchall()
+    assert len(cut) >= 3
+    await placing
+    await rail.all_final()
+    await rail.reconcile()
+
+
+async def test_a_database_restarted_under_load_costs_nothing(rail: Rail, postgres: PrivatePostgres) -> None:
+    placing = asyncio.create_task(rail.place_many(TOKENS))
+    await eventually(lambda: len(rail.accepted) >= len(TOKENS) // 2, expecting="half of the orders")
+    assert await rail.in_flight() > 0
+    await asyncio.to_thread(postgres.stop)
+    with pytest.raises(httpx.HTTPStatusError, match="503"):
+        await rail.place()
+    await asyncio.to_thread(postgres.start)
+    await placing
+    await rail.all_final()
+    await rail.reconcile()
+
+
+async def test_a_database_that_another_process_locks_costs_no_message_an_attempt(system: System, rail: Rail) -> None:
+    dead_before = await dead_letters(rail)
+    other = sqlite3.connect(database_file(system, "notification_service"), isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    await rail.place_many(TOKENS)
+
+    async def paid_and_not_told() -> bool:
+        return set((await rail.statuses()).values()) == {"paid", "declined"}
+
+    await eventually(paid_and_not_told, 20, "all payments to be made and nobody to be told")
+    other.execute("ROLLBACK")
+    other.close()
+    await rail.all_final()
+    await rail.reconcile()
+    assert await dead_letters(rail) == dead_before
+
+
+async def test_simultaneous_duplicates_at_two_replicas_have_one_winner(system: System, rail: Rail) -> None:
+    async with replica_of(system, "payment_service") as url, publishing(system) as publisher:
+        event = examples.order_placed()
+        message = Message(event.EXCHANGE, event.type, encode(event), message_id=event.id, type=event.type)
+        before = await duplicates(rail, url)
+        assert await publisher.publish_all([message] * 20) == [None] * 20
+
+        async def nineteen_more() -> bool:
+            first, second = [now - then for now, then in zip(await duplicates(rail, url), before, strict=True)]
+            assert first + second == 19, (first, second)
+            return first > 0 and second > 0  # both replicas had a part in it
+
+        await eventually(nineteen_more, 20, "nineteen duplicates over both replicas")
+    charges = [row for row in await rail.audit("payment_service") if row["order_id"] == event.subject]
+    assert sorted(row["kind"] for row in charges) == ["charge", "payment"]
+
+
+def database_file(system: System, service: str) -> Path:
+    return system.run.path / f"{service}.db"
+
+
+async def dead_letters(rail: Rail) -> float:
+    return await rail.metric("notification_service", 'order_rail_deliveries_settled_total{outcome="deadletter"')
+
+
+async def duplicates(rail: Rail, replica_url: str) -> tuple[float, float]:
+    """Counted by the payment service and by its replica."""
+    name = "order_rail_duplicate_deliveries_total"
+    lines = (await rail.http.get(f"{replica_url}/metrics")).text.splitlines()
+    replica = sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
+    return await rail.metric("payment_service", name), replica
+
+
+@asynccontextmanager
+async def replica_of(system: System, service: str) -> AsyncIterator[str]:
+    """A second process of the service on the same database, until the block ends; its URL."""
+    (port,) = free_ports(1)
+    environment = {**system.processes[service].environment, "HTTP_PORT": str(port)}
+    log = system.run.path / f"{service}-replica.log"
+    process = SupervisedProcess(f"{service} replica", [sys.executable, "-m", service], environment, log)
+    await process.start()
+    url = f"http://127.0.0.1:{port}"
+    async with httpx.AsyncClient(trust_env=False) as http:
+
+        async def is_ready() -> bool:
+            try:
+                return (await http.get(f"{url}/readyz")).is_success
+            except httpx.TransportError:
+                return False
+
+        try:
+            await eventually(is_ready, 30, "the replica to be ready")
+            yield url
+        finally:
+            await process.stop()
+
+
+@asynccontextmanager
+async def publishing(system: System) -> AsyncIterator[Publisher]:
+    publisher = Publisher(system.broker_settings.rabbitmq_url, "test", exchanges=["orders"])
+    await publisher.start()
+    await publisher.connected()
+    yield publisher
+    await publisher.stop()
