@@ -1,0 +1,56 @@
+"""The `order-rail` command as a process, and a system of a module's own for it to work on."""
+
+import os
+import sys
+import uuid
+from asyncio import create_subprocess_exec
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from control_room.launcher import System, launch
+from shared.management import Management
+from tests.conftest import Broker
+
+COMMAND = (sys.executable, "-c", "from control_room.cli import app; app()")
+OURS = ("RABBITMQ_", "ORDER_SERVICE_", "PAYMENT_SERVICE_", "NOTIFICATION_SERVICE_", "OPERATOR_TOKEN")
+
+
+@dataclass(frozen=True)
+class Ended:
+    status: int | None
+    output: str
+    errors: str
+
+
+async def order_rail(*arguments: str, **environment: str) -> Ended:
+    """Run it to its end, with nothing of ours in its environment but what is given here."""
+    process = await start(*arguments, **environment)
+    output, errors = await process.communicate()
+    return Ended(process.returncode, output.decode(), errors.decode())
+
+
+async def start(*arguments: str, **environment: str) -> Process:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    return await create_subprocess_exec(
+        *COMMAND, *arguments, env={**inherited, **environment}, stdout=PIPE, stderr=PIPE
+    )
+
+
+def file_of(system: System) -> tuple[str, str]:
+    return "--environment-file", str(system.run.environment_file)
+
+
+@asynccontextmanager
+async def launched(broker: Broker, directory: Path, **environment: str) -> AsyncIterator[System]:
+    """A system on the session's broker, in a virtual host of its own."""
+    where = {
+        "RABBITMQ_URL": broker.amqp_url(f"system-{uuid.uuid4().hex[:8]}"),
+        "RABBITMQ_MANAGEMENT_URL": broker.management_url,
+    }
+    async with launch(directory, environment={**where, "RETRY_DELAYS_SECONDS": "0.2,0.4", **environment}) as system:
+        yield system
+    async with Management(system.broker_settings) as management:
+        await management.delete("vhosts", system.broker_settings.vhost)
