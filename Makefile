@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check lint types imports format requirements clean prerequisites
+.PHONY: help demo up test check lint types imports format requirements clean prerequisites test-prerequisites
 
 help: ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -49,6 +49,9 @@ clean: ## remove everything that was made here: environment, data, caches
 prerequisites:
 	@sh control_room/install_prerequisites.sh
 
+test-prerequisites:
+	@FOR_TESTS=1 sh control_room/install_prerequisites.sh
+
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .venv/.runtime: requirements.txt pyproject.toml | prerequisites
@@ -58,6 +61,6 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 	$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.venv/.development: requirements-dev.txt .venv/.runtime
+.venv/.development: requirements-dev.txt .venv/.runtime | test-prerequisites
 	$(INSTALL) --require-hashes --requirement requirements-dev.txt
 	@touch $@

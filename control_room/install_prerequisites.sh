@@ -1,6 +1,7 @@
 #!/bin/sh
-# Makes sure that a RabbitMQ server is installed (unless RABBITMQ_URL names one), and Python's venv module.
-# Installs them with apt-get where it may; else says what to do (status 1). PYTHON names the interpreter.
+# Makes sure that a RabbitMQ server is installed (unless RABBITMQ_URL names one), and Python's venv module; with
+# FOR_TESTS=1 also PostgreSQL's server programs, without which some tests are skipped. PYTHON names the interpreter.
+# Installs them with apt-get where it may; else says what to do, with status 1 if it can't be done without.
 # Order Rail runs a private node of its own, so the package's system-wide service is neither started nor enabled.
 set -eu
 python=${PYTHON:-python3}
@@ -18,12 +19,29 @@ has_venv() { # Debian ships venv without the pip that it puts into a new environ
   "$python" -c 'import ensurepip, venv' 2>/dev/null
 }
 
-missing_packages() {
+has_postgresql() {
+  command -v initdb >/dev/null && return 0
+  for program in /usr/lib/postgresql/*/bin/initdb "$(pg_config --bindir 2>/dev/null || true)/initdb"; do
+    [ -x "$program" ] && return 0
+  done
+  return 1
+}
+
+required_packages() {
   has_venv || "$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'
   has_rabbitmq || echo rabbitmq-server
 }
 
+missing_packages() {
+  required_packages
+  [ -z "${FOR_TESTS:-}" ] || has_postgresql || echo postgresql
+}
+
 explain() {
+  if [ -z "$(required_packages)" ]; then
+    echo "PostgreSQL is not installed: the tests that need it will be skipped." >&2
+    exit 0
+  fi
   cat >&2 <<MESSAGE
 Order Rail could not install what it needs: $(missing_packages | tr '\n' ' ')
 Do one of these, then run the command again:
@@ -50,6 +68,10 @@ without_starting_services() { # Debian's package scripts ask this file before th
 
 install() {
   export DEBIAN_FRONTEND=noninteractive
+  if [ ! -e /etc/postgresql-common/createcluster.conf ]; then
+    mkdir -p /etc/postgresql-common # the tests run servers of their own: the package need not make one
+    echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
+  fi
   apt-get update -qq -o DPkg::Lock::Timeout=300 || echo "apt-get update failed; going on with the lists at hand" >&2
   # shellcheck disable=SC2046 # one word for each package
   apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=300 $(missing_packages) >/dev/null
@@ -88,5 +110,5 @@ echo "Installing with apt-get: $(missing_packages | tr '\n' ' ')..."
 if [ "$(id -u)" = 0 ]; then
   as_root
 else
-  sudo -n env PYTHON="$python" RABBITMQ_URL="${RABBITMQ_URL:-}" sh "$0" --as-root
+  sudo -n env PYTHON="$python" RABBITMQ_URL="${RABBITMQ_URL:-}" FOR_TESTS="${FOR_TESTS:-}" sh "$0" --as-root
 fi

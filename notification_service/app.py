@@ -7,7 +7,8 @@ from pydantic import Field, field_validator
 from notification_service import api, store
 from notification_service.channels import ADAPTERS, Channel
 from notification_service.handlers import subscriptions
-from shared.http.server import HttpServer, create_app
+from shared.http.application import create_app
+from shared.http.server import HttpServer
 from shared.messaging.consumer import Consumer
 from shared.messaging.publisher import Publisher
 from shared.messaging.retry import RetryPolicy

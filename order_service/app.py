@@ -7,7 +7,8 @@ from order_service.handlers import Tracking, subscriptions
 from order_service.live import Changes, LiveTimelines
 from order_service.orders import OrderRequest
 from order_service.sweep import Sweeper
-from shared.http.server import HttpServer, create_app
+from shared.http.application import create_app
+from shared.http.server import HttpServer
 from shared.messaging.consumer import Consumer
 from shared.messaging.publisher import Publisher
 from shared.messaging.retry import RetryPolicy

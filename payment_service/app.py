@@ -5,7 +5,8 @@ from pydantic import Field, field_validator
 from payment_service import api, store
 from payment_service.handlers import Charging, subscriptions
 from payment_service.simulated_gateway import SimulatedGateway
-from shared.http.server import HttpServer, create_app
+from shared.http.application import create_app
+from shared.http.server import HttpServer
 from shared.messaging.consumer import Consumer
 from shared.messaging.publisher import Publisher
 from shared.messaging.retry import RetryPolicy
