@@ -4,7 +4,7 @@ import asyncio
 import os
 import secrets
 import signal
-from asyncio.subprocess import Process
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +14,7 @@ from urllib.parse import quote
 import httpx
 
 from control_room.children import end, kill, signal_group, spawn
-from control_room.installed import ERLANG_FOLDERS, find_epmd, find_server
+from control_room.installed import ERLANG_FOLDERS, find_control, find_epmd, find_server
 from control_room.logs import tail
 from control_room.ports import free_ports, is_free
 
@@ -136,6 +136,27 @@ class PrivateBroker:
     def resume(self) -> None:
         """Let a frozen node go on."""
         signal_group(self._running(), signal.SIGCONT)
+
+    async def control(self, *arguments: str) -> None:
+        """Run `rabbitmqctl` on the node. Raises BrokerError with what it said if it fails; NotInstalledError."""
+        command = await asyncio.create_subprocess_exec(
+            find_control(),
+            "--quiet",
+            *arguments,
+            env=self._environment(),
+            cwd=self.directory,
+            stdin=DEVNULL,
+            stdout=PIPE,
+            stderr=STDOUT,
+            start_new_session=True,
+        )
+        try:
+            said, _ = await command.communicate()
+        except asyncio.CancelledError:
+            await kill(command)
+            raise
+        if command.returncode != 0:
+            raise BrokerError(f"rabbitmqctl {' '.join(arguments)}: {said.decode(errors='replace').strip()}")
 
     def _running(self) -> Process:
         if self._node is None:

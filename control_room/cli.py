@@ -4,6 +4,7 @@ import typer
 
 from control_room import topology
 from control_room.audit.command import audit_command
+from control_room.chaos.command import chaos
 from control_room.dead_letters import command as dead_letters
 from control_room.tour.command import tour
 from control_room.up import up
@@ -24,5 +25,6 @@ def order_rail() -> None:
 app.command()(up)
 app.command()(tour)
 app.command("audit")(audit_command)
+app.command()(chaos)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(topology.app, name="topology")

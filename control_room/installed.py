@@ -25,6 +25,11 @@ def find_server() -> str:
     return _find("rabbitmq-server", os.pathsep.join((*SERVER_FOLDERS, _path())))
 
 
+def find_control() -> str:
+    """The path of `rabbitmqctl`. Raises NotInstalledError."""
+    return _find("rabbitmqctl", os.pathsep.join((*SERVER_FOLDERS, _path())))
+
+
 def find_epmd() -> str:
     """The path of `epmd`, Erlang's directory of nodes. Raises NotInstalledError."""
     return _find("epmd", os.pathsep.join((_path(), *ERLANG_FOLDERS)))

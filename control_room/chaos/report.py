@@ -1,0 +1,193 @@
+"""What came of a chaos run: plain data, as Markdown and as JSON. No I/O."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+MEBIBYTE = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class FallReport:
+    """One fault as it went. Times are in seconds, `at_seconds` from the start of the load.
+
+    `back_seconds`: from its end until every service was ready and a new order was confirmed; `backlog_seconds`: until
+    every order that was open at its end had settled. None if that was not seen. `problem`: why it doesn't count.
+    """
+
+    fault: str
+    target: str
+    at_seconds: float
+    lasted_seconds: float
+    evidence: tuple[str, ...]
+    back_seconds: float | None
+    backlog_seconds: float | None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What customers saw. `unknown`: orders that they never had an answer for, so that they may exist or not."""
+
+    placed: int
+    accepted: int
+    asked_again: int
+    replayed: int
+    unknown: int
+    refused: Mapping[str, int]
+    seconds: float
+    latency_seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class MemoryReport:
+    """The resident memory of one process in bytes. `warm` is 0 where it did not live long enough to warm up."""
+
+    service: str
+    pid: int
+    warm: int
+    last: int
+    lived_seconds: float
+
+    @property
+    def growth(self) -> float | None:
+        """As a fraction of what it was after warm-up."""
+        return self.last / self.warm - 1 if self.warm else None
+
+
+@dataclass(frozen=True)
+class ChaosReport:
+    """A whole run. `audit` is the audit's report as JSON."""
+
+    seed: int
+    rate: float
+    recover_within_seconds: float
+    load: LoadReport
+    falls: tuple[FallReport, ...]
+    never_fell: tuple[str, ...]
+    settled: int
+    still_open: tuple[str, ...]
+    duplicates: int
+    swept: int
+    memory: tuple[MemoryReport, ...]
+    audit: Mapping[str, Any]
+    failures: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "failures", tuple(self._failures()))
+
+    @property
+    def held(self) -> bool:
+        """Whether nothing was lost or doubled, and every fault really fell and was recovered from."""
+        return not self.failures
+
+    def as_json(self) -> dict[str, Any]:
+        """For machines."""
+        return {"held": self.held, **asdict(self)}
+
+    def _failures(self) -> Iterator[str]:
+        yield from self._failures_of_orders()
+        for fall in self.falls:
+            yield from self._failures_of(fall)
+        yield from (f"{what}: the run ended before it fell" for what in self.never_fell)
+
+    def _failures_of_orders(self) -> Iterator[str]:
+        for violation in self.audit["violations"]:
+            yield f"{violation['invariant']}: {violation['subject']}: {violation['what']}"
+        if self.still_open:
+            yield f"{len(self.still_open)} accepted orders did not reach their end, such as {self.still_open[0]}"
+        for answer, count in self.load.refused.items():
+            yield f"{count} orders were refused: {answer}"
+        second = self.audit["counts"]["orders"] - self.load.accepted - self.load.unknown
+        if second > 0:
+            yield f"{second} orders more than were accepted: a lost answer has given a second order"
+
+    def _failures_of(self, fall: FallReport) -> Iterator[str]:
+        name = f"{fall.fault} on {fall.target} at {fall.at_seconds:.0f} s"
+        if fall.problem or not fall.evidence:
+            yield f"{name}: no evidence: {fall.problem or 'nothing was seen'}"
+        for what, seconds in (("back", fall.back_seconds), ("rid of its backlog", fall.backlog_seconds)):
+            if seconds is None or seconds > self.recover_within_seconds:
+                took = "never" if seconds is None else f"only after {seconds:.1f} s"
+                yield f"{name}: {what} {took}, expected within {self.recover_within_seconds:g} s"
+
+
+def to_markdown(report: ChaosReport) -> str:
+    """For people."""
+    sections = (_verdict(report), _faults(report), _load(report), _audit(report), _memory(report))
+    return "\n".join(line for section in sections for line in (*section, ""))
+
+
+def _verdict(report: ChaosReport) -> list[str]:
+    verdict = "All of it held." if report.held else f"{len(report.failures)} things did not hold:"
+    failures = [f"- {_cell(failure)}" for failure in report.failures]
+    return ["# Chaos", "", f"Seed {report.seed}, {report.load.seconds:.0f} s of load. **{verdict}**", "", *failures]
+
+
+def _faults(report: ChaosReport) -> list[str]:
+    rows = [
+        (
+            f"{fall.at_seconds:.1f}",
+            fall.fault,
+            fall.target,
+            f"{fall.lasted_seconds:.1f}",
+            "; ".join([*fall.evidence, *([f"NO EVIDENCE: {fall.problem}"] if fall.problem else [])]),
+            _seconds(fall.back_seconds),
+            _seconds(fall.backlog_seconds),
+        )
+        for fall in report.falls
+    ]
+    heads = ("at (s)", "fault", "on", "lasted (s)", "evidence", "back after (s)", "backlog gone after (s)")
+    return [f"## {len(report.falls)} faults", "", *_table(heads, rows)]
+
+
+def _load(report: ChaosReport) -> list[str]:
+    load = report.load
+    latency = ", ".join(f"{name} {1000 * seconds:.0f} ms" for name, seconds in load.latency_seconds.items())
+    return [
+        "## Orders",
+        "",
+        f"- {load.placed} placed at {report.rate:g} a second; {load.accepted} accepted, {load.unknown} never answered",
+        f"- asked again {load.asked_again} times with the same key; {load.replayed} answers were replayed",
+        f"- {report.settled} settled, {len(report.still_open)} still open",
+        f"- {report.duplicates} duplicate deliveries suppressed; {report.swept} orders told again by the sweep",
+        f"- time to a 202 from when the order was due, faults included: {latency}",
+    ]
+
+
+def _audit(report: ChaosReport) -> list[str]:
+    counts = ", ".join(f"{name} {count}" for name, count in report.audit["counts"].items())
+    rows = [
+        (check["name"], check["meaning"], check["not_judged"] or str(check["violations"]))
+        for check in report.audit["checks"]
+    ]
+    return ["## Audit", "", counts, "", *_table(("invariant", "meaning", "violations"), rows)]
+
+
+def _memory(report: ChaosReport) -> list[str]:
+    rows = [
+        (
+            memory.service,
+            str(memory.pid),
+            f"{memory.lived_seconds:.0f}",
+            f"{memory.warm / MEBIBYTE:.0f}" if memory.warm else "",
+            f"{memory.last / MEBIBYTE:.0f}",
+            "" if memory.growth is None else f"{100 * memory.growth:+.0f} %",
+        )
+        for memory in report.memory
+    ]
+    heads = ("service", "process", "lived (s)", "after warm-up (MiB)", "at its end (MiB)", "growth")
+    return ["## Memory", "", *_table(heads, rows)]
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return ["| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines]
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _seconds(seconds: float | None) -> str:
+    return "never" if seconds is None else f"{seconds:.1f}"

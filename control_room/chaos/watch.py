@@ -1,0 +1,167 @@
+"""The system seen from outside while it runs: which orders are still open, what services count, how big they grow."""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import httpx
+import psutil
+
+from control_room.chaos.customers import Accepted
+from control_room.replicas import samples
+
+LOOK_SECONDS = 0.5
+MEASURE_SECONDS = 1.0
+PAGE_ORDERS = 100
+SETTLED = ("confirmed", "declined", "refunded", "cancelled", "stalled")
+DUPLICATES = "order_rail_duplicate_deliveries_total"
+SWEPT = "order_rail_orders_swept_total"
+WARM_AFTER_SECONDS = 20.0
+UNREACHABLE = (httpx.HTTPError, OSError, ValueError, KeyError)
+
+
+class OpenOrders:
+    """Accepted orders that have not reached their end, oldest first."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, Accepted] = {}
+        self.settled = 0
+        self.last_confirmed_at = float("-inf")
+        """When the latest of the orders that are known to be confirmed was accepted."""
+
+    def add(self, order: Accepted) -> None:
+        self._open[order.order_id] = order
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    @property
+    def oldest_id(self) -> str | None:
+        """Ids are UUIDv7: their order is the order of time."""
+        return min(self._open, default=None)
+
+    @property
+    def ids(self) -> set[str]:
+        return set(self._open)
+
+    def see(self, order_id: str, status: str) -> None:
+        """An order has this status now."""
+        if status not in SETTLED or (order := self._open.pop(order_id, None)) is None:
+            return
+        self.settled += 1
+        if status == "confirmed":
+            self.last_confirmed_at = max(self.last_confirmed_at, order.at)
+
+
+@dataclass
+class Total:
+    """The sum of a counter over the lives of its processes: each starts again at 0."""
+
+    last: float = 0
+    total: float = 0
+
+    def see(self, value: float) -> None:
+        self.total += value - self.last if value >= self.last else value
+        self.last = value
+
+
+@dataclass
+class Memory:
+    """The resident memory of one process in bytes: after warm-up, and as last measured."""
+
+    service: str
+    pid: int
+    seen_since: float
+    warm: int = 0
+    last: int = 0
+    lived_seconds: float = 0
+
+    def measure(self, resident: int, now: float) -> None:
+        self.last, self.lived_seconds = resident, now - self.seen_since
+        if not self.warm and self.lived_seconds >= WARM_AFTER_SECONDS:
+            self.warm = resident
+
+
+@dataclass
+class Watch:
+    """Looks at a system for as long as `run` runs. `urls` are the services'."""
+
+    urls: Mapping[str, str]
+    http: httpx.AsyncClient
+    orders: OpenOrders = field(default_factory=OpenOrders)
+    memory: dict[int, Memory] = field(default_factory=dict)
+    _totals: dict[tuple[str, str], Total] = field(default_factory=lambda: defaultdict(Total))
+
+    @property
+    def duplicates(self) -> int:
+        """Deliveries whose work was found done, over all services so far."""
+        return self._total(DUPLICATES)
+
+    @property
+    def swept(self) -> int:
+        """Orders whose event was told again so far."""
+        return self._total(SWEPT)
+
+    async def follow_orders(self) -> None:
+        """Keep `orders` up to date, until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                await self.look_at_orders()
+            except UNREACHABLE:  # a fault has fallen on it
+                continue
+
+    async def look_at_orders(self) -> None:
+        """Read the list of orders, newest first, as far back as the oldest that is open."""
+        oldest, after = self.orders.oldest_id, None
+        while oldest is not None:
+            query = {"limit": str(PAGE_ORDERS), **({"after": after} if after else {})}
+            page = (await self.http.get(f"{self.urls['order_service']}/orders", params=query)).raise_for_status().json()
+            for order in page["orders"]:
+                self.orders.see(order["order_id"], order["status"])
+            after = page["next"]
+            if after is None or after < oldest:
+                return
+
+    async def follow_metrics(self) -> None:
+        """Keep the totals of counters, until cancelled."""
+        while True:
+            for service, url in self.urls.items():
+                for metric in (DUPLICATES, SWEPT):
+                    try:
+                        value = sum(await samples(self.http, url, metric))
+                    except UNREACHABLE:
+                        continue
+                    self._totals[metric, service].see(value)
+            await asyncio.sleep(MEASURE_SECONDS)
+
+    def measure_memory(self, pids: Mapping[str, int]) -> None:
+        """Look at the services' processes."""
+        now = time.monotonic()
+        for service, pid in pids.items():
+            try:
+                resident = psutil.Process(pid).memory_info().rss
+            except psutil.Error:  # it has just died
+                continue
+            self.memory.setdefault(pid, Memory(service, pid, now)).measure(resident, now)
+
+    async def metric(self, service: str, name: str, label: str = "") -> float:
+        """A metric of a service now. Raises one of UNREACHABLE."""
+        return sum(await samples(self.http, self.urls[service], name, label))
+
+    async def unready(self) -> dict[str, str]:
+        """By service that is not ready: why."""
+        found = await asyncio.gather(*(self._problem(url) for url in self.urls.values()))
+        return {service: problem for service, problem in zip(self.urls, found, strict=True) if problem}
+
+    async def _problem(self, url: str) -> str:
+        try:
+            answer = await self.http.get(f"{url}/readyz", timeout=2)
+        except httpx.HTTPError as error:
+            return f"does not answer ({type(error).__name__})"
+        return "" if answer.is_success else answer.text
+
+    def _total(self, metric: str) -> int:
+        return int(sum(total.total for (name, _), total in self._totals.items() if name == metric))
