@@ -32,6 +32,7 @@ class Rail:
         limits = httpx.Limits(max_connections=50, max_keepalive_connections=50)
         self.http = httpx.AsyncClient(timeout=10, limits=limits, trust_env=False)
         self.accepted: list[str] = []
+        self.refused = 0
 
     async def is_ready(self) -> None:
         """Wait until every service has all that it needs."""
@@ -64,7 +65,9 @@ class Rail:
     async def place_many(self, tokens: Iterable[str]) -> list[str]:
         """Place them at the same time; returns those that were accepted while a service may be dying."""
         answers = await asyncio.gather(*(self.place(token) for token in tokens), return_exceptions=True)
-        return [answer for answer in answers if isinstance(answer, str)]
+        accepted = [answer for answer in answers if isinstance(answer, str)]
+        self.refused += len(answers) - len(accepted)
+        return accepted
 
     async def order(self, order_id: str) -> dict[str, Any]:
         return (await self.http.get(f"{self._urls['order_service']}/orders/{order_id}")).raise_for_status().json()  # type: ignore[no-any-return]

@@ -51,7 +51,8 @@ class HttpServer:
         try:
             return socket.create_server((self._host, self._port), family=family, backlog=2048)
         except OSError as error:
-            raise SystemExit(f"HTTP_PORT: cannot listen on {self._host}:{self._port}: {os.strerror(error.errno or 0)}") from None
+            why = os.strerror(error.errno or 0)
+            raise SystemExit(f"HTTP_PORT: cannot listen on {self._host}:{self._port}: {why}") from None
 
 
 class _Server(uvicorn.Server):

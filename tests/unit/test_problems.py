@@ -7,8 +7,8 @@ import pytest
 from fastapi import APIRouter, FastAPI, Query
 from pydantic import BaseModel, ValidationError
 
-from shared.http.problems import MEDIA_TYPE, FieldError, Problem
 from shared.http.application import create_app
+from shared.http.problems import MEDIA_TYPE, FieldError, Problem
 from shared.ids import UUID_PATTERN
 from shared.persistence.database import DatabaseUnavailable
 
