@@ -140,10 +140,21 @@ class _Window:
         self.taken += 1
 
     async def stop(self) -> None:
+        """End the consumer, once nothing is on its way to it: that would go back at once, ahead of what we hold."""
+        deadline = asyncio.get_running_loop().time() + BACK_SECONDS
+        while self._has_room and (await self._channel.inspect(dead_queue(self._queue))).messages:
+            if asyncio.get_running_loop().time() > deadline:
+                break
+            await asyncio.sleep(POLL_SECONDS)
         await self._channel.cancel(self._consumer_tag)
 
     async def close(self) -> None:
         await self._channel.close()
+
+    @property
+    def _has_room(self) -> bool:
+        """Whether the broker may still deliver: to a full window it does not."""
+        return self.kept + self._arrived.qsize() < WINDOW
 
     def _check_open(self) -> None:
         if not self._channel.is_open:
