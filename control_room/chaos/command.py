@@ -40,6 +40,9 @@ def chaos(
     recover_within_seconds: Annotated[
         float, typer.Option(min=1, help="After the end of each fault. Slower is a failure.")
     ] = 15.0,
+    quiet_within_seconds: Annotated[
+        float, typer.Option(min=1, help="How long the last orders may take to settle, and the books to agree.")
+    ] = 90.0,
     run_directory: Annotated[
         Path | None, typer.Option(help="Where its data, logs and report go. Default: a new one under .run/chaos.")
     ] = None,
@@ -63,7 +66,8 @@ def chaos(
         raise typer.BadParameter(str(error), param_hint="--faults") from None
     seed = random.randint(1, MAX_SEED) if seed is None else seed
     falls = draw(kinds, minutes * 60, seed)
-    plan = Plan(seed, rate, minutes * 60, falls, run_directory or _new_directory(seed), recover_within_seconds)
+    directory = run_directory or _new_directory(seed)
+    plan = Plan(seed, rate, minutes * 60, falls, directory, recover_within_seconds, quiet_within_seconds)
     display.show_plan(console, seed, falls)
     raise typer.Exit(_run(console, plan))
 

@@ -35,7 +35,6 @@ SYSTEM_SETTINGS = {
     **dict.fromkeys(("EMAIL_URL", "SMS_URL", "RESTAURANT_URL"), ""),
 }
 RECOVERY_DEADLINE_SECONDS = 60.0
-QUIET_DEADLINE_SECONDS = 90.0
 POLL_SECONDS = 0.1
 AUDIT_AGAIN_SECONDS = 2.0
 JOURNAL, ACCEPTED = "journal", "accepted"
@@ -51,6 +50,8 @@ class Plan:
     falls: Sequence[Fall]
     directory: Path
     recover_within_seconds: float = 15.0
+    quiet_within_seconds: float = 90.0
+    """How long orders may take to settle, and the books to agree, once the load has ended; each."""
 
 
 @dataclass
@@ -165,7 +166,7 @@ class Chaos:
         return self.watch.orders.last_confirmed_at > ended_at and not await self.watch.unready()
 
     async def _until_quiet(self) -> None:
-        deadline = time.monotonic() + QUIET_DEADLINE_SECONDS
+        deadline = time.monotonic() + self.plan.quiet_within_seconds
         while time.monotonic() < deadline:
             if not len(self.watch.orders):
                 return
@@ -175,7 +176,7 @@ class Chaos:
         """Kitchen tickets and text messages may come after the status that counts as the order's end."""
         write_order_ids(self._journal.path, self.plan.directory / ACCEPTED)
         addresses = SystemAddresses.of(self.scene.system.environment)
-        deadline = time.monotonic() + QUIET_DEADLINE_SECONDS
+        deadline = time.monotonic() + self.plan.quiet_within_seconds
         while True:
             report = await audit(addresses, 0, self.plan.directory / ACCEPTED)
             if report.is_clean or time.monotonic() > deadline:
@@ -241,6 +242,7 @@ async def started(plan: Plan, progress: Callable[[str], None]) -> AsyncIterator[
         environment = {**SYSTEM_SETTINGS, **where}
         system = await stack.enter_async_context(launch(plan.directory, environment=environment, progress=progress))
         scene = await _scene(stack, system, broker)
+        scene.queue_put_back_at = time.monotonic()  # all queues are new
         yield Chaos(plan, scene, await stack.enter_async_context(Journal(plan.directory / JOURNAL)))
 
 

@@ -4,9 +4,8 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-FIRST_FALL_SECONDS = 12.0
-"""The system warms up before the first fault. Also, a quorum queue of RabbitMQ 3.10 must be older than some seconds
-before its broker may be killed."""
+WARM_UP_SECONDS, WARM_UP_SHARE = 12.0, 0.15
+"""No fault falls so early, or in so early a part of a short load."""
 
 
 @dataclass(frozen=True)
@@ -37,20 +36,23 @@ class Fall:
 def draw(kinds: Iterable[Kind], load_seconds: float, seed: int) -> list[Fall]:
     """The falls of one run, none overlapping, as many as fit into `load_seconds`; at least one.
 
-    They are dealt like cards: each fault on each of its targets once, in random order, then all anew.
+    They are dealt like cards: each fault on each of its targets once, in random order, then all anew. What does not fit
+    any more is left out.
     """
     dice = random.Random(seed)
     cards = [(kind, target) for kind in kinds for target in kind.targets]
     falls: list[Fall] = []
-    at = FIRST_FALL_SECONDS
+    at = min(WARM_UP_SECONDS, WARM_UP_SHARE * load_seconds)
     while True:
+        before = len(falls)
         for kind, target in _shuffled(cards, dice):
             seconds = round(dice.uniform(*kind.seconds), 1)
             end = at + seconds + kind.allowance_seconds
-            if falls and end > load_seconds:
-                return falls
-            falls.append(Fall(round(at, 1), kind.name, target, seconds))
-            at = end + dice.uniform(0.5, 2.0)
+            if not falls or end <= load_seconds:
+                falls.append(Fall(round(at, 1), kind.name, target, seconds))
+                at = end + dice.uniform(0.5, 2.0)
+        if len(falls) == before:
+            return falls
 
 
 def _shuffled(cards: Sequence[tuple[Kind, str]], dice: random.Random) -> list[tuple[Kind, str]]:

@@ -232,7 +232,7 @@ FAULTS = (
         connections_closed,
     ),
     Fault(
-        Kind("queue-deleted", tuple(SUBSCRIPTIONS), (0, 0), 25),
+        Kind("queue-deleted", tuple(SUBSCRIPTIONS), (0, 0), 18),
         "A queue deleted under its consumer, with messages in it",
         queue_deleted,
     ),

@@ -1,0 +1,116 @@
+"""The load generator: on time, over kept-alive connections, and honest about what it waited for."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from itertools import islice
+
+import pytest
+
+from control_room.load import AnswerLost, Connections, at_their_times, poisson, post
+
+OK = b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\nX-Seen: yes\r\n\r\n{}"
+Reply = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
+
+
+class Server:
+    """Answers each request as `reply` does; counts connections and requests."""
+
+    def __init__(self, reply: Reply) -> None:
+        self._reply = reply
+        self.url = ""
+        self.connections = 0
+        self.requests: list[bytes] = []
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+                self.requests.append(head + await reader.readexactly(length))
+                await self._reply(head, writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+
+async def at_once(_head: bytes, writer: asyncio.StreamWriter) -> None:
+    writer.write(OK)
+
+
+async def never(_head: bytes, _writer: asyncio.StreamWriter) -> None:
+    await asyncio.Event().wait()
+
+
+async def hang_up(_head: bytes, writer: asyncio.StreamWriter) -> None:
+    writer.close()
+
+
+@asynccontextmanager
+async def served(reply: Reply) -> AsyncIterator[tuple[Server, Connections]]:
+    server = Server(reply)
+    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
+    server.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    connections = Connections(server.url)
+    try:
+        yield server, connections
+    finally:
+        connections.close()
+        listening.close()
+
+
+async def test_requests_one_after_the_other_share_a_connection() -> None:
+    async with served(at_once) as (server, connections):
+        request = post(f"{server.url}/orders", b'{"a": 1}', {"Idempotency-Key": '"k"'})
+        answers = [await connections.ask(request) for _ in range(5)]
+
+    assert [(answer.status, answer.body) for answer in answers] == [(202, b"{}")] * 5
+    assert answers[0].headers["x-seen"] == "yes"
+    assert server.connections == 1
+    assert server.requests == [request] * 5
+    assert b'Idempotency-Key: "k"\r\n' in request
+
+
+async def test_no_answer_in_time_is_an_answer_lost() -> None:
+    async with served(never) as (server, connections):
+        with pytest.raises(AnswerLost):
+            await connections.ask(post(server.url, b"", {}), timeout_seconds=0.1)
+
+
+async def test_a_server_that_hangs_up_is_an_answer_lost() -> None:
+    async with served(hang_up) as (server, connections):
+        with pytest.raises(AnswerLost):
+            await connections.ask(post(server.url, b"", {}))
+
+
+async def test_a_server_that_is_away_is_an_answer_lost() -> None:
+    async with served(at_once) as (server, _):
+        pass
+    with pytest.raises(AnswerLost):
+        await Connections(server.url).ask(post(server.url, b"", {}))
+
+
+async def test_a_slow_answer_holds_nobody_up() -> None:
+    started: list[float] = []
+
+    async def start(_index: int, due: float) -> None:
+        started.append(time.monotonic() - due)
+        await asyncio.sleep(0.3)
+
+    began = time.monotonic()
+    await at_their_times([0.01 * number for number in range(20)], start)
+
+    assert len(started) == 20
+    assert min(started) >= 0
+    assert time.monotonic() - began < 2  # one after the other would take 6 s
+
+
+def test_customers_come_at_the_rate_that_was_asked_for_and_the_same_each_time() -> None:
+    times = list(islice(poisson(50, random.Random(3)), 10_000))
+
+    assert times == list(islice(poisson(50, random.Random(3)), 10_000))
+    assert times == sorted(times)
+    assert 190 < times[-1] < 210
