@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check lint types imports format requirements clean prerequisites test-prerequisites
+.PHONY: help demo up chaos test check lint types imports format requirements clean prerequisites test-prerequisites
 
 help: ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -15,6 +15,9 @@ demo: .venv/.runtime ## set up, start the system on free ports, place orders, ch
 
 up: .venv/.runtime ## set up, start the system on its own ports and stay; Ctrl-C stops it
 	$(BIN)/order-rail up
+
+chaos: .venv/.runtime ## set up, and let faults fall on a system under load for ten minutes; SEED=7 repeats a run
+	$(BIN)/order-rail chaos --minutes 10 $(if $(SEED),--seed $(SEED))
 
 test: .venv/.development ## set up, and run all tests
 	$(BIN)/pytest
