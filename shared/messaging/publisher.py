@@ -18,6 +18,7 @@ MAX_IN_FLIGHT = 1000
 
 CONFIRM_TIMEOUT_SECONDS = 5.0
 REOPEN_SECONDS = 0.5
+REFUSALS_UNTIL_NEW_CHANNEL = 3
 
 logger = structlog.get_logger(__name__)
 
@@ -104,6 +105,7 @@ class Publisher:
         self._channel: _ConfirmingChannel | None = None
         self._ready = asyncio.Event()
         self._capacity = asyncio.Semaphore(MAX_IN_FLIGHT)
+        self._refusals = 0
         self._problem: str | None = "RabbitMQ is away: not connected yet"
         self._task: asyncio.Task[None] | None = None
 
@@ -143,7 +145,17 @@ class Publisher:
             _, late = await asyncio.wait(waiting, timeout=CONFIRM_TIMEOUT_SECONDS)
             if late:
                 self._leave_channel(f"no confirm within {CONFIRM_TIMEOUT_SECONDS:g} s")
-        return [sending.result() if isinstance(sending, asyncio.Future) else sending for sending in sent]
+        outcomes = [sending.result() if isinstance(sending, asyncio.Future) else sending for sending in sent]
+        self._count_refusals(outcomes)
+        return outcomes
+
+    def _count_refusals(self, outcomes: Sequence[object]) -> None:
+        """After some in a row, try a new channel: RabbitMQ 3.10 may refuse on the old one when there is room again."""
+        is_refused = any(isinstance(outcome, Refused) for outcome in outcomes)
+        self._refusals = self._refusals + 1 if is_refused else 0
+        if self._refusals == REFUSALS_UNTIL_NEW_CHANNEL:
+            self._refusals = 0
+            self._leave_channel("the broker goes on refusing messages")
 
     async def _send(self, message: Message) -> Sending | BrokerUnavailable:
         await self._capacity.acquire()
