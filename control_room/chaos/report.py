@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 MEBIBYTE = 1024 * 1024
+MOST_GROWTH = 0.2
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,9 @@ class ChaosReport:
         for fall in self.falls:
             yield from self._failures_of(fall)
         yield from (f"{what}: the run ended before it fell" for what in self.never_fell)
+        for memory in self.memory:
+            if memory.growth is not None and memory.growth > MOST_GROWTH:
+                yield f"{memory.service} (process {memory.pid}) grew by {100 * memory.growth:.0f} % after its warm-up"
 
     def _failures_of_orders(self) -> Iterator[str]:
         for violation in self.audit["violations"]:

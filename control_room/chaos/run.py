@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import quantiles
 
 import httpx
+import psutil
 
 from control_room.addresses import SystemAddresses
 from control_room.audit import AuditReport, audit
@@ -24,6 +25,7 @@ from control_room.chaos.watch import LOOK_SECONDS, MEASURE_SECONDS, Watch
 from control_room.installed import NotInstalledError
 from control_room.launcher import LaunchError, System, launch
 from shared.management import Management, TopologyError
+from shared.messaging.channel import BrokerUnavailable
 
 SYSTEM_SETTINGS = {
     "RETRY_DELAYS_SECONDS": "0.5,1,2",
@@ -37,6 +39,7 @@ SYSTEM_SETTINGS = {
 RECOVERY_DEADLINE_SECONDS = 60.0
 POLL_SECONDS = 0.1
 AUDIT_AGAIN_SECONDS = 2.0
+WENT_WRONG = (NoEvidence, TopologyError, BrokerError, BrokerUnavailable, NotInstalledError, psutil.Error, OSError)
 JOURNAL, ACCEPTED = "journal", "accepted"
 
 
@@ -139,7 +142,7 @@ class Chaos:
         falling.at_seconds = time.monotonic() - self.began_at
         try:
             await FAULTS[falling.fall.fault].fall(self.scene, falling.fall, marks)
-        except (NoEvidence, TopologyError, BrokerError, NotInstalledError, OSError) as error:
+        except WENT_WRONG as error:
             falling.problem = str(error) or type(error).__name__
         finally:
             marks.end()

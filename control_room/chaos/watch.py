@@ -18,7 +18,8 @@ PAGE_ORDERS = 100
 SETTLED = ("confirmed", "declined", "refunded", "cancelled", "stalled")
 DUPLICATES = "order_rail_duplicate_deliveries_total"
 SWEPT = "order_rail_orders_swept_total"
-WARM_AFTER_SECONDS = 20.0
+WARM_AFTER_SECONDS = 60.0
+"""Until then a process fills its caches and pools, and grows."""
 UNREACHABLE = (httpx.HTTPError, OSError, ValueError, KeyError)
 
 

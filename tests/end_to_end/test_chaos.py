@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from control_room.chaos.run import JOURNAL
 from shared.ids import new_id
@@ -49,6 +50,7 @@ def processes_of(directory: Path) -> list[int]:
     return found
 
 
+@pytest.mark.timeout(300)
 async def test_a_minute_of_chaos_loses_nothing_and_every_fault_is_evidenced(tmp_path: Path) -> None:
     status, output = await ended(await chaos(tmp_path, "--minutes", "1", "--faults", ",".join(FAULTS)))
 

@@ -71,6 +71,15 @@ def test_an_order_whose_answer_never_came_may_exist_or_not() -> None:
     assert not report(load=load, orders=102).held
 
 
+def test_a_service_that_grows_is_a_failure() -> None:
+    grown = replace(MEMORY, last=121)
+
+    assert replace(report(), memory=(grown,)).failures == (
+        "payment_service (process 1) grew by 21 % after its warm-up",
+    )
+    assert replace(report(), memory=(replace(grown, warm=0),)).held  # it did not live long enough to tell
+
+
 def test_an_order_that_was_refused_is_a_failure() -> None:
     assert report(load=replace(LOAD, refused={"422 no": 3})).failures == ("3 orders were refused: 422 no",)
 

@@ -1,5 +1,6 @@
 """Faults of messages: what nobody should publish, published while the system runs."""
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -9,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-from control_room.chaos.faults.scene import Fault, Marks, NoEvidence, Scene
+from control_room.chaos.faults.scene import PATIENCE_SECONDS, Fault, Marks, NoEvidence, Scene
 from control_room.chaos.schedule import Fall, Kind
 from control_room.chaos.watch import DUPLICATES
 from shared.events import MAX_EVENT_BYTES
@@ -108,7 +109,8 @@ async def _publish(scene: Scene, messages: Sequence[Message]) -> None:
     publisher = Publisher(scene.system.broker_settings.rabbitmq_url, "chaos")
     await publisher.start()
     try:
-        await publisher.connected()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await publisher.connected()
         failed = [error for error in await publisher.publish_all(messages) if error is not None]
     finally:
         await publisher.stop()

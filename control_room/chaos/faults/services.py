@@ -84,7 +84,7 @@ async def _connections(scene: Scene, service: str) -> set[str]:
 
 
 FAULTS = (
-    Fault(Kind("kill", SERVICES, (0, 0), 8), "SIGKILL to a service", kill),
+    Fault(Kind("kill", SERVICES, (0, 0), 4), "SIGKILL to a service", kill),
     Fault(
         Kind("freeze", SERVICES, (3 * HEARTBEAT_SECONDS, 4 * HEARTBEAT_SECONDS), 8),
         "SIGSTOP to a service for longer than the heartbeat, then SIGCONT",
