@@ -1,0 +1,69 @@
+"""What a chaos run sees of the system: orders in flight, counters across restarts, memory."""
+
+import pytest
+
+from control_room.chaos.customers import Accepted
+from control_room.chaos.watch import WARM_AFTER_SECONDS, Memory, OpenOrders, Total
+
+
+def orders(*order_ids: str) -> OpenOrders:
+    accepted = OpenOrders()
+    for at, order_id in enumerate(order_ids):
+        accepted.add(Accepted(order_id, "tok_visa", float(at)))
+    return accepted
+
+
+@pytest.mark.parametrize("status", ["confirmed", "declined", "refunded", "cancelled", "stalled"])
+def test_an_order_in_its_last_status_is_not_in_flight(status: str) -> None:
+    accepted = orders("a", "b")
+
+    accepted.see("a", status)
+
+    assert accepted.ids == {"b"}
+    assert accepted.settled == 1
+
+
+@pytest.mark.parametrize("status", ["placed", "paid"])
+def test_an_order_on_its_way_stays_in_flight(status: str) -> None:
+    accepted = orders("a")
+    accepted.see("a", status)
+    assert len(accepted) == 1
+
+
+def test_an_order_settles_once_and_only_if_it_was_accepted() -> None:
+    accepted = orders("a")
+    for order_id in ("a", "a", "stranger"):
+        accepted.see(order_id, "confirmed")
+    assert accepted.settled == 1
+
+
+def test_the_latest_confirmed_order_is_known_whatever_the_order_of_looks() -> None:
+    accepted = orders("a", "b", "c")
+    for order_id, status in (("b", "confirmed"), ("a", "confirmed"), ("c", "declined")):
+        accepted.see(order_id, status)
+    assert accepted.last_confirmed_at == 1.0
+
+
+def test_the_oldest_order_in_flight_is_the_one_with_the_smallest_id() -> None:
+    assert orders("b", "a", "c").oldest_id == "a"
+    assert orders().oldest_id is None
+
+
+def test_a_counter_that_starts_again_with_its_process_is_summed_up() -> None:
+    total = Total()
+    for value in (3, 5, 5, 2, 4):
+        total.see(value)
+    assert total.total == 9
+
+
+def test_memory_is_compared_with_what_it_was_after_warm_up() -> None:
+    memory = Memory("order_service", 1, seen_since=0.0)
+    for resident, now in ((50, 1.0), (80, WARM_AFTER_SECONDS), (90, WARM_AFTER_SECONDS + 1)):
+        memory.measure(resident, now)
+    assert (memory.warm, memory.last) == (80, 90)
+
+
+def test_a_process_that_died_early_was_never_warm() -> None:
+    memory = Memory("order_service", 1, seen_since=0.0)
+    memory.measure(50, WARM_AFTER_SECONDS - 1)
+    assert memory.warm == 0
