@@ -14,7 +14,12 @@ from control_room.launcher import System, launch
 from tests.rail import Rail
 from tests.support import eventually
 
-ENVIRONMENT = {"RETRY_DELAYS_SECONDS": "0.2,0.5,1", "GATEWAY_LATENCY_SECONDS": "0.01", "RABBITMQ_URL": ""}
+ENVIRONMENT = {
+    "RETRY_DELAYS_SECONDS": "0.2,0.5,1",
+    "GATEWAY_LATENCY_SECONDS": "0.01",
+    "SWEEP_AFTER_SECONDS": "3600",  # none of this needs the sweep
+    "RABBITMQ_URL": "",
+}
 KILLED = 137
 ORDERS = 20
 

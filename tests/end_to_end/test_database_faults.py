@@ -27,7 +27,7 @@ ENVIRONMENT = {
     "RETRY_DELAYS_SECONDS": "0.2,0.5",
     "GATEWAY_LATENCY_SECONDS": "0.3",
     "PAYMENT_CONCURRENCY": "20",
-    "SWEEP_AFTER_SECONDS": "10",
+    "SWEEP_AFTER_SECONDS": "3600",  # none of this needs the sweep
     "RABBITMQ_URL": "",
 }
 TOKENS = ["tok_visa", "tok_declined", "tok_timeout"] * 40

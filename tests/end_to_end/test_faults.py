@@ -23,6 +23,7 @@ ENVIRONMENT = {
     "RETRY_DELAYS_SECONDS": "0.2,0.5,1",
     "GATEWAY_LATENCY_SECONDS": "0.3",
     "PAYMENT_CONCURRENCY": "40",
+    "SWEEP_AFTER_SECONDS": "3600",  # none of this needs the sweep
     "RABBITMQ_URL": "",
 }
 

@@ -229,6 +229,34 @@ async def test_deliveries_of_a_lost_connection_come_again_and_their_old_outcomes
     await assert_nothing_is_left(settings, publisher)
 
 
+async def test_an_outcome_of_a_lost_channel_settles_nothing_on_the_next_one(
+    settings: BrokerSettings, publisher: Publisher
+) -> None:
+    """Delivery tags begin at 1 again: the old channel's would stand for another delivery, still under way."""
+    begun: list[asyncio.Event] = []
+    ended: list[int] = []
+
+    async def handle(event: OrderPlaced, attempt: int) -> Ack:
+        begun.append(release := asyncio.Event())
+        number = len(begun)
+        await release.wait()
+        ended.append(number)
+        return DONE
+
+    await place(publisher)
+    async with consuming(settings, publisher, handle):
+        await eventually(lambda: len(begun) == 1, expecting="the first delivery")
+        await close_connection(settings, "test consumer")
+        await eventually(lambda: len(begun) == 2, 20, "the second delivery, while the first is still under way")
+        begun[0].set()
+        await eventually(lambda: ended == [1], expecting="the outcome of the first delivery")
+        await close_connection(settings, "test consumer")
+        await eventually(lambda: len(begun) == 3, 20, "a third delivery, since the second was never settled")
+        begun[1].set()
+        begun[2].set()
+    await assert_nothing_is_left(settings, publisher)
+
+
 async def test_a_queue_deleted_under_its_consumer_is_consumed_again_once_it_is_back(
     settings: BrokerSettings, publisher: Publisher
 ) -> None:
