@@ -50,6 +50,6 @@ def build(settings: Settings) -> Service:
     app.include_router(api.router)
     return Service(
         "order_service",
-        [database, publisher, relay, consumer, Sweeper(database, settings.sweep_after_seconds)],
+        [database, publisher, relay, consumer, Sweeper(database, consumer, settings.sweep_after_seconds)],
         HttpServer(app, settings.http_host, settings.http_port),
     )

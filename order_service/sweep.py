@@ -1,6 +1,9 @@
 """The sweep: a broker can confirm a message and still lose it (a queue deleted under it), so somebody must look.
 
 Orders that have been open too long have their event emitted again, with the same id: idempotency makes it safe.
+
+It waits while this service is behind with what it is told: the news that an order seems to lack may be in its queue.
+Else a service that falls behind would be told everything once more, and fall further behind, without end.
 """
 
 import asyncio
@@ -9,9 +12,11 @@ import structlog
 
 from order_service import store
 from shared import metrics
+from shared.messaging.consumer import Consumer
 from shared.persistence.database import Database, DatabaseUnavailable
 
 MAX_ORDERS_AT_ONCE = 500
+CAUGHT_UP_SECONDS = 1.0
 
 logger = structlog.get_logger(__name__)
 
@@ -19,8 +24,9 @@ logger = structlog.get_logger(__name__)
 class Sweeper:
     """Looks after open orders four times in each `after_seconds`, and at most every second."""
 
-    def __init__(self, database: Database, after_seconds: float) -> None:
+    def __init__(self, database: Database, consumer: Consumer, after_seconds: float) -> None:
         self._database = database
+        self._consumer = consumer
         self._after_seconds = after_seconds
         self._task: asyncio.Task[None] | None = None
 
@@ -38,6 +44,8 @@ class Sweeper:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(max(1.0, self._after_seconds / 4))
+            if not self._consumer.has_caught_up(CAUGHT_UP_SECONDS):
+                continue
             try:
                 swept = await self._database.write(store.sweep, store.Sweep(self._after_seconds, MAX_ORDERS_AT_ONCE))
             except DatabaseUnavailable:
