@@ -12,11 +12,11 @@ import structlog
 
 from order_service import store
 from shared import metrics
+from shared.messaging.channel import BrokerUnavailable
 from shared.messaging.consumer import Consumer
 from shared.persistence.database import Database, DatabaseUnavailable
 
 MAX_ORDERS_AT_ONCE = 500
-CAUGHT_UP_SECONDS = 1.0
 
 logger = structlog.get_logger(__name__)
 
@@ -44,11 +44,9 @@ class Sweeper:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(max(1.0, self._after_seconds / 4))
-            if not self._consumer.has_caught_up(CAUGHT_UP_SECONDS):
-                continue
             try:
-                swept = await self._database.write(store.sweep, store.Sweep(self._after_seconds, MAX_ORDERS_AT_ONCE))
-            except DatabaseUnavailable:
+                swept = await self._sweep()
+            except (DatabaseUnavailable, BrokerUnavailable):
                 continue
             except Exception:
                 logger.exception("sweep failed; it goes on")
@@ -56,3 +54,8 @@ class Sweeper:
             metrics.swept.inc(len(swept))
             if swept:
                 logger.warning("orders open too long are told again", count=len(swept), first=swept[0])
+
+    async def _sweep(self) -> list[str]:
+        if await self._consumer.backlog():
+            return []
+        return await self._database.write(store.sweep, store.Sweep(self._after_seconds, MAX_ORDERS_AT_ONCE))

@@ -15,6 +15,7 @@ from control_room.replicas import samples
 LOOK_SECONDS = 0.5
 MEASURE_SECONDS = 1.0
 PAGE_ORDERS = 100
+NEWEST_PAGES = 3
 SETTLED = ("confirmed", "declined", "refunded", "cancelled", "stalled")
 DUPLICATES = "order_rail_duplicate_deliveries_total"
 SWEPT = "order_rail_orders_swept_total"
@@ -115,16 +116,34 @@ class Watch:
                 continue
 
     async def look_at_orders(self) -> None:
-        """Read the list of orders, newest first, as far back as the oldest that is open."""
-        oldest, after = self.orders.oldest_id, None
-        while oldest is not None:
-            query = {"limit": str(PAGE_ORDERS), **({"after": after} if after else {})}
-            page = (await self.http.get(f"{self.urls['order_service']}/orders", params=query)).raise_for_status().json()
-            for order in page["orders"]:
-                self.orders.see(order["order_id"], order["status"])
-            after = page["next"]
-            if after is None or after < oldest:
+        """See how the open orders are: the newest, and, where many are open, the oldest for as long as some settle."""
+        after: str | None = None
+        for _ in range(NEWEST_PAGES):
+            oldest = self.orders.oldest_id
+            if oldest is None or (after is not None and after < oldest):
                 return
+            after = await self._look_at_page(after)
+            if after is None:
+                return
+        await self._look_at_oldest()
+
+    async def _look_at_oldest(self) -> None:
+        open_ids = sorted(self.orders.ids)
+        for index in range(PAGE_ORDERS // 2, len(open_ids), PAGE_ORDERS // 2):
+            settled = self.orders.settled
+            await self._look_at_page(open_ids[index])
+            if self.orders.settled == settled:
+                return
+
+    async def _look_at_page(self, after: str | None) -> str | None:
+        """See the orders that are older than `after`, or the newest; the cursor for those before them."""
+        query = {"limit": str(PAGE_ORDERS), **({"after": after} if after else {})}
+        answer = await self.http.get(f"{self.urls['order_service']}/orders", params=query)
+        page = answer.raise_for_status().json()
+        for order in page["orders"]:
+            self.orders.see(order["order_id"], order["status"])
+        following: str | None = page["next"]
+        return following
 
     async def follow_metrics(self) -> None:
         """Keep the totals of counters, until cancelled."""

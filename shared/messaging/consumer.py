@@ -48,9 +48,9 @@ class Consumer:
         """Why this service does not consume now, or None."""
         return self._problem or next((queue.problem for queue in self._queues if queue.problem), None)
 
-    def has_caught_up(self, seconds: float) -> bool:
-        """Whether it has been consuming for `seconds` with room to spare: nothing waits for it in its queues."""
-        return all(queue.had_room_for(seconds) for queue in self._queues)
+    async def backlog(self) -> int:
+        """How many messages wait in its queues, beyond those that it holds. Raises `BrokerUnavailable`."""
+        return sum([await queue.backlog() for queue in self._queues])
 
     async def _use(self, connection: Connection) -> None:
         async with asyncio.TaskGroup() as group:
@@ -72,12 +72,12 @@ class _QueueConsumer:
         self._consumer_tag: str | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
-        self._busy_at = 0.0
         self.problem: str | None = f"not consuming {subscription.queue} yet"
 
-    def had_room_for(self, seconds: float) -> bool:
-        """Whether it has been consuming for `seconds`, and held half of what it may hold at the most meanwhile."""
-        return self.problem is None and asyncio.get_running_loop().time() - self._busy_at >= seconds
+    async def backlog(self) -> int:
+        if self._channel is None:
+            raise BrokerUnavailable(self.problem or "stopped")
+        return (await self._channel.inspect(self._queue)).messages
 
     async def keep_consuming(self, connection: Connection) -> None:
         while not connection.closed.done() and not self._draining:
@@ -95,7 +95,6 @@ class _QueueConsumer:
         await channel.qos(self._subscription.concurrency)
         self._consumer_tag = await channel.consume(self._queue, lambda delivery: self._take(delivery, acknowledger))
         self._channel, self.problem = channel, None
-        self._busy_at = asyncio.get_running_loop().time()
         try:
             return await asyncio.shield(channel.closed)
         finally:
@@ -105,8 +104,6 @@ class _QueueConsumer:
         acknowledger.expect(delivery.tag)
         task = asyncio.create_task(self._processor.process(delivery, acknowledger))
         self._tasks.add(task)
-        if 2 * len(self._tasks) > self._subscription.concurrency:
-            self._busy_at = asyncio.get_running_loop().time()
         task.add_done_callback(self._tasks.discard)
 
     async def drain(self) -> None:
