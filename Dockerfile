@@ -14,7 +14,8 @@ RUN pip --python /opt/order-rail install --quiet --no-deps --no-build-isolation 
 
 FROM python:3.13-slim
 ENV PATH=/opt/order-rail/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
-RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/order-rail order_rail
+RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/order-rail order_rail \
+ && install --directory --owner order_rail /var/lib/order-rail/.run # a volume there takes over who owns it
 COPY --from=build /opt/order-rail /opt/order-rail
 COPY --chmod=755 docker/is-ready /usr/local/bin/is-ready
 USER order_rail
