@@ -5,6 +5,7 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from uuid import UUID
 
 import httpx
 import psutil
@@ -128,10 +129,12 @@ class Watch:
         await self._look_at_oldest()
 
     async def _look_at_oldest(self) -> None:
+        """Half a page of open orders at a time: among them there are others that have settled."""
         open_ids = sorted(self.orders.ids)
-        for index in range(PAGE_ORDERS // 2, len(open_ids), PAGE_ORDERS // 2):
+        for index in range(0, len(open_ids), PAGE_ORDERS // 2):
             settled = self.orders.settled
-            await self._look_at_page(open_ids[index])
+            *_, newest = open_ids[index : index + PAGE_ORDERS // 2]
+            await self._look_at_page(_just_after(newest))
             if self.orders.settled == settled:
                 return
 
@@ -185,3 +188,8 @@ class Watch:
 
     def _total(self, metric: str) -> int:
         return int(sum(total.total for (name, _), total in self._totals.items() if name == metric))
+
+
+def _just_after(order_id: str) -> str:
+    """A cursor for the list of orders that this one comes directly behind."""
+    return str(UUID(int=UUID(order_id).int + 1))

@@ -1,9 +1,12 @@
 """What a chaos run sees of the system: orders in flight, counters across restarts, memory."""
 
+from uuid import UUID
+
+import httpx
 import pytest
 
 from control_room.chaos.customers import Accepted
-from control_room.chaos.watch import WARM_AFTER_SECONDS, Memory, OpenOrders, Total
+from control_room.chaos.watch import WARM_AFTER_SECONDS, Memory, OpenOrders, Total, Watch
 
 
 def orders(*order_ids: str) -> OpenOrders:
@@ -35,6 +38,25 @@ def test_an_order_settles_once_and_only_if_it_was_accepted() -> None:
     for order_id in ("a", "a", "stranger"):
         accepted.see(order_id, "confirmed")
     assert accepted.settled == 1
+
+
+async def test_a_few_old_orders_behind_many_new_ones_are_looked_at() -> None:
+    """The service lists `GET /orders` newest first, 100 a page; the two oldest are open, and just now confirmed."""
+    listed = [str(UUID(int=number)) for number in range(1000, 0, -1)]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        after = request.url.params.get("after", "z")
+        page = [order_id for order_id in listed if order_id < after][:100]
+        shown = [{"order_id": order_id, "status": "confirmed"} for order_id in page]
+        return httpx.Response(200, json={"orders": shown, "next": page[-1] if len(page) == 100 else None})
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
+        watch = Watch({"order_service": "http://orders"}, http)
+        for number in (1, 5):
+            watch.orders.add(Accepted(str(UUID(int=number)), "tok_visa", 0.0))
+        await watch.look_at_orders()
+
+    assert len(watch.orders) == 0
 
 
 def test_the_latest_confirmed_order_is_known_whatever_the_order_of_looks() -> None:
