@@ -1,6 +1,7 @@
 """The system seen from outside while it runs: which orders are still open, what services count, how big they grow."""
 
 import asyncio
+import random
 import time
 from collections import defaultdict
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from control_room.replicas import samples
 LOOK_SECONDS = 0.5
 MEASURE_SECONDS = 1.0
 PAGE_ORDERS = 100
-NEWEST_PAGES = 3
+NEWEST_PAGES, RANDOM_PAGES = 3, 10
 SETTLED = ("confirmed", "declined", "refunded", "cancelled", "stalled")
 DUPLICATES = "order_rail_duplicate_deliveries_total"
 SWEPT = "order_rail_orders_swept_total"
@@ -117,7 +118,7 @@ class Watch:
                 continue
 
     async def look_at_orders(self) -> None:
-        """See how the open orders are: the newest, and, where many are open, the oldest for as long as some settle."""
+        """See how the open orders are: the newest, and some of the others with their neighbours, at random."""
         after: str | None = None
         for _ in range(NEWEST_PAGES):
             oldest = self.orders.oldest_id
@@ -126,17 +127,9 @@ class Watch:
             after = await self._look_at_page(after)
             if after is None:
                 return
-        await self._look_at_oldest()
-
-    async def _look_at_oldest(self) -> None:
-        """Half a page of open orders at a time: among them there are others that have settled."""
-        open_ids = sorted(self.orders.ids)
-        for index in range(0, len(open_ids), PAGE_ORDERS // 2):
-            settled = self.orders.settled
-            *_, newest = open_ids[index : index + PAGE_ORDERS // 2]
-            await self._look_at_page(_just_after(newest))
-            if self.orders.settled == settled:
-                return
+        older = [order_id for order_id in self.orders.ids if order_id < after] if after else []
+        for order_id in random.sample(older, min(len(older), RANDOM_PAGES)):
+            await self._look_at_page(_just_after(order_id))
 
     async def _look_at_page(self, after: str | None) -> str | None:
         """See the orders that are older than `after`, or the newest; the cursor for those before them."""

@@ -41,7 +41,7 @@ def test_an_order_settles_once_and_only_if_it_was_accepted() -> None:
 
 
 async def test_a_few_old_orders_behind_many_new_ones_are_looked_at() -> None:
-    """The service lists `GET /orders` newest first, 100 a page; the two oldest are open, and just now confirmed."""
+    """The service lists `GET /orders` newest first, 100 a page; some old ones are open, and just now confirmed."""
     listed = [str(UUID(int=number)) for number in range(1000, 0, -1)]
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -52,7 +52,7 @@ async def test_a_few_old_orders_behind_many_new_ones_are_looked_at() -> None:
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
         watch = Watch({"order_service": "http://orders"}, http)
-        for number in (1, 5):
+        for number in (1, 150, 300, 500):
             watch.orders.add(Accepted(str(UUID(int=number)), "tok_visa", 0.0))
         await watch.look_at_orders()
 
