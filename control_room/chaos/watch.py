@@ -1,7 +1,6 @@
 """The system seen from outside while it runs: which orders are still open, what services count, how big they grow."""
 
 import asyncio
-import random
 import time
 from collections import defaultdict
 from collections.abc import Mapping
@@ -17,7 +16,6 @@ from control_room.replicas import samples
 LOOK_SECONDS = 0.5
 MEASURE_SECONDS = 1.0
 PAGE_ORDERS = 100
-NEWEST_PAGES, RANDOM_PAGES = 3, 10
 SETTLED = ("confirmed", "declined", "refunded", "cancelled", "stalled")
 DUPLICATES = "order_rail_duplicate_deliveries_total"
 SWEPT = "order_rail_orders_swept_total"
@@ -42,12 +40,8 @@ class OpenOrders:
         return len(self._open)
 
     @property
-    def oldest_id(self) -> str | None:
-        """Ids are UUIDv7: their order is the order of time."""
-        return min(self._open, default=None)
-
-    @property
     def ids(self) -> set[str]:
+        """They are UUIDv7: their order is the order of time."""
         return set(self._open)
 
     def see(self, order_id: str, status: str) -> None:
@@ -118,22 +112,17 @@ class Watch:
                 continue
 
     async def look_at_orders(self) -> None:
-        """See how the open orders are: the newest, and some of the others with their neighbours, at random."""
-        after: str | None = None
-        for _ in range(NEWEST_PAGES):
-            oldest = self.orders.oldest_id
-            if oldest is None or (after is not None and after < oldest):
+        """See how each open order is: the list, newest first, without the stretches where none is open."""
+        seen_to: str | None = None
+        for order_id in sorted(self.orders.ids, reverse=True):
+            if seen_to is None or order_id < seen_to:
+                seen_to = await self._look_at_page(_just_after(order_id))
+            if seen_to is None:
                 return
-            after = await self._look_at_page(after)
-            if after is None:
-                return
-        older = [order_id for order_id in self.orders.ids if order_id < after] if after else []
-        for order_id in random.sample(older, min(len(older), RANDOM_PAGES)):
-            await self._look_at_page(_just_after(order_id))
 
-    async def _look_at_page(self, after: str | None) -> str | None:
-        """See the orders that are older than `after`, or the newest; the cursor for those before them."""
-        query = {"limit": str(PAGE_ORDERS), **({"after": after} if after else {})}
+    async def _look_at_page(self, after: str) -> str | None:
+        """See the orders that are older than `after`; the id of the last of them, None if there are no more."""
+        query = {"limit": str(PAGE_ORDERS), "after": after}
         answer = await self.http.get(f"{self.urls['order_service']}/orders", params=query)
         page = answer.raise_for_status().json()
         for order in page["orders"]:

@@ -40,11 +40,14 @@ def test_an_order_settles_once_and_only_if_it_was_accepted() -> None:
     assert accepted.settled == 1
 
 
-async def test_a_few_old_orders_behind_many_new_ones_are_looked_at() -> None:
-    """The service lists `GET /orders` newest first, 100 a page; some old ones are open, and just now confirmed."""
+async def test_open_orders_are_looked_at_wherever_they_are_in_the_list() -> None:
+    """The service lists `GET /orders` newest first, 100 a page; some are open, and just now confirmed."""
     listed = [str(UUID(int=number)) for number in range(1000, 0, -1)]
 
+    asked: list[str] = []
+
     def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(str(request.url))
         after = request.url.params.get("after", "z")
         page = [order_id for order_id in listed if order_id < after][:100]
         shown = [{"order_id": order_id, "status": "confirmed"} for order_id in page]
@@ -52,11 +55,12 @@ async def test_a_few_old_orders_behind_many_new_ones_are_looked_at() -> None:
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
         watch = Watch({"order_service": "http://orders"}, http)
-        for number in (1, 150, 300, 500):
+        for number in (1, 150, 151, 300, 1000):
             watch.orders.add(Accepted(str(UUID(int=number)), "tok_visa", 0.0))
         await watch.look_at_orders()
 
     assert len(watch.orders) == 0
+    assert len(asked) == 4
 
 
 def test_the_latest_confirmed_order_is_known_whatever_the_order_of_looks() -> None:
@@ -64,11 +68,6 @@ def test_the_latest_confirmed_order_is_known_whatever_the_order_of_looks() -> No
     for order_id, status in (("b", "confirmed"), ("a", "confirmed"), ("c", "declined")):
         accepted.see(order_id, status)
     assert accepted.last_confirmed_at == 1.0
-
-
-def test_the_oldest_order_in_flight_is_the_one_with_the_smallest_id() -> None:
-    assert orders("b", "a", "c").oldest_id == "a"
-    assert orders().oldest_id is None
 
 
 def test_a_counter_that_starts_again_with_its_process_is_summed_up() -> None:
