@@ -31,7 +31,7 @@ async def spawn(
             stdout=output,
             stderr=STDOUT,
             start_new_session=True,
-            preexec_fn=_death_pact(),
+            preexec_fn=death_pact(),
         )
 
 
@@ -58,15 +58,15 @@ def signal_group(process: Process, number: signal.Signals) -> None:
         os.killpg(process.pid, number)
 
 
-def _death_pact() -> Callable[[], None] | None:
-    """What a new child does before it becomes its program: ask Linux for a SIGKILL when we die."""
+def death_pact(number: signal.Signals = signal.SIGKILL) -> Callable[[], None] | None:
+    """What a new child does before it becomes its program: ask Linux for a signal when we die."""
     if not sys.platform.startswith("linux"):
         return None
     set_death_signal = ctypes.CDLL(None).prctl  # looked up here: the child must not wait for a lock of ours
     parent = os.getpid()
 
     def ask() -> None:
-        set_death_signal(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        set_death_signal(PR_SET_PDEATHSIG, number, 0, 0, 0)
         if os.getppid() != parent:  # we died before the request was made
             os._exit(1)
 

@@ -1,27 +1,24 @@
 """A private PostgreSQL cluster, run from installed server binaries: own data, own port, loopback only."""
 
-import ctypes
 import os
 import pwd
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psycopg
 
+from control_room.children import death_pact
 from control_room.ports import free_ports
 
 START_TIMEOUT_SECONDS = 30
 STOP_TIMEOUT_SECONDS = 15
 ADMINISTRATOR = "order_rail"
-PR_SET_PDEATHSIG = 1
 
 # Durability is not what these tests are about, and an fsync is most of what they would wait for.
 SETTINGS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "100"}
@@ -61,7 +58,7 @@ class PrivatePostgres:
             self._server = subprocess.Popen(
                 command, cwd=self._directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True, **self._account,
-                preexec_fn=_die_with_us(),  # noqa: PLW1509 - nothing is imported or locked in it
+                preexec_fn=death_pact(signal.SIGQUIT),  # noqa: PLW1509 - nothing is imported or locked in it
             )  # fmt: skip
         self._wait_until_it_answers()
 
@@ -138,11 +135,3 @@ def _unprivileged_account(directory: Path) -> dict[str, Any]:
     account = accounts.get("postgres") or accounts["nobody"]
     os.chown(directory, account.pw_uid, account.pw_gid)
     return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
-
-
-def _die_with_us() -> Callable[[], None] | None:
-    """What the new server does first: ask Linux to stop it at once when the tests are killed."""
-    if not sys.platform.startswith("linux"):
-        return None
-    set_death_signal = ctypes.CDLL(None).prctl
-    return lambda: set_death_signal(PR_SET_PDEATHSIG, signal.SIGQUIT, 0, 0, 0)

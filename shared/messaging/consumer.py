@@ -100,7 +100,7 @@ class _QueueConsumer:
         finally:
             self._channel = None
 
-    def _take(self, delivery: Delivery, acknowledger: "Acknowledger") -> None:
+    def _take(self, delivery: Delivery, acknowledger: Acknowledger) -> None:
         acknowledger.expect(delivery.tag)
         task = asyncio.create_task(self._processor.process(delivery, acknowledger))
         self._tasks.add(task)

@@ -70,7 +70,7 @@ class Processor:
         self._publisher = publisher
         self._policy = policy
 
-    async def process(self, delivery: Delivery, acknowledger: "Acknowledger") -> None:
+    async def process(self, delivery: Delivery, acknowledger: Acknowledger) -> None:
         started = time.perf_counter()
         try:
             outcome = await self._decide(delivery)
@@ -136,7 +136,7 @@ class Processor:
         )
         return await patience(function, *arguments)
 
-    async def _settle(self, delivery: Delivery, outcome: Outcome, acknowledger: "Acknowledger") -> None:
+    async def _settle(self, delivery: Delivery, outcome: Outcome, acknowledger: Acknowledger) -> None:
         match outcome:
             case Ack(duplicate=True):
                 metrics.duplicates.labels(self._queue).inc()
@@ -153,7 +153,7 @@ class Processor:
             metrics.settled.labels(self._queue, type(outcome).__name__.lower()).inc()
         acknowledger.settle(delivery.tag)
 
-    async def _move(self, message: Message, acknowledger: "Acknowledger") -> None:
+    async def _move(self, message: Message, acknowledger: Acknowledger) -> None:
         """Publish it to the next queue, however long that takes, unless the delivery has become someone else's."""
         patience = AsyncRetrying(
             retry=retry_if_exception_type((PublishError, BrokerUnavailable)),
