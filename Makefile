@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up chaos test check lint types imports format requirements clean prerequisites test-prerequisites
+.PHONY: help demo up chaos bench test check lint types imports format requirements clean prerequisites test-prerequisites
 
 help: ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -18,6 +18,9 @@ up: .venv/.runtime ## set up, start the system on its own ports and stay; Ctrl-C
 
 chaos: .venv/.runtime ## set up, and let faults fall on a system under load for ten minutes; SEED=7 repeats a run
 	$(BIN)/order-rail chaos --minutes 10 $(if $(SEED),--seed $(SEED))
+
+bench: .venv/.peers ## set up, and measure everything side by side with what people would otherwise write
+	$(BIN)/python -m benchmarks
 
 test: .venv/.development ## set up, and run all tests
 	$(BIN)/pytest
@@ -44,6 +47,7 @@ COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11
 requirements: ## pin the dependencies of pyproject.toml anew
 	$(COMPILE) --group build --output-file requirements.txt
 	$(COMPILE) --group dev --constraints requirements.txt --output-file requirements-dev.txt
+	$(COMPILE) --group peers --constraints requirements.txt --output-file requirements-peers.txt
 
 clean: ## remove everything that was made here: environment, data, caches
 	rm -rf .venv .run build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
@@ -66,4 +70,8 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .venv/.development: requirements-dev.txt .venv/.runtime | test-prerequisites
 	$(INSTALL) --require-hashes --requirement requirements-dev.txt
+	@touch $@
+
+.venv/.peers: requirements-peers.txt .venv/.runtime
+	$(INSTALL) --require-hashes --requirement requirements-peers.txt
 	@touch $@

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Makes sure that a RabbitMQ server is installed (unless RABBITMQ_URL names one), and Python's venv module; with
-# FOR_TESTS=1 also PostgreSQL's server programs, without which some tests are skipped. PYTHON names the interpreter.
+# FOR_TESTS=1 also PostgreSQL's server programs and Chromium, without which some tests are skipped. PYTHON names the
+# interpreter.
 # Installs them with apt-get where it may; else says what to do, with status 1 if it can't be done without.
 # Order Rail runs a private node of its own, so the package's system-wide service is neither started nor enabled.
 set -eu
@@ -27,6 +28,10 @@ has_postgresql() {
   return 1
 }
 
+has_chromium() {
+  command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null
+}
+
 required_packages() {
   has_venv || "$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'
   has_rabbitmq || echo rabbitmq-server
@@ -34,12 +39,14 @@ required_packages() {
 
 missing_packages() {
   required_packages
-  [ -z "${FOR_TESTS:-}" ] || has_postgresql || echo postgresql
+  [ -n "${FOR_TESTS:-}" ] || return 0
+  has_postgresql || echo postgresql
+  has_chromium || echo chromium
 }
 
 explain() {
   if [ -z "$(required_packages)" ]; then
-    echo "PostgreSQL is not installed: the tests that need it will be skipped." >&2
+    echo "Not installed: $(missing_packages | tr '\n' ' '). The tests that need it will be skipped." >&2
     exit 0
   fi
   cat >&2 <<MESSAGE
