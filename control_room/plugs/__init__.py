@@ -1,0 +1,58 @@
+"""The plugs of the services: each can be pulled, held still and slowed down, and put right again, on purpose.
+
+`Plugs` is what whoever pulls them sees; each way to do it has an adapter in a file of its own: `launcher.py` signals
+the processes that the launcher started, `exchange.py` asks services that listen for it (`CONTROLS_ENABLED`).
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Protocol
+
+
+class PlugState(StrEnum):
+    """What was last done to a service, as far as it still holds."""
+
+    RUNNING = "running"
+    DOWN = "down"
+    """Killed, and held down until `start`."""
+    PAUSED = "paused"
+    SLOW = "slow"
+
+
+class PlugStuck(Exception):
+    """It could not be done; the message says why, and what to do."""
+
+
+class Plugs(Protocol):
+    """A plug for each service, by the service's name. Each call raises PlugStuck.
+
+    `meanings` says in a sentence what each of "kill", "pause" and "slow" does here, since the ways differ.
+    `can_hold_down`: whether a killed service can be kept from coming back.
+    """
+
+    meanings: Mapping[str, str]
+    can_hold_down: bool
+
+    def state(self, service: str) -> PlugState:
+        """What holds now; a service that died and came back by itself is running."""
+        ...
+
+    async def kill(self, service: str, *, hold_down: bool = False) -> None:
+        """End it as `kill -9` does. It comes back by itself, or with `hold_down` when `start` is called."""
+        ...
+
+    async def start(self, service: str) -> None:
+        """Let a service that is held down come back."""
+        ...
+
+    async def pause(self, service: str) -> None:
+        """Let it do nothing until `resume`."""
+        ...
+
+    async def slow(self, service: str) -> None:
+        """Let it work a good deal slower until `resume`."""
+        ...
+
+    async def resume(self, service: str) -> None:
+        """End a pause or a slow-down."""
+        ...
