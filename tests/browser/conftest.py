@@ -1,0 +1,116 @@
+"""Headless Chromium for the tests of the pages: it says what a page complained of, and whom a page asked."""
+
+import os
+import re
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import pytest_asyncio
+from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]  # it has no py.typed
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright
+
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM_ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+HERE = ("127.0.0.1", "localhost")
+WCAG = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa")
+BEST_PRACTICE = (*WCAG, "best-practice")
+
+OpenPage = Callable[..., Awaitable[Page]]
+
+
+class Watch:
+    """What the pages of one test complained of, and which other machines they asked. Neither may be anything."""
+
+    def __init__(self) -> None:
+        self.complaints: list[str] = []
+        self.strangers: list[str] = []
+        self._expected: list[str] = []
+
+    def expect_complaint(self, pattern: str) -> None:
+        """This test provokes console errors that match the regular expression."""
+        self._expected.append(pattern)
+
+    def follow(self, page: Page) -> None:
+        page.on("console", self._hear)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("request", lambda request: self._see(request.url))
+        page.on("websocket", lambda socket: self._see(socket.url))
+
+    def check(self) -> None:
+        """Fails the test for what it did not expect."""
+        complaints = [text for text in self.complaints if not any(re.search(known, text) for known in self._expected)]
+        assert not complaints, f"the page logged errors: {complaints}"
+        assert not self.strangers, f"the page asked other machines: {self.strangers}"
+
+    def _hear(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.complaints.append(f"{message.text} ({message.location.get('url')})")
+
+    def _see(self, url: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https", "ws", "wss") and parts.hostname not in HERE:
+            self.strangers.append(url)
+
+
+@pytest_asyncio.fixture(scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    """Tests that need it are skipped where there is no Chromium, and fail there on CI."""
+    found = next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
+    if found is None:
+        reason = f"no Chromium: none of {', '.join(CHROMIUM_NAMES)} is installed"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    async with async_playwright() as playwright:
+        launched = await playwright.chromium.launch(executable_path=found, args=CHROMIUM_ARGUMENTS)
+        yield launched
+        await launched.close()
+
+
+@pytest.fixture
+def watch() -> Watch:
+    """To say which console errors a test provokes."""
+    return Watch()
+
+
+@pytest_asyncio.fixture
+async def open_page(browser: Browser, watch: Watch) -> AsyncIterator[OpenPage]:
+    """Opens a page in a browser context of its own: another viewer. Takes the options of `Browser.new_context`."""
+    contexts: list[BrowserContext] = []
+
+    async def open_one(**options: Any) -> Page:
+        contexts.append(context := await browser.new_context(**options))
+        context.set_default_timeout(15_000)
+        opened = await context.new_page()
+        watch.follow(opened)
+        return opened
+
+    yield open_one
+    for context in contexts:
+        await context.close()
+    watch.check()
+
+
+@pytest_asyncio.fixture
+async def page(open_page: OpenPage) -> Page:
+    """A new page. The test fails if it logs an error (see `Watch.expect_complaint`) or asks any other machine."""
+    return await open_page()
+
+
+async def assert_accessible(page: Page, tags: Sequence[str] = BEST_PRACTICE) -> None:
+    """axe finds nothing against names, roles, contrast and the rest of what `tags` select."""
+    found = await Axe().run(page, options={"runOnly": {"type": "tag", "values": list(tags)}})
+    assert not found.violations_count, found.generate_report()
+
+
+async def assert_fits(page: Page) -> None:
+    """Nothing is wider than the window."""
+    wide = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert wide <= 0, f"{wide} px of the page are outside of the window"
