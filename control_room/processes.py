@@ -1,6 +1,7 @@
-"""A service's process, started again whenever it ends by itself."""
+"""A service's process, started again whenever it ends by itself, unless somebody holds it down."""
 
 import asyncio
+import signal
 import time
 from asyncio.subprocess import Process
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import structlog
 
-from control_room.children import end, spawn
+from control_room.children import end, kill, signal_group, spawn
 
 STOP_GRACE_SECONDS = 10.0
 FIRST_DELAY_SECONDS = 0.2
@@ -40,6 +41,8 @@ class SupervisedProcess:
         self._started_at = 0.0
         self._watcher: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
+        self._may_run = asyncio.Event()
+        self._may_run.set()
 
     @property
     def pid(self) -> int:
@@ -51,6 +54,16 @@ class SupervisedProcess:
         """None while it runs; negative for the signal that ended it."""
         return self._current().returncode
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it lives, frozen or not."""
+        return self._process is not None and self._process.returncode is None
+
+    @property
+    def is_held_down(self) -> bool:
+        """Whether it stays down until `release`."""
+        return not self._may_run.is_set()
+
     async def start(self) -> None:
         """Start it once. It is not started again until `keep_alive`."""
         self._process = await spawn(self.command, self.environment, self.log)
@@ -60,9 +73,28 @@ class SupervisedProcess:
         """From now on start it again whenever it ends, after a delay that grows while it keeps dying."""
         self._watcher = asyncio.create_task(self._watch(), name=f"watch {self.name}")
 
+    async def kill(self, *, hold_down: bool = False) -> None:
+        """SIGKILL. It is started again as after any other end; with `hold_down` not before `release`."""
+        if hold_down:
+            self._may_run.clear()
+        await kill(self._current())
+
+    def release(self) -> None:
+        """Nobody holds it down any more: it is started again at once."""
+        self._may_run.set()
+
+    def freeze(self) -> None:
+        """Stop it where it is: its connections stay open, and it does nothing."""
+        signal_group(self._current(), signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on after `freeze`."""
+        signal_group(self._current(), signal.SIGCONT)
+
     async def stop(self) -> None:
         """SIGTERM, after 10 s SIGKILL; it is not started again."""
         self._stopping.set()
+        self.release()
         if self._process is not None:
             await end(self._process, STOP_GRACE_SECONDS)
         if self._watcher is not None:
@@ -80,7 +112,9 @@ class SupervisedProcess:
             status = self.last_exit_status = await self._current().wait()
             if time.monotonic() - self._started_at > HEALTHY_AFTER_SECONDS:
                 delay = FIRST_DELAY_SECONDS
-            if await self._stopped_within(delay):
+            was_held_down = self.is_held_down
+            await self._may_run.wait()
+            if await self._stopped_within(0 if was_held_down else delay):
                 return
             delay = min(delay * 2, LONGEST_DELAY_SECONDS)
             await self._start_again(status)
