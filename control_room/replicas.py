@@ -1,10 +1,36 @@
-"""A metric of every replica of a service: its URL may stand for several processes, each with counts of its own."""
+"""What every replica of a service counts: its URL may stand for several processes, each with counts of its own."""
 
 import asyncio
+import re
 import socket
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import httpx
+
+_LABEL = re.compile(r'(\w+)="([^"]*)"')
+
+
+@dataclass
+class Total:
+    """The sum of a counter over the lives of its process: each starts again at 0."""
+
+    last: float = 0
+    total: float = 0
+
+    def see(self, value: float) -> None:
+        """The counter reads `value` now."""
+        self.total += value - self.last if value >= self.last else value
+        self.last = value
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One line of a page in Prometheus' text format."""
+
+    metric: str
+    labels: dict[str, str]
+    value: float
 
 
 async def samples(http: httpx.AsyncClient, url: str, metric: str, label: str = "") -> list[float]:
@@ -12,11 +38,12 @@ async def samples(http: httpx.AsyncClient, url: str, metric: str, label: str = "
 
     Raises httpx.HTTPError, or OSError where the name does not resolve.
     """
-    pages = [await http.get(f"{replica}/metrics") for replica in await _replicas(url)]
-    return [_sample(page.raise_for_status().text, metric, label) for page in pages]
+    pages = [await http.get(f"{replica}/metrics") for replica in await replicas(url)]
+    return [_sum(page.raise_for_status().text, metric, label) for page in pages]
 
 
-async def _replicas(url: str) -> list[str]:
+async def replicas(url: str) -> list[str]:
+    """The URL of each process behind `url`. Raises OSError where the name does not resolve."""
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     known = await asyncio.get_running_loop().getaddrinfo(
@@ -25,7 +52,18 @@ async def _replicas(url: str) -> list[str]:
     return [f"{parts.scheme}://{ip}:{port}{parts.path}" for ip in sorted({address[0] for *_, address in known})]
 
 
-def _sample(page: str, metric: str, label: str) -> float:
-    """The sum of a metric's samples on a page in Prometheus' text format."""
+def parsed(page: str, prefix: str) -> list[Sample]:
+    """The samples on a page whose metric begins with `prefix`, without the buckets of histograms."""
+    lines = (line for line in page.splitlines() if line.startswith(prefix) and "_bucket{" not in line)
+    return [_sample(line) for line in lines]
+
+
+def _sample(line: str) -> Sample:
+    what, _, value = line.rpartition(" ")
+    metric, _, labels = what.partition("{")
+    return Sample(metric, dict(_LABEL.findall(labels)), float(value))
+
+
+def _sum(page: str, metric: str, label: str) -> float:
     lines = (line for line in page.splitlines() if line.startswith(metric) and label in line)
     return sum(float(line.rpartition(" ")[2]) for line in lines)

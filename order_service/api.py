@@ -12,6 +12,7 @@ from order_service import orders, store
 from order_service.idempotency import fingerprint, idempotency_key
 from order_service.live import LiveTimelines, entry_json, has_more
 from order_service.orders import MENU, Order, OrderRequest, Status, UnknownDish, notifications_of
+from shared import metrics
 from shared.events import Money, OrderItem, OrderPlaced, OrderPlacedData, OrderSummary
 from shared.http.operators import NDJSON, PAGE_ROWS, Row, ndjson, operator
 from shared.http.problems import FieldError, Problem, documented
@@ -101,6 +102,7 @@ async def place_order(request: Request) -> Response:
     database = _parts(request).database
     placed = await database.write(store.place, store.Placement(event, key, asked))
     if placed.order_id == event.subject:
+        metrics.accepted.inc()
         return _accepted(event.subject, summary, event.time)
     if placed.fingerprint != asked:
         raise Problem.of_fields(

@@ -10,6 +10,7 @@ settled = Counter("order_rail_deliveries_settled", "Deliveries settled, by outco
 duplicates = Counter("order_rail_duplicate_deliveries", "Deliveries whose work was found done", ["queue"])
 handling_seconds = Histogram("order_rail_handling_seconds", "From delivery to settlement", ["queue"])
 published = Counter("order_rail_messages_published", "Publishes, by what became of them", ["exchange", "result"])
+accepted = Counter("order_rail_orders_accepted", "Orders answered with 202, replays apart")
 swept = Counter("order_rail_orders_swept", "Orders whose event was told again because they were open too long")
 outbox_pending = Gauge("order_rail_outbox_pending", "Events committed and not yet confirmed, as last counted")
 connections_opened = Counter("order_rail_broker_connections_opened", "AMQP connections opened", ["connection"])

@@ -11,7 +11,7 @@ import httpx
 import psutil
 
 from control_room.chaos.customers import Accepted
-from control_room.replicas import samples
+from control_room.replicas import Total, samples
 
 LOOK_SECONDS = 0.5
 MEASURE_SECONDS = 1.0
@@ -51,18 +51,6 @@ class OpenOrders:
         self.settled += 1
         if status == "confirmed":
             self.last_confirmed_at = max(self.last_confirmed_at, order.at)
-
-
-@dataclass
-class Total:
-    """The sum of a counter over the lives of its processes: each starts again at 0."""
-
-    last: float = 0
-    total: float = 0
-
-    def see(self, value: float) -> None:
-        self.total += value - self.last if value >= self.last else value
-        self.last = value
 
 
 @dataclass
