@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from order_service import api, store
+from order_service import api, shop, store
 from order_service.handlers import Tracking, subscriptions
 from order_service.live import Changes, LiveTimelines
 from order_service.orders import OrderRequest
@@ -48,6 +48,7 @@ def build(settings: Settings) -> Service:
     )
     app.state.parts = api.Parts(database, LiveTimelines(database, changes, app.state.stopping.is_set))
     app.include_router(api.router)
+    app.include_router(shop.router)
     return Service(
         "order_service",
         [database, publisher, relay, consumer, Sweeper(database, consumer, settings.sweep_after_seconds)],

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -239,25 +239,24 @@ def is_open(status: Status, timeline: Iterable[TimelineEntry], *, wants_sms: boo
 
 
 @dataclass(frozen=True, slots=True)
-class LastAnswered:
-    """The latest order that the payment service has answered, and when that was."""
+class Turns:
+    """How far the services have come: the newest order that each had dealt with some time ago, if any.
 
-    placed_at: datetime
-    answered_at: datetime
-
-
-def seems_lost(
-    status: Status, placed_at: datetime, last: LastAnswered | None, now: datetime, after_seconds: float
-) -> bool:
-    """Whether an open order that has been quiet for `after_seconds` should have its event told again.
-
-    An order may wait long for its payment without being lost: the rail is full, and orders are served in turn. It
-    seems lost when much later ones were answered before it, or when there have been no answers at all.
+    `answered` by the payment service, `told` to everyone by the notification service. Ids of orders are UUIDv7.
     """
-    if status is not Status.PLACED or last is None:
-        return True
-    patience = timedelta(seconds=after_seconds)
-    return placed_at < last.placed_at - patience or last.answered_at < now - patience
+
+    answered: str | None
+    told: str | None
+
+
+def seems_lost(order_id: str, status: Status, turns: Turns) -> bool:
+    """Whether an open order that nothing has been heard of for long should have its event told again.
+
+    It may wait long without being lost: the rail is full, or who should work on it is away. It seems lost once a
+    later one had its turn, and long enough ago for this one to have been tried again.
+    """
+    passed_by = turns.answered if status is Status.PLACED else turns.told
+    return passed_by is not None and order_id < passed_by
 
 
 def _tells_of_payment(entry: TimelineEntry) -> bool:

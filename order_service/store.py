@@ -18,6 +18,7 @@ from sqlalchemy import (
     Row,
     String,
     Table,
+    and_,
     bindparam,
     insert,
     select,
@@ -26,10 +27,10 @@ from sqlalchemy import (
 
 from order_service.orders import (
     PLACED_TYPE,
-    LastAnswered,
     Order,
     Status,
     TimelineEntry,
+    Turns,
     is_open,
     seems_lost,
     status_of,
@@ -252,22 +253,28 @@ def sweep(connection: Connection, sweeps: list[Sweep]) -> list[list[str]]:
 
 
 def _sweep_once(connection: Connection, wanted: Sweep, now: datetime) -> list[str]:
-    quiet = orders.c.quiet_since
-    query = select(orders).where(quiet < now - timedelta(seconds=wanted.after_seconds)).order_by(quiet)
+    quiet, long_ago = orders.c.quiet_since, now - timedelta(seconds=wanted.after_seconds)
+    query = select(orders).where(quiet < long_ago).order_by(quiet, orders.c.order_id)
     rows = connection.execute(query.limit(wanted.limit).with_for_update(skip_locked=True)).all()
-    answered = _last_answered(connection) if rows else None
-    lost = [row for row in rows if seems_lost(Status(row.status), row.placed_at, answered, now, wanted.after_seconds)]
+    if not rows:
+        return []
+    turns = _turns(connection, long_ago)
+    lost = [row for row in rows if seems_lost(row.order_id, Status(row.status), turns)]
+    # Where none has passed by another, all may be lost, or wait. One is told again to find out.
+    lost = lost or [rows[-1]]
     outbox.add(connection, [_placed_again(row) for row in lost])
     _put_off(connection, rows, {row.order_id for row in lost}, wanted.after_seconds, now)
     return [row.order_id for row in lost]
 
 
-def _last_answered(connection: Connection) -> LastAnswered | None:
-    """The latest of the orders that the payment service has answered, if any."""
+def _turns(connection: Connection, long_ago: datetime) -> Turns:
     columns = orders.c
-    query = select(columns.placed_at, columns.updated_at).where(columns.status != Status.PLACED)
-    row = connection.execute(query.order_by(columns.order_id.desc()).limit(1)).first()
-    return LastAnswered(row.placed_at, row.updated_at) if row else None
+    newest = select(columns.order_id).where(columns.updated_at < long_ago).order_by(columns.order_id.desc()).limit(1)
+    is_told = and_(columns.quiet_since.is_(None), columns.status.in_([Status.CONFIRMED, Status.DECLINED]))
+    return Turns(
+        answered=connection.execute(newest.where(columns.status != Status.PLACED)).scalar(),
+        told=connection.execute(newest.where(is_told)).scalar(),
+    )
 
 
 def _placed_again(row: Row[Any]) -> OrderPlaced:

@@ -2,8 +2,8 @@
 
 Orders that have been open too long have their event emitted again, with the same id: idempotency makes it safe.
 
-It waits while this service is behind with what it is told: the news that an order seems to lack may be in its queue.
-Else a service that falls behind would be told everything once more, and fall further behind, without end.
+It waits while this service is far behind with what it is told: the news that an order seems to lack may be in its
+queue. Else a service that falls behind would be told everything once more, and fall further behind, without end.
 """
 
 import asyncio
@@ -17,6 +17,8 @@ from shared.messaging.consumer import Consumer
 from shared.persistence.database import Database, DatabaseUnavailable
 
 MAX_ORDERS_AT_ONCE = 500
+FAR_BEHIND_MESSAGES = 1000
+"""About a second's work. A busy service may never find its queue empty."""
 
 logger = structlog.get_logger(__name__)
 
@@ -56,6 +58,6 @@ class Sweeper:
                 logger.warning("orders open too long are told again", count=len(swept), first=swept[0])
 
     async def _sweep(self) -> list[str]:
-        if await self._consumer.backlog():
+        if await self._consumer.backlog() > FAR_BEHIND_MESSAGES:
             return []
         return await self._database.write(store.sweep, store.Sweep(self._after_seconds, MAX_ORDERS_AT_ONCE))

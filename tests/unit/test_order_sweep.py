@@ -1,0 +1,132 @@
+"""Which orders the sweep tells again: those that were passed by, and one of those that may just be waiting."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from itertools import combinations
+
+import pytest
+import pytest_asyncio
+from sqlalchemy import Connection
+
+from order_service import store
+from order_service.orders import Status, Turns, is_open, seems_lost, timeline_entry
+from order_service.store import Placement, Report, Sweep
+from shared.events import AnyEvent, OrderPlaced, decode
+from shared.persistence.database import Database
+from tests import examples
+
+LIMIT = 100
+LONG, NOW = 60.0, 0.0
+EARLIER, LATER, LAST = sorted(examples.order_placed().subject for _ in range(3))
+TOLD = [examples.receipt_delivered(), examples.ticket_delivered()]
+
+
+def test_an_order_is_lost_once_a_later_one_had_its_turn() -> None:
+    turns = Turns(answered=LATER, told=None)
+    assert seems_lost(EARLIER, Status.PLACED, turns)
+    assert not seems_lost(LAST, Status.PLACED, turns)
+    assert not seems_lost(EARLIER, Status.PLACED, Turns(answered=None, told=None))
+
+
+def test_an_answered_order_waits_for_the_notification_service_and_not_for_payment() -> None:
+    for status in (Status.PAID, Status.CONFIRMED, Status.DECLINED):
+        assert not seems_lost(EARLIER, status, Turns(answered=LATER, told=None))
+        assert seems_lost(EARLIER, status, Turns(answered=None, told=LATER))
+
+
+@pytest.mark.parametrize("status", Status)
+def test_an_order_is_open_until_everyone_is_told(status: Status) -> None:
+    expected = {Status.PLACED: True, Status.PAID: True, Status.CONFIRMED: True, Status.DECLINED: True}
+    assert is_open(status, [], wants_sms=True) is expected.get(status, False)
+
+
+@pytest.mark.parametrize("status", [Status.PAID, Status.CONFIRMED])
+def test_a_paid_order_is_open_while_one_of_the_channels_is_silent(status: Status) -> None:
+    reports = [timeline_entry(event) for event in TOLD]
+    for some in (*combinations(reports, 0), *combinations(reports, 1)):
+        assert is_open(status, some, wants_sms=False)
+    assert not is_open(status, reports, wants_sms=False)
+    assert is_open(status, reports, wants_sms=True)
+
+
+def test_a_notification_that_was_given_up_is_no_longer_waited_for() -> None:
+    reports = [timeline_entry(event) for event in (examples.receipt_failed(), examples.ticket_delivered())]
+    assert not is_open(Status.PAID, reports, wants_sms=False)
+
+
+@pytest_asyncio.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = Database(database_url, store.metadata, name="orders")
+    await database.start()
+    yield database
+    await database.stop()
+
+
+async def placed(database: Database, count: int) -> list[str]:
+    """Orders that were placed two minutes ago, oldest first, and are no longer in the outbox."""
+    long_ago = datetime.now(UTC) - timedelta(minutes=2)
+    events = [examples.order_placed().model_copy(update={"time": long_ago}) for _ in range(count)]
+    await asyncio.gather(*(database.write(store.place, Placement(event)) for event in events))
+    await database.write(_empty_outbox, None)
+    return sorted(event.subject for event in events)
+
+
+def _empty_outbox(connection: Connection, rows: list[None]) -> list[None]:
+    store.outbox.forget(connection, [row.id for row in store.outbox.waiting(connection, LIMIT)])
+    return rows
+
+
+async def told_again(database: Database) -> list[OrderPlaced]:
+    def read(connection: Connection, limits: list[int]) -> list[list[AnyEvent]]:
+        return [[decode(row.message.body) for row in store.outbox.waiting(connection, limit)] for limit in limits]
+
+    return [event for event in await database.read(read, LIMIT) if isinstance(event, OrderPlaced)]
+
+
+async def hear(database: Database, order_id: str, *events: AnyEvent) -> None:
+    for event in events:
+        await database.write(store.track, Report(order_id, timeline_entry(event)))
+
+
+async def sweep(database: Database, after_seconds: float) -> list[str]:
+    return sorted(await database.write(store.sweep, Sweep(after_seconds, LIMIT)))
+
+
+async def test_orders_that_a_later_one_has_passed_by_are_told_again_under_their_own_id(database: Database) -> None:
+    first, second, third = await placed(database, 3)
+    await hear(database, third, examples.payment_succeeded(third), *TOLD)
+    assert await sweep(database, NOW) == [first, second]
+    again = await told_again(database)
+    assert sorted(event.id for event in again) == [first, second]
+    assert all(event.again for event in again)
+
+
+async def test_of_orders_that_wait_while_nobody_is_served_one_is_told_again(database: Database) -> None:
+    orders = await placed(database, 3)
+    assert await sweep(database, LONG) == orders[-1:]
+
+
+async def test_who_was_passed_by_just_now_may_still_be_under_way(database: Database) -> None:
+    orders = await placed(database, 3)
+    await hear(database, orders[2], examples.payment_succeeded(orders[2]), *TOLD)
+    assert await sweep(database, LONG) == orders[1:2]  # the one that is told again to find out
+
+
+async def test_an_answered_order_of_which_nobody_was_told_is_told_again_once_later_ones_were(database: Database) -> None:
+    silent, later = await placed(database, 2)
+    await hear(database, silent, examples.payment_succeeded(silent))
+    await hear(database, later, examples.payment_succeeded(later), *TOLD)
+    assert await sweep(database, NOW) == [silent]
+
+
+async def test_an_order_of_which_everyone_was_told_is_left_alone(database: Database) -> None:
+    (order,) = await placed(database, 1)
+    await hear(database, order, examples.payment_succeeded(order), *TOLD)
+    assert await sweep(database, NOW) == []
+
+
+async def test_an_order_that_was_told_again_is_left_alone_for_a_while(database: Database) -> None:
+    (order,) = await placed(database, 1)
+    assert await sweep(database, LONG) == [order]
+    assert await sweep(database, LONG) == []
