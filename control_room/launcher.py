@@ -21,8 +21,9 @@ from control_room.logs import tail
 from control_room.ports import free_ports, is_free
 from control_room.processes import SupervisedProcess
 from control_room.run_directory import AlreadyRunningError, RunDirectory
-from shared import topology
+from shared.management import TopologyError
 from shared.settings import BrokerSettings
+from shared.topology import provision
 
 SERVICES = ("order_service", "payment_service", "notification_service")
 READY_TIMEOUT_SECONDS = 60.0
@@ -169,7 +170,7 @@ async def launch(
     async with AsyncExitStack() as stack:
         try:
             system = await _start(stack, RunDirectory(run_directory), ports or Ports.free(), variables, progress)
-        except (AlreadyRunningError, NotInstalledError, BrokerError, topology.TopologyError) as error:
+        except (AlreadyRunningError, NotInstalledError, BrokerError, TopologyError) as error:
             raise LaunchError(str(error)) from error
         yield system
 
@@ -190,8 +191,8 @@ async def _start(
         own = {"rabbitmq_url": broker.amqp_url(), "rabbitmq_management_url": broker.management_url}
         settings = settings.model_copy(update=own)
     progress("Applying the topology")
-    await topology.apply(settings)
-    await stack.enter_async_context(running(topology.keep(settings), "topology keeper"))
+    await provision.apply(settings)
+    await stack.enter_async_context(running(provision.keep(settings), "topology keeper"))
     system = System(run, ports, broker, settings, variables)
     progress("Starting the services")
     stack.callback(run.remove_environment)  # once more after the stop: a process may have been coming back

@@ -16,20 +16,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from shared.logging import configure as configure_logging
+from shared.management import ManagementUnavailable, TopologyError
 from shared.settings import BrokerSettings, load
-from shared.topology import (
-    Binding,
-    Difference,
-    Exchange,
-    ManagementUnavailable,
-    Queue,
-    ServiceUser,
-    TopologyError,
-    apply,
-    difference,
-    keep,
-    topology,
-)
+from shared.topology import Binding, Exchange, Queue, ServiceUser, topology
+from shared.topology.provision import Difference, apply, difference, keep
 
 RETRY_SECONDS = 0.5
 PLAIN_WIDTH = 200  # of a table that goes to a file or a pipe, so that no line is broken

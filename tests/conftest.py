@@ -12,9 +12,10 @@ import pytest
 import pytest_asyncio
 
 from control_room.broker import PrivateBroker
-from shared import logging, topology
+from shared import logging
 from shared.management import Management
 from shared.settings import BrokerSettings
+from shared.topology import provision
 from tests.postgres import PostgresNotInstalled, PrivatePostgres
 
 RETRY_DELAYS_SECONDS = (0.2, 0.5)
@@ -123,7 +124,7 @@ async def virtual_host(broker: Broker) -> AsyncIterator[BrokerSettings]:
         rabbitmq_management_url=broker.management_url,
         retry_delays_seconds=RETRY_DELAYS_SECONDS,
     )
-    await topology.apply(settings)
+    await provision.apply(settings)
     yield settings
     async with Management(settings) as management:
         await management.delete("vhosts", vhost)

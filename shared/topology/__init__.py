@@ -1,6 +1,9 @@
-"""Exchanges, queues, bindings, retry and dead-letter queues, users and permissions: as data, and `apply`."""
+"""Exchanges, queues, bindings, retry and dead-letter queues, users and permissions, as data.
 
-from shared.management import ManagementDenied, ManagementRefused, ManagementUnavailable, TopologyError
+`provision.py` puts them in place. It is not imported here: services need the names alone, and an HTTP client would make
+each start of theirs longer.
+"""
+
 from shared.topology.definition import (
     Binding,
     Exchange,
@@ -12,26 +15,15 @@ from shared.topology.definition import (
     retry_queue,
     topology,
 )
-from shared.topology.provision import Difference, Differs, TopologyDiffers, apply, difference, keep
 
 __all__ = [
     "Binding",
-    "Difference",
-    "Differs",
     "Exchange",
-    "ManagementDenied",
-    "ManagementRefused",
-    "ManagementUnavailable",
     "Queue",
     "ServiceUser",
     "Topology",
-    "TopologyDiffers",
-    "TopologyError",
     "VirtualHost",
-    "apply",
     "dead_queue",
-    "difference",
-    "keep",
     "retry_queue",
     "topology",
 ]

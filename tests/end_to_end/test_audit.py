@@ -14,9 +14,8 @@ import pytest_asyncio
 from control_room.addresses import SystemAddresses
 from control_room.audit import AuditImpossible, AuditReport, audit
 from control_room.launcher import System
-from shared import topology
 from shared.management import Management
-from shared.topology import dead_queue, retry_queue
+from shared.topology import dead_queue, provision, retry_queue
 from tests.conftest import Broker
 from tests.order_rail import file_of, launched, order_rail
 from tests.rail import Rail
@@ -201,7 +200,7 @@ async def test_a_stuck_outbox_row_is_named_with_its_service(system: System, orde
 
 async def test_a_message_left_in_a_retry_queue_is_named_with_the_queue(system: System, orders: dict[str, str]) -> None:
     late = system.broker_settings.model_copy(update={"retry_delays_seconds": (600.0,)})
-    await topology.apply(late)
+    await provision.apply(late)
     queue = retry_queue(CHARGE, 600)
     async with Management(late) as management:
         await publish(management, queue, "a forgotten message")

@@ -17,6 +17,7 @@ from shared.messaging.processor import Subscription
 from shared.messaging.publisher import Publisher
 from shared.messaging.retry import DONE, Ack, NotReady, PermanentError, RetryPolicy, TransientError
 from shared.settings import BrokerSettings
+from shared.topology import provision
 from tests import examples
 from tests.amqp import arrivals, close_connection
 from tests.support import eventually
@@ -272,7 +273,7 @@ async def test_a_queue_deleted_under_its_consumer_is_consumed_again_once_it_is_b
         async with Management(settings) as management:
             await management.delete("queues", management.vhost, QUEUE)
         await eventually(lambda: QUEUE in (consumer.problem() or ""), expecting="the missing queue to be named")
-        await topology.apply(settings)
+        await provision.apply(settings)
         await eventually(lambda: consumer.problem() is None, expecting="the consumer to be well")
         await place(publisher)
         await eventually(lambda: len(handled) == 2, expecting="the second order")

@@ -15,19 +15,10 @@ import pytest_asyncio
 from pika.adapters.blocking_connection import BlockingChannel
 
 from control_room.broker import PrivateBroker
-from shared.management import Management
+from shared.management import Management, ManagementDenied, ManagementUnavailable
 from shared.settings import BrokerSettings
-from shared.topology import (
-    Differs,
-    ManagementDenied,
-    ManagementUnavailable,
-    TopologyDiffers,
-    apply,
-    dead_queue,
-    difference,
-    keep,
-    retry_queue,
-)
+from shared.topology import dead_queue, retry_queue
+from shared.topology.provision import Differs, TopologyDiffers, apply, difference, keep
 from tests.conftest import Broker
 from tests.support import eventually
 

@@ -4,9 +4,9 @@ import asyncio
 from pathlib import Path
 
 from control_room.ports import free_ports
-from shared import topology
 from shared.management import Management
 from shared.settings import BrokerSettings
+from shared.topology import provision
 from tests import examples
 from tests.conftest import Broker
 from tests.postgres import PrivatePostgres
@@ -62,7 +62,7 @@ async def test_a_missing_topology_is_waited_for(broker: Broker, tmp_path: Path) 
                 await eventually(names_what_is_missing, expecting="the queue and the exchange to be named")
                 order_id = await place(service)
 
-                await topology.apply(settings)
+                await provision.apply(settings)
 
                 await eventually(lambda: service.answers("/readyz", 200), 20, "the service to go on by itself")
                 async with Wire.open(settings) as wire:
