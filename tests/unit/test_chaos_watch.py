@@ -6,7 +6,8 @@ import httpx
 import pytest
 
 from control_room.chaos.customers import Accepted
-from control_room.chaos.watch import WARM_AFTER_SECONDS, Memory, OpenOrders, Total, Watch
+from control_room.chaos.watch import WARM_AFTER_SECONDS, Memory, OpenOrders, Watch
+from control_room.replicas import Total
 
 
 def orders(*order_ids: str) -> OpenOrders:

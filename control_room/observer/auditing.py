@@ -1,0 +1,147 @@
+"""Audits the system again and again, in a process of its own at low priority.
+
+Its processor time is measured, and the pause that follows makes it a twentieth of one processor at the most. While
+orders pour in it waits: the services would have to read out their books besides.
+"""
+
+import asyncio
+import json
+import os
+import sys
+import time
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+import structlog
+
+from control_room.addresses import SystemAddresses
+from control_room.children import death_pact, kill
+
+COMMAND = (
+    sys.executable,
+    "-c",
+    "import typer; from control_room.audit.command import audit_command; typer.run(audit_command)",
+)
+NICENESS = 10
+SHARE_OF_A_PROCESSOR = 0.05
+SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 5.0, 900.0
+MEASURE_SECONDS = 0.25
+BUSY_PER_SECOND = 100.0
+"""Orders accepted a second: from here on an audit waits."""
+CARRIED_OUT = (0, 1)
+"""Exit status: the books agree, or they do not."""
+
+logger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of an audit. `report` is what `order-rail audit --json` prints; `at` is in seconds since 1970."""
+
+    at: float
+    took_seconds: float
+    report: Mapping[str, Any]
+
+    @property
+    def is_clean(self) -> bool:
+        return bool(self.report["clean"])
+
+
+class Auditing:
+    """`last` is the latest verdict, None before the first; `trouble` says why there is no newer one."""
+
+    def __init__(self, addresses: SystemAddresses, arguments: tuple[str, ...], accepted: Callable[[], float]) -> None:
+        self.last: Verdict | None = None
+        self.trouble = ""
+        self.is_running = False
+        self._environment = {**os.environ, **_variables(addresses)}
+        self._arguments, self._accepted = arguments, accepted
+        self._wanted = asyncio.Event()
+
+    def ask(self) -> None:
+        """Somebody wants the next one now."""
+        self._wanted.set()
+
+    async def run(self) -> None:
+        """Audit and pause, until cancelled."""
+        while True:
+            if self._accepted() > BUSY_PER_SECOND:
+                await self._pause(SHORTEST_PAUSE_SECONDS)
+                continue
+            processor_seconds = await self._audit()
+            pause = processor_seconds / SHARE_OF_A_PROCESSOR
+            await self._pause(min(LONGEST_PAUSE_SECONDS, max(SHORTEST_PAUSE_SECONDS, pause)))
+
+    async def _audit(self) -> float:
+        """One audit; the processor time that it took."""
+        began = time.monotonic()
+        process = await asyncio.create_subprocess_exec(
+            *COMMAND, "--json", *self._arguments,
+            env=self._environment, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, preexec_fn=_humbly(),
+        )  # fmt: skip
+        self.is_running = True
+        measuring = asyncio.create_task(_processor_seconds(process))
+        try:
+            output, errors = await process.communicate()
+            self._conclude(process.returncode, output, errors.decode().strip(), time.monotonic() - began)
+        finally:
+            self.is_running = False
+            if process.returncode is None:
+                await kill(process)
+        return await measuring
+
+    def _conclude(self, status: int | None, output: bytes, errors: str, took_seconds: float) -> None:
+        if status not in CARRIED_OUT:
+            self.trouble = errors or f"the audit ended with status {status}"
+            return
+        self.last, self.trouble = Verdict(time.time(), took_seconds, json.loads(output)), ""
+        if not self.last.is_clean:
+            logger.error("audit.violations", first=self.last.report["violations"][:1])
+
+    async def _pause(self, seconds: float) -> None:
+        self._wanted.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wanted.wait()
+        except TimeoutError:
+            pass
+
+
+def _humbly() -> Callable[[], None]:
+    """What the child does first: it ends with us, and whoever has something to do goes before it."""
+    pact = death_pact()
+
+    def become() -> None:
+        if pact is not None:
+            pact()
+        os.nice(NICENESS)
+
+    return become
+
+
+async def _processor_seconds(process: Process) -> float:
+    """Measured until it ends: afterwards nobody knows."""
+    spent = 0.0
+    while process.returncode is None:
+        try:
+            times = psutil.Process(process.pid).cpu_times()
+        except psutil.Error:
+            return spent
+        spent = times.user + times.system
+        await asyncio.sleep(MEASURE_SECONDS)
+    return spent
+
+
+def _variables(addresses: SystemAddresses) -> dict[str, str]:
+    """The addresses as a command reads them from its environment."""
+    return {
+        "ORDER_SERVICE_URL": addresses.order_service_url,
+        "PAYMENT_SERVICE_URL": addresses.payment_service_url,
+        "NOTIFICATION_SERVICE_URL": addresses.notification_service_url,
+        "RABBITMQ_URL": addresses.rabbitmq_url,
+        "RABBITMQ_MANAGEMENT_URL": addresses.management_url,
+        "OPERATOR_TOKEN": addresses.operator_token,
+    }

@@ -1,0 +1,71 @@
+"""The dead letters, looked through once for all viewers, and acted on one at a time."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import structlog
+
+from control_room.addresses import SystemAddresses
+from control_room.dead_letters.discard import discard
+from control_room.dead_letters.listing import Group, groups
+from control_room.dead_letters.parked import connected
+from control_room.dead_letters.redrive import redrive
+from control_room.dead_letters.selection import Selection
+from shared.messaging.channel import BrokerUnavailable
+
+SHOWN_EACH = 20
+LOOK_SECONDS = 1.0
+SHARE_OF_TIME = 0.1
+"""A look holds the messages while it lasts: nine tenths of the time nobody does."""
+
+logger = structlog.get_logger(__name__)
+
+
+class Desk:
+    """`groups` are the dead letters by queue and cause, as of the last look; `trouble` says why there was none."""
+
+    def __init__(self, addresses: SystemAddresses, journal: Path, count: Callable[[], int]) -> None:
+        self.groups: Sequence[Group] = ()
+        self.trouble = ""
+        self.looks = 0
+        self._url, self._journal, self._count = addresses.rabbitmq_url, journal, count
+        self._lock = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Look again whenever there are more or fewer of them, until cancelled."""
+        seen = 0
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            if (count := self._count()) == seen:
+                continue
+            began = time.monotonic()
+            await self.look()
+            seen = sum(group.count for group in self.groups) if count else 0
+            await asyncio.sleep((time.monotonic() - began) / SHARE_OF_TIME)
+
+    async def look(self) -> None:
+        """Go through all of them now."""
+        async with self._lock:
+            try:
+                async with connected(self._url) as connection:
+                    self.groups = await groups(connection, Selection(), SHOWN_EACH)
+                self.trouble = ""
+            except BrokerUnavailable as error:
+                self.trouble = str(error)
+        self.looks += 1
+
+    async def redrive(self, selection: Selection, rate: float) -> int:
+        """Send back what is selected, at most `rate` a second; how many. Raises what `redrive` raises."""
+        async with self._lock, connected(self._url) as connection:
+            sent = await redrive(self._url, connection, selection, rate)
+        await self.look()
+        return sent
+
+    async def discard(self, selection: Selection, because: str) -> int:
+        """Remove what is selected, and keep it in the journal; how many. Raises what `discard` raises."""
+        async with self._lock, connected(self._url) as connection:
+            removed = await discard(connection, selection, because, self._journal)
+        await self.look()
+        return len(removed)

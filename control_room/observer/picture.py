@@ -1,0 +1,107 @@
+"""What is seen of the system at one moment. No I/O."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from shared.topology.definition import EXCHANGES, SUBSCRIPTIONS
+
+CHARGE, EMAIL = "payment_service.charge", "notification_service.email"
+PASSED = ("order_service", "payment_service")
+"""The services whose outboxes an order passes before its customer is told."""
+
+
+@dataclass(frozen=True)
+class QueueView:
+    """A queue with its retry queues and its dead letters. `per_second`: deliveries settled by its consumers.
+
+    `waiting` are ready for delivery, `in_work` are held by a consumer, `retrying` come back after a delay.
+    """
+
+    name: str
+    exists: bool = False
+    waiting: int = 0
+    in_work: int = 0
+    consumers: int = 0
+    retrying: int = 0
+    dead: int = 0
+    per_second: float = 0.0
+
+    @property
+    def depth(self) -> int:
+        """All that is on its way through here."""
+        return self.waiting + self.in_work + self.retrying
+
+    @property
+    def problem(self) -> str:
+        """Why nothing gets through; empty if something does."""
+        if not self.exists:
+            return "the queue is missing"
+        return "" if self.consumers else "nobody takes from it"
+
+
+@dataclass(frozen=True)
+class ServiceView:
+    """A service as it says of itself. `outbox`: events that are committed and not yet with the broker."""
+
+    name: str
+    replicas: int = 0
+    problems: tuple[str, ...] = ()
+    outbox: int = 0
+
+    @property
+    def is_ready(self) -> bool:
+        return self.replicas > 0 and not self.problems
+
+
+@dataclass(frozen=True)
+class Point:
+    """One second in the history. Rates are per second; `at` is in seconds since 1970."""
+
+    at: float
+    accepted: float
+    paid: float
+    told: float
+    backlog: int
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Everything at one moment. `broker_problem` says why the queues' counts are not of now; empty if they are."""
+
+    at: float = 0.0
+    services: Mapping[str, ServiceView] = field(default_factory=dict)
+    queues: Mapping[str, QueueView] = field(default_factory=lambda: {name: QueueView(name) for name in SUBSCRIPTIONS})
+    exchanges: frozenset[str] = frozenset(EXCHANGES)
+    broker_problem: str = "not looked yet"
+    accepted: float = 0.0
+    paid: float = 0.0
+    told: float = 0.0
+
+    @property
+    def backlog(self) -> int:
+        """Orders that were accepted and whose customer has not been told yet."""
+        outboxes = (
+            self.services[name].outbox for name in ("order_service", "payment_service") if name in self.services
+        )
+        return sum(outboxes) + self.queues[CHARGE].depth + self.queues[EMAIL].depth
+
+    @property
+    def dead_letters(self) -> int:
+        """Messages that were set aside, in all queues."""
+        return sum(queue.dead for queue in self.queues.values())
+
+    @property
+    def problems(self) -> Sequence[str]:
+        """What is broken, a sentence each; empty if nothing is."""
+        found = [f"RabbitMQ: {self.broker_problem}"] if self.broker_problem else []
+        for service in self.services.values():
+            found += [f"{service.name}: {problem}" for problem in service.problems]
+        if not self.broker_problem:
+            found += [f"{queue.name}: {queue.problem}" for queue in self.queues.values() if queue.problem]
+            found += [f"exchange {name} is missing" for name in EXCHANGES if name not in self.exchanges]
+        return found
+
+    @property
+    def point(self) -> Point:
+        """What the history keeps of it."""
+        return Point(self.at, self.accepted, self.paid, self.told, self.backlog)

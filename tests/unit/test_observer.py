@@ -1,0 +1,117 @@
+"""What the observer makes of counts: views of queues, speeds, the backlog, and when it will be gone."""
+
+import pytest
+
+from control_room.observer.broker import views
+from control_room.observer.drain import seconds_to_drain
+from control_room.observer.picture import Picture, Point, ServiceView
+from control_room.observer.services import Meter
+from control_room.replicas import Sample, Total, parsed
+from shared.topology.definition import EXCHANGES, SUBSCRIPTIONS
+
+PAGE = """\
+# HELP order_rail_deliveries_settled_total Deliveries settled, by outcome
+order_rail_deliveries_settled_total{queue="payment_service.charge",outcome="ack"} 12.0
+order_rail_handling_seconds_bucket{le="0.1",queue="payment_service.charge"} 7.0
+order_rail_outbox_pending 3.0
+python_info{version="3.11"} 1.0
+"""
+
+
+def queue(name: str, ready: int = 0, held: int = 0, consumers: int = 1) -> dict[str, object]:
+    return {"name": name, "messages_ready": ready, "messages_unacknowledged": held, "consumers": consumers}
+
+
+def history(*backlogs: int) -> list[Point]:
+    return [Point(at, 0, 0, 0, backlog) for at, backlog in enumerate(backlogs)]
+
+
+def test_a_page_of_metrics_is_read_without_its_buckets() -> None:
+    settled = Sample("order_rail_deliveries_settled_total", {"queue": "payment_service.charge", "outcome": "ack"}, 12.0)
+    assert parsed(PAGE, "order_rail_") == [settled, Sample("order_rail_outbox_pending", {}, 3.0)]
+
+
+def test_a_queue_is_seen_with_its_retry_queues_and_its_dead_letters() -> None:
+    found = views(
+        [
+            queue("payment_service.charge", ready=5, held=64),
+            queue("payment_service.charge.retry.1s", ready=2, consumers=0),
+            queue("payment_service.charge.retry.30s", ready=1, consumers=0),
+            queue("payment_service.charge.dead", ready=4, held=1, consumers=0),
+        ]
+    )
+    charge = found["payment_service.charge"]
+    assert (charge.waiting, charge.in_work, charge.retrying, charge.dead, charge.depth) == (5, 64, 3, 5, 72)
+    assert charge.problem == ""
+
+
+def test_a_queue_that_is_missing_or_has_no_consumer_is_broken() -> None:
+    found = views([queue("payment_service.charge", consumers=0)])
+    assert found["payment_service.charge"].problem == "nobody takes from it"
+    assert found["order_service.track"].problem == "the queue is missing"
+
+
+def test_whatever_is_broken_is_said_in_a_sentence() -> None:
+    picture = Picture(
+        services={"payment_service": ServiceView("payment_service", problems=("it does not run",))},
+        queues=views(queue(name) for name in SUBSCRIPTIONS),
+        exchanges=frozenset(EXCHANGES) - {"payments"},
+        broker_problem="",
+    )
+    assert picture.problems == ["payment_service: it does not run", "exchange payments is missing"]
+
+
+def test_of_a_silent_broker_nothing_more_is_said_than_that() -> None:
+    assert Picture(broker_problem="it does not answer").problems == ["RabbitMQ: it does not answer"]
+
+
+def test_the_backlog_is_what_waits_in_outboxes_and_on_the_way_to_the_customer() -> None:
+    picture = Picture(
+        services={
+            "order_service": ServiceView("order_service", 1, outbox=10),
+            "payment_service": ServiceView("payment_service", 1, outbox=1),
+        },
+        queues=views(
+            [queue("payment_service.charge", ready=100, held=5), queue("notification_service.email", ready=20),
+             queue("notification_service.restaurant", ready=1000)]
+        ),
+    )  # fmt: skip
+    assert picture.backlog == 10 + 1 + 105 + 20
+
+
+@pytest.mark.parametrize(
+    ("points", "seconds"),
+    [
+        (history(), 0.0),
+        (history(0, 0, 0), 0.0),
+        (history(1000, 900, 800, 700), 7.0),
+        (history(100, 200, 300), None),
+        (history(500, 500, 500), None),
+        (history(500), None),
+    ],
+)
+def test_the_time_to_drain_follows_from_how_fast_the_backlog_shrinks(
+    points: list[Point], seconds: float | None
+) -> None:
+    assert seconds_to_drain(points) == (None if seconds is None else pytest.approx(seconds))
+
+
+def test_only_the_last_seconds_count_for_the_time_to_drain() -> None:
+    growing = [1000 * second for second in range(60)]
+    shrinking = [60_000 - 500 * second for second in range(30)]
+    assert seconds_to_drain(history(*growing, *shrinking)) == pytest.approx(shrinking[-1] / 500)
+
+
+def test_a_counter_that_starts_again_goes_on_in_the_total() -> None:
+    total = Total()
+    for value in (5, 7, 1, 2):
+        total.see(value)
+    assert total.total == 9
+
+
+def test_a_meter_shows_the_speed_of_the_last_seconds_and_nothing_once_it_is_stale() -> None:
+    meter = Meter()
+    for second in range(10):
+        meter.read(100.0 * second, now=float(second))
+    assert meter.per_second(now=9.5) == pytest.approx(100)
+    assert meter.per_second(now=60.0) == 0
