@@ -1,0 +1,51 @@
+"""The shop page: plain HTML, CSS and ES modules that talk to this service's own API. No build step.
+
+It knows no more than any other client of the API does.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from fastapi.staticfiles import StaticFiles
+
+SERVED = (".html", ".css", ".js", ".svg")
+HEADERS: Mapping[str, str] = {
+    "Cache-Control": "no-cache",  # kept, but asked for each time: an update of the service is an update of the page
+    "Content-Security-Policy": (
+        "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class _PageFiles(StaticFiles):
+    """The files of the page in this folder, and nothing else that lies here."""
+
+    def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
+        return super().lookup_path(path) if path.endswith(SERVED) else ("", None)
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers.update(HEADERS)
+        return response
+
+
+_files = _PageFiles(directory=Path(__file__).parent)
+router = APIRouter(include_in_schema=False)
+
+
+@router.api_route("/", methods=["GET", "HEAD"])
+async def page(request: Request) -> Response:
+    """The page itself."""
+    return await _files.get_response("index.html", request.scope)
+
+
+@router.api_route("/shop/{name}", methods=["GET", "HEAD"])
+async def file(name: str, request: Request) -> Response:
+    """What the page is made of."""
+    return await _files.get_response(name, request.scope)

@@ -1,0 +1,68 @@
+// The orders that were taken, newest first, each a small slip that opens its ticket.
+
+import { readOrders } from "./api.js";
+import { byId, element, say } from "./dom.js";
+import { clock, money, ticketNumber } from "./format.js";
+
+const PAGE = 8;
+const MAX_PAGE = 100; // of the API
+
+export class Earlier {
+  #shown = [];
+  #next = null;
+  #open = null;
+
+  start() {
+    byId("more").addEventListener("click", () => this.#more());
+  }
+
+  /** Read them again, as many as are shown. */
+  async refresh() {
+    const wanted = Math.min(MAX_PAGE, Math.max(PAGE, this.#shown.length));
+    await this.#read(async () => {
+      const page = await readOrders(wanted);
+      this.#shown = page.orders;
+      return page.next;
+    });
+  }
+
+  /** Mark the one whose ticket hangs on the rail. */
+  mark(orderId) {
+    this.#open = orderId;
+    this.#show();
+  }
+
+  async #more() {
+    const before = this.#shown.length;
+    await this.#read(async () => {
+      const page = await readOrders(PAGE, this.#next);
+      this.#shown.push(...page.orders);
+      return page.next;
+    });
+    byId("earlier-list").children[before]?.querySelector("a").focus();
+  }
+
+  async #read(page) {
+    try {
+      this.#next = await page();
+      say(byId("earlier-note"), this.#shown.length ? "" : "There are none yet: yours will be the first.");
+    } catch {
+      say(byId("earlier-note"), "They cannot be read just now: the order service does not answer.");
+    }
+    this.#show();
+  }
+
+  #show() {
+    byId("earlier-list").replaceChildren(...this.#shown.map((order) => this.#slip(order)));
+    byId("more").hidden = this.#next === null;
+  }
+
+  #slip({ order_id, status, total, placed_at }) {
+    return element("li", {},
+      element("a", { class: "slip paper", href: `#/orders/${order_id}`, "aria-current": order_id === this.#open && "true" },
+        element("strong", {}, `No. ${ticketNumber(order_id)}`),
+        element("span", { class: "status", "data-status": status }, status),
+        element("time", { datetime: placed_at }, clock(placed_at)),
+        element("span", { class: "price" }, money(total))));
+  }
+}

@@ -1,0 +1,53 @@
+// The menu: each dish with its price, and how many of it.
+
+import { readMenu } from "./api.js";
+import { MAX_QUANTITY } from "./cart.js";
+import { byId, element, say } from "./dom.js";
+import { money } from "./format.js";
+
+const LONGEST_WAIT_MS = 5000;
+
+/** The dishes by sku, once they can be read. Until then it says so, and tries again. */
+export async function loadMenu() {
+  for (let wait = 500; ; wait = Math.min(LONGEST_WAIT_MS, wait * 2)) {
+    try {
+      const dishes = await readMenu();
+      say(byId("menu-trouble"), "");
+      return new Map(dishes.map((dish) => [dish.sku, dish]));
+    } catch {
+      say(byId("menu-trouble"), "The menu cannot be read just now: the order service does not answer. Trying again …");
+      await new Promise((resolve) => setTimeout(resolve, wait));
+    }
+  }
+}
+
+export function showMenu(dishes, cart) {
+  byId("menu").replaceChildren(...[...dishes.values()].map((dish) => row(dish, cart)));
+}
+
+function row(dish, cart) {
+  const count = element("input", {
+    type: "number", min: 0, max: MAX_QUANTITY, step: 1, inputmode: "numeric", id: `quantity-${dish.sku}`,
+    "aria-label": `How many ${dish.name}`, "aria-describedby": `error-${dish.sku}`,
+    onchange: () => cart.setQuantity(dish.sku, count.valueAsNumber),
+    onfocus: () => count.select(),
+  });
+  const step = (by, name, sign) => element("button", {
+    type: "button", "aria-label": `${name} ${dish.name}`,
+    onclick: () => cart.setQuantity(dish.sku, cart.quantity(dish.sku) + by),
+  }, sign);
+  const fewer = step(-1, "One less", "−");
+  const made = element("li", { class: "dish" },
+    element("span", { class: "dish-name" }, dish.name),
+    element("span", { class: "price" }, money(dish.price)),
+    element("span", { class: "stepper" }, fewer, count, step(1, "One more", "+")),
+    element("span", { class: "field-error", id: `error-${dish.sku}` }));
+  const update = () => {
+    count.value = cart.quantity(dish.sku);
+    made.classList.toggle("chosen", cart.quantity(dish.sku) > 0);
+    fewer.setAttribute("aria-disabled", cart.quantity(dish.sku) === 0);
+  };
+  cart.addEventListener("change", update);
+  update();
+  return made;
+}

@@ -1,0 +1,147 @@
+// What an order's timeline means, as a person would say it. No document here, and no requests.
+
+import { duration, list, ordinal } from "./format.js";
+
+const CHANNELS = { email: "email", sms: "text message", restaurant: "kitchen" };
+const REASONS = {
+  card_declined: "The bank said no to this card.",
+  unknown_payment_token: "The bank does not know this card.",
+};
+const SLOW_MS = 5000;
+
+/** Where each of an order's steps is: "done", "waiting" (for it, now), "later", "failed", "stuck", or "skipped". */
+export class Story {
+  constructor(order) {
+    this.order = order;
+    this.payment = this.#payment();
+    this.channels = order.status === "declined" ? ["email"] : ["restaurant", "email"];
+    if (order.wants_sms) this.channels.push("sms");
+    this.told = Object.fromEntries(this.channels.map((channel) => [channel, this.#telling(channel)]));
+  }
+
+  /** Nothing more will happen to it unless a person does something. */
+  get isSettled() {
+    const { status } = this.order;
+    if (status === "cancelled" || status === "refunded") return true;
+    return this.isPaid || status === "declined" ? !this.awaited.length : false;
+  }
+
+  get isStuck() { return this.order.status === "stalled"; }
+
+  get isPaid() { return this.payment.state === "done"; }
+
+  /** The channels that have not reported. */
+  get awaited() { return this.channels.filter((channel) => this.told[channel].state === "waiting"); }
+
+  get failed() { return this.channels.filter((channel) => this.told[channel].state === "failed"); }
+
+  /** The stations of the rail from left to right. */
+  get steps() {
+    const customers = this.channels.filter((channel) => channel !== "restaurant");
+    return [
+      { name: "Placed", state: "done", parts: [] },
+      { name: "Paid", state: this.payment.state, parts: [this.payment] },
+      this.#step("Kitchen told", ["restaurant"]),
+      this.#step("Customer told", customers),
+    ];
+  }
+
+  /** How far along the rail the ticket has come: the number of a station, from 0. */
+  get station() {
+    if (!this.isPaid) return ["failed", "stuck"].includes(this.payment.state) ? 1 : 0;
+    const [, , kitchen, customer] = this.steps;
+    if (kitchen.state !== "done") return 1;
+    return customer.state === "done" ? 3 : 2;
+  }
+
+  /** Milliseconds from the placement to the last thing that happened. */
+  get lastedMs() { return Math.max(...this.order.timeline.map((entry) => this.#sinceMs(entry.at))); }
+
+  get headline() {
+    switch (this.order.status) {
+      case "placed": return "Placed. Waiting for the payment.";
+      case "paid": case "confirmed": return this.#paidHeadline();
+      case "declined": return "The card was declined.";
+      case "cancelled": return "This order was cancelled.";
+      case "refunded": return "This order was refunded.";
+      case "stalled": return "This order is stuck: it could not be charged.";
+      default: return `This order is ${this.order.status}.`;
+    }
+  }
+
+  /** A sentence or two on what that means. `waitedMs`: for how long somebody has been looking on. */
+  explanation(waitedMs = 0) {
+    switch (this.order.status) {
+      case "placed": return waitedMs < SLOW_MS ? "The order is safe. Its ticket waits in a queue until the payment service takes it."
+        : "This takes longer than usual. The order is safe: its ticket waits in a queue, and goes on by itself.";
+      case "paid": case "confirmed": return this.#paidExplanation();
+      case "declined": return `${REASONS[this.payment.reason] ?? this.payment.reason ?? ""} Nothing was charged, and the kitchen was not bothered.`.trim();
+      case "cancelled": return "Nothing was charged, and the kitchen will not cook it.";
+      case "refunded": return "The money went back to the card.";
+      case "stalled": return `The payment was given up after ${tries(this.payment.attempts)} (${this.payment.error}). ` +
+        "Its ticket was set aside with the reason, and holds up nobody else. " +
+        "Somebody has to look at it and send it back; then the order goes on from here.";
+      default: return "";
+    }
+  }
+
+  #paidHeadline() {
+    if (this.failed.length) return "It is paid, but not everyone could be told.";
+    const status = this.order.status === "paid" ? "Paid." : "Confirmed.";
+    if (!this.awaited.length) return `${status} The kitchen knows, and so do you.`;
+    return `${status} Still to come: ${list(this.awaited.map((channel) => CHANNELS[channel]))}.`;
+  }
+
+  #paidExplanation() {
+    if (this.failed.length) {
+      return this.failed.map((channel) => {
+        const { attempts, error } = this.told[channel];
+        return `Given up after ${tries(attempts)}: ${CHANNELS[channel]} (${error}).`;
+      }).join(" ") + " Somebody has to look at it and send it back.";
+    }
+    return this.isSettled ? `All of it was done ${duration(this.lastedMs)} after it was placed.` : "";
+  }
+
+  #payment() {
+    const named = (type) => this.order.timeline.findLast((entry) => entry.type.startsWith(`payment.${type}.`));
+    const succeeded = named("succeeded");
+    if (succeeded) return this.#part("done", "", succeeded);
+    const declined = named("declined");
+    if (declined) return this.#part("failed", "declined", declined);
+    const stalled = named("stalled");
+    if (stalled) return this.#part("stuck", "given up", stalled);
+    return { state: this.order.status === "cancelled" ? "skipped" : "waiting", name: "" };
+  }
+
+  #telling(channel) {
+    const last = this.order.timeline.findLast(
+      (entry) => entry.type.startsWith("notification.") && entry.channel === channel);
+    const name = channel === "restaurant" ? "" : CHANNELS[channel];
+    if (!last) return { state: "waiting", name };
+    return last.type.startsWith("notification.delivered.") ? this.#part("done", name, last)
+      : this.#part("failed", `${name} given up`.trim(), last);
+  }
+
+  #part(state, name, entry) {
+    return { ...entry, state, name, afterMs: this.#sinceMs(entry.at) };
+  }
+
+  #step(name, channels) {
+    const parts = channels.map((channel) => this.told[channel]).filter(Boolean);
+    if (this.order.status === "cancelled" || !parts.length) return { name, state: "skipped", parts: [] };
+    if (["waiting", "stuck"].includes(this.payment.state)) return { name, state: "later", parts: [] };
+    const states = parts.map((part) => part.state);
+    return { name, state: ["failed", "waiting", "done"].find((each) => states.includes(each)), parts };
+  }
+
+  /** Clocks of different machines differ a little; nothing happens before it was placed. */
+  #sinceMs(at) { return Math.max(0, new Date(at) - new Date(this.order.placed_at)); }
+}
+
+/** "after 134 ms, at the 3rd attempt" */
+export function when(part) {
+  if (part.afterMs === undefined) return "";
+  return `after ${duration(part.afterMs)}` + (part.attempts > 1 ? `, at the ${ordinal(part.attempts)} attempt` : "");
+}
+
+const tries = (count) => (count === 1 ? "one attempt" : `${count} attempts`);
