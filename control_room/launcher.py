@@ -5,7 +5,7 @@ import os
 import secrets
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Self
 
@@ -47,6 +47,7 @@ class Ports(BaseSettings):
     notification_service_port: int = Field(8002, ge=1, le=65535)
     rabbitmq_port: int = Field(5672, ge=1, le=65535)
     rabbitmq_management_port: int = Field(15672, ge=1, le=65535)
+    control_room_port: int = Field(8080, ge=1, le=65535)
 
     @classmethod
     def free(cls) -> Self:
@@ -66,7 +67,10 @@ class Ports(BaseSettings):
 
 
 class System:
-    """A running Order Rail. `broker` is None where RABBITMQ_URL names one that isn't ours."""
+    """A running Order Rail. `broker` is None where RABBITMQ_URL names one that isn't ours.
+
+    `control_room_url` is empty where nobody watches.
+    """
 
     def __init__(
         self,
@@ -78,13 +82,13 @@ class System:
     ) -> None:
         self.run, self.ports, self.broker, self.broker_settings = run, ports, broker, settings
         self.operator_token = environment.get("OPERATOR_TOKEN") or secrets.token_urlsafe(24)
-        self._http_host = environment.get("HTTP_HOST") or "127.0.0.1"
+        self.control_room_url = ""
+        self.http_host = environment.get("HTTP_HOST") or "127.0.0.1"
         self.processes = {name: self._process(name, environment) for name in SERVICES}
 
     def url(self, service: str) -> str:
         """Where a service answers HTTP."""
-        host = "127.0.0.1" if self._http_host == "0.0.0.0" else self._http_host  # noqa: S104 - compared, not bound
-        return f"http://{host}:{self._port(service)}"
+        return self.url_of(self._port(service))
 
     @property
     def environment(self) -> dict[str, str]:
@@ -97,6 +101,7 @@ class System:
             "RABBITMQ_URL": self.broker_settings.rabbitmq_url,
             "RABBITMQ_MANAGEMENT_URL": self.broker_settings.management_url,
             "OPERATOR_TOKEN": self.operator_token,
+            **({"CONTROL_ROOM_URL": self.control_room_url} if self.control_room_url else {}),
             **pids,
         }
 
@@ -109,7 +114,6 @@ class System:
                 await self._until_ready(client, name)
         for process in self.processes.values():
             process.keep_alive()
-        self.write_environment()
 
     async def stop(self) -> None:
         """Stop the services, all at the same time."""
@@ -120,13 +124,18 @@ class System:
         """Say where everything is now."""
         self.run.write_environment(self.environment)
 
+    def url_of(self, port: int) -> str:
+        """Where something of this system listens."""
+        host = "127.0.0.1" if self.http_host == "0.0.0.0" else self.http_host  # noqa: S104 - compared, not bound
+        return f"http://{host}:{port}"
+
     def _port(self, service: str) -> int:
         port: int = getattr(self.ports, f"{service}_port")
         return port
 
     def _process(self, name: str, environment: Mapping[str, str]) -> SupervisedProcess:
         own = {
-            "HTTP_HOST": self._http_host,
+            "HTTP_HOST": self.http_host,
             "HTTP_PORT": str(self._port(name)),
             "DATABASE_URL": environment.get(f"{name.upper()}_DATABASE_URL") or self.run.sqlite_url(name),
             "GATEWAY_URL": environment.get("GATEWAY_URL") or f"simulated+{self.run.sqlite_url('gateway')}",
@@ -154,22 +163,28 @@ class System:
                 raise LaunchError(f"{why}\n{tail(self.run.log(name))}")
 
 
+Page = Callable[["System"], AbstractAsyncContextManager[None]]
+"""What serves the control room's page for a system, at its `control_room_url`, while the block runs."""
+
+
 @asynccontextmanager
 async def launch(
     run_directory: Path,
     ports: Ports | None = None,
     environment: Mapping[str, str] | None = None,
     progress: Callable[[str], None] = lambda _: None,
+    page: Page | None = None,
 ) -> AsyncIterator[System]:
     """Run the whole system while the block runs; afterwards nothing of it runs.
 
     Without `ports` it takes free ones. `environment` is added to ours for the services. `progress` is told each
-    step in a sentence. Raises LaunchError; also if a system runs in `run_directory` already.
+    step in a sentence. With `page` there is a control room. Raises LaunchError; also if a system runs in
+    `run_directory` already.
     """
     variables = {**os.environ, **(environment or {})}
     async with AsyncExitStack() as stack:
         try:
-            system = await _start(stack, RunDirectory(run_directory), ports or Ports.free(), variables, progress)
+            system = await _start(stack, RunDirectory(run_directory), ports or Ports.free(), variables, progress, page)
         except (AlreadyRunningError, NotInstalledError, BrokerError, TopologyError) as error:
             raise LaunchError(str(error)) from error
         yield system
@@ -181,10 +196,11 @@ async def _start(
     ports: Ports,
     variables: Mapping[str, str],
     progress: Callable[[str], None],
+    page: Page | None,
 ) -> System:
     stack.enter_context(run.locked())
     run.remove_environment()  # of a launcher that was killed
-    ports.check([f"{service}_port" for service in SERVICES])
+    ports.check([f"{service}_port" for service in SERVICES] + (["control_room_port"] if page else []))
     settings = _broker_settings(variables)
     broker = None if variables.get("RABBITMQ_URL") else await _start_broker(stack, run, ports, progress)
     if broker is not None:
@@ -200,6 +216,11 @@ async def _start(
     await system.start()
     if broker is not None:
         await stack.enter_async_context(running(_revive(broker, system.write_environment), "broker watch"))
+    if page is not None:
+        progress("Opening the control room")
+        system.control_room_url = system.url_of(ports.control_room_port)
+        await stack.enter_async_context(page(system))
+    system.write_environment()
     return system
 
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +11,9 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from control_room.addresses import DISCARDS, SystemAddresses
 from control_room.launcher import LaunchError, Ports, System, launch
+from control_room.plugs.launcher import LauncherPlugs
 from control_room.signals import run_until_signal
 from shared.logging import configure as configure_logging
 from shared.settings import load
@@ -20,7 +24,7 @@ console = Console(highlight=False, soft_wrap=True)
 def up(
     run_directory: Annotated[Path, typer.Option(help="Where its data and logs go.")] = Path(".run"),
 ) -> None:
-    """Start RabbitMQ (unless RABBITMQ_URL is set) and the three services, and stay until Ctrl-C."""
+    """Start RabbitMQ (unless RABBITMQ_URL is set), the three services and the control room; stay until Ctrl-C."""
     configure_logging("control_room", os.environ.get("LOG_FORMAT", "console"))
     ports = load(Ports)
     try:
@@ -32,7 +36,7 @@ def up(
 
 
 async def _stay_up(run_directory: Path, ports: Ports) -> None:
-    async with launch(run_directory, ports, progress=lambda step: console.print(f"{step} ...")) as system:
+    async with launch(run_directory, ports, progress=lambda step: console.print(f"{step} ..."), page=_page) as system:
         _introduce(system)
         try:
             await asyncio.Event().wait()
@@ -40,8 +44,25 @@ async def _stay_up(run_directory: Path, ports: Ports) -> None:
             console.print("Stopping ...")
 
 
+@asynccontextmanager
+async def _page(system: System) -> AsyncIterator[None]:
+    """The control room, in this process: its plugs are signals to children of ours."""
+    from control_room.page.room import opened  # noqa: PLC0415 - NiceGUI costs a second; other commands go without
+    from control_room.page.server import serving  # noqa: PLC0415
+
+    addresses, journal = SystemAddresses.of(system.environment), system.run.path / DISCARDS
+    async with (
+        LauncherPlugs(system.processes) as plugs,
+        opened(addresses, journal, plugs) as room,
+        serving(room, system.http_host, system.ports.control_room_port),
+    ):
+        yield
+
+
 def _introduce(system: System) -> None:
     console.print("\n[bold green]Order Rail is running.[/] Ctrl-C stops it.")
+    link = f"{system.control_room_url}/?token={system.operator_token}"
+    console.print(f"  {'control room':22}{escape(link)}")
     for service in system.processes:
         console.print(f"  {service:22}{system.url(service)}/docs")
     console.print(f"  {'RabbitMQ':22}{escape(system.broker_settings.management_url)}")

@@ -41,11 +41,10 @@ class Observer:
 
     async def watch(self) -> None:
         """Look at everything until cancelled: each part in a loop of its own, so that none waits for a frozen one."""
-        parts = [*self._services.values(), self._broker]
+        looks = [service.look for service in self._services.values()]
         async with asyncio.TaskGroup() as group:
-            for part in parts:
-                group.create_task(_again_and_again(part.look))
-            group.create_task(_again_and_again(self._take_picture))
+            for look in (*looks, self._broker.look, self._take_picture):
+                group.create_task(_again_and_again(look))
 
     async def _take_picture(self) -> None:
         broker, services = self._broker, self._services

@@ -1,0 +1,78 @@
+"""The whole page: a heading that says whether all is well, and the panels below it."""
+
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+from nicegui import ui
+
+from control_room.observer import Picture
+from control_room.page import audit, dead_letters, levelling, order, plugs, rail, scenarios, theme
+from control_room.page.access import Viewer
+from control_room.page.parts import swap, text
+from control_room.page.room import Room
+
+REFRESH_SECONDS = 1.0
+STALE_SECONDS = 4.0
+SHOWN_PROBLEMS = 4
+HOW_TO_ENTER = (
+    "You can look at everything here. To change something, open the link that 'order-rail up' printed, "
+    "or enter the operator token:"
+)
+
+
+class Panel(Protocol):
+    """`show` is called every second with the latest picture."""
+
+    def show(self, picture: Picture) -> None: ...
+
+
+def build(room: Room, viewer: Viewer) -> None:
+    """The page for one viewer, kept up to date for as long as it is open."""
+    theme.apply()
+    summary = _Summary()
+    with ui.element("main").classes("room"):
+        if not viewer.may_act:
+            _invite()
+        panels: Sequence[Panel] = (
+            summary,
+            rail.Rail(room),
+            levelling.Levelling(room),
+            plugs.PlugBoard(room, viewer),
+            scenarios.Scenarios(room, viewer),
+            audit.Audit(room),
+            dead_letters.DeadLetters(room, viewer),
+            order.Story(room),
+        )
+
+    def refresh() -> None:
+        for panel in panels:
+            panel.show(room.observer.picture)
+
+    ui.timer(REFRESH_SECONDS, refresh)
+
+
+class _Summary:
+    """The heading: what is broken, or that nothing is."""
+
+    def __init__(self) -> None:
+        with ui.element("header").classes("heading"):
+            text("Order Rail", tag="h1")
+            self._state = text("", "state", tag="p").props("role=status")
+
+    def show(self, picture: Picture) -> None:
+        problems = list(picture.problems)
+        if time.time() - picture.at > STALE_SECONDS:
+            problems = ["the control room itself has stopped looking"]
+        more = f" and {len(problems) - SHOWN_PROBLEMS} more" if len(problems) > SHOWN_PROBLEMS else ""
+        self._state.set_text("; ".join(problems[:SHOWN_PROBLEMS]) + more if problems else "Everything runs.")
+        swap(self._state, "broken" if problems else "fine", ("broken", "fine"))
+
+
+def _invite() -> None:
+    """How a viewer becomes one who may act."""
+    with ui.element("form").classes("card invitation").props('method=get action="/"'):
+        text(HOW_TO_ENTER, tag="label").props("for=token")
+        ui.element("input").props("id=token name=token type=password autocomplete=off required")
+        with ui.element("button").props("type=submit").classes("button plain"):
+            text("Enter", tag="span")

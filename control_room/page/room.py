@@ -1,0 +1,35 @@
+"""What all viewers share: the system that is watched, and those who watch it."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from control_room.addresses import SystemAddresses
+from control_room.background import running
+from control_room.observer import Auditing, Desk, Observer
+from control_room.observer.observer import watching
+from control_room.plugs import Plugs
+
+
+@dataclass(frozen=True)
+class Room:
+    """`plugs` is None where services can't be stopped from here."""
+
+    addresses: SystemAddresses
+    observer: Observer
+    auditing: Auditing
+    desk: Desk
+    plugs: Plugs | None
+
+
+@asynccontextmanager
+async def opened(addresses: SystemAddresses, journal: Path, plugs: Plugs | None) -> AsyncIterator[Room]:
+    """A room that watches while the block runs. `journal`: where discarded dead letters are kept."""
+    async with AsyncExitStack() as stack:
+        observer = await stack.enter_async_context(watching(addresses))
+        auditing = Auditing(addresses, ("--discards", str(journal)), lambda: observer.picture.accepted)
+        desk = Desk(addresses, journal, lambda: observer.picture.dead_letters)
+        for work, name in ((auditing.run(), "auditing"), (desk.run(), "dead letters")):
+            await stack.enter_async_context(running(work, name))
+        yield Room(addresses, observer, auditing, desk, plugs)
