@@ -168,6 +168,8 @@ class OrderView(BaseModel):
     placed_at: AwareDatetime
     timeline: list[TimelineItem]
     notifications: list[NotificationItem]
+    wants_sms: bool = Field(description="Whether the customer left a number for text messages")
+    duplicates: int = Field(description="How often the same request or report arrived again and changed nothing")
 
 
 @router.get("/orders/{order_id}", responses=documented(404, 503))
@@ -185,6 +187,8 @@ async def read_order(parts: WithParts, order_id: OrderIdInPath) -> OrderView:
             NotificationItem(channel=each.channel, status=each.status, at=each.at)
             for each in notifications_of(order.timeline)
         ],
+        wants_sms=order.summary.customer_phone is not None,
+        duplicates=order.duplicates,
     )
 
 

@@ -179,11 +179,14 @@ class TimelineEntry:
 
 @dataclass(frozen=True, slots=True)
 class Order:
+    """`duplicates`: how often a request or a report about it arrived once more, and changed nothing."""
+
     order_id: str
     status: Status
     summary: OrderSummary
     placed_at: datetime
     timeline: Sequence[TimelineEntry] = ()
+    duplicates: int = 0
 
 
 PLACED_TYPE = OrderPlaced.model_fields["type"].default

@@ -1,7 +1,7 @@
 """The tables of orders, and the service's only SQL: plain functions over lists, run by the group commit."""
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
@@ -87,6 +87,14 @@ timeline = Table(
     Index("timeline_of_order", "order_id", "position"),
 )
 
+# How often something arrived about an order that had arrived before, and changed nothing.
+duplicates = Table(
+    "duplicates",
+    metadata,
+    Column("order_id", String, primary_key=True),
+    Column("times", Integer, nullable=False),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Placement:
@@ -120,7 +128,17 @@ def place(connection: Connection, placements: list[Placement]) -> list[Placed]:
     if new:
         connection.execute(insert(orders), [_order_values(placement) for placement in new])
         outbox.add(connection, [placement.event for placement in new])
+    _count_duplicates(connection, _replayed(placements, results))
     return results
+
+
+def _replayed(placements: list[Placement], results: list[Placed]) -> list[str]:
+    """The orders that were asked for again, in the same words."""
+    return [
+        placed.order_id
+        for placement, placed in zip(placements, results, strict=True)
+        if placed.order_id != placement.event.subject and placed.fingerprint == placement.fingerprint
+    ]
 
 
 def _claim_keys(connection: Connection, placements: list[Placement]) -> dict[str, Placed]:
@@ -191,7 +209,19 @@ def track(connection: Connection, reports: list[Report]) -> list[Tracked]:
     if new:
         connection.execute(insert(timeline), new)
     _update_orders(connection, known, timelines)
+    pairs = zip(reports, results, strict=True)
+    _count_duplicates(connection, [report.order_id for report, result in pairs if result is Tracked.DUPLICATE])
     return results
+
+
+def _count_duplicates(connection: Connection, order_ids: Iterable[str]) -> None:
+    counts = sorted(Counter(order_ids).items())  # in order, so that replicas do not wait for each other in a circle
+    if counts:
+        new = [{"order_id": order_id, "times": 0} for order_id, _ in counts]
+        connection.execute(insert_new(connection, duplicates), new)
+        change = update(duplicates).where(duplicates.c.order_id == bindparam("id"))
+        values = {"times": duplicates.c.times + bindparam("more")}
+        connection.execute(change.values(values), [{"id": order_id, "more": count} for order_id, count in counts])
 
 
 def _lock_orders(connection: Connection, order_ids: set[str]) -> dict[str, Any]:
@@ -305,15 +335,17 @@ def get(connection: Connection, order_ids: list[str]) -> list[Order | None]:
     """Each order with its timeline, or None."""
     rows = connection.execute(select(orders).where(orders.c.order_id.in_(set(order_ids))))
     timelines = _timelines(connection, order_ids)
-    found = {row.order_id: _order(row, timelines[row.order_id]) for row in rows}
+    query = select(duplicates).where(duplicates.c.order_id.in_(set(order_ids)))
+    counts = {row.order_id: row.times for row in connection.execute(query)}
+    found = {row.order_id: _order(row, timelines[row.order_id], counts.get(row.order_id, 0)) for row in rows}
     return [found.get(order_id) for order_id in order_ids]
 
 
-def _order(row: Row[Any], reported: Sequence[TimelineEntry] = ()) -> Order:
+def _order(row: Row[Any], reported: Sequence[TimelineEntry] = (), repeated: int = 0) -> Order:
     # The event that placed an order carries the order's own id.
     first = TimelineEntry(row.order_id, PLACED_TYPE, row.placed_at, {})
     summary = OrderSummary.model_validate(row.summary)
-    return Order(row.order_id, Status(row.status), summary, row.placed_at, [first, *reported])
+    return Order(row.order_id, Status(row.status), summary, row.placed_at, [first, *reported], repeated)
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,9 @@ async def test_the_same_key_later_answers_with_the_first_order(database: Databas
 
     assert await place(database, Placement(second, "key", "asked")) == [Placed(first.subject, "asked")]
     assert await outbox_of(database) == [first]
+    order = await database.read(store.get, first.subject)
+    assert order is not None
+    assert order.duplicates == 1
 
 
 async def test_a_key_used_for_something_else_tells_what_it_was_used_for(database: Database) -> None:
@@ -87,6 +90,9 @@ async def test_a_key_used_for_something_else_tells_what_it_was_used_for(database
 
     assert await place(database, Placement(second, "key", "two colas")) == [Placed(first.subject, "a cola")]
     assert await database.read(store.get, second.subject) is None
+    order = await database.read(store.get, first.subject)
+    assert order is not None
+    assert order.duplicates == 0
 
 
 async def test_two_replicas_with_the_same_keys_place_each_order_once(database_url: str) -> None:
@@ -130,6 +136,7 @@ async def test_the_same_report_twice_is_a_duplicate_in_one_group_and_later(datab
     order = await database.read(store.get, order_id)
     assert order is not None
     assert len(order.timeline) == 2
+    assert order.duplicates == 2
 
 
 async def test_a_report_on_an_unknown_order_is_recorded_nowhere(database: Database) -> None:
