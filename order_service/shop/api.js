@@ -20,24 +20,23 @@ export class Refused extends Error {
   }
 }
 
-export const readMenu = async () => (await ask("/menu")).body;
+export const readMenu = () => ask("/menu");
 
-export const readOrder = async (orderId) => (await ask(`/orders/${encodeURIComponent(orderId)}`)).body;
+export const readOrder = (orderId) => ask(`/orders/${encodeURIComponent(orderId)}`);
 
 /** A page of orders, newest first: `{orders, next}`. */
-export async function readOrders(limit, after) {
+export function readOrders(limit, after) {
   const query = new URLSearchParams({ limit, ...(after ? { after } : {}) });
-  return (await ask(`/orders?${query}`)).body;
+  return ask(`/orders?${query}`);
 }
 
-/** Places it; the same key and the same order give the same answer. `replayed`: this was not the first time. */
-export async function placeOrder(order, key) {
-  const { body, headers } = await ask("/orders", {
+/** Places it; the same key and the same order give the same answer. */
+export function placeOrder(order, key) {
+  return ask("/orders", {
     method: "POST",
     headers: { "Content-Type": "application/json", "Idempotency-Key": `"${key}"` },
     body: JSON.stringify(order),
   });
-  return { ...body, replayed: headers.has("Idempotent-Replayed") };
 }
 
 async function ask(path, options = {}) {
@@ -48,7 +47,7 @@ async function ask(path, options = {}) {
   } catch (error) {
     throw new NoAnswer(error.message);
   }
-  if (answer.ok) return { body: JSON.parse(body), headers: answer.headers };
+  if (answer.ok) return JSON.parse(body);
   throw new Refused(answer.status, problemIn(body), Number(answer.headers.get("Retry-After")) || 0);
 }
 

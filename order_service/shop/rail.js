@@ -22,7 +22,7 @@ export class Rail {
   #following = null;
   #since = 0;
   #story = null;
-  #placed = {}; // order id -> what is only known here, until the page is closed: was it replayed?
+  #placed = null; // what the answer said, for as long as nothing newer has been read
 
   /** `onSettled()` is called when nothing more will happen to the order; `onAgain(items)` when it is wanted again. */
   constructor({ onSettled, onAgain }) {
@@ -32,11 +32,9 @@ export class Rail {
   }
 
   /** The service has just answered: there is something to show before the first look. */
-  placed(answer, items, tookMs) {
-    remember(MINE, [[answer.order_id, tookMs], ...recall(MINE, [])].slice(0, MAX_MINE));
-    this.#placed[answer.order_id] = {
-      ...answer, items, notifications: [], timeline: [{ type: "order.placed.v1", at: answer.placed_at }],
-    };
+  placed(order, tookMs) {
+    remember(MINE, [[order.order_id, tookMs], ...recall(MINE, [])].slice(0, MAX_MINE));
+    this.#placed = { ...order, timeline: [{ type: "order.placed.v1", at: order.placed_at }] };
   }
 
   /** Hang this order on the rail; null takes it down. */
@@ -51,9 +49,10 @@ export class Rail {
       missing: () => this.#showMissing(),
       link: (how) => this.#showLink(how),
     });
-    const known = this.#placed[orderId];
-    if (known) this.#showOrder(known);
+    this.#showLink("over");
+    if (this.#placed?.order_id === orderId) this.#showOrder(this.#placed);
     else this.#clear({ headline: `Looking for ticket ${ticketNumber(orderId)} …`, explanation: "" });
+    this.#placed = null;
     this.#following.look();
   }
 
@@ -74,7 +73,7 @@ export class Rail {
   }
 
   #showOrder(order) {
-    this.#story = new Story(order);
+    this.#story = new Story(order, recall(MINE, []).find(([id]) => id === order.order_id)?.[1]);
     byId("rail").dataset.status = order.status;
     byId("rail").style.setProperty("--station", this.#story.station);
     document.title = `${ticketNumber(order.order_id)} ${order.status} · Order Rail`;
@@ -116,9 +115,8 @@ export class Rail {
 
   /** "12 ms after your click", where it was placed in this browser. */
   #placement() {
-    const { order_id, placed_at } = this.#story.order;
-    const mine = recall(MINE, []).find(([id]) => id === order_id);
-    return mine ? `${duration(mine[1])} after your click` : `at ${clock(placed_at)}`;
+    const { tookMs, order } = this.#story;
+    return tookMs ? `in ${duration(tookMs)} from your click` : `at ${clock(order.placed_at)}`;
   }
 
   #showTicket(order) {
@@ -130,21 +128,22 @@ export class Rail {
         element("time", { datetime: order.placed_at }, clock(order.placed_at))),
       element("ul", { class: "lines" }, ...order.items.map(ticketLine)),
       element("p", { class: "total" }, element("span", {}, "Total"), element("span", {}, money(order.total))),
-      this.#repeats(order),
+      duplicates(order),
       reports(order, isOpen),
       element("p", { class: "choices" },
         element("button", { type: "button", class: "small", onclick: () => this.onAgain(order.items) }, "The same again"))));
-  }
-
-  #repeats({ order_id }) {
-    if (!this.#placed[order_id]?.replayed) return null;
-    return element("p", { class: "repeats" }, "It arrived twice under one key: one order, and this is its first answer.");
   }
 }
 
 function ticketLine({ quantity, name, unit_price }) {
   const price = unit_price && money({ ...unit_price, amount_minor: unit_price.amount_minor * quantity });
   return element("li", {}, element("span", {}, `${quantity} × ${name}`), element("span", { class: "price" }, price ?? ""));
+}
+
+function duplicates({ duplicates: count }) {
+  if (!count) return null;
+  return element("p", { class: "duplicates" },
+    `Duplicates suppressed: ${count}. The same request or the same news arrived again, and changed nothing.`);
 }
 
 /** What the services reported, word for word. */

@@ -4,7 +4,8 @@ import { Cart } from "./cart.js";
 import { byId } from "./dom.js";
 import { Earlier } from "./earlier.js";
 import { loadMenu, showMenu } from "./menu.js";
-import { Pad } from "./pad.js";
+import { showPad } from "./pad.js";
+import { Placing } from "./placing.js";
 import { Rail } from "./rail.js";
 
 const cart = new Cart();
@@ -34,11 +35,11 @@ function openAndGoThere() {
   if (location.hash.startsWith("#/")) byId("headline").focus();
 }
 
-function placed(answer, items, tookMs) {
-  rail.placed(answer, items, tookMs);
+function placed(order, tookMs) {
+  rail.placed(order, tookMs);
   ignorePointerForAMoment();
-  if (orderInAddress() === answer.order_id) openAndGoThere();
-  else location.hash = `#/orders/${answer.order_id}`;
+  if (orderInAddress() === order.order_id) openAndGoThere();
+  else location.hash = `#/orders/${order.order_id}`;
   earlier.refresh();
 }
 
@@ -54,4 +55,5 @@ earlier.start();
 earlier.refresh();
 const dishes = await loadMenu();
 showMenu(dishes, cart);
-new Pad(cart, dishes, placed).start();
+showPad(cart, dishes);
+new Placing(cart, dishes, placed).start();

@@ -3,6 +3,7 @@
 import { duration, list, ordinal } from "./format.js";
 
 const CHANNELS = { email: "email", sms: "text message", restaurant: "kitchen" };
+const PEOPLE = { email: "you", sms: "you", restaurant: "the kitchen" };
 const REASONS = {
   card_declined: "The bank said no to this card.",
   unknown_payment_token: "The bank does not know this card.",
@@ -11,8 +12,10 @@ const SLOW_MS = 5000;
 
 /** Where each of an order's steps is: "done", "waiting" (for it, now), "later", "failed", "stuck", or "skipped". */
 export class Story {
-  constructor(order) {
+  /** `tookMs`: from the click to the answer, if that is known. */
+  constructor(order, tookMs) {
     this.order = order;
+    this.tookMs = tookMs;
     this.payment = this.#payment();
     this.channels = order.status === "declined" ? ["email"] : ["restaurant", "email"];
     if (order.wants_sms) this.channels.push("sms");
@@ -59,7 +62,7 @@ export class Story {
 
   get headline() {
     switch (this.order.status) {
-      case "placed": return "Placed. Waiting for the payment.";
+      case "placed": return `Placed${this.tookMs ? ` in ${duration(this.tookMs)}` : ""}. Waiting for the payment.`;
       case "paid": case "confirmed": return this.#paidHeadline();
       case "declined": return "The card was declined.";
       case "cancelled": return "This order was cancelled.";
@@ -78,9 +81,9 @@ export class Story {
       case "declined": return `${REASONS[this.payment.reason] ?? this.payment.reason ?? ""} Nothing was charged, and the kitchen was not bothered.`.trim();
       case "cancelled": return "Nothing was charged, and the kitchen will not cook it.";
       case "refunded": return "The money went back to the card.";
-      case "stalled": return `The payment was given up after ${tries(this.payment.attempts)} (${this.payment.error}). ` +
-        "Its ticket was set aside with the reason, and holds up nobody else. " +
-        "Somebody has to look at it and send it back; then the order goes on from here.";
+      case "stalled": return `The payment was given up after ${tries(this.payment.attempts)} (${inWords(this.payment.error)}). ` +
+        "Its ticket was set aside as a dead letter, and holds up nobody else. " +
+        "Once somebody has mended the cause and sent it back (order-rail dead-letters redrive), the order goes on.";
       default: return "";
     }
   }
@@ -89,14 +92,14 @@ export class Story {
     if (this.failed.length) return "It is paid, but not everyone could be told.";
     const status = this.order.status === "paid" ? "Paid." : "Confirmed.";
     if (!this.awaited.length) return `${status} The kitchen knows, and so do you.`;
-    return `${status} Still to come: ${list(this.awaited.map((channel) => CHANNELS[channel]))}.`;
+    return `${status} Still to be told: ${list(new Set(this.awaited.map((channel) => PEOPLE[channel])))}.`;
   }
 
   #paidExplanation() {
     if (this.failed.length) {
       return this.failed.map((channel) => {
         const { attempts, error } = this.told[channel];
-        return `Given up after ${tries(attempts)}: ${CHANNELS[channel]} (${error}).`;
+        return `Given up after ${tries(attempts)}: ${CHANNELS[channel]} (${inWords(error)}).`;
       }).join(" ") + " Somebody has to look at it and send it back.";
     }
     return this.isSettled ? `All of it was done ${duration(this.lastedMs)} after it was placed.` : "";
@@ -143,5 +146,8 @@ export function when(part) {
   if (part.afterMs === undefined) return "";
   return `after ${duration(part.afterMs)}` + (part.attempts > 1 ? `, at the ${ordinal(part.attempts)} attempt` : "");
 }
+
+/** Without the name that programmers gave the error. */
+const inWords = (error) => error.replace(/^\w+: /, "");
 
 const tries = (count) => (count === 1 ? "one attempt" : `${count} attempts`);

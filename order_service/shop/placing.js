@@ -1,0 +1,126 @@
+// The button that places the order, and what is said while and after that goes wrong.
+
+import { NoAnswer } from "./api.js";
+import { byId } from "./dom.js";
+import { clearErrors, showErrors } from "./errors.js";
+import { money } from "./format.js";
+import { totalOf } from "./pad.js";
+import { Sending, Stopped } from "./sending.js";
+
+const RESUME_WITHIN_MS = 10 * 60_000;
+const DOUBLE_CLICK_MS = 1000;
+const LOCKED_MEANWHILE = [".menu", "#cart-lines", "#details", "#cards"];
+
+export class Placing {
+  #sending = null;
+  #placedAt = -Infinity;
+
+  /** `onPlaced(order, tookMs)` is called once for each order that was taken. */
+  constructor(cart, dishes, onPlaced) {
+    this.cart = cart;
+    this.dishes = dishes;
+    this.onPlaced = onPlaced;
+  }
+
+  start() {
+    byId("order-form").addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#place(() => performance.now() - event.timeStamp);
+    });
+    byId("try-now").addEventListener("click", () => this.#sending?.tryNow());
+    byId("stop-trying").addEventListener("click", () => this.#sending?.stop());
+    this.cart.addEventListener("change", () => this.#showButton());
+    this.#showButton();
+    this.#resume();
+  }
+
+  /** The page was closed or reloaded before there was an answer: ask for it, with the same key. */
+  #resume() {
+    const { sentAt } = this.cart;
+    if (sentAt === null || this.cart.isEmpty) return;
+    if (Date.now() - sentAt < RESUME_WITHIN_MS) this.#place(() => Date.now() - sentAt);
+    else this.#say("This order was sent before, and its answer never came. Sent again as it is, it stays one order.");
+  }
+
+  async #place(elapsedMs) {
+    if (this.#sending || Date.now() - this.#placedAt < DOUBLE_CLICK_MS) return;
+    clearErrors();
+    this.#say(this.cart.isEmpty ? "There is nothing on your order yet. Add a dish from the menu." : "");
+    if (this.cart.isEmpty) return;
+    const { order } = this.cart;
+    const key = this.cart.send();
+    try {
+      const answer = await this.#send(order, key);
+      this.#taken(answer, order, key, elapsedMs());
+    } catch (error) {
+      this.#failed(error, order);
+    }
+  }
+
+  async #send(order, key) {
+    this.#sending = new Sending((error, seconds) => this.#sayTrying(error, seconds));
+    this.#showButton();
+    try {
+      return await this.#sending.send(order, key);
+    } finally {
+      this.#sending = null;
+      this.#showButton();
+    }
+  }
+
+  #taken(answer, order, key, tookMs) {
+    this.#say("");
+    this.#placedAt = Date.now();
+    this.cart.accepted(key);
+    const items = order.items.map((item) => {
+      const dish = this.dishes.get(item.sku);
+      return { ...item, name: dish?.name ?? item.sku, unit_price: dish?.price };
+    });
+    this.onPlaced({ ...answer, items, wants_sms: "customer_phone" in order }, tookMs);
+  }
+
+  #failed(error, order) {
+    if (error instanceof Stopped || error instanceof NoAnswer) {
+      const why = error instanceof Stopped ? "Stopped." : "The order service still does not answer.";
+      this.#say(`${why} Your order is kept here. It may have arrived all the same: sent again as it is, it stays one ` +
+        "order. Changed, it is a new one.");
+      return;
+    }
+    this.cart.refused();
+    const areShown = showErrors(error.fields ?? [], order);
+    this.#say(areShown ? "Please look at what is marked above." : refusal(error));
+  }
+
+  #sayTrying(error, seconds) {
+    const why = error instanceof NoAnswer ? "The order service does not answer." : refusal(error);
+    const when = seconds === 1 ? "in a second" : `in ${seconds} seconds`;
+    this.#say(`${why} Your order is kept, and is sent again ${when}. It cannot be placed twice.`, true);
+  }
+
+  #say(words, isTrying = false) {
+    byId("trouble").hidden = !words;
+    byId("trouble-words").textContent = words;
+    byId("trouble-choices").hidden = !isTrying;
+  }
+
+  #showButton() {
+    const isSending = this.#sending !== null;
+    const total = totalOf(this.cart, this.dishes);
+    const words = total ? `Place order for ${money(total)}` : "Place order";
+    byId("place").textContent = isSending ? "Placing the order …" : words;
+    byId("place").setAttribute("aria-disabled", isSending || this.cart.isEmpty);
+    for (const selector of LOCKED_MEANWHILE) document.querySelector(selector).inert = isSending;
+  }
+}
+
+function refusal(error) {
+  switch (error.status) {
+    case undefined: return `This page has failed: ${error.message}.`;
+    case 400: case 422: return `Please look at this again: ${error.message}.`;
+    case 409: return `That is not possible any more: ${error.message}.`;
+    case 413: return "This order is too large to be taken at once. Please make two of it.";
+    case 429: return "Too many orders arrive at the moment.";
+    case 503: return "The shop cannot take orders for a moment. Nothing was ordered.";
+    default: return `The order was not taken: ${error.message}.`;
+  }
+}
