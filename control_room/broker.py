@@ -37,6 +37,11 @@ raft.wal_max_size_bytes = 67108864
 log.console = false
 log.file.level = info
 """
+ADVANCED_CONFIGURATION = """\
+%% A retry comes back to its queue by dead-lettering. Should that queue be full for a moment, the node tries again
+%% after this time; 180 s if it is not told, and nothing else comes back meanwhile.
+[{rabbit, [{dead_letter_worker_publisher_confirm_timeout, 5000}]}].
+"""
 
 
 class BrokerError(Exception):
@@ -173,7 +178,7 @@ class PrivateBroker:
         ports = {"amqp_port": self.amqp_port, "management_port": self.management_port}
         self._write("rabbitmq.conf", CONFIGURATION.format(**ports))
         self._write("enabled_plugins", "[rabbitmq_management].\n")
-        self._write("advanced.config", "[].\n")
+        self._write("advanced.config", ADVANCED_CONFIGURATION)
         self._write("rabbitmq-env.conf", "")
         self._write_cookie()
 

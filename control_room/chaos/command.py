@@ -20,7 +20,7 @@ from control_room.chaos import display
 from control_room.chaos.faults import FAULTS
 from control_room.chaos.report import ChaosReport, to_markdown
 from control_room.chaos.run import Plan, started
-from control_room.chaos.schedule import chosen, draw
+from control_room.chaos.schedule import Kind, chosen, draw
 from control_room.launcher import LaunchError
 from control_room.signals import run_until_signal
 from shared.logging import configure as configure_logging
@@ -60,16 +60,28 @@ def chaos(
     if list_faults:
         _list(console)
         return
-    try:
-        kinds = chosen(faults, {name: fault.kind for name, fault in FAULTS.items()})
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--faults") from None
+    kinds = _chosen(console, faults)
     seed = random.randint(1, MAX_SEED) if seed is None else seed
     falls = draw(kinds, minutes * 60, seed)
     directory = run_directory or _new_directory(seed)
     plan = Plan(seed, rate, minutes * 60, falls, directory, recover_within_seconds, quiet_within_seconds)
     display.show_plan(console, seed, falls)
     raise typer.Exit(_run(console, plan))
+
+
+def _chosen(console: Console, names: str) -> list[Kind]:
+    """What is named; without names, all that can fall on this machine."""
+    missing = {name: why for name, fault in FAULTS.items() if (why := fault.missing())}
+    try:
+        kinds = chosen(names, {name: fault.kind for name, fault in FAULTS.items()})
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--faults") from None
+    for kind in kinds:
+        if kind.name in missing and names:
+            raise typer.BadParameter(f"{kind.name}: {missing[kind.name]}", param_hint="--faults")
+        if kind.name in missing:
+            console.print(f"Left out: {kind.name}, because {missing[kind.name]}")
+    return [kind for kind in kinds if kind.name not in missing]
 
 
 def _run(console: Console, plan: Plan) -> int:

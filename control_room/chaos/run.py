@@ -22,6 +22,7 @@ from control_room.chaos.journal import Journal, write_order_ids
 from control_room.chaos.report import ChaosReport, FallReport, LoadReport, MemoryReport
 from control_room.chaos.schedule import Fall
 from control_room.chaos.watch import LOOK_SECONDS, MEASURE_SECONDS, Watch
+from control_room.chaos.wire import Proxy, proxy_to
 from control_room.installed import NotInstalledError
 from control_room.launcher import LaunchError, System, launch
 from shared.management import Management, TopologyError
@@ -238,19 +239,20 @@ async def started(plan: Plan, progress: Callable[[str], None]) -> AsyncIterator[
             broker = await stack.enter_async_context(PrivateBroker(plan.directory / "rabbitmq"))
         except (BrokerError, NotInstalledError) as error:
             raise LaunchError(str(error)) from error
+        wire, url = await stack.enter_async_context(proxy_to(broker.amqp_url()))
         where = {
-            "RABBITMQ_URL": f"{broker.amqp_url()}?heartbeat={HEARTBEAT_SECONDS}",
+            "RABBITMQ_URL": f"{url}?heartbeat={HEARTBEAT_SECONDS}",
             "RABBITMQ_MANAGEMENT_URL": broker.management_url,
         }
         environment = {**SYSTEM_SETTINGS, **where}
         system = await stack.enter_async_context(launch(plan.directory, environment=environment, progress=progress))
-        scene = await _scene(stack, system, broker)
+        scene = await _scene(stack, system, broker, wire)
         scene.queue_put_back_at = time.monotonic()  # all queues are new
         yield Chaos(plan, scene, await stack.enter_async_context(Journal(plan.directory / JOURNAL)))
 
 
-async def _scene(stack: AsyncExitStack, system: System, broker: PrivateBroker) -> Scene:
+async def _scene(stack: AsyncExitStack, system: System, broker: PrivateBroker, wire: Proxy) -> Scene:
     http = await stack.enter_async_context(httpx.AsyncClient(timeout=5, trust_env=False))
     management = await stack.enter_async_context(Management(system.broker_settings))
     watch = Watch({name: system.url(name) for name in system.processes}, http)
-    return Scene(system, broker, watch, management)
+    return Scene(system, broker, wire, watch, management)

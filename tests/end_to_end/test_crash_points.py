@@ -10,6 +10,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from control_room.chaos.crash import DIED
 from control_room.launcher import System, launch
 from tests.rail import Rail
 from tests.support import eventually
@@ -20,7 +21,6 @@ ENVIRONMENT = {
     "SWEEP_AFTER_SECONDS": "3600",  # none of this needs the sweep
     "RABBITMQ_URL": "",
 }
-KILLED = 137
 ORDERS = 20
 
 
@@ -38,10 +38,10 @@ async def rail(system: System) -> AsyncIterator[Rail]:
         yield client
 
 
-async def arm(system: System, rail: Rail, service: str, call: str, moment: str, flag: Path) -> None:
+async def arm(system: System, rail: Rail, service: str, call: str, flag: Path) -> None:
     """Start the service again so that it dies around the call, once."""
     process = system.processes[service]
-    process.command = [sys.executable, "-m", "tests.crash", service, call, moment, str(flag)]
+    process.command = [sys.executable, "-m", "control_room.chaos.crash", service, call, str(flag)]
     pid = process.pid
     os.kill(pid, signal.SIGTERM)
     await eventually(lambda: process.pid != pid, 20, expecting=f"{service} to be started again")
@@ -52,28 +52,24 @@ async def assert_died(system: System, service: str, flag: Path) -> None:
     """It did die at the call, and was started again."""
     process = system.processes[service]
     await eventually(flag.exists, 30, "the call to be reached")
-    await eventually(lambda: process.last_exit_status == KILLED, 20, f"{service} to be started again")
+    await eventually(lambda: process.last_exit_status == DIED, 20, f"{service} to be started again")
 
 
 @pytest.mark.parametrize(
-    ("service", "call", "moment"),
+    ("service", "call"),
     [
-        pytest.param(
-            "order_service", "shared.persistence.outbox:Outbox.forget", "before", id="published-outbox-row-not-gone"
-        ),
-        pytest.param("payment_service", "payment_service.store:record", "before", id="charged-not-committed"),
-        pytest.param(
-            "payment_service", "shared.messaging.channel:Channel.ack", "before", id="committed-not-acknowledged"
-        ),
-        pytest.param("notification_service", "notification_service.store:record", "before", id="sent-not-committed"),
-        pytest.param("order_service", "shared.messaging.channel:Channel.ack", "before", id="tracked-not-acknowledged"),
+        pytest.param("order_service", "shared.persistence.outbox:Outbox.forget", id="published-outbox-row-not-gone"),
+        pytest.param("payment_service", "payment_service.store:record", id="charged-not-committed"),
+        pytest.param("payment_service", "shared.messaging.channel:Channel.ack", id="committed-not-acknowledged"),
+        pytest.param("notification_service", "notification_service.store:record", id="sent-not-committed"),
+        pytest.param("order_service", "shared.messaging.channel:Channel.ack", id="tracked-not-acknowledged"),
     ],
 )
 async def test_work_that_was_cut_in_two_is_done_once(
-    system: System, rail: Rail, tmp_path: Path, service: str, call: str, moment: str
+    system: System, rail: Rail, tmp_path: Path, service: str, call: str
 ) -> None:
     flag = tmp_path / "died"
-    await arm(system, rail, service, call, moment, flag)
+    await arm(system, rail, service, call, flag)
     await rail.place_many(["tok_visa"] * ORDERS)
     await assert_died(system, service, flag)
     await rail.all_final()
@@ -84,7 +80,7 @@ async def test_an_order_committed_but_not_answered_is_one_order_when_it_is_asked
     system: System, rail: Rail, tmp_path: Path
 ) -> None:
     flag = tmp_path / "died"
-    await arm(system, rail, "order_service", "order_service.api:_accepted", "before", flag)
+    await arm(system, rail, "order_service", "order_service.api:_accepted", flag)
     body = {"customer_email": "ada@example.com", "items": [{"sku": "cola", "quantity": 7}]}
     key = {"Idempotency-Key": '"asked-twice"'}
     url = f"{system.url('order_service')}/orders"
@@ -102,7 +98,7 @@ async def test_an_order_committed_but_not_answered_is_one_order_when_it_is_asked
 async def test_a_duplicate_that_a_crash_made_is_seen_and_counted(system: System, rail: Rail, tmp_path: Path) -> None:
     """What the tests above rely on: a crash before the acknowledgement does bring the message a second time."""
     flag = tmp_path / "died"
-    await arm(system, rail, "payment_service", "shared.messaging.channel:Channel.ack", "before", flag)
+    await arm(system, rail, "payment_service", "shared.messaging.channel:Channel.ack", flag)
     await rail.place()
     await assert_died(system, "payment_service", flag)
     await rail.all_final()

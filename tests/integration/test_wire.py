@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest_asyncio
 
+from control_room.chaos.wire import Proxy, proxy_to
 from shared.events import OrderPlaced, encode
 from shared.messaging.consumer import Consumer
 from shared.messaging.message import Message
@@ -16,7 +17,6 @@ from shared.messaging.retry import DONE, Ack, RetryPolicy
 from shared.settings import BrokerSettings
 from tests import examples
 from tests.amqp import arrivals, queue_of
-from tests.proxy import Proxy, proxy_to
 from tests.support import eventually
 
 QUEUE = "payment_service.charge"

@@ -113,7 +113,7 @@ async def test_who_was_passed_by_just_now_may_still_be_under_way(database: Datab
     assert await sweep(database, LONG) == orders[1:2]  # the one that is told again to find out
 
 
-async def test_an_answered_order_of_which_nobody_was_told_is_told_again_once_later_ones_were(database: Database) -> None:
+async def test_an_answered_order_of_which_nobody_was_told_is_told_again_after_later_ones(database: Database) -> None:
     silent, later = await placed(database, 2)
     await hear(database, silent, examples.payment_succeeded(silent))
     await hear(database, later, examples.payment_succeeded(later), *TOLD)

@@ -1,31 +1,24 @@
-"""Faults of the broker: its process, its resources, its connections and its topology."""
+"""Faults of the broker: its process, its resources, its connections and its patience."""
 
 import asyncio
-import os
-import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable
 
-from control_room.chaos.faults.scene import Fault, Marks, NoEvidence, Scene
+from control_room.chaos.faults.databases import locked
+from control_room.chaos.faults.scene import Fault, Marks, Scene
 from control_room.chaos.schedule import Fall, Kind
-from control_room.chaos.watch import SWEPT
 from control_room.launcher import SERVICES
-from shared.messaging.connection import Connection
-from shared.topology.definition import SUBSCRIPTIONS
 
 YOUNG_QUEUE_SECONDS = 10.0
 """RabbitMQ 3.10 may lose a quorum queue that was created only seconds before the node is killed."""
 AWAY = ("RabbitMQ is away", "not consuming")
-PUBLISHED = "order_rail_messages_published_total"
 CONNECTIONS = "order_rail_broker_connections_opened_total"
 MEMORY_LIMIT, DISK_LIMIT = "1GB", "50MB"
 """As the private node is configured."""
 MORE_DISK_THAN_THERE_IS = "100000000000000000"
-TRIES = 4
-"""The topology keeper may put things back before anything has gone wrong without them."""
-SWEEP_PATIENCE_SECONDS = 12.0
-"""Longer than orders in a chaos run must be quiet to be told again."""
+IMPATIENT_MILLISECONDS, PATIENT_MILLISECONDS = 2000, 1_800_000
+TICK_MILLISECONDS = 500
+"""How often the node looks whether somebody keeps a delivery for too long; a minute, if it is not told."""
 
 
 async def broker_kill(scene: Scene, fall: Fall, marks: Marks) -> None:
@@ -124,95 +117,30 @@ async def connections_closed(scene: Scene, fall: Fall, marks: Marks) -> None:
     marks.saw(f"{len(closed)} connections were closed, and {after - before:g} opened again")
 
 
-async def queue_deleted(scene: Scene, fall: Fall, marks: Marks) -> None:
-    """A queue is deleted under its consumer, with what is in it; the topology keeper puts it back empty."""
-    before = await scene.counter("order_service", SWEPT)
-    for _ in range(TRIES):
-        async with _held_still(scene, fall.target) as held:
-            marks.begin()
-            await scene.management.delete("queues", scene.management.vhost, fall.target)
-            await scene.until(lambda: _exists(scene, fall.target), f"{fall.target} to be put back")
-            scene.queue_put_back_at = time.monotonic()
-        gone_seconds = scene.queue_put_back_at - marks.began_at
-        marks.saw(f"it was deleted with {held} messages waiting in it, and put back after {gone_seconds:.1f} s")
-        marks.end()
-        try:
-            after = await scene.until_counted("order_service", SWEPT, "", before + 1, SWEEP_PATIENCE_SECONDS)
-        except NoEvidence:
-            continue  # the keeper was so quick that nothing was lost: then again
-        marks.saw(f"{after - before:g} orders had their event told again")
-        return
-    raise NoEvidence(f"{fall.target} was deleted {TRIES} times, and nothing was lost with it")
-
-
-async def _exists(scene: Scene, queue: str) -> bool:
-    return await scene.management.find("queues", scene.management.vhost, queue) is not None
-
-
-@asynccontextmanager
-async def _held_still(scene: Scene, queue: str) -> AsyncIterator[int]:
-    """The consumer is frozen until more messages wait than it can hold, and while the block runs; how many wait.
-
-    Not so the order service: nothing moves without it. What is published while its queue is away is lost anyhow.
-    """
-    service = queue.partition(".")[0]
-    if service == "order_service":
-        yield 0
-        return
-    pid = scene.process(service).pid
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield await _pile_up(scene, queue)
-    finally:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGCONT)
-
-
-async def _pile_up(scene: Scene, queue: str) -> int:
-    """How many messages wait in the queue, once there are some: those that its consumer holds don't count."""
-    connection = await Connection.open(scene.system.broker_settings.rabbitmq_url, "chaos look")
-    try:
-        channel = await connection.channel()
-
-        async def waiting() -> int:
-            return (await channel.inspect(queue)).messages
-
-        return await scene.until(waiting, f"messages waiting in {queue}")
-    finally:
-        await connection.close()
-
-
-async def unbound(scene: Scene, fall: Fall, marks: Marks) -> None:
-    """The queue of an exchange is unbound under its publisher, so that events come back; the keeper binds it again."""
-    queue = fall.target
-    ((exchange, routing_key),) = SUBSCRIPTIONS[queue]
-    label = f'exchange="{exchange}",result="unroutable"'
-    before = await scene.counter("order_service", PUBLISHED, label)
+async def consumer_timeout(scene: Scene, fall: Fall, marks: Marks) -> None:
+    """The node closes the channel of a consumer that keeps a delivery for too long: its database is locked."""
+    log = scene.process(fall.target).log
+    before = log.read_text().count("timed out")
     marks.begin()
     try:
-        after = await _unbind_until_returned(scene, exchange, queue, routing_key, label, before)
-        await scene.until(lambda: _is_bound(scene, exchange, queue), "the keeper to bind it again")
+        await _be_patient(scene, IMPATIENT_MILLISECONDS)
+        async with locked(scene, fall.target, fall.seconds):
+
+            async def lost_patience() -> bool:
+                return log.read_text().count("timed out") > before
+
+            await scene.until(lost_patience, f"RabbitMQ to close a channel of {fall.target}")
+            marks.saw(f"RabbitMQ closed a channel on which {fall.target} kept a delivery for too long")
     finally:
+        await _be_patient(scene, PATIENT_MILLISECONDS)
         marks.end()
-    marks.saw(f"{after - before:g} events came back as unroutable; the topology keeper bound the queue again")
 
 
-async def _unbind_until_returned(
-    scene: Scene, exchange: str, queue: str, routing_key: str, label: str, before: float
-) -> float:
-    """The keeper may be so quick that no event is published meanwhile: then again."""
-    for _ in range(TRIES):
-        await scene.management.delete("bindings", scene.management.vhost, "e", exchange, "q", queue, routing_key)
-        try:
-            return await scene.until_counted("order_service", PUBLISHED, label, before + 1, 4)
-        except NoEvidence:
-            continue
-    raise NoEvidence(f"no event came back from {exchange}, unbound {TRIES} times")
-
-
-async def _is_bound(scene: Scene, exchange: str, queue: str) -> bool:
-    found = await scene.management.find("bindings", scene.management.vhost, "e", exchange, "q", queue)
-    return bool(found)
+async def _be_patient(scene: Scene, milliseconds: int) -> None:
+    """How long the node waits for an acknowledgement, from now on. Channels ask when they are opened."""
+    for name, value in (("consumer_timeout", milliseconds), ("channel_tick_interval", TICK_MILLISECONDS)):
+        await scene.broker.control("eval", f"application:set_env(rabbit, {name}, {value}).")
+    await scene.broker.control("close_all_connections", "chaos")
 
 
 NODE = ("rabbitmq",)
@@ -232,13 +160,8 @@ FAULTS = (
         connections_closed,
     ),
     Fault(
-        Kind("queue-deleted", tuple(SUBSCRIPTIONS), (0, 0), 18),
-        "A queue deleted under its consumer, with messages in it",
-        queue_deleted,
-    ),
-    Fault(
-        Kind("unbound", ("payment_service.charge",), (0, 0), 10),
-        "A queue unbound under its publisher: events come back",
-        unbound,
+        Kind("consumer-timeout", ("notification_service",), (9, 10), 10),
+        "RabbitMQ loses patience with a consumer that keeps a delivery",
+        consumer_timeout,
     ),
 )

@@ -4,6 +4,8 @@ import asyncio
 import os
 import sys
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from control_room.chaos.faults.scene import Fault, Marks, NoEvidence, Scene
@@ -24,25 +26,34 @@ SETTLE_SECONDS = 0.3
 
 async def database_locked(scene: Scene, fall: Fall, marks: Marks) -> None:
     """Another process holds the write lock of a database: nobody else can write it."""
+    try:
+        async with locked(scene, fall.target, fall.seconds) as sentence:
+            marks.begin()
+            marks.saw(sentence)
+            await asyncio.sleep(SETTLE_SECONDS)
+            before = await _commits(scene, fall.target)
+            await asyncio.sleep(fall.seconds - 2 * SETTLE_SECONDS)
+            during = await _commits(scene, fall.target)
+    finally:
+        marks.end()
+    if during != before:
+        raise NoEvidence(f"{during - before:g} transactions were committed to {fall.target} under the lock")
+    await _goes_on(scene, fall.target, during, marks)
+
+
+@asynccontextmanager
+async def locked(scene: Scene, database: str, seconds: float) -> AsyncIterator[str]:
+    """Another process holds the write lock for so long, at least until the block ends; a sentence about it."""
     run = scene.system.run
-    database, log = run.path / f"{fall.target}.db", run.log(f"lock-{time.monotonic_ns()}")
-    command = [sys.executable, "-m", "control_room.chaos.store", str(database), str(fall.seconds)]
+    file, log = run.path / f"{database}.db", run.log(f"lock-{time.monotonic_ns()}")
+    command = [sys.executable, "-m", "control_room.chaos.store", str(file), str(seconds)]
     holder = await spawn(command, os.environ, log)
     try:
-        await scene.until(lambda: _has_said(log, "locked"), f"process {holder.pid} to lock {database.name}")
-        marks.begin()
-        marks.saw(f"process {holder.pid} held the lock of {database.name} for {fall.seconds} s")
-        await asyncio.sleep(SETTLE_SECONDS)
-        before = await _commits(scene, fall.target)
-        await asyncio.sleep(fall.seconds - 2 * SETTLE_SECONDS)
-        during = await _commits(scene, fall.target)
+        await scene.until(lambda: _has_said(log, "locked"), f"process {holder.pid} to lock {file.name}")
+        yield f"process {holder.pid} held the lock of {file.name} for {seconds} s"
         await scene.until(lambda: _has_said(log, "released"), "the lock to be released")
     finally:
         await end(holder, grace_seconds=1)
-        marks.end()
-    if during != before:
-        raise NoEvidence(f"{during - before:g} transactions were committed to {database.name} under the lock")
-    await _goes_on(scene, fall.target, during, marks)
 
 
 async def _goes_on(scene: Scene, database: str, before: float, marks: Marks) -> None:

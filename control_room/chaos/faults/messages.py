@@ -15,13 +15,14 @@ from control_room.chaos.schedule import Fall, Kind
 from control_room.chaos.watch import DUPLICATES
 from shared.events import MAX_EVENT_BYTES
 from shared.messaging.connection import Connection
-from shared.messaging.message import Message
+from shared.messaging.message import Delivery, Message
 from shared.messaging.publisher import Publisher
 from shared.topology.definition import SUBSCRIPTIONS
 
 SETTLED = "order_rail_deliveries_settled_total"
 TAPPED_MESSAGES = 10
 COPIES = 3
+HELD_BACK_MESSAGES = 30
 TAP_LENGTH, TAP_EXPIRES_MILLISECONDS = 1000, 60_000
 QUEUES = {
     queue: (exchange, pattern.replace(".*", ".v1").replace(".#", ".succeeded.v1"))
@@ -56,6 +57,29 @@ async def duplicates(scene: Scene, _fall: Fall, marks: Marks) -> None:
     # Not all of them: the copies of an order whose charge never works are no duplicates, but further attempts.
     after = await scene.until_counted(service, DUPLICATES, label, before + len(copies) / 2)
     marks.saw(f"{len(copies)} copies of {len(placed)} orders were published; {after - before:g} duplicates suppressed")
+
+
+async def shuffled(scene: Scene, fall: Fall, marks: Marks) -> None:
+    """Messages are held back, and come in reverse order after those that were behind them."""
+    connection = await Connection.open(scene.system.broker_settings.rabbitmq_url, "chaos shuffle")
+    try:
+        channel, held = await connection.channel(), list[Delivery]()
+        await channel.qos(HELD_BACK_MESSAGES)
+
+        async def enough() -> bool:
+            return len(held) >= HELD_BACK_MESSAGES
+
+        marks.begin()
+        await channel.consume(fall.target, held.append)
+        await scene.until(enough, f"{HELD_BACK_MESSAGES} messages of {fall.target}")
+        await asyncio.sleep(fall.seconds)
+        late = [replace(each.message, exchange="", routing_key=fall.target) for each in reversed(held)]
+        await _publish(scene, late)
+        channel.ack(held[-1].tag, multiple=True)
+    finally:
+        await connection.close()
+        marks.end()
+    marks.saw(f"{len(held)} messages came {fall.seconds} s late, the last one first; {await scene.orders_in_flight()}")
 
 
 async def malformed(scene: Scene, fall: Fall, marks: Marks) -> None:
@@ -156,6 +180,7 @@ FAULTS = (
     Fault(
         Kind("duplicates", ("exchange orders",), (0, 0), 4), "Real orders published again, several times", duplicates
     ),
+    Fault(Kind("shuffled", TO_ALL, (1, 3), 6), "Messages that come late and in reverse order", shuffled),
     Fault(Kind("malformed", TO_ALL, (0, 0), 4), "Messages that are no event", malformed),
     Fault(Kind("oversize", TO_ALL, (0, 0), 4), "A message larger than any event may be", oversize),
     Fault(Kind("unknown-version", TO_ALL, (0, 0), 4), "An event of a version that nobody knows", unknown_version),

@@ -9,6 +9,7 @@ from typing import TypeVar
 from control_room.broker import PrivateBroker
 from control_room.chaos.schedule import Fall, Kind
 from control_room.chaos.watch import UNREACHABLE, Watch
+from control_room.chaos.wire import Proxy
 from control_room.launcher import System
 from control_room.processes import SupervisedProcess
 from shared.management import Management, TopologyError
@@ -56,6 +57,8 @@ class Scene:
 
     system: System
     broker: PrivateBroker
+    wire: Proxy
+    """Between the services and the broker."""
     watch: Watch
     management: Management
     queue_put_back_at: float = float("-inf")
@@ -124,9 +127,10 @@ class Fault:
     """A kind of fault, what it does in a sentence, and the function that carries it out.
 
     `fall` calls `marks.begin` when it falls and `marks.end` when it is over, in any case, and leaves evidence in
-    `marks`. It raises NoEvidence.
+    `marks`. It raises NoEvidence. `missing` says what this machine lacks for it, nothing if it can fall here.
     """
 
     kind: Kind
     meaning: str
     fall: Callable[[Scene, Fall, Marks], Awaitable[None]]
+    missing: Callable[[], str] = lambda: ""

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
-CHUNK_BYTES = 512
+CHUNK_BYTES = 64 * 1024
+SLOW_CHUNK_BYTES = 512
 
 
 class Proxy:
@@ -94,9 +95,13 @@ class _Link:
         self.has_lost_bytes = True
         self._proxy.held_bytes += len(data)
 
+    @property
+    def _chunk_bytes(self) -> int:
+        return SLOW_CHUNK_BYTES if self._proxy.chunk_delay_seconds else CHUNK_BYTES
+
     async def _read(self, reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
         with contextlib.suppress(ConnectionError):
-            while data := await reader.read(CHUNK_BYTES):
+            while data := await reader.read(self._chunk_bytes):
                 if self._proxy.chunk_delay_seconds:
                     await asyncio.sleep(self._proxy.chunk_delay_seconds)
                 yield data
