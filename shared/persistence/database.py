@@ -7,6 +7,7 @@ and only then are the callers woken. So one fsync serves hundreds of requests, a
 
 import asyncio
 import contextlib
+import importlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -16,7 +17,6 @@ from typing import Any, TypeVar
 import sqlalchemy
 import structlog
 from sqlalchemy import DateTime, Engine, MetaData, Table, TypeDecorator, create_engine, event
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, Connection, Dialect, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -32,6 +32,9 @@ LOCK_TIMEOUT_SECONDS = 5.0
 
 PING_TIMEOUT_SECONDS = 5.0
 """After this time without an answer the service is not ready; a call under way goes on waiting."""
+
+FAILURE_COUNTS_SECONDS = 3.0
+"""For so long after a failed write the service is not ready. Not for longer: perhaps nobody comes and tries again."""
 
 _SCHEMA_LOCK = 0x0DDE12A11  # any constant: replicas that start together create the tables one after the other
 
@@ -140,7 +143,8 @@ class Database:
 
     def problem(self) -> str | None:
         """Why the database cannot be used now, or None."""
-        return f"database: {self._problem}" if self._problem else None
+        problem = self._problem or self._writer.recent_failure()
+        return f"database: {problem}" if problem else None
 
     async def _watch(self) -> None:
         """Create the tables as soon as the database answers, then go on asking whether it still does."""
@@ -199,10 +203,15 @@ class Transaction:
         return await asyncio.to_thread(function, self._connection, *arguments)
 
 
+def insert_into(connection: Connection, table: Table) -> Any:
+    """An insert in the database's own dialect, which knows what to do about a key that is there already."""
+    # The dialect of the other database is not imported: it would make each start longer.
+    return importlib.import_module(f"sqlalchemy.dialects.{connection.dialect.name}").insert(table)
+
+
 def insert_new(connection: Connection, table: Table) -> Any:
-    """An insert that passes over the rows whose key is there already, in the database's own dialect."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    return dialect.insert(table).on_conflict_do_nothing()
+    """An insert that passes over the rows whose key is there already."""
+    return insert_into(connection, table).on_conflict_do_nothing()
 
 
 _Waiting = tuple[Operation[Any, Any], Any, "asyncio.Future[Any]"]
@@ -219,9 +228,15 @@ class _Worker:
         self._stopping = False
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="database")
         self._task: asyncio.Task[None] | None = None
+        self._failure, self._failed_at = "", 0.0
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="group commit")
+
+    def recent_failure(self) -> str | None:
+        """Why the database failed last, if that was just now."""
+        is_recent = asyncio.get_running_loop().time() < self._failed_at + FAILURE_COUNTS_SECONDS
+        return self._failure if self._failure and is_recent else None
 
     def submit(self, operation: Operation[Any, Any], row: Any) -> "asyncio.Future[Any]":
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -250,11 +265,17 @@ class _Worker:
             if not group:  # woken to stop
                 continue
             outcomes = await loop.run_in_executor(self._thread, self._execute, group)
-            written = sum(not isinstance(outcome, Exception) for outcome in outcomes)
-            if written:
-                self._on_commit(written)
+            self._note(outcomes)
             for (_, _, future), outcome in zip(group, outcomes, strict=True):
                 _resolve(future, outcome)
+
+    def _note(self, outcomes: list[Any]) -> None:
+        written = sum(not isinstance(outcome, Exception) for outcome in outcomes)
+        if written:
+            self._on_commit(written)
+        failure = outcomes[-1]
+        self._failure = str(failure) if isinstance(failure, DatabaseUnavailable) else ""
+        self._failed_at = asyncio.get_running_loop().time()
 
     def _execute(self, group: list[_Waiting]) -> list[Any]:
         """A result or an exception for each row. If the transaction fails, its rows are tried one by one."""

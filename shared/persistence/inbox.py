@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Table
-from sqlalchemy.dialects import postgresql, sqlite
+
+from shared.persistence.database import insert_into
 
 
 def record_once(
@@ -27,8 +28,7 @@ def record_once(
 def _upsert(
     connection: Connection, table: Table, key: str, rows: list[Mapping[str, Any]], provisional: str
 ) -> set[str]:
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(table)
+    statement = insert_into(connection, table)
     new = statement.excluded
     statement = statement.on_conflict_do_update(
         index_elements=[table.c[key]],

@@ -233,11 +233,13 @@ async def test_a_locked_database_is_unavailable_and_recovers(tmp_path: Path, mon
         )
         assert {type(result) for result in results} == {DatabaseUnavailable}
         assert str(results[0]) == "database is locked"
+        assert database.problem() == "database: database is locked"
         assert await database.read(count_notes, None) == 0  # readers are not held up
 
         other.execute("ROLLBACK")
         other.close()
         assert await database.write(write_notes, (1, "text")) == "wrote 1"
+        assert database.problem() is None
 
 
 async def test_a_full_database_is_unavailable_loses_nothing_and_recovers(tmp_path: Path) -> None:
