@@ -10,6 +10,7 @@ from itertools import islice
 import pytest
 
 from control_room.load import AnswerLost, Connections, at_their_times, poisson, post
+from tests.support import eventually
 
 OK = b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\nX-Seen: yes\r\n\r\n{}"
 Reply = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
@@ -22,6 +23,7 @@ class Server:
         self._reply = reply
         self.url = ""
         self.connections = 0
+        self.hung_up = 0
         self.requests: list[bytes] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -34,11 +36,33 @@ class Server:
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
+            self.hung_up += 1
             writer.close()
 
 
 async def at_once(_head: bytes, writer: asyncio.StreamWriter) -> None:
     writer.write(OK)
+
+
+async def in_pieces(_head: bytes, writer: asyncio.StreamWriter) -> None:
+    for number in range(0, len(OK), 7):
+        writer.write(OK[number : number + 7])
+        await writer.drain()
+        await asyncio.sleep(0)
+
+
+async def without_length(_head: bytes, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 202 Accepted\r\n\r\n{}")
+
+
+async def twice(_head: bytes, writer: asyncio.StreamWriter) -> None:
+    writer.write(OK)
+    await writer.drain()
+    asyncio.get_running_loop().call_later(0.02, writer.write, OK)
+
+
+async def once_a_connection(_head: bytes, writer: asyncio.StreamWriter) -> None:
+    writer.write(OK.replace(b"X-Seen: yes", b"Connection: close"))
 
 
 async def never(_head: bytes, _writer: asyncio.StreamWriter) -> None:
@@ -72,6 +96,37 @@ async def test_requests_one_after_the_other_share_a_connection() -> None:
     assert server.connections == 1
     assert server.requests == [request] * 5
     assert b'Idempotency-Key: "k"\r\n' in request
+
+
+async def test_an_answer_in_pieces_is_put_together() -> None:
+    async with served(in_pieces) as (server, connections):
+        answers = [await connections.ask(post(server.url, b"", {})) for _ in range(3)]
+
+    assert [(answer.status, answer.body) for answer in answers] == [(202, b"{}")] * 3
+    assert server.connections == 1
+
+
+async def test_an_answer_that_nobody_asked_for_is_given_to_nobody() -> None:
+    async with served(twice) as (server, connections):
+        await connections.ask(post(server.url, b"", {}))
+        await eventually(lambda: server.hung_up == 1, 2, "the connection to be closed")
+        await connections.ask(post(server.url, b"", {}))
+
+    assert server.connections == 2
+
+
+async def test_a_connection_that_the_server_closes_is_not_used_again() -> None:
+    async with served(once_a_connection) as (server, connections):
+        answers = [await connections.ask(post(server.url, b"", {})) for _ in range(2)]
+
+    assert [answer.status for answer in answers] == [202, 202]
+    assert server.connections == 2
+
+
+async def test_an_answer_that_does_not_say_its_length_is_an_answer_lost() -> None:
+    async with served(without_length) as (server, connections):
+        with pytest.raises(AnswerLost, match="length"):
+            await connections.ask(post(server.url, b"", {}))
 
 
 async def test_no_answer_in_time_is_an_answer_lost() -> None:
