@@ -1,6 +1,9 @@
 """`python -m notification_service`"""
 
-from notification_service.app import Settings, build
-from shared.service import main
+from shared.quick_start import quick_imports
+
+with quick_imports():
+    from notification_service.app import Settings, build
+    from shared.service import main
 
 main("notification_service", Settings, build)

@@ -1,6 +1,9 @@
 """`python -m order_service`"""
 
-from order_service.app import Settings, build
-from shared.service import main
+from shared.quick_start import quick_imports
+
+with quick_imports():
+    from order_service.app import Settings, build
+    from shared.service import main
 
 main("order_service", Settings, build)

@@ -8,6 +8,7 @@ from enum import Enum, auto
 from typing import Any
 
 from sqlalchemy import (
+    DDL,
     JSON,
     Boolean,
     Column,
@@ -24,6 +25,7 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.event import listen
 
 from order_service.orders import (
     PLACED_TYPE,
@@ -58,12 +60,9 @@ orders = Table(
     # While more is to come: since when nothing has. In the future after many sweeps, so that the next one is late.
     Column("quiet_since", UtcDateTime),
 )
-Index(
-    "open_orders",
-    orders.c.quiet_since,
-    sqlite_where=orders.c.quiet_since.is_not(None),
-    postgresql_where=orders.c.quiet_since.is_not(None),
-)
+# As text, since SQLAlchemy's own way would import the dialects of every database, and make each start longer.
+OPEN_ORDERS = "CREATE INDEX open_orders ON orders (quiet_since) WHERE quiet_since IS NOT NULL"
+listen(orders, "after_create", DDL(OPEN_ORDERS))  # type: ignore[no-untyped-call]
 
 idempotency_keys = Table(
     "idempotency_keys",

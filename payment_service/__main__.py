@@ -1,6 +1,9 @@
 """`python -m payment_service`"""
 
-from payment_service.app import Settings, build
-from shared.service import main
+from shared.quick_start import quick_imports
+
+with quick_imports():
+    from payment_service.app import Settings, build
+    from shared.service import main
 
 main("payment_service", Settings, build)

@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 import structlog
 
 from shared import logging, settings
+from shared.event_loop import new_event_loop
 from shared.http.server import HttpServer
 from shared.settings import ServiceSettings
 
@@ -79,16 +80,8 @@ def main(name: str, settings_class: type[SettingsType], build: Callable[[Setting
     async def run() -> bool:
         return await build(configured).run()
 
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
         if not runner.run(run()):
             # Python would wait for its threads, and one of them may be in a call to a database that does not answer.
             sys.stdout.flush()
             os._exit(0)
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop  # noqa: PLC0415 - it exists on some platforms only
-    except ImportError:
-        return None
-    return uvloop.new_event_loop

@@ -60,6 +60,20 @@ def test_sql_is_spoken_in_stores_and_shared_persistence_alone(file: Path) -> Non
     assert not [text for text in strings(tree) if SPEAKS_SQL.match(text)]
 
 
+@pytest.mark.parametrize("service", ["order_service", "payment_service", "notification_service"])
+def test_a_service_does_not_wait_at_its_start_for_what_it_never_uses(service: str) -> None:
+    never = {"httpx", "rich.console", "nicegui", "pygal", "sqlalchemy.dialects.postgresql"}
+    start = (
+        f"from shared.quick_start import quick_imports\nwith quick_imports():\n    import {service}.app, shared.service"
+    )
+    imported = subprocess.run(
+        [sys.executable, "-c", f"{start}\nimport sys\nprint(*sys.modules)"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert f"{service}.store" in imported.stdout.split()
+    assert not never & set(imported.stdout.split())
+
+
 def test_no_file_is_too_long_to_hold_one_thing() -> None:
     lengths = {str(file): len((ROOT / file).read_text().splitlines()) for file in FILES}
     assert not {file: length for file, length in lengths.items() if length > 400}
