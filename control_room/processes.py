@@ -43,6 +43,7 @@ class SupervisedProcess:
         self._stopping = asyncio.Event()
         self._may_run = asyncio.Event()
         self._may_run.set()
+        self._started_again = asyncio.Event()
 
     @property
     def pid(self) -> int:
@@ -82,6 +83,12 @@ class SupervisedProcess:
     def release(self) -> None:
         """Nobody holds it down any more: it is started again at once."""
         self._may_run.set()
+
+    async def restart(self) -> None:
+        """SIGTERM, after 10 s SIGKILL; returns once another runs in its place, with what has changed meanwhile."""
+        self._started_again.clear()
+        await end(self._current(), STOP_GRACE_SECONDS)
+        await self._started_again.wait()
 
     def freeze(self) -> None:
         """Stop it where it is: its connections stay open, and it does nothing."""
@@ -132,4 +139,5 @@ class SupervisedProcess:
             logger.warning("process.not_started", name=self.name, error=str(error))
             return
         logger.warning("process.started_again", name=self.name, ended_with=status, pid=self.pid)
+        self._started_again.set()
         self._on_restart()

@@ -10,6 +10,7 @@ from control_room.background import running
 from control_room.observer import Auditing, Desk, Observer
 from control_room.observer.observer import watching
 from control_room.plugs import Plugs
+from control_room.scenarios import MailRoute, Runner, Stage
 
 
 @dataclass(frozen=True)
@@ -20,11 +21,14 @@ class Room:
     observer: Observer
     auditing: Auditing
     desk: Desk
+    runner: Runner
     plugs: Plugs | None
 
 
 @asynccontextmanager
-async def opened(addresses: SystemAddresses, journal: Path, plugs: Plugs | None) -> AsyncIterator[Room]:
+async def opened(
+    addresses: SystemAddresses, journal: Path, plugs: Plugs | None = None, mail: MailRoute | None = None
+) -> AsyncIterator[Room]:
     """A room that watches while the block runs. `journal`: where discarded dead letters are kept."""
     async with AsyncExitStack() as stack:
         observer = await stack.enter_async_context(watching(addresses))
@@ -32,4 +36,6 @@ async def opened(addresses: SystemAddresses, journal: Path, plugs: Plugs | None)
         desk = Desk(addresses, journal, lambda: observer.picture.dead_letters)
         for work, name in ((auditing.run(), "auditing"), (desk.run(), "dead letters")):
             await stack.enter_async_context(running(work, name))
-        yield Room(addresses, observer, auditing, desk, plugs)
+        runner = Runner(Stage(addresses, plugs, mail))
+        stack.push_async_callback(runner.stop)
+        yield Room(addresses, observer, auditing, desk, runner, plugs)

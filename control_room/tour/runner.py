@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
+from control_room.addresses import SystemAddresses
 from control_room.audit import AuditReport, audit
 from control_room.tour.steps import Progress, Step, Wrong
 from control_room.tour.system import System, Unexpected
@@ -65,16 +66,19 @@ async def reconcile(system: System, legs: Sequence[Leg], deadline_seconds: float
     Kitchen tickets and text messages may come a moment after the email, so the audit has until the deadline to agree.
     """
     settled = {leg.progress.order_id: leg for leg in legs if leg.progress.order_id}
-    report = await _audit_until_clean(system, settled, deadline_seconds)
+    report = await audit_until_clean(system.addresses, settled, deadline_seconds)
     for violation in report.violations:
         if violation.subject in settled:
             settled[violation.subject].fail(f"{violation.invariant}: {violation.what}")
 
 
-async def _audit_until_clean(system: System, order_ids: Collection[str], deadline_seconds: float) -> AuditReport:
+async def audit_until_clean(
+    addresses: SystemAddresses, order_ids: Collection[str], deadline_seconds: float
+) -> AuditReport:
+    """The first audit of these orders that is clean, or the last one before the deadline. Raises AuditImpossible."""
     deadline = asyncio.get_running_loop().time() + deadline_seconds
     while True:
-        report = await audit(system.addresses, 0, only=order_ids, patience_seconds=deadline_seconds)
+        report = await audit(addresses, 0, only=order_ids, patience_seconds=deadline_seconds)
         if (report.is_clean and not report.in_flight) or asyncio.get_running_loop().time() >= deadline:
             return report
         await asyncio.sleep(AGAIN_SECONDS)
