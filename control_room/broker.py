@@ -40,7 +40,8 @@ log.file.level = info
 ADVANCED_CONFIGURATION = """\
 %% A retry comes back to its queue by dead-lettering. Should that queue be full for a moment, the node tries again
 %% after this time; 180 s if it is not told, and nothing else comes back meanwhile.
-[{rabbit, [{dead_letter_worker_publisher_confirm_timeout, 5000}]}].
+%% A quorum queue counts its messages by a clock of its own; every 5 s if it is not told.
+[{rabbit, [{dead_letter_worker_publisher_confirm_timeout, 5000}, {quorum_tick_interval, 1000}]}].
 """
 
 
