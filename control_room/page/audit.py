@@ -47,13 +47,9 @@ class Audit:
         if self._shown is None:
             return
         report = self._shown.report
-        total = sum(check["violations"] for check in report["checks"])
-        orders = f"{report['counts'].get('orders', 0):,} orders"
-        right = f"The books agree: {orders}, nothing lost, nothing doubled."
-        self._verdict.set_text(right if self._shown.is_clean else f"{total:,} things are wrong.")
+        self._verdict.set_text(_verdict(report))
         swap(self._verdict, "fine" if self._shown.is_clean else "broken", ("fine", "broken"))
-        moving = f"{report['in_flight']:,} orders are on their way, and not judged yet. " if report["in_flight"] else ""
-        self._counts.set_text(moving + _looked_at(report["counts"]))
+        self._counts.set_text(_looked_at(report))
         self._violations.clear()
         with self._violations:
             _show_violations(report["violations"])
@@ -68,9 +64,18 @@ def _now(is_running: bool, trouble: str, last: Verdict | None, accepted: float) 
     return f"{ago} It waits until the rush is over." if accepted > BUSY_PER_SECOND else ago
 
 
-def _looked_at(counts: Mapping[str, int]) -> str:
-    told = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items() if count)
-    return f"Looked at {told}." if told else "There are no orders yet."
+def _verdict(report: Mapping[str, Any]) -> str:
+    total = sum(check["violations"] for check in report["checks"])
+    if total:
+        return f"{total:,} things are wrong."
+    judged = report["counts"].get("orders", 0) - report["in_flight"]
+    return f"The books agree on {judged:,} orders: nothing lost, nothing doubled."
+
+
+def _looked_at(report: Mapping[str, Any]) -> str:
+    moving = f" {report['in_flight']:,} orders have moved too lately to be judged." if report["in_flight"] else ""
+    told = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in report["counts"].items() if count)
+    return f"Looked at {told}.{moving}" if told else "There are no orders yet."
 
 
 def _show_violations(violations: Sequence[Mapping[str, Any]]) -> None:

@@ -58,7 +58,8 @@ class DeadLetters:
             with ui.element("div").classes("what"):
                 text(f"{cause}: {_count(group.count)}", "name", tag="h3")
                 text(f"{NAMES[group.queue]} · oldest {age(group.oldest) or 'unknown'} ago", "hint")
-            self._draw_actions(group)
+            if group.count > 1:
+                self._draw_actions(group)
             with ui.element("ul"):
                 for letter in group.first[:SHOWN_LETTERS]:
                     self._draw_letter(letter)
@@ -74,7 +75,7 @@ class DeadLetters:
             async def send_back() -> None:
                 await self._redrive(selection, rate.value)
 
-            button(f"Send back {'it' if group.count == 1 else f'all {group.count:,}'}", send_back, self._viewer)
+            button(f"Send back all {group.count:,}", send_back, self._viewer)
 
     def _draw_letter(self, letter: DeadLetter) -> None:
         with ui.element("li"):

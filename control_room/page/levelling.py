@@ -29,7 +29,7 @@ class Levelling:
         self._drawn_at = 0.0
         with card("Load levelling", HINT, "levelling"):
             with ui.element("dl").classes("figures"):
-                names = ("accepted/s", "paid/s", "customers told/s", "backlog", "empty in")
+                names = ("accepted/s", "paid/s", "customers told/s", "backlog", "time to drain")
                 self._figures = [_figure(name) for name in names]
             self._chart = ui.echart(_options()).classes("chart").props("role=img")
 
@@ -57,8 +57,8 @@ class Levelling:
 
 def _when(seconds: float | None) -> str:
     if seconds is None:
-        return "growing"
-    return "it is empty" if not seconds else f"about {duration(seconds)}"
+        return "it grows"
+    return "nothing waits" if not seconds else f"about {duration(seconds)}"
 
 
 def _figure(name: str) -> TextElement:

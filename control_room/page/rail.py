@@ -104,7 +104,7 @@ class _Queue:
             with ui.element("div").classes("bar").props("aria-hidden=true"):
                 self._bar = ui.element("div")
             with ui.element("dl"):
-                self._facts = [_fact(each) for each in ("in work", "consumers", "to be retried", "set aside")]
+                self._facts = [_fact(each) for each in ("in work", "consumers", "retrying", "set aside")]
             self._problem = text("", "state")
 
     def show(self, queue: QueueView, *, is_known: bool) -> None:
