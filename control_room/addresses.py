@@ -44,12 +44,17 @@ class SystemAddresses(BrokerSettings):
 
 def find_system(environment_file: Path | None) -> SystemAddresses:
     """From the file if one is named, else from the environment, else from the default file. Raises NotRunning."""
+    return _validated(*find_environment(environment_file))
+
+
+def find_environment(environment_file: Path | None) -> tuple[Mapping[str, str | None], str]:
+    """The variables that tell of the system, found likewise, and in words where that was. Raises NotRunning."""
     if environment_file is None and os.environ.get("ORDER_SERVICE_URL"):
-        return _validated(dict(os.environ), "the environment")
+        return dict(os.environ), "the environment"
     file = environment_file or ENVIRONMENT_FILE
     if not file.is_file():
         raise NotRunning(f"no system runs here: there is no {file}, and ORDER_SERVICE_URL is not set")
-    return _validated(dotenv_values(file), str(file))
+    return dotenv_values(file), str(file)
 
 
 def discards_beside(environment_file: Path | None) -> Path:

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import shlex
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,17 @@ class RunDirectory:
         self.path = path.absolute()
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.environment_file = self.path / "environment"
+
+    @property
+    def holds_data(self) -> bool:
+        """Whether a system has kept orders in here."""
+        return any(self.path.glob("*.db"))
+
+    def remove_data(self) -> None:
+        """Remove the databases and the broker's data; logs and reports stay."""
+        shutil.rmtree(self.path / "rabbitmq", ignore_errors=True)
+        for file in self.path.glob("*.db*"):
+            file.unlink()
 
     def log(self, name: str) -> Path:
         """Where a process's output goes."""

@@ -37,7 +37,7 @@ PERCENTS = {"p50": 50.0, "p99": 99.0, "p99.9": 99.9, "max": 100.0}
 class Crowd:
     """Customers who come at random times within `seconds`, each with one order."""
 
-    def __init__(self, url: str, orders: int, seconds: float, accepted_ids: TextIO | None) -> None:
+    def __init__(self, url: str, orders: int, seconds: float, accepted_ids: TextIO) -> None:
         dice = random.Random(SEED)
         self._times = sorted(dice.uniform(0, seconds) for _ in range(orders))
         self._requests = [_request(url, dice, number) for number in range(min(orders, DIFFERENT_ORDERS))]
@@ -71,8 +71,7 @@ class Crowd:
             self._refused[f"{answer.status} {answer.body[:200].decode(errors='replace')}"] += 1
             return
         self._latencies.append(time.monotonic() - due)
-        if self._accepted_ids is not None:
-            self._accepted_ids.write(f"{_order_id(answer)}\n")
+        self._accepted_ids.write(f"{_order_id(answer)}\n")
 
     async def _keep_telling(self) -> None:
         while True:
@@ -130,17 +129,19 @@ def _tell(what: dict[str, Any]) -> None:
     print(json.dumps(what), flush=True)
 
 
-async def _run(url: str, orders: int, seconds: float, accepted_file: str) -> None:
-    with Path(accepted_file or os.devnull).open("w") as accepted_ids:
-        crowd = Crowd(url, orders, seconds, accepted_ids)
-        ordering = asyncio.create_task(crowd.order())
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ordering.cancel)
-        with contextlib.suppress(asyncio.CancelledError):  # sent home: the result tells of those who came
-            await ordering
+async def _run(crowd: Crowd) -> None:
+    ordering = asyncio.create_task(crowd.order())
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ordering.cancel)
+    with contextlib.suppress(asyncio.CancelledError):  # sent home: the result tells of those who came
+        await ordering
     _tell(crowd.result())
 
 
+def main(url: str, orders: str, seconds: str, accepted_ids: str) -> None:
+    """The ids of accepted orders go to the file `accepted_ids`, one a line; to none if it is empty."""
+    with Path(accepted_ids or os.devnull).open("w") as file, asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(_run(Crowd(url, int(orders), float(seconds), file)))
+
+
 if __name__ == "__main__":
-    url, orders, seconds, accepted_file = sys.argv[1:]
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        runner.run(_run(url, int(orders), float(seconds), accepted_file))
+    main(*sys.argv[1:])
