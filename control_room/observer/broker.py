@@ -1,6 +1,11 @@
-"""The queues, as RabbitMQ's management API counts them: one call for all of them."""
+"""The queues, as RabbitMQ's management API counts them: a call or two for all of them.
+
+Totals without statistics: those are a second old at the most, and cost little; the API's statistics are sampled every
+five seconds.
+"""
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -9,10 +14,9 @@ from shared.management import Management, TopologyError
 from shared.topology import dead_queue
 from shared.topology.definition import EXCHANGES, SUBSCRIPTIONS
 
-COLUMNS = "name,messages_ready,messages_unacknowledged,consumers"
 SILENT_AFTER_SECONDS = 4.0
-EXCHANGES_EVERY = 5
-"""Looks: an exchange goes missing less often than a queue moves."""
+CONSUMERS_EVERY, EXCHANGES_EVERY = 2, 5
+"""Looks: they come and go less often than messages."""
 
 
 class WatchedBroker:
@@ -25,6 +29,7 @@ class WatchedBroker:
         self._looked_at = float("-inf")
         self._why = "not looked yet"
         self._looks = 0
+        self._consumers: Counter[str] = Counter()
 
     @property
     def problem(self) -> str:
@@ -34,26 +39,30 @@ class WatchedBroker:
 
     async def look(self) -> None:
         """Look once; what goes wrong is in `problem`."""
-        vhost = self._management.vhost
         try:
-            found = await self._management.find("queues", vhost, columns=COLUMNS) or []
+            found = await self._find("queues", disable_stats="true", enable_queue_totals="true")
+            if self._looks % CONSUMERS_EVERY == 0:
+                consumers = await self._find("consumers", columns="queue.name")
+                self._consumers = Counter(consumer["queue"]["name"] for consumer in consumers)
             if self._looks % EXCHANGES_EVERY == 0:
-                exchanges = await self._management.find("exchanges", vhost, columns="name") or []
-                self.exchanges = frozenset(exchange["name"] for exchange in exchanges)
+                self.exchanges = frozenset(each["name"] for each in await self._find("exchanges", columns="name"))
         except TopologyError as error:
             self._why = str(error)
             return
         self._looks += 1
-        self.queues, self._why, self._looked_at = views(found), "", time.monotonic()
+        self.queues, self._why, self._looked_at = views(found, self._consumers), "", time.monotonic()
+
+    async def _find(self, what: str, **query: str) -> list[dict[str, Any]]:
+        return await self._management.find(what, self._management.vhost, **query) or []
 
 
-def views(found: Iterable[Mapping[str, Any]]) -> dict[str, QueueView]:
-    """Each queue of ours with its family, from what the management API says of all queues."""
+def views(found: Iterable[Mapping[str, Any]], consumers: Mapping[str, int]) -> dict[str, QueueView]:
+    """Each queue of ours with its family, from what the management API says of all queues and consumers."""
     counts = {queue["name"]: queue for queue in found}
-    return {name: _view(name, counts) for name in SUBSCRIPTIONS}
+    return {name: _view(name, counts, consumers.get(name, 0)) for name in SUBSCRIPTIONS}
 
 
-def _view(name: str, counts: Mapping[str, Mapping[str, Any]]) -> QueueView:
+def _view(name: str, counts: Mapping[str, Mapping[str, Any]], consumers: int) -> QueueView:
     own = counts.get(name, {})
     retrying = sum(_messages(counts[each]) for each in counts if each.startswith(f"{name}.retry."))
     return QueueView(
@@ -61,7 +70,7 @@ def _view(name: str, counts: Mapping[str, Mapping[str, Any]]) -> QueueView:
         exists=name in counts,
         waiting=own.get("messages_ready", 0),
         in_work=own.get("messages_unacknowledged", 0),
-        consumers=own.get("consumers", 0),
+        consumers=consumers,
         retrying=retrying,
         dead=_messages(counts.get(dead_queue(name), {})),
     )

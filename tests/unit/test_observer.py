@@ -18,8 +18,11 @@ python_info{version="3.11"} 1.0
 """
 
 
-def queue(name: str, ready: int = 0, held: int = 0, consumers: int = 1) -> dict[str, object]:
-    return {"name": name, "messages_ready": ready, "messages_unacknowledged": held, "consumers": consumers}
+CONSUMERS = dict.fromkeys(SUBSCRIPTIONS, 1)
+
+
+def queue(name: str, ready: int = 0, held: int = 0) -> dict[str, object]:
+    return {"name": name, "messages_ready": ready, "messages_unacknowledged": held}
 
 
 def history(*backlogs: int) -> list[Point]:
@@ -35,10 +38,11 @@ def test_a_queue_is_seen_with_its_retry_queues_and_its_dead_letters() -> None:
     found = views(
         [
             queue("payment_service.charge", ready=5, held=64),
-            queue("payment_service.charge.retry.1s", ready=2, consumers=0),
-            queue("payment_service.charge.retry.30s", ready=1, consumers=0),
-            queue("payment_service.charge.dead", ready=4, held=1, consumers=0),
-        ]
+            queue("payment_service.charge.retry.1s", ready=2),
+            queue("payment_service.charge.retry.30s", ready=1),
+            queue("payment_service.charge.dead", ready=4, held=1),
+        ],
+        CONSUMERS,
     )
     charge = found["payment_service.charge"]
     assert (charge.waiting, charge.in_work, charge.retrying, charge.dead, charge.depth) == (5, 64, 3, 5, 72)
@@ -46,7 +50,7 @@ def test_a_queue_is_seen_with_its_retry_queues_and_its_dead_letters() -> None:
 
 
 def test_a_queue_that_is_missing_or_has_no_consumer_is_broken() -> None:
-    found = views([queue("payment_service.charge", consumers=0)])
+    found = views([queue("payment_service.charge")], consumers={})
     assert found["payment_service.charge"].problem == "nobody takes from it"
     assert found["order_service.track"].problem == "the queue is missing"
 
@@ -54,7 +58,7 @@ def test_a_queue_that_is_missing_or_has_no_consumer_is_broken() -> None:
 def test_whatever_is_broken_is_said_in_a_sentence() -> None:
     picture = Picture(
         services={"payment_service": ServiceView("payment_service", problems=("it does not run",))},
-        queues=views(queue(name) for name in SUBSCRIPTIONS),
+        queues=views((queue(name) for name in SUBSCRIPTIONS), CONSUMERS),
         exchanges=frozenset(EXCHANGES) - {"payments"},
         broker_problem="",
     )
@@ -73,7 +77,7 @@ def test_the_backlog_is_what_waits_in_outboxes_and_on_the_way_to_the_customer() 
         },
         queues=views(
             [queue("payment_service.charge", ready=100, held=5), queue("notification_service.email", ready=20),
-             queue("notification_service.restaurant", ready=1000)]
+             queue("notification_service.restaurant", ready=1000)], CONSUMERS
         ),
     )  # fmt: skip
     assert picture.backlog == 10 + 1 + 105 + 20
