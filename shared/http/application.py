@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
 from shared import metrics
-from shared.http import problems
+from shared.http import deliveries, problems
 from shared.http.body_limit import BodyLimit
 from shared.http.problems import ProblemDetails
 
@@ -39,6 +39,7 @@ def create_app(
     problems.install(app)
     patch_fastapi(app, redirect_from_root_to_docs=False)  # /docs from its own files: it works without the internet
     app.include_router(_health)
+    app.include_router(deliveries.router)
     _describe(app, [*schemas, ProblemDetails])
     return app
 

@@ -15,6 +15,7 @@ import structlog
 from tenacity import AsyncRetrying, RetryError, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from shared import metrics
+from shared.deliveries import note_handled
 from shared.events import AnyEvent, Event, UnreadableEvent, decode
 from shared.messaging import message as headers
 from shared.messaging.acknowledger import Acknowledger
@@ -151,6 +152,7 @@ class Processor:
                 await self._move(_parked(self._queue, delivery, outcome), acknowledger)
         if acknowledger.is_open:
             metrics.settled.labels(self._queue, type(outcome).__name__.lower()).inc()
+        note_handled(self._queue, delivery, outcome, settled=acknowledger.is_open)
         acknowledger.settle(delivery.tag)
 
     async def _move(self, message: Message, acknowledger: Acknowledger) -> None:

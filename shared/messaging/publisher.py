@@ -9,6 +9,7 @@ from itertools import takewhile
 import structlog
 
 from shared import metrics
+from shared.deliveries import note_published
 from shared.messaging.channel import BrokerUnavailable, Channel, NotFound
 from shared.messaging.connection import Connection, keep_connected
 from shared.messaging.message import Message
@@ -224,7 +225,9 @@ def _error(entry: _Pending, acked: bool) -> PublishError | None:
 
 
 def _settle(entry: _Pending, error: PublishError | None) -> None:
-    metrics.published.labels(entry.message.exchange, _result(error)).inc()
+    result = _result(error)
+    metrics.published.labels(entry.message.exchange, result).inc()
+    note_published(entry.message, result)
     if not entry.outcome.done():
         entry.outcome.set_result(error)
 
