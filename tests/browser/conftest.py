@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]  # it has no py.typed
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright, expect
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM_ARGUMENTS = (
@@ -20,9 +20,12 @@ CHROMIUM_ARGUMENTS = (
     "--disable-component-update",
     "--disable-sync",
 )
+TIMEOUT_SECONDS = 15
 HERE = ("127.0.0.1", "localhost")
 WCAG = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa")
 BEST_PRACTICE = (*WCAG, "best-practice")
+
+expect.set_options(timeout=TIMEOUT_SECONDS * 1000)
 
 OpenPage = Callable[..., Awaitable[Page]]
 
@@ -82,12 +85,15 @@ def watch() -> Watch:
 
 @pytest_asyncio.fixture
 async def open_page(browser: Browser, watch: Watch) -> AsyncIterator[OpenPage]:
-    """Opens a page in a browser context of its own: another viewer. Takes the options of `Browser.new_context`."""
+    """Opens a page in a browser context of its own: another viewer. Takes the options of `Browser.new_context`.
+
+    It speaks English as in Britain, unless told otherwise.
+    """
     contexts: list[BrowserContext] = []
 
     async def open_one(**options: Any) -> Page:
-        contexts.append(context := await browser.new_context(**options))
-        context.set_default_timeout(15_000)
+        contexts.append(context := await browser.new_context(**{"locale": "en-GB", **options}))
+        context.set_default_timeout(TIMEOUT_SECONDS * 1000)
         opened = await context.new_page()
         watch.follow(opened)
         return opened
