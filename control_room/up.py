@@ -64,6 +64,7 @@ def _introduce(system: System) -> None:
     console.print("\n[bold green]Order Rail is running.[/] Ctrl-C stops it.")
     link = f"{system.control_room_url}/?token={system.operator_token}"
     console.print(f"  {'control room':22}{escape(link)}")
+    console.print(f"  {'shop':22}{system.url('order_service')}")
     for service in system.processes:
         console.print(f"  {service:22}{system.url(service)}/docs")
     console.print(f"  {'RabbitMQ':22}{escape(system.broker_settings.management_url)}")
