@@ -18,6 +18,7 @@ TRIES = 4
 """The topology keeper may put things back before anything has gone wrong without them."""
 SWEEP_PATIENCE_SECONDS = 12.0
 """Longer than orders in a chaos run must be quiet to be told again."""
+FULL_MESSAGES = 100
 FIRST_DELAY_SECONDS = 0.5
 """Of the retries in a chaos run."""
 
@@ -127,20 +128,30 @@ async def _until_returned(scene: Scene, service: str, exchange: str, take: Calla
 
 
 async def queue_full(scene: Scene, fall: Fall, marks: Marks) -> None:
-    """A queue takes no more messages (`reject-publish`), while its consumer holds still."""
-    label, service = 'result="refused"', "order_service"
+    """A queue takes no more messages (`reject-publish`) while its consumer holds still, until it is worked off.
+
+    Not the queue of charges: RabbitMQ 3.10 brings no retries back to a queue that was full once.
+    """
+    label, service = 'result="refused"', "payment_service"
     before = await scene.counter(service, PUBLISHED, label)
     policy = ("policies", scene.management.vhost, "chaos-full")
-    definition = {"pattern": f"^{fall.target}$", "definition": {"max-length": 1}, "apply-to": "queues"}
-    async with _held_still(scene, fall.target):
-        marks.begin()
-        try:
-            await scene.management.put(*policy, body=definition)
+    definition = {"pattern": f"^{fall.target}$", "definition": {"max-length": FULL_MESSAGES}, "apply-to": "queues"}
+    marks.begin()
+    try:
+        await scene.management.put(*policy, body=definition)
+        async with _held_still(scene, fall.target):
             after = await scene.until_counted(service, PUBLISHED, label, before + 1)
-        finally:
-            await scene.management.delete(*policy)
-            marks.end()
+        # Not before it has room again: RabbitMQ 3.10 tells those whom it refused only when messages leave.
+        await scene.until(lambda: _is_worked_off(scene, fall.target), f"{fall.target} to be worked off")
+    finally:
+        await scene.management.delete(*policy)
+        marks.end()
     marks.saw(f"{after - before:g} events were refused by the full queue")
+
+
+async def _is_worked_off(scene: Scene, queue: str) -> bool:
+    found = await scene.management.find("queues", scene.management.vhost, queue)
+    return bool(found) and found.get("messages", FULL_MESSAGES) < FULL_MESSAGES // 2
 
 
 FAULTS = (
@@ -155,5 +166,9 @@ FAULTS = (
         retry_queue_deleted,
     ),
     Fault(Kind("unbound", (CHARGES,), (0, 0), 10), "A queue unbound under its publisher: events come back", unbound),
-    Fault(Kind("queue-full", (CHARGES,), (0, 0), 12), "A queue that is full refuses what is published", queue_full),
+    Fault(
+        Kind("queue-full", ("notification_service.email",), (0, 0), 12),
+        "A queue that is full refuses what is published",
+        queue_full,
+    ),
 )
