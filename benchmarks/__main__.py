@@ -1,0 +1,126 @@
+"""`python -m benchmarks`: measure, print a table, write JSON, Markdown and a picture."""
+
+import json
+import shutil
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from benchmarks import accept, drain, footprint, growth, latency, pass_through, reconcile, table
+from benchmarks.bench import QUICK, Bench, Scale
+from benchmarks.contenders import PEERS, PEERS_FILE, Contender
+from benchmarks.goals import verdicts
+from benchmarks.machine import describe
+from benchmarks.picture import draw
+from benchmarks.results import Results
+from benchmarks.stage import MeasurementFailed, set_up
+from control_room.broker import BrokerError
+from control_room.installed import NotInstalledError
+from control_room.signals import run_until_signal
+from shared import logging
+
+MEASUREMENTS = {module.NAME: module for module in (accept, drain, latency, pass_through, footprint, growth, reconcile)}
+"""In the order in which they are measured."""
+
+SCRATCH, JSON_FILE, MARKDOWN_FILE, PICTURE_FILE = "scratch", "results.json", "results.md", "results.svg"
+PLAIN_WIDTH = 160
+console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False, soft_wrap=True)
+
+
+def main(
+    only: Annotated[str, typer.Option(help=f"Some of {', '.join(MEASUREMENTS)}; separated by commas.")] = "",
+    peers: Annotated[str, typer.Option(help="Some of the peers, or `none`. Default: all that are installed.")] = "",
+    rounds: Annotated[int, typer.Option(min=1, help="How often each is measured, in turns.")] = 3,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="See that everything works; the numbers mean nothing.")
+    ] = False,
+    add: Annotated[bool, typer.Option("--add", help="Add the rounds to the results in the output folder.")] = False,
+    output: Annotated[Path, typer.Option(help="Where the results go, and what it works with meanwhile.")] = Path(
+        ".run/benchmarks"
+    ),
+) -> None:
+    """Measure Order Rail beside what people would otherwise write, on a RabbitMQ node of its own.
+
+    Prints tables, and writes results.json, results.md and results.svg. Leave the machine alone meanwhile. All of it
+    takes about an hour.
+    """
+    logging.configure("benchmarks", "console")
+    chosen = _chosen(only, list(MEASUREMENTS), "--only")
+    contenders = _peers(peers)
+    scale = QUICK if quick else Scale()
+    try:
+        interrupted = run_until_signal(_measure(output.absolute(), chosen, contenders, scale, rounds, add))
+    except (MeasurementFailed, BrokerError, NotInstalledError, OSError) as error:
+        console.print(f"[red]The measurement failed.[/] {escape(str(error))}")
+        raise typer.Exit(1) from None
+    raise typer.Exit(130 if interrupted else 0)
+
+
+def _chosen(names: str, known: list[str], option: str) -> list[str]:
+    """All that are known, or those that are named, in the order of `known`."""
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    unknown = [name for name in wanted if name not in known]
+    if unknown:
+        raise typer.BadParameter(f"{', '.join(unknown)}: expected some of {', '.join(known)}", param_hint=option)
+    return [name for name in known if name in wanted or not wanted]
+
+
+def _peers(names: str) -> list[Contender]:
+    if names == "none":
+        return []
+    wanted = _chosen(names, [peer.name for peer in PEERS], "--peers")
+    missing = [peer.title for peer in PEERS if peer.name in wanted and not peer.is_installed]
+    if missing and names:
+        raise typer.BadParameter(f"{', '.join(missing)}: not installed; see {PEERS_FILE}", param_hint="--peers")
+    if missing:
+        console.print(f"Without {', '.join(missing)}: not installed; see {PEERS_FILE}.")
+    return [peer for peer in PEERS if peer.name in wanted and peer.is_installed]
+
+
+async def _measure(
+    directory: Path, chosen: list[str], peers: list[Contender], scale: Scale, rounds: int, add: bool
+) -> None:
+    scratch = directory / SCRATCH
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    async with set_up(scratch) as stage:
+        machine = describe(scratch, await stage.rabbitmq_version())
+        results = _kept(directory, machine) if add else Results(machine)
+        bench = Bench(stage, peers, scale, results, scratch, _say)
+        for name in chosen:
+            for number in range(rounds):
+                await MEASUREMENTS[name].measure_round(bench, number)
+            machine["busy_before_percent"] = median(stage.busy_percent or [0.0])
+            _write(directory, results)
+    shutil.rmtree(scratch)
+    table.show(console, results, verdicts(results))
+    console.print(f"Written: {escape(str(directory))}/{JSON_FILE}, {MARKDOWN_FILE}, {PICTURE_FILE}")
+
+
+def _kept(directory: Path, machine: dict[str, object]) -> Results:
+    """The results of before, if there are any; the machine is described anew."""
+    file = directory / JSON_FILE
+    return replace(Results.read(file), machine=machine) if file.exists() else Results(machine)
+
+
+def _write(directory: Path, results: Results) -> None:
+    found = verdicts(results)
+    as_json = {**results.as_json(), "goals": [each.as_json() for each in found]}
+    (directory / JSON_FILE).write_text(json.dumps(as_json, indent=1) + "\n")
+    (directory / MARKDOWN_FILE).write_text(table.to_markdown(results, found))
+    (directory / PICTURE_FILE).write_text(draw(results))
+
+
+def _say(sentence: str) -> None:
+    console.print(f"{datetime.now(UTC):%H:%M:%S}  {escape(sentence)}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

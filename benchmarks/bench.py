@@ -1,0 +1,58 @@
+"""What every measurement gets: the stage, who takes part, how much of everything, and where the values go."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.contenders import ORDER_RAIL, Contender
+from benchmarks.results import Results
+from benchmarks.stage import Stage
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of everything. The defaults are those of the numbers that are told."""
+
+    connections: int = 64
+    warm_up_seconds: float = 2.0
+    accept_seconds: float = 8.0
+    backlog: int = 20_000
+    rates: tuple[int, ...] = (50, 200)
+    latency_seconds: float = 15.0
+    history: int = 1_000_000
+    backlogs: tuple[int, ...] = (1_000, 200_000)
+    idle_seconds: float = 3.0
+    audited: int = 1_000_000
+
+
+QUICK = Scale(
+    connections=16,
+    warm_up_seconds=0.3,
+    accept_seconds=1.0,
+    backlog=200,
+    rates=(20,),
+    latency_seconds=2.0,
+    history=2_000,
+    backlogs=(100, 500),
+    idle_seconds=0.5,
+    audited=2_000,
+)
+"""Enough to see that everything works; its numbers mean nothing."""
+
+
+@dataclass
+class Bench:
+    """`say` tells whoever waits what is done now, in a sentence."""
+
+    stage: Stage
+    peers: Sequence[Contender]
+    scale: Scale
+    results: Results
+    directory: Path
+    say: Callable[[str], None]
+
+    def in_turn(self, round_number: int, *others: Contender) -> list[Contender]:
+        """Order Rail, its peers and the others; each round begins with another one."""
+        everyone = [ORDER_RAIL, *self.peers, *others]
+        first = round_number % len(everyone)
+        return everyone[first:] + everyone[:first]

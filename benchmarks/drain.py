@@ -1,0 +1,76 @@
+"""drain: how many orders a second go all the way, from a backlog of placed orders to the last one confirmed.
+
+What takes the orders runs alone until the whole backlog is in the first queue; then the workers start. The gateway has
+no latency. The rate counts from the first order that is finished, so that starting a program does not count.
+Processor time is that of all programs of the contender and of RabbitMQ.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from benchmarks.accept import wait_for_arrival
+from benchmarks.bench import Bench, Scale
+from benchmarks.books import count_finished
+from benchmarks.load.run import place_many
+from benchmarks.stage import MeasurementFailed, Scene
+from benchmarks.usage import processor_seconds
+
+NAME = "drain"
+STALLED_AFTER_SECONDS = 60.0
+POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Drained:
+    """`rate` in orders a second from the first finished to the last."""
+
+    rate: float
+    seconds: float
+
+
+async def measure_round(bench: Bench, round_number: int) -> None:
+    """Everyone once."""
+    for contender in bench.in_turn(round_number):
+        bench.say(f"{NAME}: {contender.title}")
+        async with bench.stage.scene(contender) as scene:
+            await scene.start_web()
+            await place_backlog(scene, bench.scale, bench.scale.backlog)
+            processor_began = _processor_seconds(bench, scene)
+            await scene.start_workers()
+            drained = await drain(scene, bench.scale.backlog)
+            processor = _processor_seconds(bench, scene) - processor_began
+            add = bench.results.add
+            add(NAME, contender.name, "rate", "orders/s", drained.rate)
+            add(NAME, contender.name, "processor time", "ms/order", processor / bench.scale.backlog * 1000)
+
+
+async def place_backlog(scene: Scene, scale: Scale, orders: int) -> None:
+    """Place so many orders, and wait until all of them are in the first queue."""
+    await place_many(scene, scale, orders)
+    await wait_for_arrival(scene, orders)
+
+
+async def drain(scene: Scene, orders: int, after_order_id: str = "") -> Drained:
+    """Wait until so many orders after that one are finished. Raises MeasurementFailed if they stop on the way."""
+    finished_at_first = await _changed(scene, after_order_id, 0)
+    began, finished = time.perf_counter(), finished_at_first
+    while finished < orders:
+        finished = await _changed(scene, after_order_id, finished)
+    seconds = time.perf_counter() - began
+    return Drained((finished - finished_at_first) / seconds if seconds else 0.0, seconds)
+
+
+async def _changed(scene: Scene, after_order_id: str, before: int) -> int:
+    """How many are finished, once that are others than before."""
+    deadline = time.perf_counter() + STALLED_AFTER_SECONDS
+    while (finished := count_finished(scene, after_order_id)) == before:
+        scene.check_alive()
+        if time.perf_counter() > deadline:
+            raise MeasurementFailed(f"{scene.contender.title}: {finished} orders are finished, and no more come")
+        await asyncio.sleep(POLL_SECONDS)
+    return finished
+
+
+def _processor_seconds(bench: Bench, scene: Scene) -> float:
+    return scene.processor_seconds() + processor_seconds(bench.stage.broker.pid)

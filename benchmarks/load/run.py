@@ -1,0 +1,73 @@
+"""Run a load program, and read what it says."""
+
+import json
+import sys
+from asyncio import create_subprocess_exec
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from benchmarks.bench import Scale
+from benchmarks.stage import REPOSITORY, MeasurementFailed, Scene
+from control_room.children import death_pact, kill
+
+
+@dataclass(frozen=True)
+class ClosedLoad:
+    """What a closed load saw. `processor_share`: how much of one core the load itself took."""
+
+    accepted: int
+    answered: int
+    refused: int
+    first_refusal: str
+    seconds: float
+    rate: float
+    p50_seconds: float
+    p99_seconds: float
+    processor_share: float
+
+
+async def place_for_a_while(scene: Scene, scale: Scale) -> ClosedLoad:
+    """Place orders for the time that the scale says. Raises MeasurementFailed if one is refused."""
+    warm_up, seconds = str(scale.warm_up_seconds), str(scale.accept_seconds)
+    return await _closed(scene, scale, "--warm-up-seconds", warm_up, "--seconds", seconds)
+
+
+async def place_many(scene: Scene, scale: Scale, orders: int) -> ClosedLoad:
+    """Place so many orders as fast as they are taken. Raises MeasurementFailed if one is refused."""
+    return await _closed(scene, scale, "--orders", str(orders))
+
+
+async def _closed(scene: Scene, scale: Scale, *options: str) -> ClosedLoad:
+    said = await run_program("benchmarks.load.closed", scene.url, "--connections", str(scale.connections), *options)
+    load = ClosedLoad(**json.loads(said))
+    if load.refused:
+        raise MeasurementFailed(f"{scene.contender.title} refused {load.refused} orders: {load.first_refusal}")
+    return load
+
+
+async def run_program(module: str, *arguments: str) -> str:
+    """What `python -m module` prints. Raises MeasurementFailed if it fails."""
+    process = await _started(module, *arguments)
+    output, errors = await process.communicate()
+    if process.returncode != 0:
+        raise MeasurementFailed(f"{module} ended with {process.returncode}: {errors.decode(errors='replace')[-1000:]}")
+    return output.decode()
+
+
+@asynccontextmanager
+async def program_running(module: str, *arguments: str) -> AsyncIterator[None]:
+    """`python -m module` while the block runs."""
+    process = await _started(module, *arguments)
+    try:
+        yield
+    finally:
+        await kill(process)
+
+
+async def _started(module: str, *arguments: str) -> Process:
+    return await create_subprocess_exec(
+        sys.executable, "-m", module, *arguments,
+        cwd=REPOSITORY, stdout=PIPE, stderr=PIPE, start_new_session=True, preexec_fn=death_pact(),
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""FastAPI and Celery: `celery -A benchmarks.peers.celery.tasks worker -Q payments`."""

@@ -1,0 +1,1 @@
+"""FastAPI and Dramatiq: `dramatiq benchmarks.peers.dramatiq.tasks --queues payments`."""

@@ -1,0 +1,1 @@
+"""FastAPI and FastStream: `faststream run benchmarks.peers.faststream.payments:app`."""

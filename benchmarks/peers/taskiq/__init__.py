@@ -1,0 +1,1 @@
+"""FastAPI and TaskIQ over aio-pika: `taskiq worker benchmarks.peers.taskiq.tasks:payments`."""

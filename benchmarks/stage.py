@@ -1,0 +1,206 @@
+"""Where everything is measured: one private RabbitMQ node; for each run a virtual host, ports and databases of its own.
+
+Nothing of a run is left when the next one begins, neither processes nor messages nor files.
+"""
+
+import asyncio
+import os
+import shutil
+import time
+import uuid
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import httpx
+
+from benchmarks.contenders import ORDER_RAIL, Contender, Program
+from benchmarks.peers.shop import create_tables
+from benchmarks.usage import busy_percent, processor_seconds, resident_bytes
+from control_room.broker import PrivateBroker
+from control_room.children import end, spawn
+from control_room.logs import tail
+from control_room.ports import free_ports
+from shared.management import Management
+from shared.messaging.channel import BrokerUnavailable, QueueState
+from shared.messaging.connection import Connection
+from shared.settings import BrokerSettings
+from shared.topology import provision
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+READY_TIMEOUT_SECONDS = 60.0
+POLL_SECONDS = 0.02
+LOOK_SECONDS = 0.5
+STOP_GRACE_SECONDS = 10.0
+EVERYTHING = {"configure": ".*", "write": ".*", "read": ".*"}
+OURS = ("RABBITMQ_", "DATABASE_", "GATEWAY_", "HTTP_", "ORDER_SERVICE_", "PAYMENT_", "NOTIFICATION_SERVICE_")
+
+
+class MeasurementFailed(Exception):
+    """A contender did not do its work, so there is nothing to measure; the message says what its log says."""
+
+
+class Scene:
+    """One contender set up for one run. Its programs are started one by one."""
+
+    def __init__(self, contender: Contender, settings: BrokerSettings, directory: Path) -> None:
+        self.contender, self.settings, self.directory = contender, settings, directory
+        programs = (contender.web, *contender.workers)
+        self._programs = {program.name: program for program in programs}
+        self._ports = dict(zip(self._programs, free_ports(len(programs)), strict=True))
+        self._processes: dict[str, Process] = {}
+
+    @property
+    def url(self) -> str:
+        """Where orders are placed."""
+        return self.url_of(self.contender.web.name)
+
+    def url_of(self, program: str) -> str:
+        return f"http://127.0.0.1:{self._ports[program]}"
+
+    def database(self, program: str) -> Path:
+        """The SQLite file of a program."""
+        return self.directory / f"{program}.db"
+
+    async def start_web(self) -> float:
+        """Start what takes orders; returns the seconds until it was ready. Raises MeasurementFailed."""
+        return (await self.start([self.contender.web]))[self.contender.web.name]
+
+    async def start_workers(self) -> dict[str, float]:
+        """Start the rest, all at the same time; the seconds until each was ready."""
+        return await self.start(self.contender.workers)
+
+    async def start(self, programs: Sequence[Program]) -> dict[str, float]:
+        """Start these, and wait until each is ready; the seconds that each took."""
+        began = time.perf_counter()
+        for program in programs:
+            log = self.directory / f"{program.name}.log"
+            environment = self._environment(program.name)
+            self._processes[program.name] = await spawn(program.command, environment, log, REPOSITORY)
+        ready_at = await asyncio.gather(*(self._until_ready(program) for program in programs))
+        return {program.name: at - began for program, at in zip(programs, ready_at, strict=True)}
+
+    async def stop(self) -> None:
+        """Stop all that runs, at the same time."""
+        processes, self._processes = self._processes, {}
+        await asyncio.gather(*(end(process, STOP_GRACE_SECONDS) for process in processes.values()))
+
+    def check_alive(self) -> None:
+        """Raises MeasurementFailed if a program has ended."""
+        for name, process in self._processes.items():
+            if process.returncode is not None:
+                log = tail(self.directory / f"{name}.log")
+                raise MeasurementFailed(f"{self.contender.title}: {name} ended with {process.returncode}\n{log}")
+
+    def memory(self) -> dict[str, int]:
+        """Resident bytes of each program that runs, its child processes included."""
+        return {name: resident_bytes(process.pid) for name, process in self._processes.items()}
+
+    def processor_seconds(self) -> float:
+        """Processor time so far of all programs that run, their child processes included."""
+        return sum(processor_seconds(process.pid) for process in self._processes.values())
+
+    async def queue(self, name: str) -> QueueState:
+        """What waits in a queue, and how many consume it. Raises BrokerUnavailable, NotFound."""
+        connection = await Connection.open(self.settings.rabbitmq_url, "benchmarks")
+        try:
+            return await (await connection.channel()).inspect(name)
+        finally:
+            await connection.close()
+
+    def _environment(self, program: str) -> dict[str, str]:
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+        return {
+            **inherited,
+            "RABBITMQ_URL": self.settings.rabbitmq_url,
+            "RABBITMQ_MANAGEMENT_URL": self.settings.management_url,
+            "DATABASE_URL": f"sqlite:///{self.database(program)}",
+            "GATEWAY_URL": f"simulated+sqlite:///{self.database('gateway')}",
+            "GATEWAY_LATENCY_SECONDS": "0",
+            "LOG_FORMAT": "json",
+            "HTTP_PORT": str(self._ports[program]),
+            "UVICORN_PORT": str(self._ports[program]),
+        }
+
+    async def _until_ready(self, program: Program) -> float:
+        """When it was ready, on the clock of `time.perf_counter`."""
+        try:
+            async with asyncio.timeout(READY_TIMEOUT_SECONDS):
+                while not await self._is_ready(program):
+                    self.check_alive()
+                    await asyncio.sleep(POLL_SECONDS)
+        except TimeoutError:
+            log = tail(self.directory / f"{program.name}.log")
+            raise MeasurementFailed(f"{self.contender.title}: {program.name} was not ready in time\n{log}") from None
+        return time.perf_counter()
+
+    async def _is_ready(self, program: Program) -> bool:
+        if program.ready_path and not await _answers(self.url_of(program.name) + program.ready_path):
+            return False
+        try:
+            return all([(await self.queue(name)).consumers for name in program.consumes])
+        except BrokerUnavailable:  # the queue is not there yet: some contenders declare their own
+            return False
+
+
+async def _answers(url: str) -> bool:
+    try:
+        async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
+            return (await client.get(url)).status_code < httpx.codes.INTERNAL_SERVER_ERROR
+    except httpx.HTTPError:
+        return False
+
+
+class Stage:
+    """The node, and the folder in which scenes come and go."""
+
+    def __init__(self, broker: PrivateBroker, directory: Path) -> None:
+        self.broker, self._directory = broker, directory
+        self.busy_percent: list[float] = []
+        """How busy the machine was with other things just before each scene: none of it should be."""
+
+    async def rabbitmq_version(self) -> str:
+        """The version of the node."""
+        own = {"rabbitmq_url": self.broker.amqp_url(), "rabbitmq_management_url": self.broker.management_url}
+        async with Management(BrokerSettings.model_validate(own)) as management:
+            return str((await management.find("overview"))["rabbitmq_version"])
+
+    @asynccontextmanager
+    async def scene(self, contender: Contender, databases: Path | None = None) -> AsyncIterator[Scene]:
+        """A new virtual host and empty databases (or those in the folder `databases`), until the block ends."""
+        self.busy_percent.append(await asyncio.to_thread(busy_percent, LOOK_SECONDS))
+        name = f"{contender.name}-{uuid.uuid4().hex[:8]}"
+        directory = databases or self._directory / name
+        directory.mkdir(parents=True, exist_ok=True)
+        settings = BrokerSettings(
+            rabbitmq_url=self.broker.amqp_url(name), rabbitmq_management_url=self.broker.management_url
+        )
+        scene = Scene(contender, settings, directory)
+        async with AsyncExitStack() as stack:
+            management = await stack.enter_async_context(Management(settings))
+            await _prepare(scene, management)
+            stack.push_async_callback(management.delete, "vhosts", name)
+            stack.push_async_callback(scene.stop)
+            yield scene
+        if databases is None:
+            shutil.rmtree(directory)  # kept where something failed
+
+
+async def _prepare(scene: Scene, management: Management) -> None:
+    if scene.contender is ORDER_RAIL:
+        await provision.apply(scene.settings)
+        return
+    await management.put("vhosts", management.vhost, body={})
+    await management.put("permissions", management.vhost, management.user, body=EVERYTHING)
+    for program in (scene.contender.web, *scene.contender.workers):
+        create_tables(f"sqlite:///{scene.database(program.name)}")
+
+
+@asynccontextmanager
+async def set_up(directory: Path) -> AsyncIterator[Stage]:
+    """Start the node in `directory`; its data goes when the block ends. Raises BrokerError, NotInstalledError."""
+    async with PrivateBroker(directory / "rabbitmq") as broker:
+        yield Stage(broker, directory)
+        await broker.kill()  # nobody needs its data
+    shutil.rmtree(directory / "rabbitmq")

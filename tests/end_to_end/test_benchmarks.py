@@ -1,0 +1,72 @@
+"""A tiny round of the benchmarks: Order Rail and one peer, measured, told and drawn. What it measures means nothing."""
+
+import asyncio
+import json
+import sys
+from asyncio.subprocess import PIPE, STDOUT
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.contenders import PEERS
+
+PEER = next(peer for peer in PEERS if peer.name == "faststream")
+
+pytestmark = pytest.mark.skipif(not PEER.is_installed, reason=f"{PEER.title} is in requirements-peers.txt alone")
+
+
+async def run_benchmarks(*options: str) -> tuple[int | None, str]:
+    """Exit status and output."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "benchmarks", *options, stdout=PIPE, stderr=STDOUT
+    )
+    output, _ = await process.communicate()
+    return process.returncode, output.decode()
+
+
+def values_of(results: dict[str, Any], measurement: str, contender: str, quantity: str) -> list[float]:
+    rows = [
+        row["values"]
+        for row in results["quantities"]
+        if (row["measurement"], row["contender"], row["quantity"]) == (measurement, contender, quantity)
+    ]
+    assert len(rows) == 1, f"{measurement} {contender} {quantity}: {len(rows)} rows"
+    values: list[float] = rows[0]
+    return values
+
+
+async def test_a_quick_round_measures_order_rail_and_a_peer_side_by_side(tmp_path: Path) -> None:
+    options = ("--quick", "--rounds", "1", "--only", "accept,drain,latency", "--peers", PEER.name)
+    status, output = await run_benchmarks(*options, "--output", str(tmp_path))
+
+    assert status == 0, output
+    results = json.loads((tmp_path / "results.json").read_text())
+    for contender in ("order_rail", PEER.name):
+        for measurement, quantity in (("accept", "rate"), ("drain", "rate"), ("latency", "p50 at 20/s")):
+            assert values_of(results, measurement, contender, quantity)[0] > 0
+    assert values_of(results, "accept", "fastapi_validates", "rate")[0] > 0
+    assert {verdict["goal"] for verdict in results["goals"]} >= {"orders drained, beside the best peer"}
+    assert "| Order Rail | rate (orders/s) |" in (tmp_path / "results.md").read_text()
+    assert not (tmp_path / "scratch").exists()
+
+
+async def test_the_picture_fetches_nothing(tmp_path: Path) -> None:
+    status, output = await run_benchmarks(
+        "--quick", "--rounds", "1", "--only", "accept", "--peers", "none", "--output", str(tmp_path)
+    )
+
+    assert status == 0, output
+    picture = (tmp_path / "results.svg").read_text()
+    assert "Order Rail" in picture
+    assert "<script" not in picture
+    assert "href" not in picture.replace("xmlns:xlink", "")
+
+
+async def test_an_unknown_measurement_is_refused_by_name(tmp_path: Path) -> None:
+    status, output = await run_benchmarks("--only", "speed", "--output", str(tmp_path))
+
+    assert status == 2
+    assert "speed" in output
+    assert "accept" in output
+    assert not any(tmp_path.iterdir())
