@@ -13,15 +13,12 @@ from control_room.chaos.schedule import Fall
 FALLS = [
     Fall(2.0, "freeze", "payment_service", 9.0),
     Fall(3.0, "crash", "committed-not-answered", 0.0),
-    Fall(4.0, "crash", "charged-not-committed", 0.0),
     Fall(5.0, "disk-full", "order_service", 1.0),
     Fall(6.0, "clock-wrong", "order_service ahead", 1.0),
     Fall(7.0, "clock-wrong", "order_service behind", 1.0),
     Fall(8.0, "retry-queue-deleted", "payment_service.charge", 0.0),
-    Fall(9.0, "queue-full", "notification_service.email", 0.0),
     Fall(10.0, "shuffled", "order_service.track", 1.0),
     Fall(11.0, "lost-confirms", "wire to rabbitmq", 0.0),
-    Fall(12.0, "wire-dead", "wire to rabbitmq", 0.5),
     Fall(13.0, "wire-cut", "wire to rabbitmq", 0.0),
 ]
 """One after the other: each falls when it is due and the one before is over."""

@@ -56,7 +56,7 @@ async def _end(scene: Scene, service: str, number: signal.Signals, marks: Marks)
 async def freeze(scene: Scene, fall: Fall, marks: Marks) -> None:
     """SIGSTOP for longer than RabbitMQ waits for a heartbeat, then SIGCONT."""
     pid = scene.process(fall.target).pid
-    before = await _connections(scene, fall.target)
+    before = await scene.until(lambda: _connections(scene, fall.target), f"connections of {fall.target}")
     marks.saw(f"{await scene.orders_in_flight()} when it was frozen")
     marks.begin()
     os.kill(pid, signal.SIGSTOP)
@@ -68,7 +68,7 @@ async def freeze(scene: Scene, fall: Fall, marks: Marks) -> None:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
         marks.end()
-    if state != psutil.STATUS_STOPPED or not before or left:
+    if state != psutil.STATUS_STOPPED or left:
         raise NoEvidence(f"process {pid} was {state}, and {len(left)} of its {len(before)} connections were left")
     marks.saw(f"process {pid} was {state}; RabbitMQ closed its {len(before)} connections for want of heartbeats")
 
