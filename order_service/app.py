@@ -7,6 +7,7 @@ from order_service.handlers import Tracking, subscriptions
 from order_service.live import Changes, LiveTimelines
 from order_service.orders import OrderRequest
 from order_service.sweep import Sweeper
+from shared.controls import controls
 from shared.http.application import create_app
 from shared.http.server import HttpServer
 from shared.messaging.consumer import Consumer
@@ -45,12 +46,20 @@ def build(settings: Settings) -> Service:
         description=api.DESCRIPTION,
         operator_token=settings.operator_token,
         schemas=[OrderRequest],
+        short_cuts=[("POST", "/orders", api.place_order)],
     )
     app.state.parts = api.Parts(database, LiveTimelines(database, changes, app.state.stopping.is_set))
     app.include_router(api.router)
     app.include_router(shop.router)
     return Service(
         "order_service",
-        [database, publisher, relay, consumer, Sweeper(database, consumer, settings.sweep_after_seconds)],
+        [
+            database,
+            publisher,
+            relay,
+            consumer,
+            Sweeper(database, consumer, settings.sweep_after_seconds),
+            *controls(settings, "order_service", consumer),
+        ],
         HttpServer(app, settings.http_host, settings.http_port),
     )

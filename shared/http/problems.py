@@ -1,6 +1,6 @@
 """Every error of every service as `application/problem+json` (RFC 9457)."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -84,34 +84,53 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def install(app: FastAPI) -> None:
     """Turn every exception that reaches the edge of `app` into a problem."""
+    for kind, handler in {**_HANDLERS, Exception: _unexpected}.items():
+        app.add_exception_handler(kind, handler)
 
-    @app.exception_handler(Problem)
-    async def _problem(request: Request, error: Problem) -> Response:
-        return error.response(request.url.path)
 
-    @app.exception_handler(RequestValidationError)
-    async def _invalid(request: Request, error: RequestValidationError) -> Response:
-        return Problem.of_validation(error).response(request.url.path)
+async def response_to(request: Request, error: Exception) -> Response:
+    """The problem that `error` is to the client; raises it again where it is none that is expected."""
+    for kind, handler in _HANDLERS.items():
+        if isinstance(error, kind):
+            return await handler(request, error)
+    raise error
 
-    @app.exception_handler(HTTPException)
-    async def _http(request: Request, error: HTTPException) -> Response:
-        detail = f"{request.method} {request.url.path}: {error.detail}"
-        headers = dict(error.headers or {})
-        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            headers["Allow"] = ", ".join(_methods(request))
-        return Problem(error.status_code, detail, headers=headers).response(request.url.path)
 
-    @app.exception_handler(DatabaseUnavailable)
-    async def _unavailable(request: Request, error: DatabaseUnavailable) -> Response:
-        headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-        detail = "The service cannot reach its database now. Nothing was done; please try again."
-        logger.warning("request refused", path=request.url.path, error=str(error))
-        return Problem(503, detail, headers=headers).response(request.url.path)
+async def _problem(request: Request, error: Any) -> Response:
+    response: Response = error.response(request.url.path)
+    return response
 
-    @app.exception_handler(Exception)
-    async def _unexpected(request: Request, error: Exception) -> Response:
-        logger.error("request failed", path=request.url.path, exc_info=error)
-        return Problem(500, "The service failed. The log says more.").response(request.url.path)
+
+async def _invalid(request: Request, error: Any) -> Response:
+    return Problem.of_validation(error).response(request.url.path)
+
+
+async def _http(request: Request, error: Any) -> Response:
+    detail = f"{request.method} {request.url.path}: {error.detail}"
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(_methods(request))
+    return Problem(error.status_code, detail, headers=headers).response(request.url.path)
+
+
+async def _unavailable(request: Request, error: Exception) -> Response:
+    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    detail = "The service cannot reach its database now. Nothing was done; please try again."
+    logger.warning("request refused", path=request.url.path, error=str(error))
+    return Problem(503, detail, headers=headers).response(request.url.path)
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    logger.error("request failed", path=request.url.path, exc_info=error)
+    return Problem(500, "The service failed. The log says more.").response(request.url.path)
+
+
+_HANDLERS: dict[type[Exception], Callable[[Request, Any], Awaitable[Response]]] = {
+    Problem: _problem,
+    RequestValidationError: _invalid,
+    HTTPException: _http,
+    DatabaseUnavailable: _unavailable,
+}
 
 
 def _methods(request: Request) -> list[str]:
