@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up chaos bench test check lint types imports format requirements clean prerequisites test-prerequisites
+.PHONY: help demo up chaos bench test test-newest check lint types imports format requirements clean prerequisites test-prerequisites
 
 help: ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -22,8 +22,12 @@ chaos: .venv/.runtime ## set up, and let faults fall on a system under load for 
 bench: .venv/.peers ## set up, and measure everything side by side with what people would otherwise write
 	$(BIN)/python -m benchmarks
 
+# Two at a time: most of them wait for a broker more than they work. A file's tests stay together.
 test: .venv/.development ## set up, and run all tests
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
+
+test-newest: .venv/.development ## a core of the tests on the RabbitMQ of docker-compose.yml, in a container
+	$(BIN)/python -m tests.newest_broker
 
 check: lint types imports test ## all that CI runs
 

@@ -7,6 +7,8 @@ from typing import Any, TypeVar, overload
 
 import pytest
 
+from shared.settings import BrokerSettings
+
 Seen = TypeVar("Seen")
 
 POLL_SECONDS = 0.02
@@ -45,3 +47,8 @@ async def _look(look: Callable[[], Any]) -> tuple[Any, AssertionError | None]:
         return (await seen if inspect.isawaitable(seen) else seen), None
     except AssertionError as problem:
         return None, problem
+
+
+def addresses_of(settings: BrokerSettings) -> dict[str, str]:
+    """The environment variables that lead to a broker."""
+    return {"RABBITMQ_URL": settings.rabbitmq_url, "RABBITMQ_MANAGEMENT_URL": settings.management_url}

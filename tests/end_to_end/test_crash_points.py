@@ -12,21 +12,24 @@ import pytest_asyncio
 
 from control_room.chaos.crash import DIED
 from control_room.launcher import System, launch
+from shared.settings import BrokerSettings
 from tests.rail import Rail
-from tests.support import eventually
+from tests.support import addresses_of, eventually
 
 ENVIRONMENT = {
     "RETRY_DELAYS_SECONDS": "0.2,0.5,1",
     "GATEWAY_LATENCY_SECONDS": "0.01",
     "SWEEP_AFTER_SECONDS": "3600",  # none of this needs the sweep
-    "RABBITMQ_URL": "",
 }
 ORDERS = 20
 
 
 @pytest_asyncio.fixture(scope="module")
-async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
-    async with launch(tmp_path_factory.mktemp("crashes"), environment=ENVIRONMENT) as launched:
+async def system(
+    tmp_path_factory: pytest.TempPathFactory, module_broker_settings: BrokerSettings
+) -> AsyncIterator[System]:
+    environment = {**ENVIRONMENT, **addresses_of(module_broker_settings)}
+    async with launch(tmp_path_factory.mktemp("crashes"), environment=environment) as launched:
         yield launched
 
 

@@ -10,15 +10,15 @@ import pytest_asyncio
 
 from control_room.launcher import System, launch
 from shared.management import Management
+from shared.settings import BrokerSettings
 from tests.rail import Rail
-from tests.support import eventually
+from tests.support import addresses_of, eventually
 
 ENVIRONMENT = {
     "RETRY_DELAYS_SECONDS": "0.1,0.2",
     "GATEWAY_LATENCY_SECONDS": "0.5",
     "PAYMENT_CONCURRENCY": "2",
     "SWEEP_AFTER_SECONDS": "2",
-    "RABBITMQ_URL": "",
 }
 QUEUES = [
     "payment_service.charge",
@@ -30,8 +30,11 @@ QUEUES = [
 
 
 @pytest_asyncio.fixture(scope="module")
-async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
-    async with launch(tmp_path_factory.mktemp("sweep"), environment=ENVIRONMENT) as launched:
+async def system(
+    tmp_path_factory: pytest.TempPathFactory, module_broker_settings: BrokerSettings
+) -> AsyncIterator[System]:
+    environment = {**ENVIRONMENT, **addresses_of(module_broker_settings)}
+    async with launch(tmp_path_factory.mktemp("sweep"), environment=environment) as launched:
         yield launched
 
 

@@ -1,0 +1,77 @@
+"""`python -m tests.newest_broker [PYTEST ARGUMENT]...`: a core of the tests on the RabbitMQ of the compose file.
+
+It runs in a container of its own, on free ports; the other tests run on the RabbitMQ that is installed. Needs a
+container engine. The exit status is pytest's.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+PROJECT = Path(__file__).parent.parent
+IMAGE = "rabbitmq:4.3-management"
+START_WITHIN_SECONDS = 120.0
+AMQP_PORT, MANAGEMENT_PORT = 5672, 15672
+CORE = (
+    "tests/integration/test_publisher.py",
+    "tests/integration/test_consumer.py",
+    "tests/integration/test_wire.py",
+    "tests/integration/test_topology.py",
+    "tests/integration/test_dead_letter_workbench.py",
+    "tests/end_to_end/test_crash_points.py",
+    "tests/end_to_end/test_dead_letters.py",
+    "tests/end_to_end/test_sweep.py",
+)
+
+
+def main() -> int:
+    with broker() as (amqp_url, management_url):
+        environment = {**os.environ, "RABBITMQ_URL": amqp_url, "RABBITMQ_MANAGEMENT_URL": management_url}
+        command = [sys.executable, "-m", "pytest", *(sys.argv[1:] or CORE)]
+        return subprocess.run(command, cwd=PROJECT, env=environment, check=False).returncode
+
+
+@contextmanager
+def broker() -> Iterator[tuple[str, str]]:
+    """The AMQP and the management URL of a new broker, which is removed when the block ends."""
+    configuration = f"{PROJECT}/docker/rabbitmq/advanced.config:/etc/rabbitmq/advanced.config:ro"
+    ports = [f"--publish=127.0.0.1::{port}" for port in (AMQP_PORT, MANAGEMENT_PORT)]
+    user = ["--env=RABBITMQ_DEFAULT_USER=tests", "--env=RABBITMQ_DEFAULT_PASS=tests"]
+    container = docker("run", "--detach", "--rm", *ports, *user, f"--volume={configuration}", IMAGE)
+    try:
+        amqp, management = (docker("port", container, str(port)) for port in (AMQP_PORT, MANAGEMENT_PORT))
+        management_url = f"http://tests:tests@{management}"
+        wait_until_ready(management_url)
+        yield f"amqp://tests:tests@{amqp}/", management_url
+    finally:
+        docker("rm", "--force", container)
+
+
+def docker(*arguments: str) -> str:
+    """Its output. Raises CalledProcessError; the engine has then said why."""
+    return subprocess.run(["docker", *arguments], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
+def wait_until_ready(management_url: str) -> None:
+    """Raises TimeoutError."""
+    deadline = time.monotonic() + START_WITHIN_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            answer = httpx.get(f"{management_url}/api/overview", trust_env=False)
+        except httpx.TransportError:
+            answer = None
+        if answer is not None and answer.is_success:
+            print(f"RabbitMQ {answer.json()['rabbitmq_version']}", flush=True)
+            return
+        time.sleep(0.5)
+    raise TimeoutError(f"RabbitMQ did not answer within {START_WITHIN_SECONDS:g} s")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
