@@ -9,8 +9,9 @@ import structlog
 
 from control_room.addresses import SystemAddresses
 from control_room.dead_letters.discard import discard
+from control_room.dead_letters.letter import DeadLetter
 from control_room.dead_letters.listing import Group, groups
-from control_room.dead_letters.parked import connected
+from control_room.dead_letters.parked import QUEUES, connected, dead_letters
 from control_room.dead_letters.redrive import redrive
 from control_room.dead_letters.selection import Selection
 from shared.messaging.channel import BrokerUnavailable
@@ -29,20 +30,17 @@ class Desk:
     def __init__(self, addresses: SystemAddresses, journal: Path, count: Callable[[], int]) -> None:
         self.groups: Sequence[Group] = ()
         self.trouble = ""
-        self.looks = 0
         self._url, self._journal, self._count = addresses.rabbitmq_url, journal, count
         self._lock = asyncio.Lock()
 
     async def run(self) -> None:
         """Look again whenever there are more or fewer of them, until cancelled."""
-        seen = 0
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            if (count := self._count()) == seen:
+            if self._count() == sum(group.count for group in self.groups):
                 continue
             began = time.monotonic()
             await self.look()
-            seen = sum(group.count for group in self.groups) if count else 0
             await asyncio.sleep((time.monotonic() - began) / SHARE_OF_TIME)
 
     async def look(self) -> None:
@@ -54,7 +52,17 @@ class Desk:
                 self.trouble = ""
             except BrokerUnavailable as error:
                 self.trouble = str(error)
-        self.looks += 1
+
+    async def about(self, order_id: str) -> list[DeadLetter]:
+        """The dead letters of one order. Raises BrokerUnavailable."""
+        if not self._count():
+            return []
+        found: list[DeadLetter] = []
+        async with self._lock, connected(self._url) as connection:
+            for queue in QUEUES:
+                async with dead_letters(connection, queue) as letters:
+                    found += [held.letter async for held in letters if held.letter.order_id == order_id]
+        return found
 
     async def redrive(self, selection: Selection, rate: float) -> int:
         """Send back what is selected, at most `rate` a second; how many. Raises what `redrive` raises."""

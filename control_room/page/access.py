@@ -46,7 +46,9 @@ def entered(request: Request, operator_token: str) -> RedirectResponse | None:
     """The answer to a link that carries a token: the same page without it, with a cookie if the token is right."""
     if TOKEN not in request.query_params:
         return None
-    answer = RedirectResponse(request.url.path, 303, headers={"Referrer-Policy": "no-referrer"})
+    rest = request.url.remove_query_params(TOKEN)
+    target = f"{rest.path}?{rest.query}" if rest.query else rest.path
+    answer = RedirectResponse(target, 303, headers={"Referrer-Policy": "no-referrer"})
     if operator_token and hmac.compare_digest(request.query_params[TOKEN].encode(), operator_token.encode()):
         proof = _proof(operator_token)
         answer.set_cookie(_cookie(request), proof, max_age=KEPT_SECONDS, httponly=True, samesite="strict")

@@ -1,6 +1,7 @@
 """Dead letters: what was set aside, by cause; look at one, send them back, or remove them with a reason."""
 
 import json
+from datetime import datetime
 from typing import Literal
 
 from nicegui import ui
@@ -8,7 +9,7 @@ from nicegui import ui
 from control_room.dead_letters.discard import NotDiscarded
 from control_room.dead_letters.display import as_json
 from control_room.dead_letters.letter import DeadLetter
-from control_room.dead_letters.listing import Group, age
+from control_room.dead_letters.listing import Group
 from control_room.dead_letters.redrive import NoConsumer, RedriveStopped
 from control_room.dead_letters.selection import Selection
 from control_room.observer import Picture
@@ -28,11 +29,11 @@ FAILURES = (NoConsumer, RedriveStopped, NotDiscarded, BrokerUnavailable)
 
 
 class DeadLetters:
-    """The groups, drawn anew whenever somebody has looked through the dead letters again."""
+    """The groups, drawn anew when they have changed: else a button might vanish just as somebody presses it."""
 
     def __init__(self, room: Room, viewer: Viewer) -> None:
         self._desk, self._viewer = room.desk, viewer
-        self._drawn = -1
+        self._drawn: object = None
         with card("Dead letters", HINT, "dead-letters"):
             self._trouble = text("", "note broken")
             self._groups = ui.element("div").classes("groups")
@@ -40,8 +41,8 @@ class DeadLetters:
 
     def show(self, _picture: Picture) -> None:
         self._trouble.set_text(self._desk.trouble)
-        if self._desk.looks != self._drawn:
-            self._drawn = self._desk.looks
+        if (seen := [_essence(group) for group in self._desk.groups]) != self._drawn:
+            self._drawn = seen
             self._groups.clear()
             with self._groups:
                 self._draw()
@@ -57,7 +58,7 @@ class DeadLetters:
         with ui.element("div").classes("group").props(f'role=group aria-label="{NAMES[group.queue]}, {cause}"'):
             with ui.element("div").classes("what"):
                 text(f"{cause}: {_count(group.count)}", "name", tag="h3")
-                text(f"{NAMES[group.queue]} · oldest {age(group.oldest) or 'unknown'} ago", "hint")
+                text(f"{NAMES[group.queue]}{_since(group.oldest)}", "hint")
             if group.count > 1:
                 self._draw_actions(group)
             with ui.element("ul"):
@@ -82,6 +83,7 @@ class DeadLetters:
             with ui.element("div").classes("what"):
                 text(letter.error[:200] or letter.reason, "name")
                 text(f"order {letter.order_id}" if letter.order_id else f"no order: {letter.id}", "code")
+                text(_tried(letter), "hint")
             with ui.element("div").classes("buttons"):
 
                 async def inspect() -> None:
@@ -146,6 +148,21 @@ async def _ask_for_reason(letter: DeadLetter) -> str:
     answer: str | None = await dialog
     dialog.delete()
     return answer or ""
+
+
+def _essence(group: Group) -> object:
+    """What of a group is shown."""
+    return group.queue, group.cause, group.count, [(letter.id, letter.parked_at) for letter in group.first]
+
+
+def _since(oldest: datetime | None) -> str:
+    return f", the oldest since {oldest:%H:%M:%S} UTC" if oldest else ""
+
+
+def _tried(letter: DeadLetter) -> str:
+    times = "once" if letter.attempts == 1 else f"{letter.attempts} times"
+    sent_back = f", after it was sent back {letter.redrives} times" if letter.redrives else ""
+    return f"tried {times}{sent_back}"
 
 
 def _count(messages: int) -> str:

@@ -27,11 +27,11 @@ class Panel(Protocol):
     def show(self, picture: Picture) -> None: ...
 
 
-def build(room: Room, viewer: Viewer) -> None:
-    """The page for one viewer, kept up to date for as long as it is open."""
+def build(room: Room, viewer: Viewer, order_id: str = "") -> None:
+    """The page for one viewer, kept up to date while it is open; with the story of an order, if one is named."""
     theme.apply()
     summary = _Summary()
-    with ui.element("main").classes("room"):
+    with ui.element("div").classes("room"):
         if not viewer.may_act:
             _invite()
         panels: Sequence[Panel] = (
@@ -42,7 +42,7 @@ def build(room: Room, viewer: Viewer) -> None:
             scenarios.Scenarios(room, viewer),
             audit.Audit(room),
             dead_letters.DeadLetters(room, viewer),
-            order.Story(room),
+            order.OrderStory(room, order_id),
         )
 
     def refresh() -> None:

@@ -31,7 +31,8 @@ class Levelling:
             with ui.element("dl").classes("figures"):
                 names = ("accepted/s", "paid/s", "customers told/s", "backlog", "time to drain")
                 self._figures = [_figure(name) for name in names]
-            self._chart = ui.echart(_options()).classes("chart").props("role=img")
+            self._chart = ui.echart(_options()).classes("chart")
+            self._chart.props('role=img aria-label="Chart of the last five minutes"')
 
     def show(self, picture: Picture) -> None:
         history = self._room.observer.history

@@ -52,7 +52,7 @@ def _application(room: Room) -> FastAPI:
         token = room.addresses.operator_token
         answer = access.entered(request, token)
         if answer is None:
-            layout.build(room, access.viewer_of(request, token))
+            layout.build(room, access.viewer_of(request, token), request.query_params.get("order", ""))
         return answer
 
     ui.run_with(
