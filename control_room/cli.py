@@ -7,6 +7,7 @@ from control_room.audit.command import audit_command
 from control_room.chaos.command import chaos
 from control_room.dead_letters import command as dead_letters
 from control_room.flash_sale.command import flash_sale
+from control_room.page.command import control_room
 from control_room.tour.command import tour
 from control_room.up import up
 
@@ -24,6 +25,7 @@ def order_rail() -> None:
 
 
 app.command()(up)
+app.command("control-room")(control_room)
 app.command()(tour)
 app.command("audit")(audit_command)
 app.command("flash-sale")(flash_sale)

@@ -22,7 +22,8 @@ pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]  # the first run bui
 
 PROJECT = Path(__file__).parents[2]
 PORTS = {"order_service": "ORDER_SERVICE_PORT", "payment_service": "PAYMENT_SERVICE_PORT",
-         "notification_service": "NOTIFICATION_SERVICE_PORT", "maildev": "MAILDEV_PORT", "rabbitmq": "RABBITMQ_PORT",
+         "notification_service": "NOTIFICATION_SERVICE_PORT", "control_room": "CONTROL_ROOM_PORT",
+         "maildev": "MAILDEV_PORT", "rabbitmq": "RABBITMQ_PORT",
          "management": "RABBITMQ_MANAGEMENT_PORT"}  # fmt: skip
 OPERATOR_TOKEN = "a token of the test's own"
 REPLICAS = {"order_service": 2, "payment_service": 3}
@@ -155,6 +156,12 @@ async def test_no_container_of_ours_runs_as_root_or_can_be_reached_from_outside(
 
 async def test_the_tour_is_right(stack: Stack) -> None:
     assert "All of it held." in await stack.compose("run", "--rm", "-T", "order-rail", "tour")
+
+
+async def test_the_control_room_sees_that_everything_runs(stack: Stack, rail: Rail) -> None:
+    assert (await rail.http.get(f"{stack.url('control_room')}/readyz")).json() == {"status": "ok"}
+    page = await rail.http.get(f"{stack.url('control_room')}/")
+    assert "Order Rail: control room" in page.raise_for_status().text
 
 
 async def test_replicas_share_the_work_and_charge_once(stack: Stack, rail: Rail) -> None:
