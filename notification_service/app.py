@@ -7,6 +7,7 @@ from pydantic import Field, field_validator
 from notification_service import api, store
 from notification_service.channels import ADAPTERS, Channel
 from notification_service.handlers import subscriptions
+from shared.controls import controls
 from shared.http.application import create_app
 from shared.http.server import HttpServer
 from shared.messaging.consumer import Consumer
@@ -59,7 +60,7 @@ def build(settings: Settings) -> Service:
     app.include_router(api.router)
     return Service(
         "notification_service",
-        [database, publisher, relay, consumer],
+        [database, publisher, relay, consumer, *controls(settings, "notification_service", consumer)],
         HttpServer(app, settings.http_host, settings.http_port),
     )
 

@@ -5,6 +5,7 @@ from pydantic import Field, field_validator
 from payment_service import api, store
 from payment_service.handlers import Charging, subscriptions
 from payment_service.simulated_gateway import SimulatedGateway
+from shared.controls import controls
 from shared.http.application import create_app
 from shared.http.server import HttpServer
 from shared.messaging.consumer import Consumer
@@ -53,6 +54,6 @@ def build(settings: Settings) -> Service:
     app.include_router(api.router)
     return Service(
         "payment_service",
-        [database, gateway, publisher, relay, consumer],
+        [database, gateway, publisher, relay, consumer, *controls(settings, "payment_service", consumer)],
         HttpServer(app, settings.http_host, settings.http_port),
     )

@@ -40,6 +40,8 @@ class BrokerSettings(BaseSettings):
     rabbitmq_url: str = "amqp://guest:guest@localhost:5672/"
     rabbitmq_management_url: str = ""
     retry_delays_seconds: Annotated[tuple[float, ...], NoDecode] = (1.0, 5.0, 30.0)
+    controls_enabled: bool = False
+    """Whether services may be killed, paused and slowed down through the broker. Not for production."""
 
     @field_validator("rabbitmq_url")
     @classmethod

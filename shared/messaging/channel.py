@@ -99,6 +99,22 @@ class Channel:
         )
         return str(consume_ok.method.consumer_tag)
 
+    async def listen(self, exchange: str, routing_key: str, on_delivery: Callable[[Delivery], None]) -> None:
+        """Hear what is published from now on. Nothing of it is kept, settled or heard twice.
+
+        The queue is this connection's own and ends with it. Raises `NotFound` if there is no such exchange.
+        """
+        queue = (await self._call(self._pika.queue_declare, queue="", exclusive=True)).method.queue
+        await self._call(self._pika.queue_bind, queue=queue, exchange=exchange, routing_key=routing_key)
+        await self._call(
+            self._pika.basic_consume,
+            queue=queue,
+            auto_ack=True,
+            on_message_callback=lambda _channel, method, properties, body: on_delivery(
+                _delivery(method, properties, body)
+            ),
+        )
+
     async def cancel(self, consumer_tag: str) -> None:
         await self._call(self._pika.basic_cancel, consumer_tag=consumer_tag)
 

@@ -5,7 +5,8 @@ One task works on each delivery (`processor.py`), and prefetch bounds their numb
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import structlog
 
@@ -44,8 +45,21 @@ class Consumer:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
+    async def pause(self) -> None:
+        """Take no more deliveries until `resume`, and finish those at hand. It holds for connections to come, too."""
+        await asyncio.gather(*(queue.set_paused(True) for queue in self._queues))
+
+    async def resume(self) -> None:
+        """Take deliveries again."""
+        await asyncio.gather(*(queue.set_paused(False) for queue in self._queues))
+
+    def slow_down(self, delay_seconds: float) -> None:
+        """Let each delivery wait that long before it is handled; 0 ends it."""
+        for queue in self._queues:
+            queue.delay_seconds = delay_seconds
+
     def problem(self) -> str | None:
-        """Why this service does not consume now, or None."""
+        """Why this service does not consume now, or None. That it is paused is no problem of its own."""
         return self._problem or next((queue.problem for queue in self._queues if queue.problem), None)
 
     async def backlog(self) -> int:
@@ -68,16 +82,16 @@ class _QueueConsumer:
         self._subscription = subscription
         self._queue = subscription.queue
         self._processor = Processor(subscription, publisher, policy)
-        self._channel: Channel | None = None
-        self._consumer_tag: str | None = None
+        self._intake: _Intake | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._draining = False
+        self._paused = self._draining = False
+        self.delay_seconds = 0.0
         self.problem: str | None = f"not consuming {subscription.queue} yet"
 
     async def backlog(self) -> int:
-        if self._channel is None:
+        if self._intake is None:
             raise BrokerUnavailable(self.problem or "stopped")
-        return (await self._channel.inspect(self._queue)).messages
+        return (await self._intake.channel.inspect(self._queue)).messages
 
     async def keep_consuming(self, connection: Connection) -> None:
         while not connection.closed.done() and not self._draining:
@@ -91,28 +105,60 @@ class _QueueConsumer:
             await asyncio.wait([connection.closed], timeout=TOPOLOGY_POLL_SECONDS)
 
     async def _consume(self, channel: Channel) -> Exception:
-        acknowledger = Acknowledger(channel)
         await channel.qos(self._subscription.concurrency)
-        self._consumer_tag = await channel.consume(self._queue, lambda delivery: self._take(delivery, acknowledger))
-        self._channel, self.problem = channel, None
+        self._intake = _Intake(channel, self._queue, partial(self._take, Acknowledger(channel)))
         try:
+            await self._adjust()
+            self.problem = None
             return await asyncio.shield(channel.closed)
         finally:
-            self._channel = None
+            self._intake = None
 
-    def _take(self, delivery: Delivery, acknowledger: Acknowledger) -> None:
+    async def set_paused(self, paused: bool) -> None:
+        self._paused = paused
+        with contextlib.suppress(BrokerUnavailable):  # then the next channel begins as is wanted
+            await self._adjust()
+
+    async def _adjust(self) -> None:
+        if self._intake is not None:
+            await self._intake.set_open(not (self._paused or self._draining))
+
+    def _take(self, acknowledger: Acknowledger, delivery: Delivery) -> None:
         acknowledger.expect(delivery.tag)
-        task = asyncio.create_task(self._processor.process(delivery, acknowledger))
+        work = self._process_late if self.delay_seconds else self._processor.process
+        task = asyncio.create_task(work(delivery, acknowledger))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _process_late(self, delivery: Delivery, acknowledger: Acknowledger) -> None:
+        await asyncio.sleep(self.delay_seconds)
+        await self._processor.process(delivery, acknowledger)
 
     async def drain(self) -> None:
         self._draining = True
         with contextlib.suppress(BrokerUnavailable):  # nothing more arrives on a closed channel either
-            if self._channel is not None and self._consumer_tag is not None:
-                await self._channel.cancel(self._consumer_tag)
+            await self._adjust()
         try:
             await asyncio.gather(*self._tasks, return_exceptions=True)
         finally:
             for task in self._tasks:  # time ran out: unacknowledged, so the broker delivers them to someone else
                 task.cancel()
+
+
+class _Intake:
+    """What one channel delivers of a queue, while it is open."""
+
+    def __init__(self, channel: Channel, queue: str, take: Callable[[Delivery], None]) -> None:
+        self.channel = channel
+        self._queue, self._take = queue, take
+        self._consumer_tag: str | None = None
+        self._turn = asyncio.Lock()
+
+    async def set_open(self, is_open: bool) -> None:
+        """The last of several calls at once counts. Raises `BrokerUnavailable`."""
+        async with self._turn:
+            if is_open and self._consumer_tag is None:
+                self._consumer_tag = await self.channel.consume(self._queue, self._take)
+            elif not is_open and self._consumer_tag is not None:
+                await self.channel.cancel(self._consumer_tag)
+                self._consumer_tag = None

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 EXCHANGES = ("orders", "payments", "notifications")
+CONTROL = "control"
+"""The exchange that `shared/controls.py` listens to. It exists only where controls are enabled."""
 
 # Every binding ends in a version wildcard on purpose. An event of a version that a consumer does not know
 # must still reach its queue, to be dead-lettered with that reason: with `order.placed.v1` bound alone, a v2
@@ -128,17 +130,20 @@ def dead_queue(queue: str) -> str:
     return f"{queue}.dead"
 
 
-def topology(retry_delays_seconds: Iterable[float]) -> Topology:
-    """The whole topology. Other delays make other retry queues; those of before stay and still drain."""
+def topology(retry_delays_seconds: Iterable[float], *, controls: bool = False) -> Topology:
+    """The whole topology. Other delays make other retry queues; those of before stay and still drain.
+
+    `controls`: services may be killed, paused and slowed down through the exchange `control`.
+    """
     delays = tuple(retry_delays_seconds)
     queues = [queue for name in SUBSCRIPTIONS for queue in _family(name, delays)]
     return Topology(
-        exchanges=tuple(Exchange(name) for name in EXCHANGES),
+        exchanges=tuple(Exchange(name) for name in ((*EXCHANGES, CONTROL) if controls else EXCHANGES)),
         queues=tuple({queue.name: queue for queue in queues}.values()),
         bindings=tuple(
             Binding(exchange, queue, key) for queue, keys in SUBSCRIPTIONS.items() for exchange, key in keys
         ),
-        users=tuple(_service_user(service, exchange) for service, exchange in PUBLISHES.items()),
+        users=tuple(_service_user(service, exchange, controls) for service, exchange in PUBLISHES.items()),
     )
 
 
@@ -173,8 +178,17 @@ def _quorum(
     return arguments
 
 
-def _service_user(service: str, exchange: str) -> ServiceUser:
+def _service_user(service: str, exchange: str, controls: bool) -> ServiceUser:
     own_queues = "|".join(re.escape(queue) for queue in SUBSCRIPTIONS if queue.startswith(f"{service}."))
     # The default exchange reaches the retry and dead-letter queues, and, since RabbitMQ checks exchanges and
     # not routing keys there, any other queue: a service is kept from foreign exchanges, not from that.
-    return ServiceUser(service, configure="^$", write=rf"^({exchange}|amq\.default)$", read=f"^({own_queues})$")
+    if not controls:
+        return ServiceUser(service, configure="^$", write=rf"^({exchange}|amq\.default)$", read=f"^({own_queues})$")
+    # Each process hears `control` through a queue that it declares itself, exclusive, with a name from the broker.
+    private = r"amq\.gen-.*"
+    return ServiceUser(
+        service,
+        configure=f"^({private})$",
+        write=rf"^({exchange}|amq\.default|{private})$",
+        read=f"^({own_queues}|{CONTROL}|{private})$",
+    )

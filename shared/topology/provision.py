@@ -61,7 +61,7 @@ class TopologyDiffers(TopologyError):
 async def difference(settings: BrokerSettings, *, passwords: Passwords | None = None) -> Difference:
     """Compare the broker with the topology and change nothing. Raises `TopologyError`."""
     async with Management(settings) as management:
-        return await _compare(management, topology(settings.retry_delays_seconds), passwords or {})
+        return await _compare(management, _wanted(settings), passwords or {})
 
 
 async def apply(settings: BrokerSettings, *, passwords: Passwords | None = None) -> tuple[str, ...]:
@@ -71,7 +71,7 @@ async def apply(settings: BrokerSettings, *, passwords: Passwords | None = None)
     Raises `TopologyDiffers` before anything is changed, `ManagementUnavailable`, `ManagementDenied`.
     """
     async with Management(settings) as management:
-        found = await _compare(management, topology(settings.retry_delays_seconds), passwords or {})
+        found = await _compare(management, _wanted(settings), passwords or {})
         if found.differs:
             raise TopologyDiffers(found.differs)
         return await _create(management, found.missing, passwords or {})
@@ -89,7 +89,7 @@ async def keep(
     Waits for a broker that is away. A difference is logged once and does not stop the rest from being kept.
     `on_applied` is called whenever a round ends with all of it in place.
     """
-    wanted, complaint = topology(settings.retry_delays_seconds), ""
+    wanted, complaint = _wanted(settings), ""
     async with Management(settings) as management:
         while True:
             trouble = await _keep_once(management, wanted, passwords or {})
@@ -99,6 +99,10 @@ async def keep(
                 on_applied()
             complaint = trouble
             await asyncio.sleep(interval_seconds)
+
+
+def _wanted(settings: BrokerSettings) -> Topology:
+    return topology(settings.retry_delays_seconds, controls=settings.controls_enabled)
 
 
 async def _keep_once(management: Management, wanted: Topology, passwords: Passwords) -> str:

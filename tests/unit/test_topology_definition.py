@@ -74,6 +74,23 @@ def test_a_service_may_read_its_own_queues_and_write_to_its_own_exchange() -> No
     assert all(user.configure == "^$" for user in users.values())
 
 
+def test_without_controls_nothing_of_them_exists() -> None:
+    exchanges = {exchange.name for exchange in topology(()).exchanges}
+
+    assert {exchange.name for exchange in topology((), controls=True).exchanges} - exchanges == {"control"}
+    assert not any(re.search(user.read, "control") for user in topology(()).users)
+
+
+def test_with_controls_a_service_may_hear_of_them_and_tell_nobody() -> None:
+    private = "amq.gen-JzTY20BRgKO-HjmUJj0wLg"
+
+    for user in topology((), controls=True).users:
+        assert re.search(user.read, "control")
+        assert not re.search(user.write, "control")
+        assert all(re.search(right, private) for right in user.permissions.values())
+        assert not any(re.search(user.configure, queue) for queue in (*MAIN_QUEUES, "mine"))
+
+
 @given(st.lists(st.floats(min_value=0.000001, max_value=86400)))
 def test_whatever_the_delays_every_name_appears_once_and_no_time_to_live_is_zero(delays_seconds: list[float]) -> None:
     queues = topology(delays_seconds).queues
