@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from shared.management import Management
 from shared.settings import BrokerSettings
-from shared.topology import provision
+from shared.topology import provision, topology
 from tests.amqp import close_connection
 from tests.conftest import Broker, virtual_host
 from tests.examples import order_placed
@@ -24,26 +24,27 @@ from tests.support import eventually
 
 SERVICE = "payment_service"
 CHARGE = "payment_service.charge"
-PASSWORD = uuid.uuid4().hex
+USER = f"service-{uuid.uuid4().hex[:8]}"  # no service's own name: users belong to the broker, and to other tests too
 
 
 @pytest_asyncio.fixture(scope="module")
 async def settings(broker: Broker) -> AsyncIterator[BrokerSettings]:
-    """A virtual host with controls, and a user for the service that has the rights it has in containers."""
-    async with virtual_host(broker) as administrator:
-        with_controls = administrator.model_copy(update={"controls_enabled": True})
-        await provision.apply(with_controls, passwords={SERVICE: PASSWORD})
-        yield with_controls
-        async with Management(with_controls) as management:
-            await management.delete("users", SERVICE)
+    """A virtual host with controls."""
+    async with virtual_host(broker) as plain:
+        yield await with_controls(plain)
 
 
-@pytest.fixture(scope="module")
-def own_settings(settings: BrokerSettings) -> BrokerSettings:
-    """As the service itself, not as the administrator."""
+@pytest_asyncio.fixture(scope="module")
+async def own_settings(settings: BrokerSettings) -> AsyncIterator[BrokerSettings]:
+    """As a user with the rights that the service has in containers, not as the administrator."""
+    (rights,) = (user.permissions for user in topology((), controls=True).users if user.name == SERVICE)
     parts = urlsplit(settings.rabbitmq_url)
-    place = parts.netloc.rpartition("@")[2]
-    return settings.model_copy(update={"rabbitmq_url": parts._replace(netloc=f"{SERVICE}:{PASSWORD}@{place}").geturl()})
+    own_url = parts._replace(netloc=f"{USER}:secret@{parts.netloc.rpartition('@')[2]}").geturl()
+    async with Management(settings) as management:
+        await management.put("users", USER, body={"password": "secret", "tags": ""})
+        await management.put("permissions", settings.vhost, USER, body=rights)
+        yield settings.model_copy(update={"rabbitmq_url": own_url})
+        await management.delete("users", USER)
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -56,6 +57,12 @@ async def service(own_settings: BrokerSettings, directory: Path) -> AsyncIterato
 async def wire(settings: BrokerSettings) -> AsyncIterator[Wire]:
     async with Wire.open(settings) as wire:
         yield wire
+
+
+async def with_controls(plain: BrokerSettings) -> BrokerSettings:
+    settings = plain.model_copy(update={"controls_enabled": True})
+    await provision.apply(settings)
+    return settings
 
 
 async def tell(wire: Wire, body: bytes | str = "", **command: object) -> None:
@@ -170,9 +177,8 @@ async def test_what_it_does_not_understand_is_dropped(service: RunningService, w
 async def test_killed_each_replica_ends_at_once_and_the_next_process_is_not_killed_again(
     broker: Broker, tmp_path: Path
 ) -> None:
-    async with virtual_host(broker) as administrator:
-        settings = administrator.model_copy(update={"controls_enabled": True})
-        await provision.apply(settings)
+    async with virtual_host(broker) as plain:
+        settings = await with_controls(plain)
         wire = Wire(settings)
         async with (
             running(SERVICE, settings, tmp_path / "first", ends_with=-9, CONTROLS_ENABLED="true") as first,
