@@ -88,10 +88,9 @@ async def _remembered(
     except FAILURES as error:
         return [], [f"{service} could not be asked what it did ({type(error).__name__})."]
     entries = [_from_memory(service, note) for answer in answers for note in answer["deliveries"]]
-    since = [_time(answer["known_since"]) for answer in answers if answer["known_since"]]
-    if any(at > placed_at for at in since):
-        return entries, [f"{service} remembers only what happened after {max(since):%H:%M:%S}."]
-    return entries, [] if since else [f"{service} has just started and remembers nothing."]
+    since = max(_time(answer["known_since"]) for answer in answers)
+    gap = f"{service} remembers nothing from before {since:%H:%M:%S} UTC: it was started then, or has forgotten it."
+    return entries, [gap] if since > placed_at else []
 
 
 async def _ask(http: httpx.AsyncClient, url: str, order_id: str) -> dict[str, Any]:
@@ -133,6 +132,8 @@ def _from_memory(service: str, note: Mapping[str, Any]) -> Entry:
 
 def _published(note: Mapping[str, Any]) -> str:
     outcome = "" if note["outcome"] == "confirmed" else f": {note['outcome']}"
+    if note["place"].partition(".")[0].endswith("_service"):  # a queue, of those who try again or have given up
+        return f"Put {note['type']} into {note['place']}{outcome}"
     return f"Published {note['type']} to {note['place']}{outcome}"
 
 

@@ -33,6 +33,7 @@ class Note(NamedTuple):
 
 
 _notes: deque[Note] = deque(maxlen=KEPT)
+_began_at = time.time()
 
 
 def note_published(message: Message, outcome: str) -> None:
@@ -60,9 +61,9 @@ def about(order_id: str) -> list[Note]:
     return [note for note in _notes if note.order_id == wanted]
 
 
-def known_since() -> float | None:
-    """When the oldest note that is kept was made; None if there is none."""
-    return _notes[0].at if _notes else None
+def known_since() -> float:
+    """Nothing is known of what was before: when this process began, or the oldest note was made that is still kept."""
+    return _notes[0].at if len(_notes) == KEPT else _began_at
 
 
 def _told(outcome: Outcome) -> tuple[str, str]:

@@ -40,9 +40,8 @@ def build(room: Room, viewer: Viewer, order_id: str = "") -> None:
             levelling.Levelling(room),
             plugs.PlugBoard(room, viewer),
             scenarios.Scenarios(room, viewer),
-            audit.Audit(room),
+            *_books(room, order_id),
             dead_letters.DeadLetters(room, viewer),
-            order.OrderStory(room, order_id),
         )
 
     def refresh() -> None:
@@ -50,6 +49,12 @@ def build(room: Room, viewer: Viewer, order_id: str = "") -> None:
             panel.show(room.observer.picture)
 
     ui.timer(REFRESH_SECONDS, refresh)
+
+
+def _books(room: Room, order_id: str) -> Sequence[Panel]:
+    """The audit with the story of an order below it: one column, as high as it likes."""
+    with ui.element("div").classes("stack"):
+        return audit.Audit(room), order.OrderStory(room, order_id)
 
 
 class _Summary:

@@ -91,8 +91,8 @@ def _options() -> dict[str, Any]:
         "animation": False,
         "dataset": {"source": _columns([])},
         "aria": {"enabled": False},
-        "grid": {"left": 52, "right": 60, "top": 44, "bottom": 28},
-        "legend": {"top": 0, "left": 0, "itemWidth": 18, "textStyle": ink},
+        "grid": {"left": 52, "right": 60, "top": 56, "bottom": 28},
+        "legend": {"type": "scroll", "top": 0, "left": 0, "itemWidth": 18, "textStyle": ink},
         "tooltip": {"trigger": "axis"},
         "xAxis": {"type": "time", "axisLabel": {**ink, "hideOverlap": True}, "axisLine": line, "splitLine": plain},
         "yAxis": [

@@ -27,9 +27,9 @@ class DeliveryNote(BaseModel):
 
 
 class DeliveryNotes(BaseModel):
-    """`known_since`: nothing is known of what was before; null if nothing has happened yet."""
+    """`known_since`: nothing is known of what was before."""
 
-    known_since: AwareDatetime | None
+    known_since: AwareDatetime
     deliveries: list[DeliveryNote]
 
 
@@ -41,9 +41,8 @@ async def read_deliveries(
     order_id: Annotated[str, Query(pattern=UUID_PATTERN, examples=["019366b4-4a7e-7c3e-9d0a-3f2b8a6f1c55"])],
 ) -> DeliveryNotes:
     """Every publish and every delivery of an order, as far as this process remembers; oldest first."""
-    since = deliveries.known_since()
     return DeliveryNotes(
-        known_since=None if since is None else _time(since),
+        known_since=_time(deliveries.known_since()),
         deliveries=[
             DeliveryNote.model_validate({**note._asdict(), "at": _time(note.at)}) for note in deliveries.about(order_id)
         ],
