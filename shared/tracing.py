@@ -1,6 +1,6 @@
 """The trace that the running task belongs to (W3C Trace Context): from the request through messages to the logs."""
 
-import os
+import random
 import re
 from contextvars import ContextVar
 
@@ -13,10 +13,15 @@ def start_span(parent: str | None) -> str:
     if parent is not None and _TRACEPARENT.fullmatch(parent):
         trace_id, flags = parent[3:35], parent[53:]
     else:
-        trace_id, flags = os.urandom(16).hex(), "01"
-    traceparent = f"00-{trace_id}-{os.urandom(8).hex()}-{flags}"
+        trace_id, flags = _random_id(16), "01"
+    traceparent = f"00-{trace_id}-{_random_id(8)}-{flags}"
     _current.set(traceparent)
     return traceparent
+
+
+def _random_id(length: int) -> str:
+    """So many bytes in hexadecimal, not all zero. They are no secret, so no system call is made for them."""
+    return f"{random.getrandbits(8 * length) or 1:0{2 * length}x}"
 
 
 def current_traceparent() -> str | None:

@@ -4,7 +4,9 @@ Outcomes are carried out in order of safety: a retry or a dead letter is publish
 is acknowledged, so that a crash in between gives a duplicate and never a loss.
 """
 
+import asyncio
 import contextlib
+import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
@@ -12,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import structlog
-from tenacity import AsyncRetrying, RetryError, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from tenacity import AsyncRetrying, RetryError, retry_if_exception_type, wait_random_exponential
 
 from shared import metrics
 from shared.deliveries import note_handled
@@ -35,9 +37,7 @@ from shared.messaging.retry import (
 from shared.topology import dead_queue, retry_queue
 from shared.tracing import start_span
 
-IN_PROCESS_TRIES = 2
-"""Tries within one attempt: a hiccup is over in a moment and not worth the way through a retry queue."""
-
+MAX_HICCUP_SECONDS = 0.1
 MAX_HOLD_DELAY_SECONDS = 3.0
 ERROR_LENGTH = 500
 
@@ -121,16 +121,18 @@ class Processor:
             logger.exception("could not tell of a dead letter", queue=self._queue, event_id=event.id)
 
     async def _try(self, handler: Handler, event: AnyEvent, attempt: int) -> Ack:
-        tries = AsyncRetrying(
-            retry=retry_if_exception_type(TransientError),
-            stop=stop_after_attempt(IN_PROCESS_TRIES),
-            wait=wait_random_exponential(multiplier=0.05, max=0.5),
-            reraise=True,
-        )
-        return await tries(self._hold, handler, event, attempt)
+        """Two tries within one attempt: a hiccup is over in a moment, and not worth the way through a retry queue."""
+        try:
+            done: Ack = await self._hold(handler, event, attempt)
+        except TransientError:
+            await asyncio.sleep(random.uniform(0, MAX_HICCUP_SECONDS))
+            done = await self._hold(handler, event, attempt)
+        return done
 
     async def _hold(self, function: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
         """Call it, and again for as long as we are not ready ourselves: no message pays for that with an attempt."""
+        with contextlib.suppress(NotReady):  # the usual case goes without tenacity, which costs more than a handler
+            return await function(*arguments)
         patience = AsyncRetrying(
             retry=retry_if_exception_type(NotReady),
             wait=wait_random_exponential(multiplier=0.2, max=MAX_HOLD_DELAY_SECONDS),
