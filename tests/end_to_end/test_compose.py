@@ -41,6 +41,20 @@ for placed_at, followed_at in [(here, there), (there, here)]:
     print(json.dumps([event["type"] for event in data]))
 """
 
+# Pulls a plug as the control room does: where it knows the replicas by name. Prints what the service then says.
+PULL_A_PLUG = """
+import asyncio, sys
+from control_room.addresses import find_system
+from control_room.plugs.exchange import ExchangePlugs
+
+async def pull(service, action):
+    async with ExchangePlugs(find_system(None)) as plugs:
+        await getattr(plugs, action)(service)
+        print(plugs.state(service))
+
+asyncio.run(pull(*sys.argv[1:]))
+"""
+
 
 class Stack:
     """The compose file, run as a project of its own on free ports, as if there were no `.env`."""
@@ -78,6 +92,11 @@ class Stack:
         ids = (await self.compose("ps", "--all", "--quiet", *services)).split()
         found: list[dict[str, Any]] = json.loads(await _run("docker", "inspect", *ids))
         return found
+
+    async def pull_plug(self, service: str, action: str) -> str:
+        """What the service says afterwards."""
+        python = ("run", "--rm", "-T", "--entrypoint", "python", "order-rail")
+        return (await self.compose(*python, "-c", PULL_A_PLUG, service, action)).strip()
 
     async def remove(self) -> None:
         """Leave nothing behind: containers, volumes, network, image."""
@@ -164,6 +183,11 @@ async def test_the_control_room_sees_that_everything_runs(stack: Stack, rail: Ra
     assert "Order Rail: control room" in page.raise_for_status().text
 
 
+async def test_the_image_contains_the_shop(stack: Stack, rail: Rail) -> None:
+    for path, words in (("/", "What would you like?"), ("/shop/shop.js", "import"), ("/shop/shop.css", ":root")):
+        assert words in (await rail.http.get(f"{stack.url('order_service')}{path}")).raise_for_status().text
+
+
 async def test_replicas_share_the_work_and_charge_once(stack: Stack, rail: Rail) -> None:
     await stack.up(REPLICAS)
     assert len(await stack.containers(*REPLICAS)) == sum(REPLICAS.values())
@@ -216,6 +240,28 @@ async def test_a_service_that_dies_comes_back(stack: Stack, rail: Rail) -> None:
     await rail.is_ready()
     await rail.place()
     await rail.all_final()
+
+
+async def test_every_replica_of_a_service_can_be_paused_and_killed_through_the_broker(stack: Stack, rail: Rail) -> None:
+    await stack.up(REPLICAS)
+    assert await stack.pull_plug("payment_service", "pause") == "paused"
+    await rail.place_many(["tok_visa"] * 20)
+    assert set((await rail.statuses()).values()) == {"placed"}
+    assert await stack.pull_plug("payment_service", "resume") == "running"
+    await rail.all_final()
+
+    before = [container["RestartCount"] for container in await stack.containers("payment_service")]
+    await stack.pull_plug("payment_service", "kill")
+
+    async def are_back() -> bool:
+        containers = await stack.containers("payment_service")
+        again = [container["RestartCount"] for container in containers if container["State"]["Running"]]
+        return again == [count + 1 for count in before]
+
+    await eventually(are_back, 30, "each of its containers to be started again")
+    await rail.place_many(["tok_visa"] * 20)
+    await rail.all_final()
+    await rail.reconcile()
 
 
 async def test_services_stop_with_status_0(stack: Stack, rail: Rail) -> None:
