@@ -18,6 +18,7 @@ PROJECT = Path(__file__).parent.parent
 IMAGE = "rabbitmq:4.3-management"
 START_WITHIN_SECONDS = 120.0
 AMQP_PORT, MANAGEMENT_PORT = 5672, 15672
+TWO_AT_A_TIME = ("--numprocesses=2", "--dist=loadfile")
 CORE = (
     "tests/integration/test_publisher.py",
     "tests/integration/test_consumer.py",
@@ -34,7 +35,7 @@ CORE = (
 def main() -> int:
     with broker() as (amqp_url, management_url):
         environment = {**os.environ, "RABBITMQ_URL": amqp_url, "RABBITMQ_MANAGEMENT_URL": management_url}
-        command = [sys.executable, "-m", "pytest", *(sys.argv[1:] or CORE)]
+        command = [sys.executable, "-m", "pytest", *TWO_AT_A_TIME, *(sys.argv[1:] or CORE)]
         return subprocess.run(command, cwd=PROJECT, env=environment, check=False).returncode
 
 
