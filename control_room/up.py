@@ -37,7 +37,7 @@ def up(
 
 
 async def _stay_up(run_directory: Path, ports: Ports) -> None:
-    async with launch(run_directory, ports, progress=lambda step: console.print(f"{step} ..."), page=_page) as system:
+    async with launch(run_directory, ports, progress=lambda step: console.print(f"{step} ..."), page=page) as system:
         _introduce(system)
         try:
             await asyncio.Event().wait()
@@ -46,7 +46,7 @@ async def _stay_up(run_directory: Path, ports: Ports) -> None:
 
 
 @asynccontextmanager
-async def _page(system: System) -> AsyncIterator[None]:
+async def page(system: System) -> AsyncIterator[None]:
     """The control room, in this process: its plugs are signals to children of ours."""
     from control_room.page.room import opened  # noqa: PLC0415 - NiceGUI costs a second; other commands go without
     from control_room.page.server import serving  # noqa: PLC0415

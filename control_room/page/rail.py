@@ -35,8 +35,9 @@ class Rail:
         self._queues: dict[str, _Queue] = {}
         with card("The rail", HINT, "rail"), ui.element("div").classes("stops"):
             for service, exchange, queues in STOPS:
-                self._services[service] = _Service(service)
-                self._exchanges[exchange] = _exchange(exchange)
+                with ui.element("div"):
+                    self._services[service] = _Service(service)
+                    self._exchanges[exchange] = _exchange(exchange)
                 with ui.element("div").classes("queues"):
                     self._queues |= {queue: _Queue(queue) for queue in queues}
             text("… and the order service keeps each order's story.", "hint end", tag="p")
@@ -65,7 +66,7 @@ class _Service:
     def __init__(self, name: str) -> None:
         with ui.element("div").classes("service").props(f'role=group aria-label="{NAMES[name]}"') as self._box:
             text(NAMES[name], "name")
-            text(name, "code")
+            _code(name)
             self._speed = text("", "speed")
             self._state = text("", "state")
             self._outbox = text("", "outbox")
@@ -87,16 +88,21 @@ def _state(service: ServiceView, plug: PlugState) -> str:
 
 def _exchange(name: str) -> ui.element:
     with ui.element("div").classes("exchange").props(f'role=group aria-label="Exchange {name}"') as box:
-        text("exchange", "code")
-        text(name, "name")
+        text("exchange", "code", tag="span")
+        text(name, "name", tag="span")
     return box
+
+
+def _code(name: str) -> None:
+    """A name as the broker knows it; where it must be broken, it is between its words."""
+    ui.html(name.replace("_", "_<wbr>").replace(".", ".<wbr>"), sanitize=False).classes("code")
 
 
 class _Queue:
     def __init__(self, name: str) -> None:
         with ui.element("div").classes("queue").props(f'role=group aria-label="Queue: {NAMES[name]}"') as self._box:
             text(NAMES[name], "name")
-            text(name, "code")
+            _code(name)
             with ui.element("div").classes("depth"):
                 self._waiting = text("", "figure")
                 text("waiting", "unit")

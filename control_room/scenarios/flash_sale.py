@@ -35,6 +35,6 @@ SCENARIO = Scenario(
     look_for="Orders pour in. Each is answered in milliseconds, the queue 'To be charged' fills, and is worked off at "
     "the pace of the payments.",
     play=play,
-    settings=(Setting("orders", "orders", 5000, 10, 100_000), Setting("seconds", "within seconds", 10, 1, 300)),
+    settings=(Setting("orders", "orders", 3000, 10, 100_000), Setting("seconds", "within seconds", 10, 1, 300)),
     limit_seconds=400,
 )

@@ -1,0 +1,69 @@
+"""`python docs/screenshots.py`: the pictures of the README, taken from a system of its own. It needs Chromium."""
+
+import asyncio
+import shutil
+import tempfile
+from pathlib import Path
+
+from playwright.async_api import Browser, Page, async_playwright
+
+from control_room.addresses import SystemAddresses
+from control_room.launcher import System, launch
+from control_room.scenarios.system import customers
+from control_room.up import page as control_room_page
+
+IMAGES = Path(__file__).with_name("images")
+LARGEST_BYTES = 150_000
+WIDTH, HEIGHT = 1280, 700
+PATIENCE_MILLISECONDS = 30_000
+
+
+async def main() -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        async with (
+            launch(Path(directory), environment={"RABBITMQ_URL": ""}, progress=print, page=control_room_page) as system,
+            async_playwright() as playwright,
+        ):
+            chromium = shutil.which("chromium") or shutil.which("google-chrome")
+            browser = await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+            await take_control_room(browser, system)
+            await take_shop(browser, system)
+            await browser.close()
+
+
+async def take_control_room(browser: Browser, system: System) -> None:
+    """A flash sale while the payment service is down."""
+    page = await opened(browser, f"{system.control_room_url}/?token={system.operator_token}")
+    await page.get_by_role("button", name="Kill, keep down: payment service").click()
+    await page.get_by_role("button", name="Play: Flash sale").click()
+    await page.locator(".play .verdict", has_text="expected").wait_for()
+    await keep(page, "control-room.png")
+    await page.get_by_role("button", name="Start: payment service").click()
+
+
+async def take_shop(browser: Browser, system: System) -> None:
+    """The shop with some orders on its rail."""
+    async with customers(SystemAddresses.of(system.environment)) as some:
+        await some.order_at_once(["tok_visa", "tok_declined", "tok_visa"])
+    page = await opened(browser, system.url("order_service"))
+    await page.wait_for_load_state("networkidle")
+    await keep(page, "shop.png")
+
+
+async def opened(browser: Browser, url: str) -> Page:
+    page = await browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
+    page.set_default_timeout(PATIENCE_MILLISECONDS)
+    await page.goto(url)
+    return page
+
+
+async def keep(page: Page, name: str) -> None:
+    await page.evaluate("scrollTo(0, 0)")
+    image = await page.screenshot(path=IMAGES / name)
+    if len(image) > LARGEST_BYTES:
+        raise SystemExit(f"{name} has {len(image)} bytes, expected at most {LARGEST_BYTES}")
+    print(f"{IMAGES / name}: {len(image)} bytes")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
