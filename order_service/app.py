@@ -46,10 +46,10 @@ def build(settings: Settings) -> Service:
         description=api.DESCRIPTION,
         operator_token=settings.operator_token,
         schemas=[OrderRequest],
-        short_cuts=[("POST", "/orders", api.place_order)],
     )
     app.state.parts = api.Parts(database, LiveTimelines(database, changes, app.state.stopping.is_set))
     app.include_router(api.router)
+    app.add_short_cut("POST", "/orders", api.place_order)
     app.include_router(shop.router)
     return Service(
         "order_service",

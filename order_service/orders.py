@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import cache
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -161,10 +162,15 @@ def price(request: OrderRequest) -> OrderSummary:
 
 
 def _priced(index: int, item: RequestedItem) -> OrderItem:
-    dish = MENU.get(item.sku)
-    if dish is None:
+    if item.sku not in MENU:
         raise UnknownDish(index, item.sku)
-    return OrderItem(sku=dish.sku, name=dish.name, quantity=item.quantity, unit_price=dish.price)
+    return _line(item.sku, item.quantity)
+
+
+@cache  # they are few, and each is made of models that have to be validated
+def _line(sku: str, quantity: int) -> OrderItem:
+    dish = MENU[sku]
+    return OrderItem(sku=sku, name=dish.name, quantity=quantity, unit_price=dish.price)
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,7 +166,7 @@ def _order_values(placement: Placement) -> dict[str, Any]:
     return {
         "order_id": event.subject,
         "status": Status.PLACED,
-        "summary": event.data.order.model_dump(mode="json"),
+        "summary": event.data.order,
         "payment_token": event.data.payment_token,
         "wants_sms": event.data.order.customer_phone is not None,
         "placed_at": event.time,

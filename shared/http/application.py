@@ -14,7 +14,7 @@ from shared import metrics
 from shared.http import deliveries, problems
 from shared.http.body_limit import BodyLimit
 from shared.http.problems import ProblemDetails
-from shared.http.short_cut import Endpoint, ShortCut
+from shared.http.short_cut import Application
 
 
 class Health(BaseModel):
@@ -25,26 +25,18 @@ class Health(BaseModel):
 
 
 def create_app(
-    *,
-    title: str,
-    description: str,
-    operator_token: str,
-    schemas: Sequence[type[BaseModel]] = (),
-    short_cuts: Sequence[tuple[str, str, Endpoint]] = (),
-) -> FastAPI:
+    *, title: str, description: str, operator_token: str, schemas: Sequence[type[BaseModel]] = ()
+) -> Application:
     """An application with problem details, the body limit, and `/docs`, `/livez`, `/readyz`, `/metrics`.
 
-    `schemas`: models that its OpenAPI description refers to without FastAPI knowing. `short_cuts`: method, path and
-    endpoint of routes that are called so often that the framework's own way to them would cost more than they do.
+    `schemas`: models that its OpenAPI description refers to without FastAPI knowing.
     """
-    app = FastAPI(title=title, description=description, version="1", responses=problems.documented(405),
-                  docs_url=None, redoc_url=None, swagger_ui_oauth2_redirect_url=None)  # fmt: skip
+    app = Application(title=title, description=description, version="1", responses=problems.documented(405),
+                      docs_url=None, redoc_url=None, swagger_ui_oauth2_redirect_url=None)  # fmt: skip
     app.state.operator_token = operator_token
     app.state.problems = list
     app.state.stopping = asyncio.Event()
-    for method, path, endpoint in short_cuts:
-        app.add_middleware(ShortCut, method, path, endpoint)
-    app.add_middleware(BodyLimit)  # the last one added comes first
+    app.add_middleware(BodyLimit)
     problems.install(app)
     patch_fastapi(app, redirect_from_root_to_docs=False)  # /docs from its own files: it works without the internet
     app.include_router(_health)

@@ -1,6 +1,5 @@
 """No request has a body over 64 KiB."""
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.http.problems import Problem
@@ -18,7 +17,7 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        length = Headers(scope=scope).get("content-length", "0")
+        length: bytes = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
         if length.isdigit() and int(length) > MAX_BODY_BYTES:
             await _too_large().response(scope["path"])(scope, receive, send)
             return

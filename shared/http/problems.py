@@ -84,16 +84,13 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def install(app: FastAPI) -> None:
     """Turn every exception that reaches the edge of `app` into a problem."""
-    for kind, handler in {**_HANDLERS, Exception: _unexpected}.items():
+    for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)
 
 
 async def response_to(request: Request, error: Exception) -> Response:
-    """The problem that `error` is to the client; raises it again where it is none that is expected."""
-    for kind, handler in _HANDLERS.items():
-        if isinstance(error, kind):
-            return await handler(request, error)
-    raise error
+    """The problem that `error` is to the client."""
+    return await next(handler for kind, handler in _HANDLERS.items() if isinstance(error, kind))(request, error)
 
 
 async def _problem(request: Request, error: Any) -> Response:
@@ -130,7 +127,9 @@ _HANDLERS: dict[type[Exception], Callable[[Request, Any], Awaitable[Response]]] 
     RequestValidationError: _invalid,
     HTTPException: _http,
     DatabaseUnavailable: _unavailable,
+    Exception: _unexpected,
 }
+"""In this order: the last one takes whatever is left."""
 
 
 def _methods(request: Request) -> list[str]:

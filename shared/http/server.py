@@ -33,6 +33,7 @@ class HttpServer:
         config = uvicorn.Config(
             self._app, log_config=None, access_log=False, lifespan="off", ws="none", backlog=2048,
             timeout_graceful_shutdown=GRACE_SECONDS, timeout_keep_alive=30, server_header=False,
+            proxy_headers=False,  # nobody here asks for the client's address
         )  # fmt: skip
         self._server = _Server(config)
         self._task = asyncio.create_task(self._server.serve(sockets=[listening]), name="http server")

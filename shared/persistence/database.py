@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy
 import structlog
+from pydantic_core import to_json
 from sqlalchemy import DateTime, Engine, MetaData, Table, TypeDecorator, create_engine, event
 from sqlalchemy.engine import URL, Connection, Dialect, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
@@ -331,13 +332,20 @@ def _with_driver(url: URL) -> URL:
 
 def _engine(url: URL) -> Engine:
     if url.get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True, pool_timeout=5, connect_args={"connect_timeout": 5})
+        waits = {"connect_timeout": 5}
+        return create_engine(url, pool_pre_ping=True, pool_timeout=5, json_serializer=_json, connect_args=waits)
     if url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, connect_args={"timeout": LOCK_TIMEOUT_SECONDS, "check_same_thread": False})
+    shared = {"timeout": LOCK_TIMEOUT_SECONDS, "check_same_thread": False}
+    engine = create_engine(url, json_serializer=_json, connect_args=shared)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _json(value: Any) -> str:
+    """What a JSON column keeps; takes pydantic's models as they are."""
+    return to_json(value).decode()
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

@@ -27,9 +27,10 @@ async def echo(request: Request) -> Response:
 
 
 def client(*, is_short: bool) -> httpx.AsyncClient:
-    short_cuts = [("POST", "/echo", echo)] if is_short else []
-    app = create_app(title="Echo", description="", operator_token="", short_cuts=short_cuts)
+    app = create_app(title="Echo", description="", operator_token="")
     app.include_router(router)
+    if is_short:
+        app.add_short_cut("POST", "/echo", echo)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url="http://echo")
 
