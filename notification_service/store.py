@@ -1,6 +1,6 @@
 """The table of notifications, and the service's only SQL: plain functions over lists, run by the group commit."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Column, Connection, Integer, MetaData, Row, String, Table, select
@@ -37,7 +37,8 @@ class Recording:
 
 def record(connection: Connection, recordings: list[Recording]) -> list[bool]:
     """Write each notification with its event, unless it was delivered already; for each, whether it was written."""
-    values = [asdict(recording.notification) for recording in recordings]
+    columns = notifications.columns.keys()
+    values = [{column: getattr(recording.notification, column) for column in columns} for recording in recordings]
     written = record_once(connection, notifications, values, provisional=Status.FAILED)
     outbox.add(connection, [each.event for each, is_new in zip(recordings, written, strict=True) if is_new])
     return written
