@@ -44,6 +44,7 @@ async def test_what_a_scenario_expects_is_what_is_seen(runner: Runner, scenario:
     runner.start(scenario, usual(scenario))
     run = runner.runs[scenario.name]
     outcome = await eventually(lambda: run.outcome, PLAY_SECONDS, f"an end of {scenario.title!r}")
+    assert outcome is not None
     assert outcome.held, f"{outcome.seen}, expected {outcome.expected}"
 
 

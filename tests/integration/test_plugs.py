@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -34,6 +35,10 @@ async def plugs(process: SupervisedProcess) -> AsyncIterator[LauncherPlugs]:
 
 def status(process: SupervisedProcess) -> str:
     return psutil.Process(process.pid).status()
+
+
+def has(process: SupervisedProcess, expected: str) -> bool:
+    return status(process) == expected
 
 
 async def test_a_killed_service_comes_back_by_itself(process: SupervisedProcess, plugs: LauncherPlugs) -> None:
@@ -74,7 +79,7 @@ async def test_a_slow_service_is_frozen_and_goes_on_in_turn(process: SupervisedP
     await plugs.slow(NAME)
     assert plugs.state(NAME) is PlugState.SLOW
     for each in (psutil.STATUS_STOPPED, psutil.STATUS_SLEEPING, psutil.STATUS_STOPPED):
-        await eventually(lambda expected=each: status(process) == expected, expecting=f"it to be {each}")
+        await eventually(partial(has, process, each), expecting=f"it to be {each}")
     await plugs.resume(NAME)
     await eventually(lambda: status(process) == psutil.STATUS_SLEEPING, expecting="a process that goes on")
     assert plugs.state(NAME) is PlugState.RUNNING
