@@ -12,6 +12,10 @@ from benchmarks.table import TITLES, number
 WIDTH, BAR_HEIGHT, FRAME_HEIGHT = 900, 34, 110
 NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
 OURS, PEER, CEILING = "#0b7a4b", "#9aa5b1", "#d9c27a"
+STYLE = CleanStyle(
+    font_family="sans-serif", background="white", guide_stroke_color="#dddddd", major_guide_stroke_color="#dddddd"
+)
+SCRIPT = re.compile(r"<script.*?</script>", re.DOTALL)  # for tooltips, and no use in a picture
 CHARTS = (
     ("accept", "rate", "Orders accepted per second, 64 connections"),
     ("drain", "rate", "Orders per second from a backlog to the customer told"),
@@ -37,17 +41,18 @@ def draw(results: Results) -> str:
 def _chart(title: str, medians: dict[str, float]) -> tuple[str, int]:
     """The chart, and its height."""
     height = FRAME_HEIGHT + BAR_HEIGHT * len(medians)
-    chart = HorizontalBar(_config(title, height), style=CleanStyle(font_family="sans-serif", background="white"))
-    chart.x_labels = [TITLES.get(contender, contender) for contender in reversed(medians)]
+    chart = HorizontalBar(_config(title, height), style=STYLE)
     bars = [{"value": value, "color": _color(contender)} for contender, value in medians.items()]
+    labels = [f"{TITLES.get(contender, contender)}: {number(value)}" for contender, value in medians.items()]
+    chart.x_labels = labels[::-1]
     chart.add("", bars[::-1])
-    return re.sub(r"<\?xml.*?\?>", "", chart.render(is_unicode=True)), height
+    return SCRIPT.sub("", chart.render(is_unicode=True)), height
 
 
 def _config(title: str, height: int) -> Config:
     return Config(
-        title=title, width=WIDTH, height=height, show_legend=False, print_values=True, formatter=number,
-        js=[], explicit_size=False, include_x_axis=True, margin=12, pretty_print=False,
+        title=title, width=WIDTH, height=height, show_legend=False, formatter=number,
+        js=[], disable_xml_declaration=True, include_x_axis=True, margin=12,
     )  # fmt: skip
 
 
