@@ -20,6 +20,7 @@ WINDOW = 500
 QUIET_SECONDS = 5.0
 """The broker owes us messages and sends none for so long: somebody else holds them."""
 BACK_SECONDS = 2.0
+ALONE_WITHIN_SECONDS = 10.0
 POLL_SECONDS = 0.02
 
 QUEUES = tuple(SUBSCRIPTIONS)
@@ -53,9 +54,10 @@ async def dead_letters(connection: Connection, queue: str) -> AsyncIterator[Asyn
     """The dead letters of `queue`, oldest first: those that are there now, not those that come meanwhile.
 
     At the end of the block what was not taken is back in its place. Raises BrokerUnavailable, or NotFound where the
-    queue is missing. What another reader holds just then is not seen.
+    queue is missing. One reads after the other: a second reader waits for the first, though not for ever, and what the
+    first then still holds is not seen.
     """
-    waiting = (await inspect(connection, dead_queue(queue))).messages
+    waiting = await _waiting_alone(connection, queue)
     windows: list[_Window] = []
     try:
         async with aclosing(_read(connection, queue, waiting, windows)) as letters:
@@ -64,6 +66,16 @@ async def dead_letters(connection: Connection, queue: str) -> AsyncIterator[Asyn
         with suppress(BrokerUnavailable):  # a closed connection gives everything back, too
             await _give_back(windows)
             await _until_back(connection, queue, waiting - sum(window.taken for window in windows))
+
+
+async def _waiting_alone(connection: Connection, queue: str) -> int:
+    """How many dead letters there are, once nobody else reads them."""
+    deadline = asyncio.get_running_loop().time() + ALONE_WITHIN_SECONDS
+    while (state := await inspect(connection, dead_queue(queue))).consumers:
+        if asyncio.get_running_loop().time() > deadline:
+            break
+        await asyncio.sleep(POLL_SECONDS)
+    return state.messages
 
 
 async def inspect(connection: Connection, queue: str) -> QueueState:

@@ -69,6 +69,8 @@ def _verdict(report: Mapping[str, Any]) -> str:
     if total:
         return f"{total:,} things are wrong."
     judged = report["counts"].get("orders", 0) - report["in_flight"]
+    if not judged:
+        return "There is nothing to judge yet."
     return f"The books agree on {judged:,} orders: nothing lost, nothing doubled."
 
 

@@ -101,6 +101,19 @@ async def test_only_what_is_taken_goes(settings: BrokerSettings, connection: Con
     assert await ids(connection, CHARGE) == parked[:5] + parked[8:]
 
 
+async def test_a_second_reader_waits_for_the_first_and_sees_them_all(
+    settings: BrokerSettings, connection: Connection
+) -> None:
+    parked = await park(settings, CHARGE, 3)
+
+    async with connected(settings.rabbitmq_url) as another:
+        async with dead_letters(connection, CHARGE) as letters:
+            await anext(letters)
+            second = asyncio.create_task(ids(another, CHARGE))
+            await eventually(lambda: inspect(another, f"{CHARGE}.dead"), expecting="the first reader to hold them")
+        assert await second == parked
+
+
 async def test_a_look_ends_though_more_letters_keep_coming(settings: BrokerSettings, connection: Connection) -> None:
     parked = await park(settings, CHARGE, 3)
     seen = []
