@@ -49,7 +49,7 @@ export class Rail {
       missing: () => this.#showMissing(),
       link: (how) => this.#showLink(how),
     });
-    this.#showLink("over");
+    this.#showLink("looking");
     if (this.#placed?.order_id === orderId) this.#showOrder(this.#placed);
     else this.#clear({ headline: `Looking for ticket ${ticketNumber(orderId)} …`, explanation: "" });
     this.#placed = null;
