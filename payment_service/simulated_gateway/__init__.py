@@ -4,6 +4,7 @@ The payment token decides its answer, as test cards do elsewhere. It honours ide
 """
 
 import asyncio
+import random
 from typing import Any
 
 from payment_service.payments import Charged, Declined
@@ -14,6 +15,8 @@ from shared.messaging.retry import PermanentError, TransientError
 from shared.persistence.database import Database
 
 FLAKY_FAILURES = 2
+LATENCY_SPREAD = 0.25
+"""As a share of the latency. Without it, charges that began together would stay in step, and come in waves."""
 
 
 class GatewayUnavailable(TransientError):
@@ -25,7 +28,7 @@ class GatewayTimeout(TransientError):
 
 
 class SimulatedGateway:
-    """Answers by token, each after `latency_seconds`."""
+    """Answers by token, each after `latency_seconds` on average."""
 
     def __init__(self, ledger_url: str, latency_seconds: float) -> None:
         self._ledger = Database(ledger_url, store.metadata, name="gateway")
@@ -36,7 +39,7 @@ class SimulatedGateway:
 
     async def charge(self, idempotency_key: str, token: str, amount: Money) -> Charged | Declined:
         """As `Gateway.charge`; raises `PermanentError` for a key that was used for another amount."""
-        await asyncio.sleep(self._latency_seconds)
+        await asyncio.sleep(self._latency_seconds * random.uniform(1 - LATENCY_SPREAD, 1 + LATENCY_SPREAD))
         match token:
             case "tok_visa":
                 return Charged((await self._charge_once(idempotency_key, amount)).charge_id)

@@ -28,6 +28,9 @@ from shared.messaging.retry import NotReady
 MAX_GROUP_ROWS = 500
 """Rows in one transaction at the most. More would make the first of them wait longer and save nothing."""
 
+BUSY_ROWS = 10
+"""So many rows in one transaction and waiting for the next are a crowd: a transaction takes a few milliseconds."""
+
 LOCK_TIMEOUT_SECONDS = 5.0
 """How long SQLite waits for another process's lock before it says that it is locked."""
 
@@ -83,6 +86,11 @@ class Database:
     def is_shared(self) -> bool:
         """Whether replicas of the service may use the same tables at the same time (PostgreSQL)."""
         return self._url.get_backend_name() != "sqlite"
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether many write at the same time."""
+        return self._writer.rows_at_hand >= BUSY_ROWS
 
     async def write(self, operation: Operation[Row, Result], row: Row) -> Result:
         """Run `operation` over this row and its neighbours; returns this row's result once it is durable.
@@ -225,6 +233,7 @@ class _Worker:
         self._engine = engine
         self._on_commit = on_commit
         self._waiting: list[_Waiting] = []
+        self._group_rows = 0
         self._wake = asyncio.Event()
         self._stopping = False
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="database")
@@ -238,6 +247,11 @@ class _Worker:
         """Why the database failed last, if that was just now."""
         is_recent = asyncio.get_running_loop().time() < self._failed_at + FAILURE_COUNTS_SECONDS
         return self._failure if self._failure and is_recent else None
+
+    @property
+    def rows_at_hand(self) -> int:
+        """Rows in the last transaction, or the one under way, and those that wait for the next."""
+        return self._group_rows + len(self._waiting)
 
     def submit(self, operation: Operation[Any, Any], row: Any) -> "asyncio.Future[Any]":
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -265,6 +279,7 @@ class _Worker:
                 self._wake.clear()
             if not group:  # woken to stop
                 continue
+            self._group_rows = len(group)
             outcomes = await loop.run_in_executor(self._thread, self._execute, group)
             self._note(outcomes)
             for (_, _, future), outcome in zip(group, outcomes, strict=True):

@@ -40,6 +40,8 @@ POLL_SECONDS = 1.0
 """How often the relay looks without having been woken: the guarantee behind the wake-up."""
 
 MAX_BACKOFF_SECONDS = 5.0
+STAND_BACK = 4.0
+"""A relay that stands back pauses so many times as long as its last batch took."""
 
 logger = structlog.get_logger(__name__)
 
@@ -111,12 +113,17 @@ def _values(event: Event) -> dict[str, object]:
 
 
 class OutboxRelay:
-    """Publishes what the outbox holds, in batches, for as long as it runs."""
+    """Publishes what the outbox holds, in batches, for as long as it runs.
 
-    def __init__(self, database: Database, outbox: Outbox, publisher: Publisher) -> None:
+    One that `stands_back` leaves the processor to others while many of them write at once: people wait for their
+    answers, and events are safe where they are. The outbox may grow meanwhile; it is emptied afterwards.
+    """
+
+    def __init__(self, database: Database, outbox: Outbox, publisher: Publisher, *, stands_back: bool = False) -> None:
         self._database = database
         self._outbox = outbox
         self._publisher = publisher
+        self._stands_back = stands_back
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._stop_asked = asyncio.Event()
@@ -142,6 +149,7 @@ class OutboxRelay:
         failures = 0
         while True:
             self._wake.clear()
+            began = asyncio.get_running_loop().time()
             try:
                 waiting, confirmed = await self._relay_batch()
                 failures = failures + 1 if confirmed < waiting else 0
@@ -156,6 +164,8 @@ class OutboxRelay:
                 await self._pause(min(MAX_BACKOFF_SECONDS, 0.1 * 2**failures))
             elif not waiting:
                 await self._pause_until_woken()
+            elif self._stands_back and self._database.is_busy:
+                await self._pause(STAND_BACK * (asyncio.get_running_loop().time() - began))
 
     async def _relay_batch(self) -> tuple[int, int]:
         """Publish the next rows and delete those that arrived; returns how many there were, and how many arrived."""

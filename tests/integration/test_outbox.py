@@ -1,0 +1,124 @@
+"""The outbox relay against a real database and a real broker: what it publishes, and when it stands back."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import pytest_asyncio
+from sqlalchemy import Column, Connection, Integer, MetaData, Table, insert
+
+from shared.events import OrderPlaced
+from shared.messaging.publisher import Publisher
+from shared.persistence import outbox as module
+from shared.persistence.database import BUSY_ROWS, Database
+from shared.persistence.outbox import BATCH_ROWS, Outbox, OutboxRelay
+from shared.settings import BrokerSettings
+from tests import examples
+from tests.amqp import arrivals, queue_of
+from tests.support import eventually
+
+metadata = MetaData()
+outbox = Outbox(metadata)
+visits = Table("visits", metadata, Column("id", Integer, primary_key=True))
+
+
+def add(connection: Connection, events: list[OrderPlaced]) -> list[None]:
+    outbox.add(connection, events)
+    return [None for _ in events]
+
+
+def visit(connection: Connection, visitors: list[None]) -> list[None]:
+    connection.execute(insert(visits), [{} for _ in visitors])
+    return visitors
+
+
+def count(connection: Connection, rows: list[None]) -> list[int]:
+    return [outbox.count(connection) for _ in rows]
+
+
+@pytest_asyncio.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = Database(database_url, metadata, name="test")
+    await database.start()
+    yield database
+    await database.stop()
+
+
+@pytest_asyncio.fixture
+async def publisher(module_broker_settings: BrokerSettings) -> AsyncIterator[Publisher]:
+    publisher = Publisher(module_broker_settings.rabbitmq_url, "test", exchanges=["orders"])
+    await publisher.start()
+    await publisher.connected()
+    yield publisher
+    await publisher.stop()
+
+
+@asynccontextmanager
+async def relaying(database: Database, publisher: Publisher, *, stands_back: bool) -> AsyncIterator[OutboxRelay]:
+    relay = OutboxRelay(database, outbox, publisher, stands_back=stands_back)
+    await relay.start()
+    try:
+        yield relay
+    finally:
+        await relay.stop()
+
+
+@asynccontextmanager
+async def crowd(database: Database) -> AsyncIterator[None]:
+    """Many who write at the same time, over and over."""
+
+    async def come_again_and_again() -> None:
+        while True:
+            await database.write(visit, None)
+
+    visitors = [asyncio.create_task(come_again_and_again()) for _ in range(2 * BUSY_ROWS)]
+    await eventually(lambda: database.is_busy, 5, "the crowd to come")
+    try:
+        yield
+    finally:
+        for visitor in visitors:
+            visitor.cancel()
+        await asyncio.gather(*visitors, return_exceptions=True)
+
+
+async def fill(database: Database, events: int) -> None:
+    await asyncio.gather(*(database.write(add, examples.order_placed()) for _ in range(events)))
+
+
+@pytest.mark.parametrize("stands_back", [False, True])
+async def test_all_is_published_once_and_then_gone(
+    stands_back: bool, database: Database, publisher: Publisher, module_broker_settings: BrokerSettings
+) -> None:
+    events = 3 * BATCH_ROWS
+    async with (
+        queue_of(module_broker_settings, "orders", "order.placed.v1") as queue,
+        arrivals(module_broker_settings, queue) as messages,
+        relaying(database, publisher, stands_back=stands_back),
+        crowd(database),
+    ):
+        await fill(database, events)
+        await eventually(lambda: len(messages) == events, 30, "all of them")
+
+    assert await database.read(count, None) == 0
+    assert len({message.message_id for message in messages}) == events
+
+
+async def test_a_relay_that_stands_back_waits_for_the_crowd_to_leave(
+    database: Database,
+    publisher: Publisher,
+    module_broker_settings: BrokerSettings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "STAND_BACK", 1e6)
+    async with queue_of(module_broker_settings, "orders", "order.placed.v1"):
+        await fill(database, 2 * BATCH_ROWS)
+        async with crowd(database), relaying(database, publisher, stands_back=True):
+            await eventually(lambda: left_over(database, BATCH_ROWS), 10, "the first batch to be published")
+            await asyncio.gather(*(database.write(visit, None) for _ in range(500)))
+            assert await left_over(database, BATCH_ROWS)
+        assert await database.read(count, None) == 0  # asked to stop, it no longer stands back
+
+
+async def left_over(database: Database, expected: int) -> bool:
+    return await database.read(count, None) == expected
