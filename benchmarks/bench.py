@@ -17,6 +17,8 @@ class Scale:
     warm_up_seconds: float = 2.0
     accept_seconds: float = 8.0
     backlog: int = 20_000
+    peer_backlog: int = 4_000
+    """Theirs is smaller, as they need several times as long for each order: else all of it would take hours."""
     rates: tuple[int, ...] = (50, 200)
     latency_seconds: float = 15.0
     history: int = 1_000_000
@@ -30,6 +32,7 @@ QUICK = Scale(
     warm_up_seconds=0.3,
     accept_seconds=1.0,
     backlog=200,
+    peer_backlog=100,
     rates=(20,),
     latency_seconds=2.0,
     history=2_000,

@@ -10,8 +10,9 @@ import time
 from dataclasses import dataclass
 
 from benchmarks.accept import wait_for_arrival
-from benchmarks.bench import Bench, Scale
+from benchmarks.bench import Bench
 from benchmarks.books import count_finished
+from benchmarks.contenders import ORDER_RAIL
 from benchmarks.load.run import place_many
 from benchmarks.stage import MeasurementFailed, Scene
 from benchmarks.usage import processor_seconds
@@ -34,21 +35,22 @@ async def measure_round(bench: Bench, round_number: int) -> None:
     for contender in bench.in_turn(round_number):
         bench.say(f"{NAME}: {contender.title}")
         async with bench.stage.scene(contender) as scene:
-            await scene.start_web()
-            await place_backlog(scene, bench.scale, bench.scale.backlog)
-            processor_began = _processor_seconds(bench, scene)
-            await scene.start_workers()
-            drained = await drain(scene, bench.scale.backlog)
-            processor = _processor_seconds(bench, scene) - processor_began
-            add = bench.results.add
-            add(NAME, contender.name, "rate", "orders/s", drained.rate)
-            add(NAME, contender.name, "processor time", "ms/order", processor / bench.scale.backlog * 1000)
+            backlog = bench.scale.backlog if contender is ORDER_RAIL else bench.scale.peer_backlog
+            await _measure(bench, scene, backlog)
 
 
-async def place_backlog(scene: Scene, scale: Scale, orders: int) -> None:
-    """Place so many orders, and wait until all of them are in the first queue."""
-    await place_many(scene, scale, orders)
-    await wait_for_arrival(scene, orders)
+async def _measure(bench: Bench, scene: Scene, backlog: int) -> None:
+    await scene.start_web()
+    await place_many(scene, bench.scale, backlog)
+    await wait_for_arrival(scene, backlog)
+    processor_began = _processor_seconds(bench, scene)
+    await scene.start_workers()
+    drained = await drain(scene, backlog)
+    processor = _processor_seconds(bench, scene) - processor_began
+    add, name = bench.results.add, scene.contender.name
+    add(NAME, name, "rate", "orders/s", drained.rate)
+    add(NAME, name, "backlog", "orders", backlog)
+    add(NAME, name, "processor time", "ms/order", processor / backlog * 1000)
 
 
 async def drain(scene: Scene, orders: int, after_order_id: str = "") -> Drained:

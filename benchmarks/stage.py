@@ -31,7 +31,7 @@ from shared.topology import provision
 REPOSITORY = Path(__file__).resolve().parents[1]
 READY_TIMEOUT_SECONDS = 60.0
 POLL_SECONDS = 0.02
-LOOK_SECONDS = 0.5
+LOOK_SECONDS, QUIET_PERCENT, QUIET_TIMEOUT_SECONDS = 0.5, 10.0, 20.0
 STOP_GRACE_SECONDS = 10.0
 EVERYTHING = {"configure": ".*", "write": ".*", "read": ".*"}
 OURS = ("RABBITMQ_", "DATABASE_", "GATEWAY_", "HTTP_", "ORDER_SERVICE_", "PAYMENT_", "NOTIFICATION_SERVICE_")
@@ -169,7 +169,7 @@ class Stage:
     @asynccontextmanager
     async def scene(self, contender: Contender, databases: Path | None = None) -> AsyncIterator[Scene]:
         """A new virtual host and empty databases (or those in the folder `databases`), until the block ends."""
-        self.busy_percent.append(await asyncio.to_thread(busy_percent, LOOK_SECONDS))
+        self.busy_percent.append(await _until_quiet())
         name = f"{contender.name}-{uuid.uuid4().hex[:8]}"
         directory = databases or self._directory / name
         directory.mkdir(parents=True, exist_ok=True)
@@ -195,6 +195,15 @@ async def _prepare(scene: Scene, management: Management) -> None:
     await management.put("permissions", management.vhost, management.user, body=EVERYTHING)
     for program in (scene.contender.web, *scene.contender.workers):
         create_tables(f"sqlite:///{scene.database(program.name)}")
+
+
+async def _until_quiet() -> float:
+    """Wait a while for others to leave the machine alone; how busy it was at last, in percent of all cores."""
+    deadline = time.perf_counter() + QUIET_TIMEOUT_SECONDS
+    while (busy := await asyncio.to_thread(busy_percent, LOOK_SECONDS)) > QUIET_PERCENT:
+        if time.perf_counter() > deadline:
+            break
+    return busy
 
 
 @asynccontextmanager
