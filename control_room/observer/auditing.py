@@ -1,13 +1,15 @@
 """Audits the system again and again, in a process of its own at low priority.
 
 Its processor time is measured, and the pause that follows makes it a twentieth of one processor at the most. While
-orders pour in it waits: the services would have to read out their books besides. What seems wrong is audited once
-more before it is told: an audit does not see the dead letters that somebody else holds just then.
+orders pour in it waits, and one that runs is broken off: the services would have to read out their books besides.
+What seems wrong is audited once more before it is told: an audit does not see the dead letters that somebody else
+holds just then.
 """
 
 import asyncio
 import json
 import os
+import signal
 import sys
 import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
@@ -19,7 +21,7 @@ import psutil
 import structlog
 
 from control_room.addresses import SystemAddresses
-from control_room.children import death_pact, kill
+from control_room.children import death_pact, kill, signal_group
 
 COMMAND = (
     sys.executable,
@@ -85,17 +87,33 @@ class Auditing:
         process = await asyncio.create_subprocess_exec(
             *COMMAND, "--json", *self._arguments,
             env=self._environment, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, preexec_fn=_humbly(),
+            start_new_session=True,
         )  # fmt: skip
         self.is_running = True
-        measuring = asyncio.create_task(_processor_seconds(process))
+        measuring = asyncio.create_task(self._measure(process))
         try:
             output, errors = await process.communicate()
-            self._conclude(process.returncode, output, errors.decode().strip(), time.monotonic() - began)
+            if process.returncode != -signal.SIGKILL:
+                self._conclude(process.returncode, output, errors.decode().strip(), time.monotonic() - began)
         finally:
             self.is_running = False
             if process.returncode is None:
                 await kill(process)
         return await measuring
+
+    async def _measure(self, process: Process) -> float:
+        """Its processor time, measured until it ends: afterwards nobody knows. When a rush begins it is broken off."""
+        spent = 0.0
+        while process.returncode is None:
+            try:
+                times = psutil.Process(process.pid).cpu_times()
+            except psutil.Error:
+                return spent
+            spent = times.user + times.system
+            if self._accepted() > BUSY_PER_SECOND:
+                signal_group(process, signal.SIGKILL)
+            await asyncio.sleep(MEASURE_SECONDS)
+        return spent
 
     def _conclude(self, status: int | None, output: bytes, errors: str, took_seconds: float) -> None:
         if status not in CARRIED_OUT:
@@ -127,19 +145,6 @@ def _humbly() -> Callable[[], None]:
         os.nice(NICENESS)
 
     return become
-
-
-async def _processor_seconds(process: Process) -> float:
-    """Measured until it ends: afterwards nobody knows."""
-    spent = 0.0
-    while process.returncode is None:
-        try:
-            times = psutil.Process(process.pid).cpu_times()
-        except psutil.Error:
-            return spent
-        spent = times.user + times.system
-        await asyncio.sleep(MEASURE_SECONDS)
-    return spent
 
 
 def _variables(addresses: SystemAddresses) -> dict[str, str]:
