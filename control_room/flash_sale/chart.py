@@ -21,6 +21,7 @@ def chart(looks: Sequence[Look]) -> bytes:
         js=[], style=STYLE, show_dots=False, width=1000, height=500, legend_at_bottom=True, include_x_axis=True,
         title="The rail", x_title="seconds", y_title="orders a second",
     )  # fmt: skip
+    looks = looks or [Look(0.0, 0, 0)]  # it was broken off before the first one
     drawing.add("accepted a second", _points(looks, lambda seen: accepted_rate(seen, SMOOTHED_SECONDS)))
     drawing.add("paid a second", _points(looks, lambda seen: paid_rate(seen, SMOOTHED_SECONDS)))
     drawing.add("backlog (right axis)", _points(looks, lambda seen: float(seen[-1].backlog)), secondary=True)

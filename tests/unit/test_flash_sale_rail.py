@@ -1,0 +1,65 @@
+"""The rail during a flash sale, from what was seen of it once a second."""
+
+import pytest
+
+from control_room.flash_sale.chart import chart
+from control_room.flash_sale.rail import Look, accepted_rate, oldest_age_seconds, paid_rate, seconds_to_drain
+
+
+def filling(seconds: int, accepted_a_second: int = 100, paid_a_second: int = 10) -> list[Look]:
+    """The rail for so many seconds of a sale."""
+    return [Look(float(at), accepted_a_second * at, paid_a_second * at) for at in range(seconds + 1)]
+
+
+def test_what_is_accepted_and_not_paid_waits() -> None:
+    assert filling(10)[-1].backlog == 900
+
+
+def test_others_earlier_orders_make_no_backlog_below_nothing() -> None:
+    assert Look(1.0, accepted=5, paid=7).backlog == 0
+
+
+def test_rates_are_those_of_the_last_seconds() -> None:
+    looks = [*filling(10), *(Look(float(at), 1000, 100 + 30 * (at - 10)) for at in range(11, 21))]
+
+    assert accepted_rate(looks) == 0
+    assert paid_rate(looks) == pytest.approx(30)
+    assert accepted_rate(looks[:11]) == pytest.approx(100)
+
+
+def test_the_backlog_lasts_as_long_as_the_pace_of_payments_says() -> None:
+    assert seconds_to_drain(filling(30)) == pytest.approx(90 * 30 / 10)
+
+
+def test_without_payments_there_is_no_end_in_sight() -> None:
+    assert seconds_to_drain(filling(30, paid_a_second=0)) is None
+
+
+def test_an_empty_rail_is_drained() -> None:
+    assert seconds_to_drain(filling(30, 10, 10)) == 0
+    assert seconds_to_drain([]) == 0
+
+
+def test_the_oldest_order_is_the_next_to_be_paid() -> None:
+    # 100 of 1000 are paid: the next one is number 101, which was accepted at the very beginning of the second second.
+    assert oldest_age_seconds(filling(10)) == pytest.approx(10 - 1.01)
+
+
+def test_nobody_waits_on_an_empty_rail() -> None:
+    assert oldest_age_seconds(filling(10, 10, 10)) == 0
+    assert oldest_age_seconds([]) == 0
+
+
+def test_one_look_is_no_rate() -> None:
+    assert accepted_rate([]) == paid_rate([]) == paid_rate(filling(0)) == 0
+
+
+@pytest.mark.parametrize("looks", [filling(120), filling(3000), filling(0), []], ids=["all", "long", "one", "none"])
+def test_the_chart_needs_nothing_from_elsewhere(looks: list[Look]) -> None:
+    drawn = chart(looks).decode()
+
+    assert drawn.startswith("<?xml")
+    assert "accepted a second" in drawn
+    assert "href" not in drawn
+    assert "@import" not in drawn
+    assert " src=" not in drawn
