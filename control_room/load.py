@@ -66,11 +66,10 @@ def poisson(rate: float, dice: random.Random) -> Iterator[float]:
 
 
 async def at_their_times(times: Iterable[float], start: Callable[[int, float], Awaitable[None]]) -> None:
-    """Call `start(index, due)` for each time, not before it is due (a tick late at the most, unless the machine is busy)
-    and without waiting for the ones before.
+    """Call `start(index, due)` for each time, not before it is due, nor a tick after unless the machine is busy.
 
-    `times` are in seconds from now, `due` is on the clock of `time.monotonic`. Returns once all have ended; cancelled,
-    it cancels them. An exception of one ends all.
+    It does not wait for the ones before. `times` are in seconds from now, `due` is on the clock of `time.monotonic`.
+    Returns once all have ended; cancelled, it cancels them. An exception of one ends all.
     """
     began = time.monotonic()
     async with asyncio.TaskGroup() as group:
