@@ -53,7 +53,9 @@ export class Earlier {
   }
 
   #show() {
+    const focused = byId("earlier-list").querySelector(":focus")?.getAttribute("href");
     byId("earlier-list").replaceChildren(...this.#shown.map((order) => this.#slip(order)));
+    if (focused) byId("earlier-list").querySelector(`[href="${focused}"]`)?.focus();
     byId("more").hidden = this.#next === null;
   }
 

@@ -21,7 +21,8 @@ export class Following {
   #isOver = false;
   #onVisibility = () => (document.hidden ? this.#rest() : this.look());
 
-  /** `on.order(order)`; `on.missing()`: there is none; `on.link(how)`: "live", "polling", "away" or "over". */
+  /** `on.order(order)`; `on.missing()`: there is none; `on.link(how)`: "live", "polling", "looking" (for the last
+   * news), "away" or "over". */
   constructor(orderId, on) {
     this.orderId = orderId;
     this.on = on;
@@ -36,12 +37,9 @@ export class Following {
     if (this.#isReading) return;
     this.#isReading = true;
     clearTimeout(this.#timer);
-    try {
-      this.#see(await readOrder(this.orderId));
-    } catch (error) {
-      this.#complain(error);
-    }
+    const order = await readOrder(this.orderId).catch((error) => this.#complain(error));
     this.#isReading = false;
+    if (order) this.#see(order);
     this.#isStale ? this.look() : this.#plan();
   }
 
@@ -59,9 +57,9 @@ export class Following {
       this.on.link("over");
       return;
     }
-    if (order.status === "confirmed" || order.status === "declined") this.#closeStream(); // the service ends it there
-    else this.#openStream();
-    this.on.link(this.#stream ? "live" : "polling");
+    const isFinal = order.status === "confirmed" || order.status === "declined"; // the service ends the stream there
+    isFinal ? this.#closeStream() : this.#openStream();
+    this.on.link(isFinal ? "looking" : this.#stream ? "live" : "polling");
   }
 
   #complain(error) {
@@ -80,7 +78,8 @@ export class Following {
   }
 
   #openStream() {
-    if (this.#stream || !window.EventSource || this.#streamFailures >= STREAM_FAILURES_ALLOWED) return;
+    if (this.#stream || document.hidden || !window.EventSource) return;
+    if (this.#streamFailures >= STREAM_FAILURES_ALLOWED) return;
     this.#stream = new EventSource(`/orders/${this.orderId}/events`);
     this.#stream.onmessage = () => this.look();
     this.#stream.onopen = () => { this.#streamFailures = 0; };

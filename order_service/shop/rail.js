@@ -73,6 +73,7 @@ export class Rail {
   }
 
   #showOrder(order) {
+    if (JSON.stringify(order) === JSON.stringify(this.#story?.order)) return;
     this.#story = new Story(order, recall(MINE, []).find(([id]) => id === order.order_id)?.[1]);
     byId("rail").dataset.status = order.status;
     byId("rail").style.setProperty("--station", this.#story.station);
@@ -121,6 +122,7 @@ export class Rail {
 
   #showTicket(order) {
     const isOpen = byId("ticket").querySelector("details")?.open;
+    const focused = byId("ticket").querySelector(":focus")?.tagName; // the summary or the button
     byId("ticket").hidden = false;
     byId("ticket").replaceChildren(element("div", { class: "sheet" },
       element("p", { class: "ticket-top" },
@@ -132,6 +134,7 @@ export class Rail {
       reports(order, isOpen),
       element("p", { class: "choices" },
         element("button", { type: "button", class: "small", onclick: () => this.onAgain(order.items) }, "The same again"))));
+    if (focused) byId("ticket").querySelector(focused).focus();
   }
 }
 
