@@ -28,6 +28,11 @@ from shared.messaging.retry import NotReady
 MAX_GROUP_ROWS = 500
 """Rows in one transaction at the most. More would make the first of them wait longer and save nothing."""
 
+CROWD_ROWS = 4
+"""After a transaction of so many rows, the next one waits for more to come: only in a crowd is that worth the time."""
+
+GATHER_SECONDS = 0.01
+
 BUSY_ROWS = 10
 """So many rows in one transaction and waiting for the next are a crowd: a transaction takes a few milliseconds."""
 
@@ -274,6 +279,8 @@ class _Worker:
         loop = asyncio.get_running_loop()
         while self._waiting or not self._stopping:
             await self._wake.wait()
+            if self._group_rows >= CROWD_ROWS:
+                await self._gather()
             group, self._waiting = self._waiting[:MAX_GROUP_ROWS], self._waiting[MAX_GROUP_ROWS:]
             if not self._waiting:
                 self._wake.clear()
@@ -284,6 +291,14 @@ class _Worker:
             self._note(outcomes)
             for (_, _, future), outcome in zip(group, outcomes, strict=True):
                 _resolve(future, outcome)
+
+    async def _gather(self) -> None:
+        """While more and more come, wait for them, but not for long: a transaction costs as much as twenty rows."""
+        loop, before = asyncio.get_running_loop(), -1
+        deadline = loop.time() + GATHER_SECONDS
+        while before < len(self._waiting) and loop.time() < deadline:
+            before = len(self._waiting)
+            await asyncio.sleep(GATHER_SECONDS / 5)
 
     def _note(self, outcomes: list[Any]) -> None:
         written = sum(not isinstance(outcome, Exception) for outcome in outcomes)

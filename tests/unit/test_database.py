@@ -16,7 +16,14 @@ from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, ins
 from sqlalchemy.exc import IntegrityError
 
 from shared.persistence import database as module
-from shared.persistence.database import MAX_GROUP_ROWS, Database, DatabaseUnavailable, UtcDateTime, insert_new
+from shared.persistence.database import (
+    CROWD_ROWS,
+    MAX_GROUP_ROWS,
+    Database,
+    DatabaseUnavailable,
+    UtcDateTime,
+    insert_new,
+)
 from tests.postgres import PrivatePostgres
 from tests.support import eventually
 
@@ -78,6 +85,29 @@ async def test_all_that_waits_is_written_in_one_transaction(database: Database) 
     assert groups == [200]
     assert counted("group_commits", database) - commits_before == 1
     assert counted("rows_committed", database) - rows_before == 200
+
+
+async def write_in_turns(database: Database, *numbers: int) -> None:
+    """Each a turn of the event loop after the one before."""
+    writing = []
+    for number in numbers:
+        writing.append(asyncio.create_task(database.write(write_notes, (number, "text"))))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    await asyncio.gather(*writing)
+
+
+async def test_after_a_crowd_those_who_come_shortly_after_each_other_share_a_transaction(database: Database) -> None:
+    await asyncio.gather(*(database.write(write_notes, (number, "text")) for number in range(CROWD_ROWS)))
+    await write_in_turns(database, 100, 101)
+
+    assert groups == [CROWD_ROWS, 2]
+
+
+async def test_where_there_is_no_crowd_nobody_waits_for_others(database: Database) -> None:
+    await write_in_turns(database, 100, 101)
+
+    assert groups == [1, 1]
 
 
 async def test_a_group_has_an_upper_bound(database: Database) -> None:
