@@ -27,30 +27,34 @@ async def watch(console: Console, sale: FlashSale) -> None:
         return
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while True:
-            live.update(Group(_heading(sale), _picture(sale.watch.looks)), refresh=True)
+            waiting = Text(_waiting(sale.watch.looks), style="dim")
+            live.update(Group(_heading(sale), _picture(sale.watch.looks), waiting), refresh=True)
             await asyncio.sleep(REFRESH_SECONDS)
 
 
 def _heading(sale: FlashSale) -> Text:
+    """The time, what happens just now, and how the customers fare."""
     seen = sale.progress
     refused = f", {seen.refused + seen.unanswered:,} not" if seen.refused or seen.unanswered else ""
     return Text(f"{_time(sale.watch.looks)}  {sale.phase}: {seen.accepted:,} of {sale.plan.orders:,} accepted{refused}")
 
 
 def _picture(looks: Sequence[Look]) -> Table:
-    """What comes in, what goes out and what waits, each as it was over the whole time."""
-    table = Table("", "", "now", "in all", show_edge=False, box=None, pad_edge=False)
-    last = looks[-1] if looks else Look(0, 0, 0)
-    rows: list[tuple[str, str, Callable[[Sequence[Look]], float], str, int]] = [
-        ("accepted", "blue", accepted_rate, "/s", last.accepted),
-        ("paid", "green", paid_rate, "/s", last.paid),
-        ("backlog", "yellow", lambda seen: seen[-1].backlog, "", last.backlog),
-    ]
-    for name, colour, value, unit, total in rows:
-        line = Text(_line(looks, value), style=colour)
-        table.add_row(name, line, f"{value(looks) if looks else 0:,.0f}{unit}", f"{total:,}")
-    table.add_row("", Text(_waiting(looks), style="dim"))
+    """What comes in, what goes out and what waits: each as it has been since the beginning, now, and in all."""
+    looks = looks or [Look(0.0, 0, 0)]
+    last = looks[-1]
+    table = Table.grid(padding=(0, 2))
+    for name, colour, value, unit, in_all in (
+        ("accepted", "blue", accepted_rate, "/s", f"{last.accepted:,}"),
+        ("paid", "green", paid_rate, "/s", f"{last.paid:,}"),
+        ("backlog", "yellow", _backlog, "", ""),
+    ):
+        table.add_row(name, Text(_line(looks, value), style=colour), f"{value(looks):,.0f}{unit}", in_all)
     return table
+
+
+def _backlog(looks: Sequence[Look]) -> float:
+    return looks[-1].backlog
 
 
 def _line(looks: Sequence[Look], value: Callable[[Sequence[Look]], float]) -> str:
