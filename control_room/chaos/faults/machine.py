@@ -17,6 +17,8 @@ from control_room.launcher import SERVICES
 
 NO_BYTES = 0
 HOUR_SECONDS = 3600
+RESTART_PATIENCE_SECONDS = 40.0
+"""The launcher waits a little longer each time before it starts a service that ends again and again."""
 FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
 WHO_IS_WRONG = {f"{service} {way}": (service, sign) for service in SERVICES for way, sign in
                 (("ahead", "+"), ("behind", "-"))}  # fmt: skip
@@ -83,7 +85,7 @@ async def _restart(scene: Scene, service: str) -> None:
     async def answers() -> bool:
         return process.pid != pid and service not in await scene.watch.unready()
 
-    await scene.until(answers, f"{service} to be started again")
+    await scene.until(answers, f"{service} to be started again", RESTART_PATIENCE_SECONDS)
 
 
 def _without_faketime() -> str:
