@@ -24,7 +24,7 @@ bench: .venv/.peers ## set up, and measure everything side by side with what peo
 
 # Two at a time: most of them wait for a broker more than they work. A file's tests stay together.
 test: .venv/.development ## set up, and run all tests
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	$(BIN)/pytest --numprocesses 2 --dist loadgroup
 
 test-newest: .venv/.development ## a core of the tests on the RabbitMQ of docker-compose.yml, in a container
 	$(BIN)/python -m tests.newest_broker

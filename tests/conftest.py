@@ -23,6 +23,18 @@ RETRY_DELAYS_SECONDS = (0.2, 0.5)
 logging.configure("tests", "console")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests run in several processes, a file's tests stay together, for they share what they start.
+
+    Those in a browser and those in containers stay together too: whenever a container's network comes or goes, Chromium
+    drops what it is loading.
+    """
+    for item in items:
+        minds_networks = item.get_closest_marker("docker") or "browser" in item.path.parts
+        item.add_marker(pytest.mark.xdist_group("network" if minds_networks else item.path.name))
+
+
 class Broker(Protocol):
     """What tests need to know of a broker that they must not break."""
 
