@@ -54,9 +54,9 @@ def verdicts(results: Results) -> list[Verdict]:
     ]
 
 
-def _beside_best_peer(measurement: str) -> Callable[[Results], float | None]:
+def _beside_best_peer(measurement: str, name: str = "rate") -> Callable[[Results], float | None]:
     def value(results: Results) -> float | None:
-        rates = results.medians(measurement, "rate")
+        rates = results.medians(measurement, name)
         peers = [rate for contender, rate in rates.items() if contender in PEER_NAMES]
         return rates[OURS] / max(peers) if peers and OURS in rates else None
 
@@ -113,6 +113,12 @@ def _ratio(ours: float | None, theirs: float | None) -> float | None:
 
 GOALS = (
     Goal("orders accepted, beside the best peer", accept.NAME, _beside_best_peer(accept.NAME), at_least=3),
+    Goal(
+        "orders accepted until the last is in RabbitMQ, beside the best peer",
+        accept.NAME,
+        _beside_best_peer(accept.NAME, "rate to RabbitMQ"),
+        at_least=3,
+    ),
     Goal("orders accepted, beside FastAPI that only validates", accept.NAME, _beside_ceiling, at_least=0.6),
     Goal("orders drained, beside the best peer", drain.NAME, _beside_best_peer(drain.NAME), at_least=4),
     Goal("median latency at 50 orders/s, beside FastStream", latency.NAME, _latency_beside_faststream, at_most=1),

@@ -1,5 +1,6 @@
 """Run a load program, and read what it says."""
 
+import asyncio
 import json
 import sys
 from asyncio import create_subprocess_exec
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from benchmarks.bench import Scale
 from benchmarks.stage import REPOSITORY, MeasurementFailed, Scene
 from control_room.children import death_pact, kill
+
+PROGRAM_TIMEOUT_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,15 @@ async def _closed(scene: Scene, scale: Scale, *options: str) -> ClosedLoad:
 
 
 async def run_program(module: str, *arguments: str) -> str:
-    """What `python -m module` prints. Raises MeasurementFailed if it fails."""
+    """What `python -m module` prints. Raises MeasurementFailed if it fails, or does not end."""
     process = await _started(module, *arguments)
-    output, errors = await process.communicate()
+    try:
+        async with asyncio.timeout(PROGRAM_TIMEOUT_SECONDS):
+            output, errors = await process.communicate()
+    except TimeoutError:
+        raise MeasurementFailed(f"{module} did not end within {PROGRAM_TIMEOUT_SECONDS:g} s") from None
+    finally:
+        await kill(process)
     if process.returncode != 0:
         raise MeasurementFailed(f"{module} ended with {process.returncode}: {errors.decode(errors='replace')[-1000:]}")
     return output.decode()
