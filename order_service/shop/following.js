@@ -39,8 +39,11 @@ export class Following {
     clearTimeout(this.#timer);
     const order = await readOrder(this.orderId).catch((error) => this.#complain(error));
     this.#isReading = false;
-    if (order) this.#see(order);
-    this.#isStale ? this.look() : this.#plan();
+    try {
+      if (order) this.#see(order);
+    } finally { // whatever went wrong with showing it, it is looked at again
+      this.#isStale ? this.look() : this.#plan();
+    }
   }
 
   stop() {

@@ -148,6 +148,6 @@ export function when(part) {
 }
 
 /** Without the name that programmers gave the error. */
-const inWords = (error) => error.replace(/^\w+: /, "");
+const inWords = (error = "nobody said why") => error.replace(/^\w+: /, "");
 
 const tries = (count) => (count === 1 ? "one attempt" : `${count} attempts`);
