@@ -97,8 +97,8 @@ async def _measure(
         for name in chosen:
             for number in range(rounds):
                 await MEASUREMENTS[name].measure_round(bench, number)
-            machine["busy_before_percent"] = median(stage.busy_percent or [0.0])
-            _write(directory, results)
+                machine["busy_before_percent"] = median(stage.busy_percent or [0.0])
+                _write(directory, results)
     shutil.rmtree(scratch)
     table.show(console, results, verdicts(results))
     console.print(f"Written: {escape(str(directory))}/{JSON_FILE}, {MARKDOWN_FILE}, {PICTURE_FILE}")
