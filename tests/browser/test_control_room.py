@@ -55,11 +55,17 @@ async def room(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Asyn
         "up", "--run-directory", str(directory), **ports, **rabbitmq, RETRY_DELAYS_SECONDS="0.2,0.4"
     )
     try:
-        await eventually((directory / "environment").exists, START_SECONDS, "the system and its control room to be up")
+        await eventually(
+            lambda: process.returncode is not None or (directory / "environment").exists(),
+            START_SECONDS, "the system and its control room to be up",
+        )  # fmt: skip
+        if process.returncode is not None:
+            pytest.fail(f"order-rail up ended: {await process.communicate()}")
         running = ControlRoom(directory)
         yield running
     finally:
-        process.terminate()
+        if process.returncode is None:
+            process.terminate()
         await process.communicate()
     async with Management(running.addresses) as management:
         await management.delete("vhosts", management.vhost)
