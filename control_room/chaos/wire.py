@@ -95,16 +95,19 @@ class _Link:
         self.has_lost_bytes = True
         self._proxy.held_bytes += len(data)
 
-    @property
-    def _chunk_bytes(self) -> int:
-        return SLOW_CHUNK_BYTES if self._proxy.chunk_delay_seconds else CHUNK_BYTES
-
     async def _read(self, reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
         with contextlib.suppress(ConnectionError):
-            while data := await reader.read(self._chunk_bytes):
-                if self._proxy.chunk_delay_seconds:
-                    await asyncio.sleep(self._proxy.chunk_delay_seconds)
-                yield data
+            while data := await reader.read(CHUNK_BYTES):
+                async for piece in self._at_its_pace(data):
+                    yield piece
+
+    async def _at_its_pace(self, data: bytes) -> AsyncIterator[bytes]:
+        while data:
+            delay_seconds = self._proxy.chunk_delay_seconds
+            size = SLOW_CHUNK_BYTES if delay_seconds else CHUNK_BYTES
+            piece, data = data[:size], data[size:]
+            await asyncio.sleep(delay_seconds)
+            yield piece
 
 
 @asynccontextmanager

@@ -1,17 +1,16 @@
 """A connection to RabbitMQ through pika's asyncio adapter, and `keep_connected`, which never gives up."""
 
 import asyncio
-import struct
 from collections.abc import Awaitable, Callable
 
 import pika
 import structlog
-from pika import frame, spec
 from pika.adapters.asyncio_connection import AsyncioConnection
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from shared import metrics
 from shared.messaging.channel import BrokerUnavailable, Channel, first_of, reason_of, resolve
+from shared.messaging.wire import WireConnection
 
 HEARTBEAT_SECONDS = 20
 OPEN_TIMEOUT_SECONDS = 10.0
@@ -34,7 +33,7 @@ class Connection:
         """Connect under `name`, which the broker's management page shows. Raises `BrokerUnavailable`."""
         self = cls()
         opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._pika = _IsolatingConnection(
+        self._pika = WireConnection(
             _parameters(url, name),
             on_open_callback=lambda _connection: resolve(opened, None),
             on_open_error_callback=lambda _connection, error: resolve(self.closed, error),
@@ -100,27 +99,6 @@ async def keep_connected(
             await asyncio.sleep(MAX_RECONNECT_DELAY_SECONDS)
         finally:
             await connection.close()
-
-
-class _IsolatingConnection(AsyncioConnection):  # type: ignore[misc]  # pika has no py.typed
-    """Reads a message whose properties pika cannot decode as one that has none and says so.
-
-    pika's decoder raises on, say, a header that holds a timestamp of 2^62 or a NaN. Raised there it would take the
-    connection down, the broker would redeliver the message, and so on for ever: one message would stop a service.
-    """
-
-    def _read_frame(self) -> tuple[int, frame.Frame | None]:
-        try:
-            return super()._read_frame()  # type: ignore[no-any-return]
-        except Exception as error:
-            kind, channel, size = struct.unpack_from(">BHL", self._frame_buffer)
-            if kind != spec.FRAME_HEADER:
-                raise
-            _class_id, _weight, body_size = struct.unpack_from(">HHQ", self._frame_buffer, spec.FRAME_HEADER_SIZE)
-            properties = spec.BasicProperties()
-            properties.undecodable = f"{type(error).__name__}: {error}"
-            consumed = spec.FRAME_HEADER_SIZE + size + spec.FRAME_END_SIZE
-            return consumed, frame.Header(channel, body_size, properties)
 
 
 def _parameters(url: str, name: str) -> pika.URLParameters:
