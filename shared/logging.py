@@ -2,41 +2,59 @@
 
 import logging
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
+from pydantic_core import to_json
 
 from shared.tracing import current_trace_id
 
 
-def configure(service: str, log_format: str) -> None:
-    """Send structlog's and every library's records through one formatter. Call once, first."""
+def configure(service: str, log_format: str, stream: TextIO | None = None) -> None:
+    """Let our own lines, and every library's records, look alike. Call once, first. Default: standard output."""
+    stream = stream or sys.stdout
+
+    def add_service(_logger: Any, _method: str, entry: dict[str, Any]) -> dict[str, Any]:
+        entry["service"] = service
+        return entry
+
     common: list[Any] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
+        add_service,
+        structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _add_trace_id,
     ]
-    render: list[Any] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     if log_format == "json":
-        render += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        render: list[Any] = [structlog.processors.format_exc_info, _as_json]
     else:
         plain = structlog.dev.plain_traceback  # the default prints every local variable, customers' data among them
-        render += [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), exception_formatter=plain)]
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=render, foreign_pre_chain=common))
+        render = [structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=plain)]
+    # Our own lines go straight to the stream: the way through the standard library's records costs three times as much.
+    structlog.configure(
+        processors=[*common, *render],
+        logger_factory=structlog.WriteLoggerFactory(stream),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        cache_logger_on_first_use=True,
+    )
+    _configure_libraries(common, render, stream)
+
+
+def _configure_libraries(common: list[Any], render: list[Any], stream: TextIO) -> None:
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render], foreign_pre_chain=common
+        )
+    )
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
     # pika reports each step of a reconnect as an error with a traceback; our own connection says it in one line.
     logging.getLogger("pika").setLevel(logging.CRITICAL)
     for library in ("uvicorn", "httpx"):
         logging.getLogger(library).setLevel(logging.WARNING)
-    structlog.configure(
-        processors=[structlog.stdlib.filter_by_level, *common, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
-    structlog.contextvars.bind_contextvars(service=service)
+
+
+def _as_json(_logger: Any, _method: str, entry: dict[str, Any]) -> str:
+    return to_json(entry, fallback=repr).decode()
 
 
 def _add_trace_id(_logger: Any, _method: str, entry: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """`order-rail chaos`: the command itself."""
 
 import json
-import logging
 import random
 import shutil
 import sys
@@ -93,7 +92,7 @@ def _run(console: Console, plan: Plan) -> int:
     reports: list[ChaosReport] = []
     try:
         with (plan.directory / "control_room.log").open("a") as log:
-            _log_to(log)
+            configure_logging("control_room", "console", log)  # the terminal shows the run itself
             interrupted = run_until_signal(_chaos(console, plan, reports))
     except (LaunchError, AuditImpossible, OSError) as error:
         console.print(f"[red]Chaos could not run.[/] {escape(str(error))}", soft_wrap=True)
@@ -128,14 +127,6 @@ def _remove_data(directory: Path) -> None:
 
 def _new_directory(seed: int) -> Path:
     return Path(".run/chaos") / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{seed}"
-
-
-def _log_to(file: object) -> None:
-    """Our own log into a file: the terminal shows the run itself."""
-    configure_logging("control_room", "console")
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, logging.StreamHandler):
-            handler.setStream(file)
 
 
 def _list(console: Console) -> None:

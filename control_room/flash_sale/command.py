@@ -1,7 +1,6 @@
 """`order-rail flash-sale`: the command itself."""
 
 import json
-import logging
 import sys
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
@@ -93,7 +92,7 @@ def _run(console: Console, plan: Plan, environment_file: Path | None) -> int:
         return COULD_NOT_RUN
     try:
         with (plan.directory / "control_room.log").open("a") as log:
-            _log_to(log)
+            configure_logging("control_room", "console", log)  # the terminal shows the run itself
             interrupted = run_until_signal(_sell(console, plan, environment_file, sales))
     except (LaunchError, NotRunning, AuditImpossible, SaleFailed, *UNREACHABLE) as error:
         console.print(f"[red]The flash sale could not be carried out.[/] {escape(str(error))}", soft_wrap=True)
@@ -131,11 +130,3 @@ def _conclude(console: Console, plan: Plan, report: SaleReport) -> None:
 
 def _new_directory() -> Path:
     return Path(".run/flash-sale") / f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
-
-
-def _log_to(file: object) -> None:
-    """Our own log into a file: the terminal shows the sale itself."""
-    configure_logging("control_room", "console")
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, logging.StreamHandler):
-            handler.setStream(file)
