@@ -33,7 +33,7 @@ def build(settings: Settings) -> Service:
     changes = Changes()
     database = Database(settings.database_url, store.metadata, name="orders")
     publisher = Publisher(settings.rabbitmq_url, "order_service", exchanges=["orders"])
-    relay = OutboxRelay(database, store.outbox, publisher, stands_back=True)
+    relay = OutboxRelay(database, store.outbox, publisher, stands_back_for=store.place)
     consumer = Consumer(
         settings.rabbitmq_url,
         "order_service",

@@ -13,6 +13,7 @@ class Acknowledger:
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
+        self._loop = asyncio.get_running_loop()
         self._settled: dict[int, bool] = {}  # delivery tag -> settled, in order of arrival
         self._flush_planned = False
 
@@ -27,7 +28,7 @@ class Acknowledger:
         self._settled[tag] = True
         if not self._flush_planned:
             self._flush_planned = True
-            asyncio.get_running_loop().call_soon(self._flush)
+            self._loop.call_soon(self._flush)
 
     def abandon(self) -> None:
         """Give every unsettled delivery of this channel back to the broker, by closing it."""

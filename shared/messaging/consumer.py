@@ -82,6 +82,7 @@ class _QueueConsumer:
         self._subscription = subscription
         self._queue = subscription.queue
         self._processor = Processor(subscription, publisher, policy)
+        self._loop: asyncio.AbstractEventLoop
         self._intake: _Intake | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._paused = self._draining = False
@@ -105,6 +106,7 @@ class _QueueConsumer:
             await asyncio.wait([connection.closed], timeout=TOPOLOGY_POLL_SECONDS)
 
     async def _consume(self, channel: Channel) -> Exception:
+        self._loop = asyncio.get_running_loop()
         await channel.qos(self._subscription.concurrency)
         self._intake = _Intake(channel, self._queue, partial(self._take, Acknowledger(channel)))
         try:
@@ -126,7 +128,7 @@ class _QueueConsumer:
     def _take(self, acknowledger: Acknowledger, delivery: Delivery) -> None:
         acknowledger.expect(delivery.tag)
         work = self._process_late if self.delay_seconds else self._processor.process
-        task = asyncio.create_task(work(delivery, acknowledger))
+        task = self._loop.create_task(work(delivery, acknowledger))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -56,6 +56,7 @@ class _ConfirmingChannel:
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
+        self._loop = asyncio.get_running_loop()
         self._sequence = 0
         self._pending: dict[int, _Pending] = {}
         self.closed = channel.closed
@@ -68,7 +69,7 @@ class _ConfirmingChannel:
         self._channel.publish(message)
         # From 1, and counted only now that the publish did not raise: the broker counts what it has received.
         self._sequence += 1
-        outcome: Sending = asyncio.get_running_loop().create_future()
+        outcome: Sending = self._loop.create_future()
         self._pending[self._sequence] = _Pending(message, outcome)
         return outcome
 
@@ -80,8 +81,8 @@ class _ConfirmingChannel:
             _settle(entry, OutcomeUnknown(f"no confirm came: {reason}"))
 
     def _on_confirm(self, sequence: int, multiple: bool, acked: bool) -> None:
-        oldest_first = iter(list(self._pending))
-        numbers = takewhile(lambda number: number <= sequence, oldest_first) if multiple else [sequence]
+        oldest_first = takewhile(lambda number: number <= sequence, self._pending)
+        numbers = list(oldest_first) if multiple else [sequence]
         for number in numbers:
             entry = self._pending.pop(number, None)
             if entry is not None:

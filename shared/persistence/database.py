@@ -28,13 +28,11 @@ from shared.messaging.retry import NotReady
 MAX_GROUP_ROWS = 500
 """Rows in one transaction at the most. More would make the first of them wait longer and save nothing."""
 
-CROWD_ROWS = 4
-"""After a transaction of so many rows, the next one waits for more to come: only in a crowd is that worth the time."""
+CROWD_ROWS = 20
+"""A transaction costs as much as so many rows. After one that had as many, it pays to wait for more of them."""
 
-GATHER_SECONDS = 0.01
-
-BUSY_ROWS = 10
-"""So many rows in one transaction and waiting for the next are a crowd: a transaction takes a few milliseconds."""
+GATHER_SECONDS = 0.02
+"""From the beginning of a crowd's transaction until the next does not wait any longer for as many rows."""
 
 LOCK_TIMEOUT_SECONDS = 5.0
 """How long SQLite waits for another process's lock before it says that it is locked."""
@@ -92,10 +90,9 @@ class Database:
         """Whether replicas of the service may use the same tables at the same time (PostgreSQL)."""
         return self._url.get_backend_name() != "sqlite"
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether many write at the same time."""
-        return self._writer.rows_at_hand >= BUSY_ROWS
+    def crowd_of(self, operation: Operation[Any, Any]) -> int:
+        """How many rows of `operation` were in the last transaction, or are in the one under way or wait for it."""
+        return self._writer.rows_of(operation)
 
     async def write(self, operation: Operation[Row, Result], row: Row) -> Result:
         """Run `operation` over this row and its neighbours; returns this row's result once it is durable.
@@ -238,7 +235,10 @@ class _Worker:
         self._engine = engine
         self._on_commit = on_commit
         self._waiting: list[_Waiting] = []
-        self._group_rows = 0
+        self._group: list[_Waiting] = []
+        self._began_at = 0.0
+        self._loop: asyncio.AbstractEventLoop
+        self._alarm: asyncio.TimerHandle | None = None
         self._wake = asyncio.Event()
         self._stopping = False
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="database")
@@ -246,26 +246,37 @@ class _Worker:
         self._failure, self._failed_at = "", 0.0
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="group commit")
+        self._loop = asyncio.get_running_loop()  # once: on Python 3.11 each look for it is a system call
+        self._task = self._loop.create_task(self._run(), name="group commit")
 
     def recent_failure(self) -> str | None:
         """Why the database failed last, if that was just now."""
-        is_recent = asyncio.get_running_loop().time() < self._failed_at + FAILURE_COUNTS_SECONDS
-        return self._failure if self._failure and is_recent else None
+        is_recent = bool(self._failure) and self._loop.time() < self._failed_at + FAILURE_COUNTS_SECONDS
+        return self._failure if is_recent else None
 
-    @property
-    def rows_at_hand(self) -> int:
-        """Rows in the last transaction, or the one under way, and those that wait for the next."""
-        return self._group_rows + len(self._waiting)
+    def rows_of(self, operation: Operation[Any, Any]) -> int:
+        """In the last group, or the one under way, and among those that wait for the next."""
+        return sum(each is operation for each, _, _ in (*self._group, *self._waiting))
 
     def submit(self, operation: Operation[Any, Any], row: Any) -> "asyncio.Future[Any]":
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         if self._task is None or self._task.done():
-            future.set_exception(DatabaseUnavailable("the database is closed"))
-        else:
-            self._waiting.append((operation, row, future))
-            self._wake.set()
+            raise DatabaseUnavailable("the database is closed")
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._waiting.append((operation, row, future))
+        self._wake_in_time()
         return future
+
+    def _wake_in_time(self) -> None:
+        """Of a crowd, once as many wait as last time: those who write over and over are all back; or a little later."""
+        if len(self._group) < CROWD_ROWS or len(self._waiting) >= len(self._group):
+            self._wake.set()
+        elif self._alarm is None:
+            self._alarm = self._loop.call_at(self._began_at + GATHER_SECONDS, self._wake.set)
+
+    def _stop_alarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
 
     async def stop(self) -> None:
         """Run what waits, wake its callers, then end."""
@@ -276,29 +287,19 @@ class _Worker:
         self._thread.shutdown(wait=False)
 
     async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
         while self._waiting or not self._stopping:
             await self._wake.wait()
-            if self._group_rows >= CROWD_ROWS:
-                await self._gather()
-            group, self._waiting = self._waiting[:MAX_GROUP_ROWS], self._waiting[MAX_GROUP_ROWS:]
+            self._stop_alarm()
+            self._group, self._waiting = self._waiting[:MAX_GROUP_ROWS], self._waiting[MAX_GROUP_ROWS:]
             if not self._waiting:
                 self._wake.clear()
-            if not group:  # woken to stop
+            if not self._group:  # woken to stop
                 continue
-            self._group_rows = len(group)
-            outcomes = await loop.run_in_executor(self._thread, self._execute, group)
+            self._began_at = self._loop.time()
+            outcomes = await self._loop.run_in_executor(self._thread, self._execute, self._group)
             self._note(outcomes)
-            for (_, _, future), outcome in zip(group, outcomes, strict=True):
+            for (_, _, future), outcome in zip(self._group, outcomes, strict=True):
                 _resolve(future, outcome)
-
-    async def _gather(self) -> None:
-        """While more and more come, wait for them, but not for long: a transaction costs as much as twenty rows."""
-        loop, before = asyncio.get_running_loop(), -1
-        deadline = loop.time() + GATHER_SECONDS
-        while before < len(self._waiting) and loop.time() < deadline:
-            before = len(self._waiting)
-            await asyncio.sleep(GATHER_SECONDS / 5)
 
     def _note(self, outcomes: list[Any]) -> None:
         written = sum(not isinstance(outcome, Exception) for outcome in outcomes)
@@ -306,7 +307,7 @@ class _Worker:
             self._on_commit(written)
         failure = outcomes[-1]
         self._failure = str(failure) if isinstance(failure, DatabaseUnavailable) else ""
-        self._failed_at = asyncio.get_running_loop().time()
+        self._failed_at = self._loop.time()
 
     def _execute(self, group: list[_Waiting]) -> list[Any]:
         """A result or an exception for each row. If the transaction fails, its rows are tried one by one."""

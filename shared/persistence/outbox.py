@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import structlog
 from sqlalchemy import (
@@ -33,15 +34,21 @@ from shared import metrics
 from shared.events import Event, encode
 from shared.messaging.message import Message
 from shared.messaging.publisher import Publisher, Unroutable
-from shared.persistence.database import Database, DatabaseUnavailable
+from shared.persistence.database import Database, DatabaseUnavailable, Operation
 
 BATCH_ROWS = 500
 POLL_SECONDS = 1.0
 """How often the relay looks without having been woken: the guarantee behind the wake-up."""
 
 MAX_BACKOFF_SECONDS = 5.0
-STAND_BACK = 4.0
-"""A relay that stands back pauses so many times as long as its last batch took."""
+CROWD_ROWS = 20
+"""So many rows in a batch, or in a transaction that the relay stands back for, are a crowd."""
+
+GATHER_SECONDS = 0.02
+"""In a crowd, batches begin so far apart, unless they are full: what is committed meanwhile goes with the next one."""
+
+STAND_BACK_SECONDS = 0.5
+"""Between two batches: so much is published all the same that nobody behind the queue has to wait."""
 
 logger = structlog.get_logger(__name__)
 
@@ -69,11 +76,18 @@ class Outbox:
             Column("returns", Integer, nullable=False, server_default="0"),
         )
         Index("outbox_order", self.table.c.returns, self.table.c.id)
+        self._has_news = False
 
     def add(self, connection: Connection, events: Sequence[Event]) -> None:
         """Write the events within the caller's transaction. Raises `Oversize` before anything is inserted."""
         if events:
             connection.execute(insert(self.table), [_values(event) for event in events])
+            self._has_news = True
+
+    def take_news(self) -> bool:
+        """Whether events were added, here, since this was asked last."""
+        has_news, self._has_news = self._has_news, False
+        return has_news
 
     def waiting(self, connection: Connection, limit: int, *, locked: bool = False) -> list[OutboxRow]:
         """The next rows, oldest first; those the broker has returned come after the others, so they block nobody."""
@@ -115,22 +129,29 @@ def _values(event: Event) -> dict[str, object]:
 class OutboxRelay:
     """Publishes what the outbox holds, in batches, for as long as it runs.
 
-    One that `stands_back` leaves the processor to others while many of them write at once: people wait for their
-    answers, and events are safe where they are. The outbox may grow meanwhile; it is emptied afterwards.
+    One that stands back for an operation leaves the processor to a crowd that calls it: people wait for their answers,
+    and events are safe where they are. The outbox may grow meanwhile; it is emptied afterwards.
     """
 
-    def __init__(self, database: Database, outbox: Outbox, publisher: Publisher, *, stands_back: bool = False) -> None:
+    def __init__(
+        self,
+        database: Database,
+        outbox: Outbox,
+        publisher: Publisher,
+        *,
+        stands_back_for: Operation[Any, Any] | None = None,
+    ) -> None:
         self._database = database
         self._outbox = outbox
         self._publisher = publisher
-        self._stands_back = stands_back
+        self._stands_back_for = stands_back_for
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._stop_asked = asyncio.Event()
         self._measure_at = 0.0
 
     async def start(self) -> None:
-        self._database.after_commit.append(self._wake.set)
+        self._database.after_commit.append(self._look_for_news)
         self._task = asyncio.create_task(self._run(), name="outbox relay")
 
     async def stop(self) -> None:
@@ -145,11 +166,15 @@ class OutboxRelay:
     def problem(self) -> str | None:
         return None
 
+    def _look_for_news(self) -> None:
+        if self._outbox.take_news():
+            self._wake.set()
+
     async def _run(self) -> None:
         failures = 0
         while True:
             self._wake.clear()
-            began = asyncio.get_running_loop().time()
+            began_at = asyncio.get_running_loop().time()
             try:
                 waiting, confirmed = await self._relay_batch()
                 failures = failures + 1 if confirmed < waiting else 0
@@ -162,10 +187,18 @@ class OutboxRelay:
                 return
             if failures:
                 await self._pause(min(MAX_BACKOFF_SECONDS, 0.1 * 2**failures))
-            elif not waiting:
-                await self._pause_until_woken()
-            elif self._stands_back and self._database.is_busy:
-                await self._pause(STAND_BACK * (asyncio.get_running_loop().time() - began))
+            else:
+                await self._until_next(waiting, began_at)
+
+    async def _until_next(self, waiting: int, began_at: float) -> None:
+        """After a batch of `waiting` rows that all arrived."""
+        operation = self._stands_back_for
+        if operation is not None and self._database.crowd_of(operation) >= CROWD_ROWS:
+            await self._pause(STAND_BACK_SECONDS)
+        elif waiting < BATCH_ROWS:
+            await self._pause_until_woken()
+            if waiting >= CROWD_ROWS:
+                await self._pause(began_at + GATHER_SECONDS - asyncio.get_running_loop().time())
 
     async def _relay_batch(self) -> tuple[int, int]:
         """Publish the next rows and delete those that arrived; returns how many there were, and how many arrived."""

@@ -11,8 +11,8 @@ from sqlalchemy import Column, Connection, Integer, MetaData, Table, insert
 from shared.events import OrderPlaced
 from shared.messaging.publisher import Publisher
 from shared.persistence import outbox as module
-from shared.persistence.database import BUSY_ROWS, Database
-from shared.persistence.outbox import BATCH_ROWS, Outbox, OutboxRelay
+from shared.persistence.database import Database
+from shared.persistence.outbox import BATCH_ROWS, CROWD_ROWS, Outbox, OutboxRelay
 from shared.settings import BrokerSettings
 from tests import examples
 from tests.amqp import arrivals, queue_of
@@ -56,7 +56,7 @@ async def publisher(module_broker_settings: BrokerSettings) -> AsyncIterator[Pub
 
 @asynccontextmanager
 async def relaying(database: Database, publisher: Publisher, *, stands_back: bool) -> AsyncIterator[OutboxRelay]:
-    relay = OutboxRelay(database, outbox, publisher, stands_back=stands_back)
+    relay = OutboxRelay(database, outbox, publisher, stands_back_for=visit if stands_back else None)
     await relay.start()
     try:
         yield relay
@@ -72,8 +72,8 @@ async def crowd(database: Database) -> AsyncIterator[None]:
         while True:
             await database.write(visit, None)
 
-    visitors = [asyncio.create_task(come_again_and_again()) for _ in range(2 * BUSY_ROWS)]
-    await eventually(lambda: database.is_busy, 5, "the crowd to come")
+    visitors = [asyncio.create_task(come_again_and_again()) for _ in range(2 * CROWD_ROWS)]
+    await eventually(lambda: database.crowd_of(visit) >= CROWD_ROWS, 5, "the crowd to come")
     try:
         yield
     finally:
@@ -110,7 +110,7 @@ async def test_a_relay_that_stands_back_waits_for_the_crowd_to_leave(
     module_broker_settings: BrokerSettings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "STAND_BACK", 1e6)
+    monkeypatch.setattr(module, "STAND_BACK_SECONDS", 1e6)
     async with queue_of(module_broker_settings, "orders", "order.placed.v1"):
         await fill(database, 2 * BATCH_ROWS)
         async with crowd(database), relaying(database, publisher, stands_back=True):

@@ -87,27 +87,40 @@ async def test_all_that_waits_is_written_in_one_transaction(database: Database) 
     assert counted("rows_committed", database) - rows_before == 200
 
 
-async def write_in_turns(database: Database, *numbers: int) -> None:
-    """Each a turn of the event loop after the one before."""
-    writing = []
-    for number in numbers:
-        writing.append(asyncio.create_task(database.write(write_notes, (number, "text"))))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-    await asyncio.gather(*writing)
+async def test_a_crowd_that_writes_over_and_over_shares_each_transaction(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "GATHER_SECONDS", 60)
+
+    async def write_three(first: int) -> None:
+        for number in range(first, first + 3):
+            await database.write(write_notes, (number, "text"))
+            for _ in range(first):  # not all of them come back at once
+                await asyncio.sleep(0)
+
+    await asyncio.gather(*(write_three(10 * number) for number in range(CROWD_ROWS)))
+
+    assert groups == [CROWD_ROWS] * 3
 
 
-async def test_after_a_crowd_those_who_come_shortly_after_each_other_share_a_transaction(database: Database) -> None:
+async def test_where_there_is_no_crowd_nobody_waits_for_others(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "GATHER_SECONDS", 60)
+    few = CROWD_ROWS - 1
+
+    async with asyncio.timeout(30):
+        await asyncio.gather(*(database.write(write_notes, (number, "text")) for number in range(few)))
+        await database.write(write_notes, (few, "text"))
+
+    assert groups == [few, 1]
+
+
+async def test_nobody_waits_long_for_a_crowd_that_does_not_come_back(database: Database) -> None:
     await asyncio.gather(*(database.write(write_notes, (number, "text")) for number in range(CROWD_ROWS)))
-    await write_in_turns(database, 100, 101)
+    await asyncio.wait_for(database.write(write_notes, (CROWD_ROWS, "text")), 30)
 
-    assert groups == [CROWD_ROWS, 2]
-
-
-async def test_where_there_is_no_crowd_nobody_waits_for_others(database: Database) -> None:
-    await write_in_turns(database, 100, 101)
-
-    assert groups == [1, 1]
+    assert groups == [CROWD_ROWS, 1]
 
 
 async def test_a_group_has_an_upper_bound(database: Database) -> None:
