@@ -42,13 +42,12 @@ class LoadReport:
 
 @dataclass(frozen=True)
 class MemoryReport:
-    """The resident memory of one process in bytes. `warm` is 0 where it did not live long enough to warm up."""
+    """The resident memory of one service in bytes, the most in a minute, whichever of its processes had it: `warm` in
+    the minute after its warm-up (0 in a run too short for that), `last` in the last one."""
 
     service: str
-    pid: int
     warm: int
     last: int
-    lived_seconds: float
 
     @property
     def growth(self) -> float | None:
@@ -93,7 +92,7 @@ class ChaosReport:
         yield from (f"{what}: the run ended before it fell" for what in self.never_fell)
         for memory in self.memory:
             if memory.growth is not None and memory.growth > MOST_GROWTH:
-                yield f"{memory.service} (process {memory.pid}) grew by {100 * memory.growth:.0f} % after its warm-up"
+                yield f"{memory.service} grew by {100 * memory.growth:.0f} % after its warm-up"
 
     def _failures_of_orders(self) -> Iterator[str]:
         for violation in self.audit["violations"]:
@@ -172,15 +171,13 @@ def _memory(report: ChaosReport) -> list[str]:
     rows = [
         (
             memory.service,
-            str(memory.pid),
-            f"{memory.lived_seconds:.0f}",
             f"{memory.warm / MEBIBYTE:.0f}" if memory.warm else "",
             f"{memory.last / MEBIBYTE:.0f}",
             "" if memory.growth is None else f"{100 * memory.growth:+.0f} %",
         )
         for memory in report.memory
     ]
-    heads = ("service", "process", "lived (s)", "after warm-up (MiB)", "at its end (MiB)", "growth")
+    heads = ("service", "after warm-up (MiB)", "at the end (MiB)", "growth")
     return ["## Memory", "", *_table(heads, rows)]
 
 

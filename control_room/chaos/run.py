@@ -200,8 +200,7 @@ class Chaos:
             duplicates=self.watch.duplicates,
             swept=self.watch.swept,
             memory=tuple(
-                MemoryReport(each.service, each.pid, each.warm, each.last, each.lived_seconds)
-                for each in self.watch.memory.values()
+                MemoryReport(service, memory.warm, memory.last) for service, memory in self.watch.memory.items()
             ),
             audit=audited.as_json(),
         )

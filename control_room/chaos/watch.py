@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -20,7 +20,8 @@ SETTLED = ("confirmed", "declined", "refunded", "cancelled", "stalled")
 DUPLICATES = "order_rail_duplicate_deliveries_total"
 SWEPT = "order_rail_orders_swept_total"
 WARM_AFTER_SECONDS = 60.0
-"""Until then a process fills its caches and pools, and grows."""
+"""Until then a service fills its caches and pools, and grows."""
+MEMORY_WINDOW_SECONDS = 60.0
 UNREACHABLE = (httpx.HTTPError, OSError, ValueError, KeyError)
 
 
@@ -55,19 +56,24 @@ class OpenOrders:
 
 @dataclass
 class Memory:
-    """The resident memory of one process in bytes: after warm-up, and as last measured."""
+    """The resident memory of one service in bytes, whichever process it is. `warm`: the most in the minute after its
+    warm-up, 0 before that."""
 
-    service: str
-    pid: int
-    seen_since: float
+    began_at: float
     warm: int = 0
-    last: int = 0
-    lived_seconds: float = 0
+    _lately: deque[tuple[float, int]] = field(default_factory=deque)
+
+    @property
+    def last(self) -> int:
+        """The most in the minute before the last look."""
+        return max((resident for _, resident in self._lately), default=0)
 
     def measure(self, resident: int, now: float) -> None:
-        self.last, self.lived_seconds = resident, now - self.seen_since
-        if not self.warm and self.lived_seconds >= WARM_AFTER_SECONDS:
-            self.warm = resident
+        self._lately.append((now, resident))
+        while self._lately[0][0] < now - MEMORY_WINDOW_SECONDS:
+            self._lately.popleft()
+        if WARM_AFTER_SECONDS <= now - self.began_at < WARM_AFTER_SECONDS + MEMORY_WINDOW_SECONDS:
+            self.warm = max(self.warm, resident)
 
 
 @dataclass
@@ -77,7 +83,8 @@ class Watch:
     urls: Mapping[str, str]
     http: httpx.AsyncClient
     orders: OpenOrders = field(default_factory=OpenOrders)
-    memory: dict[int, Memory] = field(default_factory=dict)
+    memory: dict[str, Memory] = field(default_factory=dict)
+    """Of each service."""
     _totals: dict[tuple[str, str], Total] = field(default_factory=lambda: defaultdict(Total))
 
     @property
@@ -138,7 +145,7 @@ class Watch:
                 resident = psutil.Process(pid).memory_info().rss
             except psutil.Error:  # it has just died
                 continue
-            self.memory.setdefault(pid, Memory(service, pid, now)).measure(resident, now)
+            self.memory.setdefault(service, Memory(now)).measure(resident, now)
 
     async def metric(self, service: str, name: str, label: str = "") -> float:
         """A metric of a service now. Raises one of UNREACHABLE."""

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from control_room.chaos.customers import Accepted
-from control_room.chaos.watch import WARM_AFTER_SECONDS, Memory, OpenOrders, Watch
+from control_room.chaos.watch import MEMORY_WINDOW_SECONDS, WARM_AFTER_SECONDS, Memory, OpenOrders, Watch
 from control_room.replicas import Total
 
 
@@ -79,13 +79,14 @@ def test_a_counter_that_starts_again_with_its_process_is_summed_up() -> None:
 
 
 def test_memory_is_compared_with_what_it_was_after_warm_up() -> None:
-    memory = Memory("order_service", 1, seen_since=0.0)
-    for resident, now in ((50, 1.0), (80, WARM_AFTER_SECONDS), (90, WARM_AFTER_SECONDS + 1)):
+    memory = Memory(began_at=0.0)
+    warm, end = WARM_AFTER_SECONDS, WARM_AFTER_SECONDS + 10 * MEMORY_WINDOW_SECONDS
+    for resident, now in ((50, 1.0), (80, warm), (70, warm + 1), (500, warm + 2 * MEMORY_WINDOW_SECONDS), (90, end)):
         memory.measure(resident, now)
     assert (memory.warm, memory.last) == (80, 90)
 
 
-def test_a_process_that_died_early_was_never_warm() -> None:
-    memory = Memory("order_service", 1, seen_since=0.0)
+def test_memory_after_warm_up_is_not_known_before() -> None:
+    memory = Memory(began_at=0.0)
     memory.measure(50, WARM_AFTER_SECONDS - 1)
-    assert memory.warm == 0
+    assert (memory.warm, memory.last) == (0, 50)
