@@ -34,9 +34,11 @@ class WireConnection(AsyncioConnection):  # type: ignore[misc]  # pika has no py
 
     def _flush(self) -> None:
         unsent, self._unsent = self._unsent, []
-        super()._adapter_emit_data(b"".join(unsent))
+        if self._transport is not None:  # it may have gone meanwhile
+            super()._adapter_emit_data(b"".join(unsent))
 
     def _on_data_available(self, data: bytes) -> None:
+        self.bytes_received += len(data)  # a connection whose count stands still is dead, to pika's heartbeat
         data = self._unread + data
         start = 0
         while len(data) - start >= HEAD.size:

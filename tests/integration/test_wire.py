@@ -9,6 +9,7 @@ import pytest_asyncio
 
 from control_room.chaos.wire import Proxy, proxy_to
 from shared.events import OrderPlaced, encode
+from shared.messaging.connection import Connection
 from shared.messaging.consumer import Consumer
 from shared.messaging.message import Message
 from shared.messaging.processor import Subscription
@@ -111,6 +112,15 @@ async def test_a_slow_link_is_slow_and_no_more(wire: tuple[Proxy, str], module_b
         await publisher.stop()
         async with arrivals(module_broker_settings, queue) as arrived:
             await eventually(lambda: len(arrived) == 50, expecting="each message once")
+
+
+async def test_a_connection_on_which_nothing_but_heartbeats_comes_stays_open(
+    module_broker_settings: BrokerSettings,
+) -> None:
+    connection = await Connection.open(f"{module_broker_settings.rabbitmq_url}?heartbeat=1", "test")
+    await asyncio.wait([connection.closed], timeout=7)  # pika closes an idle one 5 s after its heartbeat was due
+    assert not connection.closed.done()
+    await connection.close()
 
 
 async def test_a_consumer_cut_off_from_the_broker_goes_on_when_the_wire_is_mended(
