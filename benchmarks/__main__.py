@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from benchmarks import accept, drain, footprint, growth, latency, pass_through, reconcile, table
+from benchmarks import accept, drain, footprint, growth, latency, pass_through, reconcile, table, watching
 from benchmarks.bench import QUICK, Bench, Scale
 from benchmarks.contenders import PEERS, PEERS_FILE, Contender
 from benchmarks.goals import verdicts
@@ -26,7 +26,9 @@ from control_room.installed import NotInstalledError
 from control_room.signals import run_until_signal
 from shared import logging
 
-MEASUREMENTS = {module.NAME: module for module in (accept, drain, latency, pass_through, footprint, growth, reconcile)}
+MEASUREMENTS = {
+    module.NAME: module for module in (accept, drain, latency, pass_through, footprint, watching, growth, reconcile)
+}
 """In the order in which they are measured."""
 
 SCRATCH, JSON_FILE, MARKDOWN_FILE, PICTURE_FILE = "scratch", "results.json", "results.md", "results.svg"

@@ -80,6 +80,10 @@ ORDER_RAIL = Contender(
 )
 
 
+CONTROL_ROOM = Program("control_room", (PYTHON, "-c", "from control_room.cli import app; app()", "control-room"), "/")
+"""Watches a system whose addresses are in its environment."""
+
+
 def _celery(queue: str) -> Program:
     return _worker(
         queue, "celery", "-A", "benchmarks.peers.celery.tasks", "worker", "-Q", queue, "-n", f"{queue}@%h",

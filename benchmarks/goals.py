@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from benchmarks import accept, drain, footprint, growth, latency
+from benchmarks import accept, drain, footprint, growth, latency, watching
 from benchmarks.contenders import CEILINGS, ORDER_RAIL, PEERS
 from benchmarks.results import Results
 
@@ -93,6 +93,21 @@ def _memory_grown(results: Results) -> float | None:
     return max(grown, default=None)
 
 
+def _watched(results: Results) -> float | None:
+    watched, alone = (results.median(watching.NAME, OURS, f"accept, {when}") for when in ("watched", "not watched"))
+    return _ratio(watched, alone)
+
+
+def _longest_gap(results: Results) -> float | None:
+    return results.median(watching.NAME, OURS, "longest time between two updates")
+
+
+def _memory_with_streams(results: Results) -> float | None:
+    medians = _ours(results, watching.NAME)
+    before, during = (medians.get(f"memory {when} {watching.STREAMS} streams") for when in ("before", "with"))
+    return _ratio(during, before)
+
+
 def _largest(suffix: str) -> Callable[[Results], float | None]:
     def value(results: Results) -> float | None:
         return max(
@@ -125,6 +140,9 @@ GOALS = (
     Goal("orders accepted with a full database, beside an empty one", growth.NAME, _grown("accept"), at_least=0.9),
     Goal("orders drained with a full database, beside an empty one", growth.NAME, _grown("drain"), at_least=0.9),
     Goal("memory with a large backlog, beside a small one", growth.NAME, _memory_grown, at_most=1.2),
+    Goal("orders accepted while somebody watches, beside nobody", watching.NAME, _watched, at_least=0.9),
+    Goal("the longest time between two updates of the control room (s)", watching.NAME, _longest_gap, at_most=2),
+    Goal("memory with 50 streams of an order, beside none", watching.NAME, _memory_with_streams, at_most=1.1),
     Goal("the largest service, idle (MiB)", footprint.NAME, _largest(": idle"), at_most=100),
     Goal("the slowest service to be ready (s)", footprint.NAME, _largest(": to ready"), at_most=2),
 )

@@ -51,6 +51,17 @@ async def test_a_quick_round_measures_order_rail_and_a_peer_side_by_side(tmp_pat
     assert not (tmp_path / "scratch").exists()
 
 
+async def test_a_quick_round_measures_what_watching_costs(tmp_path: Path) -> None:
+    options = ("--quick", "--rounds", "1", "--only", "watching", "--peers", "none", "--output", str(tmp_path))
+    status, output = await run_benchmarks(*options)
+
+    assert status == 0, output
+    results = json.loads((tmp_path / "results.json").read_text())
+    for quantity in ("accept, not watched", "accept, watched", "memory with 50 streams"):
+        assert values_of(results, "watching", "order_rail", quantity)[0] > 0
+    assert values_of(results, "watching", "order_rail", "longest time between two updates")[0] > 0
+
+
 async def test_the_picture_fetches_nothing(tmp_path: Path) -> None:
     status, output = await run_benchmarks(
         "--quick", "--rounds", "1", "--only", "accept", "--peers", "none", "--output", str(tmp_path)
