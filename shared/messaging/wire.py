@@ -13,6 +13,10 @@ from pika import frame, spec
 from pika.adapters.asyncio_connection import AsyncioConnection
 
 READ_BYTES = 256 * 1024
+AT_ONCE_BYTES = 2**30
+"""All that has come. pika would leave the rest for later after 100 KiB; but once the other side has reset the
+connection uvloop calls only once, and pika has to come to the error behind the data then, or it never hears of it."""
+
 HEAD = struct.Struct(">BHL")
 """Of a frame: its type, its channel, and the size of what it carries."""
 
@@ -22,6 +26,7 @@ class WireConnection(AsyncioConnection):  # type: ignore[misc]  # pika has no py
 
     def _proto_connection_made(self, transport: Any) -> None:
         transport._MAX_RECV_BYTES = READ_BYTES  # noqa: SLF001 - pika has no setting for it
+        transport._MAX_CONSUME_BYTES = AT_ONCE_BYTES  # noqa: SLF001 - nor for this
         self._loop = asyncio.get_running_loop()
         self._unsent: list[bytes] = []
         self._unread = b""
