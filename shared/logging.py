@@ -1,5 +1,6 @@
 """Logs on standard output: `LOG_FORMAT=json` for machines, `console` for people. Each line carries its trace id."""
 
+import contextlib
 import logging
 import sys
 from typing import Any, TextIO
@@ -32,11 +33,21 @@ def configure(service: str, log_format: str, stream: TextIO | None = None) -> No
     # Our own lines go straight to the stream: the way through the standard library's records costs three times as much.
     structlog.configure(
         processors=[*common, *render],
-        logger_factory=structlog.WriteLoggerFactory(stream),
+        logger_factory=lambda *_names: _Lines(stream),
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         cache_logger_on_first_use=True,
     )
     _configure_libraries(common, render, stream)
+
+
+class _Lines(structlog.WriteLogger):
+    """Lines in a stream. Where they cannot be written (the disk is full) they are lost, and nobody fails for it."""
+
+    def msg(self, message: str) -> None:
+        with contextlib.suppress(OSError):
+            super().msg(message)
+
+    debug = info = warning = error = critical = exception = msg
 
 
 def _configure_libraries(common: list[Any], render: list[Any], stream: TextIO) -> None:

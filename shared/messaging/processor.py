@@ -77,8 +77,8 @@ class Processor:
             outcome = await self._decide(delivery)
             await self._settle(delivery, outcome, acknowledger)
         except Exception:  # a fault of ours: the delivery stays unsettled, and its channel will not outlive this
-            logger.exception("delivery could not be settled", queue=self._queue)
             acknowledger.abandon()
+            logger.exception("delivery could not be settled", queue=self._queue)
             return
         metrics.handling_seconds.labels(self._queue).observe(time.perf_counter() - started)
 
