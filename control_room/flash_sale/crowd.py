@@ -134,6 +134,7 @@ async def _run(crowd: Crowd) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ordering.cancel)
     with contextlib.suppress(asyncio.CancelledError):  # sent home: the result tells of those who came
         await ordering
+    _tell(crowd.progress())
     _tell(crowd.result())
 
 
