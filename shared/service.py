@@ -14,6 +14,10 @@ from shared.event_loop import new_event_loop
 from shared.http.server import HttpServer
 from shared.settings import ServiceSettings
 
+SWITCH_SECONDS = 0.001
+"""How long the event loop may go on while a database thread wants to. Python's own 5 ms are long where a transaction
+gives way with each row: at 1,700 orders a second an answer came after 54 ms at the median with this, 92 without."""
+
 STOP_SECONDS = 8.0
 """For all parts together. Whoever runs the service may kill it after 10 s."""
 
@@ -74,6 +78,7 @@ SettingsType = TypeVar("SettingsType", bound=ServiceSettings)
 
 def main(name: str, settings_class: type[SettingsType], build: Callable[[SettingsType], Service]) -> None:
     """Read the environment, set up logging, build the service in a new event loop, run it."""
+    sys.setswitchinterval(SWITCH_SECONDS)
     configured = settings.load(settings_class)
     logging.configure(name, configured.log_format)
 

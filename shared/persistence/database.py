@@ -29,10 +29,13 @@ MAX_GROUP_ROWS = 500
 """Rows in one transaction at the most. More would make the first of them wait longer and save nothing."""
 
 CROWD_ROWS = 20
-"""A transaction costs as much as so many rows. After one that had as many, it pays to wait for more of them."""
+"""A transaction costs as much as so many rows. As many as that are worth one, unless more were there last time."""
 
-GATHER_SECONDS = 0.02
-"""From the beginning of a crowd's transaction until the next does not wait any longer for as many rows."""
+REST = 2.0
+"""Fewer wait until so many times as long as the last transaction took have passed: others join them meanwhile. That is
+next to nothing on an idle machine, and the busier it is, the more share a transaction."""
+
+LONGEST_REST_SECONDS = 0.03
 
 LOCK_TIMEOUT_SECONDS = 5.0
 """How long SQLite waits for another process's lock before it says that it is locked."""
@@ -236,7 +239,8 @@ class _Worker:
         self._on_commit = on_commit
         self._waiting: list[_Waiting] = []
         self._group: list[_Waiting] = []
-        self._began_at = 0.0
+        self._is_working = False
+        self._rests_until = 0.0
         self._loop: asyncio.AbstractEventLoop
         self._alarm: asyncio.TimerHandle | None = None
         self._wake = asyncio.Event()
@@ -267,39 +271,44 @@ class _Worker:
         return future
 
     def _wake_in_time(self) -> None:
-        """Of a crowd, once as many wait as last time: those who write over and over are all back; or a little later."""
-        if len(self._group) < CROWD_ROWS or len(self._waiting) >= len(self._group):
+        """At once, if it has rested or a crowd waits; of a crowd that writes over and over, once all of it is back."""
+        if self._is_working:
+            return  # it looks for itself afterwards
+        is_crowd = len(self._waiting) >= max(CROWD_ROWS, len(self._group))
+        if is_crowd or self._stopping or self._loop.time() >= self._rests_until:
             self._wake.set()
         elif self._alarm is None:
-            self._alarm = self._loop.call_at(self._began_at + GATHER_SECONDS, self._wake.set)
-
-    def _stop_alarm(self) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
+            self._alarm = self._loop.call_at(self._rests_until, self._wake.set)
 
     async def stop(self) -> None:
         """Run what waits, wake its callers, then end."""
         self._stopping = True
-        self._wake.set()
         if self._task is not None:
+            self._wake_in_time()
             await asyncio.gather(self._task, return_exceptions=True)
         self._thread.shutdown(wait=False)
 
     async def _run(self) -> None:
         while self._waiting or not self._stopping:
             await self._wake.wait()
-            self._stop_alarm()
+            self._wake.clear()
+            if self._alarm is not None:
+                self._alarm.cancel()
+                self._alarm = None
             self._group, self._waiting = self._waiting[:MAX_GROUP_ROWS], self._waiting[MAX_GROUP_ROWS:]
-            if not self._waiting:
-                self._wake.clear()
-            if not self._group:  # woken to stop
-                continue
-            self._began_at = self._loop.time()
-            outcomes = await self._loop.run_in_executor(self._thread, self._execute, self._group)
-            self._note(outcomes)
-            for (_, _, future), outcome in zip(self._group, outcomes, strict=True):
-                _resolve(future, outcome)
+            if self._group:  # else it was woken to stop
+                await self._work()
+            if self._waiting:
+                self._wake_in_time()
+
+    async def _work(self) -> None:
+        self._is_working, began_at = True, self._loop.time()
+        outcomes = await self._loop.run_in_executor(self._thread, self._execute, self._group)
+        self._is_working, ended_at = False, self._loop.time()
+        self._rests_until = ended_at + min(LONGEST_REST_SECONDS, REST * (ended_at - began_at))
+        self._note(outcomes)
+        for (_, _, future), outcome in zip(self._group, outcomes, strict=True):
+            _resolve(future, outcome)
 
     def _note(self, outcomes: list[Any]) -> None:
         written = sum(not isinstance(outcome, Exception) for outcome in outcomes)

@@ -36,18 +36,20 @@ from shared.messaging.message import Message
 from shared.messaging.publisher import Publisher, Unroutable
 from shared.persistence.database import Database, DatabaseUnavailable, Operation
 
-BATCH_ROWS = 500
+BATCH_ROWS = 100
+"""Few enough that whoever shares the event loop does not notice."""
+
 POLL_SECONDS = 1.0
 """How often the relay looks without having been woken: the guarantee behind the wake-up."""
 
 MAX_BACKOFF_SECONDS = 5.0
+REST, LONGEST_REST_SECONDS = 2.0, 0.04
+"""After a batch that was not full the relay rests so many times as long as it took: others join the next meanwhile."""
+
 CROWD_ROWS = 20
-"""So many rows in a batch, or in a transaction that the relay stands back for, are a crowd."""
+"""So many rows in a transaction that the relay stands back for are a crowd."""
 
-GATHER_SECONDS = 0.02
-"""In a crowd, batches begin so far apart, unless they are full: what is committed meanwhile goes with the next one."""
-
-STAND_BACK_SECONDS = 0.5
+STAND_BACK_SECONDS = 0.15
 """Between two batches: so much is published all the same that nobody behind the queue has to wait."""
 
 logger = structlog.get_logger(__name__)
@@ -187,18 +189,16 @@ class OutboxRelay:
                 return
             if failures:
                 await self._pause(min(MAX_BACKOFF_SECONDS, 0.1 * 2**failures))
-            else:
-                await self._until_next(waiting, began_at)
+            elif self._stands_back():
+                await self._pause(STAND_BACK_SECONDS)
+            elif waiting < BATCH_ROWS:
+                took_seconds = asyncio.get_running_loop().time() - began_at
+                await self._pause(min(LONGEST_REST_SECONDS, REST * took_seconds))
+                await self._pause_until_woken()
 
-    async def _until_next(self, waiting: int, began_at: float) -> None:
-        """After a batch of `waiting` rows that all arrived."""
+    def _stands_back(self) -> bool:
         operation = self._stands_back_for
-        if operation is not None and self._database.crowd_of(operation) >= CROWD_ROWS:
-            await self._pause(STAND_BACK_SECONDS)
-        elif waiting < BATCH_ROWS:
-            await self._pause_until_woken()
-            if waiting >= CROWD_ROWS:
-                await self._pause(began_at + GATHER_SECONDS - asyncio.get_running_loop().time())
+        return operation is not None and self._database.crowd_of(operation) >= CROWD_ROWS
 
     async def _relay_batch(self) -> tuple[int, int]:
         """Publish the next rows and delete those that arrived; returns how many there were, and how many arrived."""

@@ -87,40 +87,53 @@ async def test_all_that_waits_is_written_in_one_transaction(database: Database) 
     assert counted("rows_committed", database) - rows_before == 200
 
 
-async def test_a_crowd_that_writes_over_and_over_shares_each_transaction(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "GATHER_SECONDS", 60)
+@pytest.fixture
+def tired(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on the database rests for a minute after each transaction."""
+    monkeypatch.setattr(module, "REST", 1e9)
+    monkeypatch.setattr(module, "LONGEST_REST_SECONDS", 60)
 
+
+@pytest.mark.usefixtures("tired")
+async def test_a_crowd_that_writes_over_and_over_shares_each_transaction(database: Database) -> None:
     async def write_three(first: int) -> None:
         for number in range(first, first + 3):
             await database.write(write_notes, (number, "text"))
             for _ in range(first):  # not all of them come back at once
                 await asyncio.sleep(0)
 
-    await asyncio.gather(*(write_three(10 * number) for number in range(CROWD_ROWS)))
+    async with asyncio.timeout(30):
+        await asyncio.gather(*(write_three(10 * number) for number in range(CROWD_ROWS + 5)))
 
-    assert groups == [CROWD_ROWS] * 3
+    assert groups == [CROWD_ROWS + 5] * 3
 
 
-async def test_where_there_is_no_crowd_nobody_waits_for_others(
+async def test_those_who_come_shortly_after_a_transaction_share_the_next(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "GATHER_SECONDS", 60)
-    few = CROWD_ROWS - 1
+    monkeypatch.setattr(module, "REST", 1e9)
+    monkeypatch.setattr(module, "LONGEST_REST_SECONDS", 0.3)
+    await database.write(write_notes, (0, "text"))
+
+    writing = []
+    for number in range(1, CROWD_ROWS):
+        writing.append(asyncio.create_task(database.write(write_notes, (number, "text"))))
+        await asyncio.sleep(0)
+    await asyncio.gather(*writing)
+
+    assert groups == [1, CROWD_ROWS - 1]
+
+
+@pytest.mark.usefixtures("tired")
+async def test_nobody_has_to_wait_when_the_database_stops(database: Database) -> None:
+    await database.write(write_notes, (0, "text"))
+    writing = asyncio.create_task(database.write(write_notes, (1, "text")))
+    await asyncio.sleep(0)
 
     async with asyncio.timeout(30):
-        await asyncio.gather(*(database.write(write_notes, (number, "text")) for number in range(few)))
-        await database.write(write_notes, (few, "text"))
+        await database.stop()
 
-    assert groups == [few, 1]
-
-
-async def test_nobody_waits_long_for_a_crowd_that_does_not_come_back(database: Database) -> None:
-    await asyncio.gather(*(database.write(write_notes, (number, "text")) for number in range(CROWD_ROWS)))
-    await asyncio.wait_for(database.write(write_notes, (CROWD_ROWS, "text")), 30)
-
-    assert groups == [CROWD_ROWS, 1]
+    assert await writing == "wrote 1"
 
 
 async def test_a_group_has_an_upper_bound(database: Database) -> None:
