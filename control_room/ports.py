@@ -1,11 +1,17 @@
 """TCP ports of this machine: which are free."""
 
-import random
+import fcntl
+import os
 import socket
+import tempfile
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
 
 # Below the ports that Linux (32768) and macOS (49152) give to outgoing connections: a server that is
 # killed finds its port free again when it comes back.
 FIRST_PORT, LAST_PORT = 20000, 32000
+LAST_GIVEN = Path(tempfile.gettempdir()) / f"order-rail-last-port-{os.getuid()}"
 
 
 def is_free(port: int) -> bool:
@@ -14,14 +20,26 @@ def is_free(port: int) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Different ports that nothing listens on right now. Nothing reserves them: use them soon."""
-    found: list[int] = []
-    for port in random.sample(range(FIRST_PORT, LAST_PORT), LAST_PORT - FIRST_PORT):
-        if is_free(port):
-            found.append(port)
-        if len(found) == count:
-            return found
-    raise OSError(f"no {count} free TCP ports between {FIRST_PORT} and {LAST_PORT}")
+    """Different ports that nothing listens on right now.
+
+    Nothing reserves them; but this user's processes take turns, so that none gets what another was given lately.
+    """
+    with LAST_GIVEN.open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
+        file.seek(0)
+        found = list(islice(filter(is_free, _after(file.read())), count))
+        if len(found) < count:
+            raise OSError(f"no {count} free TCP ports between {FIRST_PORT} and {LAST_PORT}")
+        file.truncate(0)
+        file.write(str(found[-1]))
+    return found
+
+
+def _after(last_given: str) -> Iterator[int]:
+    """Every port once, from the one that follows."""
+    last = int(last_given) if last_given.isdecimal() else FIRST_PORT
+    size = LAST_PORT - FIRST_PORT
+    return (FIRST_PORT + (last - FIRST_PORT + step) % size for step in range(1, size + 1))
 
 
 def _can_bind(address: str, port: int) -> bool:
