@@ -3,7 +3,6 @@
 import fcntl
 import os
 import socket
-import tempfile
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 # Below the ports that Linux (32768) and macOS (49152) give to outgoing connections: a server that is
 # killed finds its port free again when it comes back.
 FIRST_PORT, LAST_PORT = 20000, 32000
-LAST_GIVEN = Path(tempfile.gettempdir()) / f"order-rail-last-port-{os.getuid()}"
+LAST_GIVEN = Path(f"/tmp/order-rail-last-port-{os.getuid()}")  # noqa: S108 - one for all, whatever their TMPDIR is
 
 
 def is_free(port: int) -> bool:
