@@ -34,15 +34,10 @@ async def measure_round(bench: Bench, round_number: int) -> None:
         async with bench.stage.scene(contender) as scene:
             await scene.start_web()
             await scene.start_workers()
-            load = await (
-                _place_while_somebody_watches(bench, scene) if watched else place_for_a_while(scene, bench.scale)
-            )
+            placing = _place_while_somebody_watches(bench, scene) if watched else place_for_a_while(scene, bench.scale)
+            load = await placing
             _add(bench, f"accept, {'watched' if watched else 'not watched'}", "orders/s", load.rate)
     await _measure_streams(bench)
-
-
-async def _place_unwatched(bench: Bench, scene: Scene) -> ClosedLoad:
-    return await place_for_a_while(scene, bench.scale)
 
 
 async def _place_while_somebody_watches(bench: Bench, scene: Scene) -> ClosedLoad:
