@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, Connection, Integer, MetaData, Row, String, Table, select
+from sqlalchemy import Column, Connection, Integer, MetaData, Row, String, Table, bindparam, select
 
 from notification_service.notifications import Notification, Status
 from shared.events import NotificationDelivered, NotificationFailed
@@ -29,6 +29,10 @@ notifications = Table(
 )
 
 
+# Built once, like every statement that each order needs: building it costs twice as much as running it.
+_BY_KEY = select(notifications).where(notifications.c.idempotency_key.in_(bindparam("keys", expanding=True)))
+
+
 @dataclass(frozen=True, slots=True)
 class Recording:
     notification: Notification
@@ -52,7 +56,7 @@ def tell_again(connection: Connection, events: list[NotificationDelivered | Noti
 
 def get(connection: Connection, keys: list[str]) -> list[Notification | None]:
     """The notification of each idempotency key, or None."""
-    rows = connection.execute(select(notifications).where(notifications.c.idempotency_key.in_(set(keys))))
+    rows = connection.execute(_BY_KEY, {"keys": set(keys)})
     found = {row.idempotency_key: _notification(row) for row in rows}
     return [found.get(key) for key in keys]
 

@@ -94,6 +94,27 @@ duplicates = Table(
     Column("times", Integer, nullable=False),
 )
 
+# Statements that each order needs are built once: building one costs twice as much as running it.
+_KEYS = select(idempotency_keys).where(idempotency_keys.c.key.in_(bindparam("keys", expanding=True)))
+_ORDERS = select(orders).where(orders.c.order_id.in_(bindparam("order_ids", expanding=True)))
+_LOCKED_ORDERS = (
+    select(orders.c.order_id, orders.c.status, orders.c.wants_sms, orders.c.quiet_since)
+    .where(orders.c.order_id.in_(bindparam("order_ids", expanding=True)))
+    .order_by(orders.c.order_id)
+    .with_for_update()
+)
+_TIMELINES = (
+    select(timeline)
+    .where(timeline.c.order_id.in_(bindparam("order_ids", expanding=True)))
+    .order_by(timeline.c.order_id, timeline.c.position, timeline.c.event_id)
+)
+_DUPLICATES = select(duplicates).where(duplicates.c.order_id.in_(bindparam("order_ids", expanding=True)))
+_NEW_STATUS = (
+    update(orders)
+    .where(orders.c.order_id == bindparam("id"))
+    .values(status=bindparam("to"), updated_at=bindparam("now"), quiet_since=bindparam("quiet"))
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Placement:
@@ -144,9 +165,8 @@ def _claim_keys(connection: Connection, placements: list[Placement]) -> dict[str
     """Who holds each key, after each placement has tried to be the first."""
     if not placements:
         return {}
-    keys = idempotency_keys
     connection.execute(
-        insert_new(connection, keys),
+        insert_new(connection, idempotency_keys),
         [
             {
                 "key": placement.idempotency_key,
@@ -156,8 +176,7 @@ def _claim_keys(connection: Connection, placements: list[Placement]) -> dict[str
             for placement in placements
         ],
     )
-    wanted = {placement.idempotency_key for placement in placements}
-    rows = connection.execute(select(keys).where(keys.c.key.in_(wanted)))
+    rows = connection.execute(_KEYS, {"keys": {placement.idempotency_key for placement in placements}})
     return {row.key: Placed(row.order_id, row.fingerprint) for row in rows}
 
 
@@ -192,7 +211,7 @@ class Report:
 def track(connection: Connection, reports: list[Report]) -> list[Tracked]:
     """Add each report to its order's timeline, once, and bring the order's status up to date."""
     known = _lock_orders(connection, {report.order_id for report in reports})
-    timelines = _timelines(connection, list(known))
+    timelines = _timelines(connection, known)
     seen = {entry.event_id for entries in timelines.values() for entry in entries}
     results, new = [], []
     for report in reports:
@@ -225,16 +244,12 @@ def _count_duplicates(connection: Connection, order_ids: Iterable[str]) -> None:
 
 def _lock_orders(connection: Connection, order_ids: set[str]) -> dict[str, Any]:
     """The state of each order that exists. On PostgreSQL the rows stay locked, so replicas take turns at an order."""
-    columns = orders.c
-    query = select(columns.order_id, columns.status, columns.wants_sms, columns.quiet_since)
-    rows = connection.execute(query.where(columns.order_id.in_(order_ids)).order_by(columns.order_id).with_for_update())
-    return {row.order_id: row for row in rows}
+    return {row.order_id: row for row in connection.execute(_LOCKED_ORDERS, {"order_ids": order_ids})}
 
 
-def _timelines(connection: Connection, order_ids: Sequence[str] | dict[str, str]) -> dict[str, list[TimelineEntry]]:
+def _timelines(connection: Connection, order_ids: Iterable[str]) -> dict[str, list[TimelineEntry]]:
     found: dict[str, list[TimelineEntry]] = defaultdict(list)
-    query = select(timeline).where(timeline.c.order_id.in_(list(order_ids)))
-    for row in connection.execute(query.order_by(timeline.c.order_id, timeline.c.position, timeline.c.event_id)):
+    for row in connection.execute(_TIMELINES, {"order_ids": list(order_ids)}):
         found[row.order_id].append(TimelineEntry(row.event_id, row.type, row.at, row.detail))
     return found
 
@@ -259,13 +274,7 @@ def _update_orders(connection: Connection, known: dict[str, Any], timelines: dic
         if status != before.status or stays_open != (before.quiet_since is not None):
             changed.append({"id": order_id, "to": status, "now": now, "quiet": now if stays_open else None})
     if changed:
-        change = update(orders).where(orders.c.order_id == bindparam("id"))
-        values: dict[str, Any] = {
-            "status": bindparam("to"),
-            "updated_at": bindparam("now"),
-            "quiet_since": bindparam("quiet"),
-        }
-        connection.execute(change.values(values), changed)
+        connection.execute(_NEW_STATUS, changed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,10 +341,10 @@ def _put_off(
 
 def get(connection: Connection, order_ids: list[str]) -> list[Order | None]:
     """Each order with its timeline, or None."""
-    rows = connection.execute(select(orders).where(orders.c.order_id.in_(set(order_ids))))
+    wanted = {"order_ids": set(order_ids)}
+    rows = connection.execute(_ORDERS, wanted)
     timelines = _timelines(connection, order_ids)
-    query = select(duplicates).where(duplicates.c.order_id.in_(set(order_ids)))
-    counts = {row.order_id: row.times for row in connection.execute(query)}
+    counts = {row.order_id: row.times for row in connection.execute(_DUPLICATES, wanted)}
     found = {row.order_id: _order(row, timelines[row.order_id], counts.get(row.order_id, 0)) for row in rows}
     return [found.get(order_id) for order_id in order_ids]
 

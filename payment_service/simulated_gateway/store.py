@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Connection, Integer, MetaData, String, Table, select
+from sqlalchemy import BigInteger, Column, Connection, Integer, MetaData, String, Table, bindparam, select
 
 from shared.ids import new_id
 from shared.persistence.database import UtcDateTime, insert_new
@@ -29,6 +29,9 @@ tries = Table(
     Column("idempotency_key", String, primary_key=True),
     Column("count", Integer, nullable=False),
 )
+
+
+_BY_KEY = select(ledger).where(ledger.c.idempotency_key.in_(bindparam("keys", expanding=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +67,7 @@ def charge(connection: Connection, charges: list[Charge]) -> list[LedgerEntry]:
         for each in charges
     ]
     connection.execute(insert_new(connection, ledger), values)
-    keys = {each.order_id for each in charges}
-    rows = connection.execute(select(ledger).where(ledger.c.idempotency_key.in_(keys)))
+    rows = connection.execute(_BY_KEY, {"keys": {each.order_id for each in charges}})
     entries = {row.idempotency_key: row for row in rows}
     return [
         LedgerEntry(

@@ -11,6 +11,7 @@ import importlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -217,15 +218,20 @@ class Transaction:
         return await asyncio.to_thread(function, self._connection, *arguments)
 
 
-def insert_into(connection: Connection, table: Table) -> Any:
-    """An insert in the database's own dialect, which knows what to do about a key that is there already."""
-    # The dialect of the other database is not imported: it would make each start longer.
-    return importlib.import_module(f"sqlalchemy.dialects.{connection.dialect.name}").insert(table)
-
-
 def insert_new(connection: Connection, table: Table) -> Any:
     """An insert that passes over the rows whose key is there already."""
-    return insert_into(connection, table).on_conflict_do_nothing()
+    return _insert_new(connection.dialect.name, table)
+
+
+@cache
+def _insert_new(dialect: str, table: Table) -> Any:
+    return insert_into(dialect, table).on_conflict_do_nothing()
+
+
+def insert_into(dialect: str, table: Table) -> Any:
+    """An insert in the database's own dialect, which knows what to do about a key that is there already."""
+    # The dialect of the other database is not imported: it would make each start longer.
+    return importlib.import_module(f"sqlalchemy.dialects.{dialect}").insert(table)
 
 
 _Waiting = tuple[Operation[Any, Any], Any, "asyncio.Future[Any]"]

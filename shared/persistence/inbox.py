@@ -1,6 +1,7 @@
 """The record of work done, whose primary key is the idempotency key: what makes the second delivery a no-op."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection, Table
@@ -21,18 +22,20 @@ def record_once(
     for row in rows:
         if row[key] not in chosen or chosen[row[key]]["status"] == provisional:
             chosen[row[key]] = row
-    written = _upsert(connection, table, key, list(chosen.values()), provisional)
+    statement = _upsert(connection.dialect.name, table, provisional)
+    written = set(connection.execute(statement, list(chosen.values())).scalars())
     return [row is chosen[row[key]] and row[key] in written for row in rows]
 
 
-def _upsert(
-    connection: Connection, table: Table, key: str, rows: list[Mapping[str, Any]], provisional: str
-) -> set[str]:
-    statement = insert_into(connection, table)
+@cache
+def _upsert(dialect: str, table: Table, provisional: str) -> Any:
+    """Returns the key of each row that it has written."""
+    (key,) = table.primary_key
+    statement = insert_into(dialect, table)
     new = statement.excluded
     statement = statement.on_conflict_do_update(
-        index_elements=[table.c[key]],
-        set_={column.name: new[column.name] for column in table.columns if column.name != key},
+        index_elements=[key],
+        set_={column.name: new[column.name] for column in table.columns if column is not key},
         where=(table.c.status == provisional) & (new.status != provisional),
     )
-    return set(connection.execute(statement.returning(table.c[key]), rows).scalars())
+    return statement.returning(key)
