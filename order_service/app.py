@@ -14,7 +14,7 @@ from shared.messaging.consumer import Consumer
 from shared.messaging.publisher import Publisher
 from shared.messaging.retry import RetryPolicy
 from shared.persistence.database import Database
-from shared.persistence.outbox import OutboxRelay
+from shared.persistence.relay import OutboxRelay
 from shared.service import Service
 from shared.settings import ServiceSettings
 

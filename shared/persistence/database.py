@@ -49,6 +49,8 @@ FAILURE_COUNTS_SECONDS = 3.0
 
 _SCHEMA_LOCK = 0x0DDE12A11  # any constant: replicas that start together create the tables one after the other
 
+_NEWS = "news"
+
 Row = TypeVar("Row")
 Result = TypeVar("Result")
 Operation = Callable[[Connection, list[Row]], Sequence[Result]]
@@ -82,12 +84,12 @@ class Database:
         self._name = name
         self.engine = _engine(self._url)
         self._writer = _Worker(self.engine.execution_options(writes=True), self._on_commit)
-        self._reader = _Worker(self.engine, lambda rows: None)
+        self._reader = _Worker(self.engine, lambda rows, news: None)
         self._problem: str | None = "not opened yet"
         self._created = asyncio.Event()
         self._watching: asyncio.Task[None] | None = None
-        self.after_commit: list[Callable[[], None]] = []
-        """Called in the event loop after each transaction of `write`."""
+        self.after_commit: list[Callable[[Sequence[Any]], None]] = []
+        """Called in the event loop after each transaction of `write`, with what `tell_after_commit` was given in it."""
 
     @property
     def is_shared(self) -> bool:
@@ -134,11 +136,11 @@ class Database:
         finally:
             await asyncio.to_thread(connection.close)
 
-    def _on_commit(self, rows: int) -> None:
+    def _on_commit(self, rows: int, news: Sequence[Any]) -> None:
         metrics.commits.labels(self._name).inc()
         metrics.rows_committed.labels(self._name).inc(rows)
-        for wake in self.after_commit:
-            wake()
+        for listener in self.after_commit:
+            listener(news)
 
     async def start(self) -> None:
         self._writer.start()
@@ -218,6 +220,11 @@ class Transaction:
         return await asyncio.to_thread(function, self._connection, *arguments)
 
 
+def tell_after_commit(connection: Connection, news: Any) -> None:
+    """Give it to those in `Database.after_commit` once this transaction is committed. A rollback forgets it."""
+    connection.info.setdefault(_NEWS, []).append(news)
+
+
 def insert_new(connection: Connection, table: Table) -> Any:
     """An insert that passes over the rows whose key is there already."""
     return _insert_new(connection.dialect.name, table)
@@ -240,11 +247,12 @@ _Waiting = tuple[Operation[Any, Any], Any, "asyncio.Future[Any]"]
 class _Worker:
     """One thread that takes everything that waits and runs it in one transaction."""
 
-    def __init__(self, engine: Engine, on_commit: Callable[[int], None]) -> None:
+    def __init__(self, engine: Engine, on_commit: Callable[[int, Sequence[Any]], None]) -> None:
         self._engine = engine
         self._on_commit = on_commit
         self._waiting: list[_Waiting] = []
         self._group: list[_Waiting] = []
+        self._news: list[Any] = []
         self._is_working = False
         self._rests_until = 0.0
         self._loop: asyncio.AbstractEventLoop
@@ -318,8 +326,9 @@ class _Worker:
 
     def _note(self, outcomes: list[Any]) -> None:
         written = sum(not isinstance(outcome, Exception) for outcome in outcomes)
+        news, self._news = self._news, []
         if written:
-            self._on_commit(written)
+            self._on_commit(written, news)
         failure = outcomes[-1]
         self._failure = str(failure) if isinstance(failure, DatabaseUnavailable) else ""
         self._failed_at = self._loop.time()
@@ -349,7 +358,9 @@ class _Worker:
         for operation, row, _ in group:
             rows_of.setdefault(operation, []).append(row)
         with self._engine.begin() as connection:
+            news = connection.info[_NEWS] = []  # of this transaction alone
             results = {operation: iter(operation(connection, rows)) for operation, rows in rows_of.items()}
+        self._news += news
         return [next(results[operation]) for operation, _, _ in group]
 
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -23,6 +24,7 @@ from shared.persistence.database import (
     DatabaseUnavailable,
     UtcDateTime,
     insert_new,
+    tell_after_commit,
 )
 from tests.postgres import PrivatePostgres
 from tests.support import eventually
@@ -258,14 +260,19 @@ async def test_an_open_transaction_is_undone_when_its_holder_fails(database: Dat
 
 
 async def test_every_commit_tells_those_who_asked_and_a_failure_tells_nobody(database: Database) -> None:
-    told: list[str] = []
-    database.after_commit.append(lambda: told.append("commit"))
+    def write_and_tell(connection: Connection, rows: list[tuple[int, str]]) -> list[str]:
+        tell_after_commit(connection, rows)
+        return write_notes(connection, rows)
 
-    await database.write(write_notes, (1, "text"))
+    told: list[Any] = []
+    database.after_commit.append(told.append)
+
+    await database.write(write_and_tell, (1, "text"))
     with pytest.raises(IntegrityError):
-        await database.write(write_notes, (1, "again"))
+        await database.write(write_and_tell, (1, "again"))
+    await database.write(write_notes, (2, "text"))
 
-    assert told == ["commit"]
+    assert told == [[[(1, "text")]], []]
 
 
 async def test_sqlite_has_a_commit_on_disk_before_it_is_told(tmp_path: Path) -> None:
