@@ -8,7 +8,7 @@ and only then are the callers woken. So one fsync serves hundreds of requests, a
 import asyncio
 import contextlib
 import importlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import cache
@@ -33,8 +33,8 @@ CROWD_ROWS = 20
 """A transaction costs as much as so many rows. As many as that are worth one, unless more were there last time."""
 
 REST = 2.0
-"""Fewer wait until so many times as long as the last transaction took have passed: others join them meanwhile. That is
-next to nothing on an idle machine, and the busier it is, the more share a transaction."""
+"""Fewer wait until up to so many times as long as the last transaction took have passed: others join them meanwhile.
+A row that was alone has nobody to wait for; the busier the machine, the longer that is, and the more share the next."""
 
 LONGEST_REST_SECONDS = 0.03
 
@@ -244,6 +244,11 @@ def insert_into(dialect: str, table: Table) -> Any:
 _Waiting = tuple[Operation[Any, Any], Any, "asyncio.Future[Any]"]
 
 
+def rest_seconds(rows: int, took_seconds: float) -> float:
+    """How long to let others come together after work on so many rows: up to `REST` times as long as it took."""
+    return min(LONGEST_REST_SECONDS, REST * (1 - 1 / max(rows, 1)) * took_seconds)
+
+
 class _Worker:
     """One thread that takes everything that waits and runs it in one transaction."""
 
@@ -253,6 +258,7 @@ class _Worker:
         self._waiting: list[_Waiting] = []
         self._group: list[_Waiting] = []
         self._news: list[Any] = []
+        self._connection: Connection | None = None
         self._is_working = False
         self._rests_until = 0.0
         self._loop: asyncio.AbstractEventLoop
@@ -301,6 +307,8 @@ class _Worker:
             self._wake_in_time()
             await asyncio.gather(self._task, return_exceptions=True)
         self._thread.shutdown(wait=False)
+        if self._connection is not None:
+            self._connection.close()
 
     async def _run(self) -> None:
         while self._waiting or not self._stopping:
@@ -319,7 +327,7 @@ class _Worker:
         self._is_working, began_at = True, self._loop.time()
         outcomes = await self._loop.run_in_executor(self._thread, self._execute, self._group)
         self._is_working, ended_at = False, self._loop.time()
-        self._rests_until = ended_at + min(LONGEST_REST_SECONDS, REST * (ended_at - began_at))
+        self._rests_until = ended_at + rest_seconds(len(self._group), ended_at - began_at)
         self._note(outcomes)
         for (_, _, future), outcome in zip(self._group, outcomes, strict=True):
             _resolve(future, outcome)
@@ -357,11 +365,27 @@ class _Worker:
         rows_of: dict[Operation[Any, Any], list[Any]] = {}
         for operation, row, _ in group:
             rows_of.setdefault(operation, []).append(row)
-        with self._engine.begin() as connection:
+        with self._begin() as connection:
             news = connection.info[_NEWS] = []  # of this transaction alone
             results = {operation: iter(operation(connection, rows)) for operation, rows in rows_of.items()}
         self._news += news
         return [next(results[operation]) for operation, _, _ in group]
+
+    @contextlib.contextmanager
+    def _begin(self) -> Iterator[Connection]:
+        """A transaction on the connection of the last one, if that went well: the pool costs as much as a query.
+
+        Where the database is another process, it may have been started again meanwhile: there the pool has a look.
+        """
+        connection, self._connection = self._connection or self._engine.connect(), None
+        try:
+            with connection.begin():
+                yield connection
+            if connection.dialect.name == "sqlite":
+                self._connection = connection
+        finally:
+            if self._connection is None:
+                connection.close()
 
 
 def _resolve(future: "asyncio.Future[Any]", outcome: Any) -> None:

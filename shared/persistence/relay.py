@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from shared import metrics
 from shared.messaging.publisher import Publisher, Unroutable
-from shared.persistence.database import Database, DatabaseUnavailable, Operation
+from shared.persistence.database import Database, DatabaseUnavailable, Operation, rest_seconds
 from shared.persistence.outbox import Outbox, OutboxRow
 
 BATCH_ROWS = 100
@@ -32,8 +32,6 @@ POLL_SECONDS = 1.0
 """How often the relay reads the table in any case: the guarantee behind what the commits tell it."""
 
 MAX_BACKOFF_SECONDS = 5.0
-REST, LONGEST_REST_SECONDS = 2.0, 0.04
-"""After a batch that was not full the relay rests so many times as long as it took: others join the next meanwhile."""
 
 CROWD_ROWS = 20
 """So many rows in a transaction that the relay stands back for are a crowd."""
@@ -119,7 +117,7 @@ class OutboxRelay:
             elif self._stands_back():
                 await self._pause(STAND_BACK_SECONDS)
             elif waiting < BATCH_ROWS:
-                await self._pause(min(LONGEST_REST_SECONDS, REST * (self._loop.time() - began_at)))
+                await self._pause(rest_seconds(waiting, self._loop.time() - began_at))
                 await self._pause_until_woken()
 
     def _stands_back(self) -> bool:

@@ -115,27 +115,37 @@ async def test_those_who_come_shortly_after_a_transaction_share_the_next(
 ) -> None:
     monkeypatch.setattr(module, "REST", 1e9)
     monkeypatch.setattr(module, "LONGEST_REST_SECONDS", 0.3)
-    await database.write(write_notes, (0, "text"))
+    await asyncio.gather(*(database.write(write_notes, (number, "text")) for number in range(2)))
 
     writing = []
-    for number in range(1, CROWD_ROWS):
+    for number in range(2, CROWD_ROWS):
         writing.append(asyncio.create_task(database.write(write_notes, (number, "text"))))
         await asyncio.sleep(0)
     await asyncio.gather(*writing)
 
-    assert groups == [1, CROWD_ROWS - 1]
+    assert groups == [2, CROWD_ROWS - 2]
+
+
+@pytest.mark.usefixtures("tired")
+async def test_where_one_comes_at_a_time_nobody_waits(database: Database) -> None:
+    async with asyncio.timeout(30):
+        for number in range(3):
+            await database.write(write_notes, (number, "text"))
+
+    assert groups == [1, 1, 1]
 
 
 @pytest.mark.usefixtures("tired")
 async def test_nobody_has_to_wait_when_the_database_stops(database: Database) -> None:
-    await database.write(write_notes, (0, "text"))
-    writing = asyncio.create_task(database.write(write_notes, (1, "text")))
+    await asyncio.gather(*(database.write(write_notes, (number, "text")) for number in range(2)))
+    writing = asyncio.create_task(database.write(write_notes, (2, "text")))
     await asyncio.sleep(0)
+    assert not writing.done()
 
     async with asyncio.timeout(30):
         await database.stop()
 
-    assert await writing == "wrote 1"
+    assert await writing == "wrote 2"
 
 
 async def test_a_group_has_an_upper_bound(database: Database) -> None:
