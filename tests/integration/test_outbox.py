@@ -6,12 +6,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import Column, Connection, Integer, MetaData, Table, insert
+from sqlalchemy import Column, Connection, Integer, MetaData, Table, insert, select
 
 from shared.events import OrderPlaced
 from shared.messaging.publisher import Publisher
 from shared.persistence import relay as module
-from shared.persistence.database import Database
+from shared.persistence.database import Database, DatabaseUnavailable
 from shared.persistence.outbox import Outbox
 from shared.persistence.relay import BATCH_ROWS, CROWD_ROWS, OutboxRelay
 from shared.settings import BrokerSettings
@@ -87,10 +87,22 @@ async def fill(database: Database, events: int) -> None:
     await asyncio.gather(*(database.write(add, examples.order_placed()) for _ in range(events)))
 
 
+async def add_for_nobody(database: Database) -> None:
+    """An event of a type that no queue is bound for yet."""
+    await database.write(add, examples.order_placed().model_copy(update={"type": "order.unheard-of.v1"}))
+
+
+@pytest.mark.parametrize("most_known", [0, BATCH_ROWS // 2, module.MAX_KNOWN_ROWS])
 @pytest.mark.parametrize("stands_back", [False, True])
 async def test_all_is_published_once_and_then_gone(
-    stands_back: bool, database: Database, publisher: Publisher, module_broker_settings: BrokerSettings
+    stands_back: bool,
+    most_known: int,
+    database: Database,
+    publisher: Publisher,
+    module_broker_settings: BrokerSettings,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(module, "MAX_KNOWN_ROWS", most_known)
     events = 3 * BATCH_ROWS
     async with (
         queue_of(module_broker_settings, "orders", "order.placed.v1") as queue,
@@ -104,6 +116,63 @@ async def test_all_is_published_once_and_then_gone(
         await eventually(lambda: left_over(database, 0), 10, "the outbox to be empty")
 
     assert len({message.message_id for message in messages}) == events
+
+
+async def test_rows_that_no_commit_told_of_are_found(
+    database: Database, publisher: Publisher, module_broker_settings: BrokerSettings
+) -> None:
+    async with (
+        queue_of(module_broker_settings, "orders", "order.placed.v1") as queue,
+        arrivals(module_broker_settings, queue) as messages,
+        relaying(database, publisher, stands_back=False),
+    ):
+        await fill(database, 1)
+        await eventually(lambda: len(messages) == 1, 10, "the relay to be at work")
+        with database.engine.begin() as connection:
+            outbox.add(connection, [examples.order_placed()])
+        await eventually(lambda: len(messages) == 2, 10, "the other one")
+
+
+async def test_what_no_queue_takes_stays_until_one_does_and_holds_up_nobody(
+    database: Database, publisher: Publisher, module_broker_settings: BrokerSettings
+) -> None:
+    async with relaying(database, publisher, stands_back=False):
+        await add_for_nobody(database)
+        await eventually(lambda: returned(database), 10, "it to be returned")
+        async with (
+            queue_of(module_broker_settings, "orders", "order.#") as queue,
+            arrivals(module_broker_settings, queue) as messages,
+        ):
+            await fill(database, 1)
+            await eventually(lambda: len({message.message_id for message in messages}) == 2, 20, "both")
+            await eventually(lambda: left_over(database, 0), 10, "the outbox to be empty")
+
+
+async def test_what_a_failed_database_could_not_forget_is_published_again(
+    database: Database,
+    publisher: Publisher,
+    module_broker_settings: BrokerSettings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    failures: list[list[int]] = []
+
+    def fail_once(connection: Connection, ids: list[int]) -> None:
+        monkeypatch.setattr(outbox, "forget", forget)
+        failures.append(ids)
+        raise DatabaseUnavailable("the disk is full")
+
+    forget = outbox.forget
+    monkeypatch.setattr(outbox, "forget", fail_once)
+    async with (
+        queue_of(module_broker_settings, "orders", "order.placed.v1") as queue,
+        arrivals(module_broker_settings, queue) as messages,
+        relaying(database, publisher, stands_back=False),
+    ):
+        await fill(database, 1)
+        await eventually(lambda: len(messages) == 2, 10, "it to come twice")
+        await eventually(lambda: left_over(database, 0), 10, "the outbox to be empty")
+
+    assert len(failures) == 1
 
 
 async def test_a_relay_that_stands_back_waits_for_the_crowd_to_leave(
@@ -123,6 +192,13 @@ async def test_a_relay_that_stands_back_waits_for_the_crowd_to_leave(
             await asyncio.gather(*(database.write(visit, None) for _ in range(500)))
             assert len(messages) == BATCH_ROWS
         assert await left_over(database, 0)  # asked to stop, it no longer stands back
+
+
+async def returned(database: Database) -> bool:
+    def times(connection: Connection, rows: list[None]) -> list[int | None]:
+        return [connection.execute(select(outbox.table.c.returns)).scalar() for _ in rows]
+
+    return bool(await database.read(times, None))
 
 
 async def left_over(database: Database, expected: int) -> bool:
