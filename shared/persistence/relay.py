@@ -112,13 +112,17 @@ class OutboxRelay:
                 waiting, failures = 0, failures + 1
             if self._stop_asked.is_set() and (failures or not waiting):
                 return
-            if failures:
-                await self._pause(min(MAX_BACKOFF_SECONDS, 0.1 * 2**failures))
-            elif self._stands_back():
-                await self._pause(STAND_BACK_SECONDS)
-            elif waiting < BATCH_ROWS:
-                await self._pause(rest_seconds(waiting, self._loop.time() - began_at))
-                await self._pause_until_woken()
+            await self._wait(waiting, failures, self._loop.time() - began_at)
+
+    async def _wait(self, waiting: int, failures: int, took_seconds: float) -> None:
+        if failures:
+            await self._pause(min(MAX_BACKOFF_SECONDS, 0.1 * 2**failures))
+        elif self._stands_back():
+            await self._pause(STAND_BACK_SECONDS)
+        elif waiting < BATCH_ROWS:
+            if waiting > 1:
+                await self._pause(rest_seconds(waiting, took_seconds))
+            await self._pause_until_woken()
 
     def _stands_back(self) -> bool:
         operation = self._stands_back_for
@@ -212,8 +216,9 @@ class OutboxRelay:
         return [None for _ in batches]
 
     async def _pause_until_woken(self) -> None:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), max(0.0, self._read_at - self._loop.time()))
+        alarm = self._loop.call_at(self._read_at, self._wake.set)
+        await self._wake.wait()
+        alarm.cancel()
 
     async def _pause(self, seconds: float) -> None:
         """Not cut short by commits: they would make it try again at once what has just failed."""
