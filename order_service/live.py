@@ -9,7 +9,8 @@ from pydantic_core import to_json
 
 from order_service import store
 from order_service.orders import Order, TimelineEntry
-from shared.persistence.database import Database, DatabaseUnavailable
+from shared.persistence.database import Database
+from shared.persistence.group_commit import DatabaseUnavailable
 
 POLL_SECONDS = 1.0
 """How long a change that another replica wrote stays unseen at the most."""

@@ -14,7 +14,8 @@ from order_service import store
 from shared import metrics
 from shared.messaging.channel import BrokerUnavailable
 from shared.messaging.consumer import Consumer
-from shared.persistence.database import Database, DatabaseUnavailable
+from shared.persistence.database import Database
+from shared.persistence.group_commit import DatabaseUnavailable
 
 MAX_ORDERS_AT_ONCE = 500
 FAR_BEHIND_MESSAGES = 1000

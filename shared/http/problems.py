@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match, Route
 
 from shared.ids import UUID_PATTERN
-from shared.persistence.database import DatabaseUnavailable
+from shared.persistence.group_commit import DatabaseUnavailable
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 1

@@ -16,7 +16,8 @@ from sqlalchemy import Connection
 
 from shared import metrics
 from shared.messaging.publisher import Publisher, Unroutable
-from shared.persistence.database import Database, DatabaseUnavailable, Operation, rest_seconds
+from shared.persistence.database import Database
+from shared.persistence.group_commit import DatabaseUnavailable, Operation, rest_seconds
 from shared.persistence.outbox import Outbox, OutboxRow
 
 BATCH_ROWS = 100

@@ -11,7 +11,8 @@ from sqlalchemy import Column, Connection, Integer, MetaData, Table, insert, sel
 from shared.events import OrderPlaced
 from shared.messaging.publisher import Publisher
 from shared.persistence import relay as module
-from shared.persistence.database import Database, DatabaseUnavailable
+from shared.persistence.database import Database
+from shared.persistence.group_commit import DatabaseUnavailable
 from shared.persistence.outbox import Outbox
 from shared.persistence.relay import BATCH_ROWS, CROWD_ROWS, OutboxRelay
 from shared.settings import BrokerSettings

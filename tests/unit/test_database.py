@@ -17,15 +17,9 @@ from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, ins
 from sqlalchemy.exc import IntegrityError
 
 from shared.persistence import database as module
-from shared.persistence.database import (
-    CROWD_ROWS,
-    MAX_GROUP_ROWS,
-    Database,
-    DatabaseUnavailable,
-    UtcDateTime,
-    insert_new,
-    tell_after_commit,
-)
+from shared.persistence import group_commit
+from shared.persistence.database import Database, UtcDateTime, insert_new
+from shared.persistence.group_commit import CROWD_ROWS, MAX_GROUP_ROWS, DatabaseUnavailable, tell_after_commit
 from tests.postgres import PrivatePostgres
 from tests.support import eventually
 
@@ -92,8 +86,8 @@ async def test_all_that_waits_is_written_in_one_transaction(database: Database) 
 @pytest.fixture
 def tired(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on the database rests for a minute after each transaction."""
-    monkeypatch.setattr(module, "REST", 1e9)
-    monkeypatch.setattr(module, "LONGEST_REST_SECONDS", 60)
+    monkeypatch.setattr(group_commit, "REST", 1e9)
+    monkeypatch.setattr(group_commit, "LONGEST_REST_SECONDS", 60)
 
 
 @pytest.mark.usefixtures("tired")
@@ -113,8 +107,8 @@ async def test_a_crowd_that_writes_over_and_over_shares_each_transaction(databas
 async def test_those_who_come_shortly_after_a_transaction_share_the_next(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "REST", 1e9)
-    monkeypatch.setattr(module, "LONGEST_REST_SECONDS", 0.3)
+    monkeypatch.setattr(group_commit, "REST", 1e9)
+    monkeypatch.setattr(group_commit, "LONGEST_REST_SECONDS", 0.3)
     await asyncio.gather(*(database.write(write_notes, (number, "text")) for number in range(2)))
 
     writing = []
