@@ -22,6 +22,7 @@ from payment_service import store as payment_store
 from payment_service.simulated_gateway import store as gateway_store
 from shared.events import OrderPlaced, OrderPlacedData
 from shared.ids import new_id
+from shared.persistence.database import Database
 
 Row = dict[str, Any]
 
@@ -45,7 +46,7 @@ def write_past(directory: Path, orders: int) -> None:
 def place_backlog(database: Path, orders: int) -> None:
     """So many orders, placed and not yet told of: they wait in the outbox."""
     database.parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(f"sqlite:///{database}")
+    engine = Database(f"sqlite:///{database}", order_store.metadata, name="order_service").engine
     order_store.metadata.create_all(engine)
     for first in range(0, orders, BACKLOG_GROUP):
         with engine.begin() as connection:
