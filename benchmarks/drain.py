@@ -7,6 +7,7 @@ Processor time is that of all programs of the contender and of RabbitMQ.
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from benchmarks.accept import wait_for_arrival
@@ -20,6 +21,8 @@ from benchmarks.usage import processor_seconds
 NAME = "drain"
 STALLED_AFTER_SECONDS = 60.0
 POLL_SECONDS = 0.1
+POLL_REST = 20
+"""So many times as long as it took to count the finished: else counting a large backlog would be half of the load."""
 
 
 @dataclass(frozen=True)
@@ -55,23 +58,26 @@ async def _measure(bench: Bench, scene: Scene, backlog: int) -> None:
 
 async def drain(scene: Scene, orders: int, after_order_id: str = "") -> Drained:
     """Wait until so many orders after that one are finished. Raises MeasurementFailed if they stop on the way."""
-    finished_at_first = await _changed(scene, after_order_id, 0)
-    began, finished = time.perf_counter(), finished_at_first
+    changes = _progress(scene, after_order_id)
+    began, finished_at_first = now, finished = await anext(changes)
     while finished < orders:
-        finished = await _changed(scene, after_order_id, finished)
-    seconds = time.perf_counter() - began
+        now, finished = await anext(changes)
+    seconds = now - began
     return Drained((finished - finished_at_first) / seconds if seconds else 0.0, seconds)
 
 
-async def _changed(scene: Scene, after_order_id: str, before: int) -> int:
-    """How many are finished, once that are others than before."""
-    deadline = time.perf_counter() + STALLED_AFTER_SECONDS
-    while (finished := count_finished(scene, after_order_id)) == before:
+async def _progress(scene: Scene, after_order_id: str) -> AsyncIterator[tuple[float, int]]:
+    """When, by `time.perf_counter`, how many were finished: each time that it is another number than before."""
+    changed_at, before = time.perf_counter(), 0
+    while True:
+        now, finished = time.perf_counter(), count_finished(scene, after_order_id)
+        if finished != before:
+            changed_at, before = now, finished
+            yield now, finished
         scene.check_alive()
-        if time.perf_counter() > deadline:
+        if now > changed_at + STALLED_AFTER_SECONDS:
             raise MeasurementFailed(f"{scene.contender.title}: {finished} orders are finished, and no more come")
-        await asyncio.sleep(POLL_SECONDS)
-    return finished
+        await asyncio.sleep(max(POLL_SECONDS, POLL_REST * (time.perf_counter() - now)))
 
 
 def _processor_seconds(bench: Bench, scene: Scene) -> float:

@@ -13,8 +13,6 @@ from benchmarks.contenders import PEERS
 
 PEER = next(peer for peer in PEERS if peer.name == "faststream")
 
-pytestmark = pytest.mark.skipif(not PEER.is_installed, reason=f"{PEER.title} is in requirements-peers.txt alone")
-
 
 async def run_benchmarks(*options: str) -> tuple[int | None, str]:
     """Exit status and output."""
@@ -36,6 +34,7 @@ def values_of(results: dict[str, Any], measurement: str, contender: str, quantit
     return values
 
 
+@pytest.mark.skipif(not PEER.is_installed, reason=f"{PEER.title} is in requirements-peers.txt alone")
 async def test_a_quick_round_measures_order_rail_and_a_peer_side_by_side(tmp_path: Path) -> None:
     options = ("--quick", "--rounds", "1", "--only", "accept,drain,latency", "--peers", PEER.name)
     status, output = await run_benchmarks(*options, "--output", str(tmp_path))
@@ -60,6 +59,16 @@ async def test_a_quick_round_measures_what_watching_costs(tmp_path: Path) -> Non
     for quantity in ("accept, not watched", "accept, watched", "memory with 50 streams, later"):
         assert values_of(results, "watching", "order_rail", quantity)[0] > 0
     assert values_of(results, "watching", "order_rail", "longest time between two updates")[0] > 0
+
+
+async def test_a_quick_round_measures_what_full_databases_cost(tmp_path: Path) -> None:
+    options = ("--quick", "--rounds", "1", "--only", "growth,audit", "--peers", "none", "--output", str(tmp_path))
+    status, output = await run_benchmarks(*options)
+
+    assert status == 0, output
+    results = json.loads((tmp_path / "results.json").read_text())
+    for quantity in ("accept, 2,000 orders", "drain, 2,000 orders", "drain, backlog 500"):
+        assert values_of(results, "growth", "order_rail", quantity)[0] > 0
 
 
 async def test_the_picture_fetches_nothing(tmp_path: Path) -> None:
