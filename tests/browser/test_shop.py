@@ -5,7 +5,7 @@ import os
 import re
 import signal
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import httpx
@@ -283,10 +283,9 @@ async def test_a_dead_service_takes_the_order_by_itself_once_it_is_back(
     watch.expect_complaint(CUT)
     await shop.open()
     before = await shop.orders()
-    os.kill(system.processes["order_service"].pid, signal.SIGKILL)
-
-    await shop.order()
-    await expect(shop.trouble).to_contain_text("It cannot be placed twice.")
+    async with down(system, "order_service"):
+        await shop.order()
+        await expect(shop.trouble).to_contain_text("It cannot be placed twice.")
 
     await shop.until_over()
     await expect(shop.trouble).to_be_hidden()
@@ -299,9 +298,9 @@ async def test_a_stream_that_was_cut_goes_on(shop: Shop, system: System, watch: 
     with frozen(system, "payment_service"):
         await shop.order()
         await expect(shop.rail).to_have_attribute("data-link", "live")
-        os.kill(system.processes["order_service"].pid, signal.SIGKILL)
-        await expect(shop.rail).to_have_attribute("data-link", "away")
-        await expect(shop.rail).to_contain_text("The order service does not answer. The order is safe")
+        async with down(system, "order_service"):
+            await expect(shop.rail).to_have_attribute("data-link", "away")
+            await expect(shop.rail).to_contain_text("The order service does not answer. The order is safe")
         await expect(shop.rail).to_have_attribute("data-link", "live")
 
     await shop.until_over()
@@ -435,3 +434,13 @@ async def tab_to(page: Page, name: str) -> None:
         if name in focused:
             return
     pytest.fail(f"Tab never came to {name!r}")
+
+
+@asynccontextmanager
+async def down(system: System, service: str) -> AsyncIterator[None]:
+    """The service was killed, and is not started again meanwhile."""
+    await system.processes[service].kill(hold_down=True)
+    try:
+        yield
+    finally:
+        system.processes[service].release()
