@@ -34,7 +34,7 @@ class Notifying:
         letter = self._write(event)
         if letter is None:
             return DONE
-        known = await self._database.read(store.get, letter.idempotency_key)
+        known = await self._database.look_up(store.get, letter.idempotency_key)
         if known is not None and known.status is Status.DELIVERED:
             await self._tell_again(known, event)
             return DUPLICATE
@@ -47,7 +47,7 @@ class Notifying:
         letter = self._write(event)
         if letter is None or await self._record(outcome(letter, attempts, error=error)):
             return
-        known = await self._database.read(store.get, letter.idempotency_key)
+        known = await self._database.look_up(store.get, letter.idempotency_key)
         await self._tell_again(known, event)
 
     async def _record(self, notification: Notification) -> bool:

@@ -18,6 +18,9 @@ from shared.persistence.database import Database
 
 TRACK_CONCURRENCY = 250
 
+PATIENCE_SECONDS = 0.02
+"""For so long an event may wait for others, to be written with them: each order has some, and nobody sees that."""
+
 
 class Tracking:
     """Keeps each order's timeline and status."""
@@ -28,7 +31,8 @@ class Tracking:
 
     async def track(self, event: AnyEvent, attempt: int) -> Ack:
         """Every event of the others ends here. Raises `PermanentError` for an order that was never placed here."""
-        result = await self._database.write(store.track, Report(event.subject, timeline_entry(event)))
+        report = Report(event.subject, timeline_entry(event))
+        result = await self._database.write(store.track, report, patience_seconds=PATIENCE_SECONDS)
         if result is Tracked.UNKNOWN_ORDER:
             raise PermanentError("unknown-order", f"no order {event.subject} was placed here")
         self._changes.tell(event.subject)

@@ -19,7 +19,7 @@ class Charging:
 
     async def charge(self, placed: OrderPlaced, attempt: int) -> Ack:
         """Dying anywhere in here is safe: the gateway knows the order id and answers the second time as the first."""
-        known = await self._database.read(store.get, placed.subject)
+        known = await self._database.look_up(store.get, placed.subject)
         if known is not None and known.status is not Status.STALLED:
             await self._tell_again(known, placed)
             return DUPLICATE

@@ -57,7 +57,8 @@ class Database:
         self._name = name
         self.engine = _engine(self._url)
         self._writer = GroupCommit(self.engine.execution_options(writes=True), self._on_commit)
-        self._reader = GroupCommit(self.engine, lambda rows, news: None)
+        self._reader = GroupCommit(self.engine, _nobody_listens)
+        self._looker = GroupCommit(self.engine, _nobody_listens, in_loop=not self.is_shared)
         self._problem: str | None = "not opened yet"
         self._created = asyncio.Event()
         self._watching: asyncio.Task[None] | None = None
@@ -73,20 +74,30 @@ class Database:
         """How many rows of `operation` were in the last transaction, or are in the one under way or wait for it."""
         return self._writer.rows_of(operation)
 
-    async def write(self, operation: Operation[Row, Result], row: Row) -> Result:
+    async def write(self, operation: Operation[Row, Result], row: Row, *, patience_seconds: float = 0) -> Result:
         """Run `operation` over this row and its neighbours; returns this row's result once it is durable.
 
-        Raises `DatabaseUnavailable`, or what the operation raised for this row alone.
+        For `patience_seconds` it may wait for neighbours. Raises `DatabaseUnavailable`, or what the operation raised
+        for this row alone.
         """
-        return await self._submit(self._writer, operation, row)
+        self._expect_tables()
+        result: Result = await self._writer.submit(operation, row, patience_seconds)
+        return result
 
     async def read(self, operation: Operation[Row, Result], row: Row) -> Result:
         """Like `write`, in a transaction that only reads."""
-        return await self._submit(self._reader, operation, row)
-
-    async def _submit(self, worker: GroupCommit, operation: Operation[Row, Result], row: Row) -> Result:
         self._expect_tables()
-        result: Result = await worker.submit(operation, row)
+        result: Result = await self._reader.submit(operation, row)
+        return result
+
+    async def look_up(self, operation: Operation[Row, Result], row: Row) -> Result:
+        """Like `read`, for what is found by its key in no time.
+
+        From SQLite the event loop reads it, which takes less than the way to a thread and back: no lock keeps out a
+        reader there (WAL).
+        """
+        self._expect_tables()
+        result: Result = await self._looker.submit(operation, row)
         return result
 
     def _expect_tables(self) -> None:
@@ -118,6 +129,7 @@ class Database:
     async def start(self) -> None:
         self._writer.start()
         self._reader.start()
+        self._looker.start()
         self._watching = asyncio.create_task(self._watch(), name=f"{self._name} database")
         with contextlib.suppress(TimeoutError):  # the usual case: the tables are there before anything asks
             await asyncio.wait_for(self._created.wait(), 1.0)
@@ -129,6 +141,7 @@ class Database:
             await asyncio.gather(self._watching, return_exceptions=True)
         await self._writer.stop()
         await self._reader.stop()
+        await self._looker.stop()
         self.engine.dispose()
 
     def problem(self) -> str | None:
@@ -213,6 +226,10 @@ def _with_driver(url: URL) -> URL:
     return url.set(drivername="postgresql+psycopg") if url.drivername in ("postgresql", "postgres") else url
 
 
+def _nobody_listens(rows: int, news: Sequence[Any]) -> None:
+    """What is read is committed without anybody being told."""
+
+
 def _engine(url: URL) -> Engine:
     if url.get_backend_name() != "sqlite":
         waits = {"connect_timeout": 5}
@@ -240,4 +257,5 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 def _begin_sqlite(connection: Connection) -> None:
     # A writer takes its lock first: a reader that turns writer half-way would fail with "database is locked".
     writes = connection.get_execution_options().get("writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    driver: Any = connection.connection.driver_connection  # through SQLAlchemy it would cost as much as a query
+    driver.execute("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -5,6 +5,8 @@ The busier the machine, the more rows share one: a thread works on a group while
 
 import asyncio
 import contextlib
+import math
+import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
 from threading import Thread
@@ -56,14 +58,17 @@ def rest_seconds(rows: int, took_seconds: float) -> float:
 
 
 class GroupCommit:
-    """One thread that takes everything that waits and runs it in one transaction.
+    """Takes everything that waits and runs it in one transaction: on a thread, or `in_loop`, which has to be quick.
 
     A thread and a queue of our own: with an executor each transaction's way there and back takes three times as long.
     """
 
-    def __init__(self, engine: Engine, on_commit: Callable[[int, Sequence[Any]], None]) -> None:
+    def __init__(
+        self, engine: Engine, on_commit: Callable[[int, Sequence[Any]], None], *, in_loop: bool = False
+    ) -> None:
         self._engine = engine
         self._on_commit = on_commit
+        self._in_loop = in_loop
         self._waiting: list[_Waiting] = []
         self._group: list[_Waiting] = []
         self._groups: SimpleQueue[list[_Waiting] | None] = SimpleQueue()
@@ -74,13 +79,15 @@ class GroupCommit:
         self._began_at = self._rests_until = 0.0
         self._turn: asyncio.TimerHandle | None = None
         self._turn_at = 0.0
+        self._due_at = math.inf  # the moment until which all that wait can wait
         self._ended = asyncio.Event()
         self._failure, self._failed_at = "", 0.0
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()  # once: on Python 3.11 each look for it is a system call
         self._is_open = True
-        Thread(target=self._serve, name="database", daemon=True).start()
+        if not self._in_loop:
+            Thread(target=self._serve, name="database", daemon=True).start()
 
     def recent_failure(self) -> str | None:
         """Why the database failed last, if that was just now."""
@@ -91,11 +98,13 @@ class GroupCommit:
         """In the last group, or the one under way, and among those that wait for the next."""
         return sum(each is operation for each, _, _ in (*self._group, *self._waiting))
 
-    def submit(self, operation: Operation[Any, Any], row: Any) -> "asyncio.Future[Any]":
+    def submit(self, operation: Operation[Any, Any], row: Any, patience_seconds: float = 0) -> "asyncio.Future[Any]":
+        """It waits for company for `patience_seconds`, unless somebody more urgent or a crowd comes."""
         if not self._is_open:
             raise DatabaseUnavailable("the database is closed")
         future: asyncio.Future[Any] = self._loop.create_future()
         self._waiting.append((operation, row, future))
+        self._due_at = min(self._due_at, self._loop.time() + patience_seconds)
         self._start_in_time()
         return future
 
@@ -112,7 +121,7 @@ class GroupCommit:
             return  # it looks for itself afterwards
         is_crowd = len(self._waiting) >= max(CROWD_ROWS, len(self._group))
         now = self._loop.time()
-        at = now if is_crowd or self._stopping else max(now, self._rests_until)
+        at = now if is_crowd or self._stopping else max(now, self._rests_until, self._due_at)
         if self._turn is not None and self._turn_at > at:
             self._turn.cancel()
             self._turn = None
@@ -124,11 +133,15 @@ class GroupCommit:
         self._turn = None
         if self._waiting:
             self._group, self._waiting = self._waiting[:MAX_GROUP_ROWS], self._waiting[MAX_GROUP_ROWS:]
+            self._due_at = 0.0 if self._waiting else math.inf
             self._is_working, self._began_at = True, self._loop.time()
-            self._groups.put(self._group)
+            if self._in_loop:
+                self._end(self._execute(self._group))
+            else:
+                self._groups.put(self._group)
         else:  # stopping
             self._is_open = False
-            self._groups.put(None)
+            self._disconnect() if self._in_loop else self._groups.put(None)
             self._ended.set()
 
     def _serve(self) -> None:
@@ -136,6 +149,9 @@ class GroupCommit:
         while (group := self._groups.get()) is not None:
             outcomes = self._execute(group)
             self._loop.call_soon_threadsafe(self._end, outcomes)
+        self._disconnect()
+
+    def _disconnect(self) -> None:
         if self._connection is not None:
             self._connection.close()
 
@@ -215,7 +231,7 @@ def _resolve(future: "asyncio.Future[Any]", outcome: Any) -> None:
 
 def translated(error: Exception) -> Exception:
     """`DatabaseUnavailable` for what is the database's fault; everything else is the row's, as it is."""
-    is_away = isinstance(error, OperationalError | InterfaceError | PoolTimeout)
+    is_away = isinstance(error, OperationalError | InterfaceError | PoolTimeout | sqlite3.OperationalError)
     if is_away or (isinstance(error, DBAPIError) and error.connection_invalidated):
         unavailable = DatabaseUnavailable(str(getattr(error, "orig", None) or error).strip().splitlines()[0])
         unavailable.__cause__ = error

@@ -28,8 +28,6 @@ from shared.events import Event, encode
 from shared.messaging.message import Message
 from shared.persistence.group_commit import tell_after_commit
 
-_LAST_ID = select(func.last_insert_rowid())
-
 
 @dataclass(frozen=True, slots=True)
 class OutboxRow:
@@ -116,5 +114,6 @@ def _added(connection: Connection, messages: list[Message]) -> list[OutboxRow]:
     """The rows just inserted. SQLite's ids follow one another, since nobody else writes within our transaction."""
     if connection.dialect.name != "sqlite":
         return []
-    last = connection.execute(_LAST_ID).scalar_one()
+    driver: Any = connection.connection.driver_connection  # through SQLAlchemy this takes four times as long
+    (last,) = driver.execute("SELECT last_insert_rowid()").fetchone()
     return [OutboxRow(id, message) for id, message in enumerate(messages, last - len(messages) + 1)]

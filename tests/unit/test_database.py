@@ -4,7 +4,7 @@ import asyncio
 import sqlite3
 import uuid
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -140,6 +140,78 @@ async def test_nobody_has_to_wait_when_the_database_stops(database: Database) ->
         await database.stop()
 
     assert await writing == "wrote 2"
+
+
+async def test_who_has_patience_waits_for_company(database: Database) -> None:
+    patient = [
+        asyncio.create_task(database.write(write_notes, (number, "text"), patience_seconds=60)) for number in range(2)
+    ]
+    await asyncio.sleep(0)
+
+    async with asyncio.timeout(30):
+        await database.write(write_notes, (2, "urgent"))
+        await asyncio.gather(*patient)
+
+    assert groups == [3]
+
+
+@pytest.mark.parametrize("end", ["patience", "a crowd", "the database stops"])
+async def test_patience_ends(database: Database, end: str) -> None:
+    count, patience_seconds = (CROWD_ROWS, 60.0) if end == "a crowd" else (2, 0.2 if end == "patience" else 60.0)
+    writing = []
+    for number in range(count):
+        writing.append(
+            asyncio.create_task(database.write(write_notes, (number, "text"), patience_seconds=patience_seconds))
+        )
+        await asyncio.sleep(0)
+    assert groups == []
+
+    async with asyncio.timeout(30):
+        if end == "the database stops":
+            await database.stop()
+        await asyncio.gather(*writing)
+
+    assert groups == [count]
+
+
+async def test_those_that_are_too_many_for_one_transaction_need_no_patience_for_the_next(database: Database) -> None:
+    many = MAX_GROUP_ROWS + 1
+    async with asyncio.timeout(30):
+        await asyncio.gather(
+            *(database.write(write_notes, (number, "text"), patience_seconds=60) for number in range(many))
+        )
+
+    assert groups == [MAX_GROUP_ROWS, 1]
+
+
+async def test_a_look_up_sees_all_that_is_committed(database: Database) -> None:
+    await asyncio.gather(*(database.write(write_notes, (number, f"text {number}")) for number in range(3)))
+
+    assert await asyncio.gather(*(database.look_up(read_notes, number) for number in (2, 0, 5))) == [
+        "text 2", "text 0", None
+    ]  # fmt: skip
+
+
+async def test_no_lock_holds_up_a_look_up(tmp_path: Path) -> None:
+    async with opened(f"sqlite:///{tmp_path}/test.db") as database:
+        await database.write(write_notes, (1, "text"))
+        with closing(sqlite3.connect(tmp_path / "test.db", isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            other.execute("UPDATE notes SET text = 'not yet'")
+
+            assert await database.look_up(read_notes, 1) == "text"
+
+
+async def test_a_look_up_that_fails_fails_alone(database: Database) -> None:
+    def refuse_odd(connection: Connection, numbers: list[int]) -> list[int]:
+        if odd := [number for number in numbers if number % 2]:
+            raise ValueError(f"odd: {odd}")
+        return numbers
+
+    results = await asyncio.gather(*(database.look_up(refuse_odd, number) for number in (2, 3)), return_exceptions=True)
+
+    assert results[0] == 2
+    assert isinstance(results[1], ValueError)
 
 
 async def test_a_group_has_an_upper_bound(database: Database) -> None:
