@@ -1,4 +1,4 @@
-"""A service's database (SQLite or PostgreSQL) behind two awaitables, `write` and `read`, that work in groups.
+"""A service's database (SQLite or PostgreSQL): `write`, `read` and `look_up` are awaited, and work in groups.
 
 A store function is a plain function over a list: `operation(connection, rows) -> results`, one result a row. Callers
 await one row each; a thread takes everything that waits, runs each operation once over its rows in one transaction,
