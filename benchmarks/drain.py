@@ -27,7 +27,7 @@ POLL_REST = 20
 
 @dataclass(frozen=True)
 class Drained:
-    """`rate` in orders a second from the first finished to the last."""
+    """`rate` in orders a second from the first finished to the last; from the start, if the first look saw them all."""
 
     rate: float
     seconds: float
@@ -58,12 +58,14 @@ async def _measure(bench: Bench, scene: Scene, backlog: int) -> None:
 
 async def drain(scene: Scene, orders: int, after_order_id: str = "") -> Drained:
     """Wait until so many orders after that one are finished. Raises MeasurementFailed if they stop on the way."""
-    changes = _progress(scene, after_order_id)
+    changes, asked_at = _progress(scene, after_order_id), time.perf_counter()
     began, finished_at_first = now, finished = await anext(changes)
+    if finished >= orders:
+        began, finished_at_first = asked_at, 0
     while finished < orders:
         now, finished = await anext(changes)
     seconds = now - began
-    return Drained((finished - finished_at_first) / seconds if seconds else 0.0, seconds)
+    return Drained((finished - finished_at_first) / seconds, seconds)
 
 
 async def _progress(scene: Scene, after_order_id: str) -> AsyncIterator[tuple[float, int]]:
