@@ -51,6 +51,12 @@ def count_notes(connection: Connection, rows: Sequence[None]) -> list[int]:
     return [connection.execute(select(sqlalchemy.func.count()).select_from(notes)).scalar_one()] * len(rows)
 
 
+def refuse_odd(connection: Connection, numbers: list[int]) -> list[int]:
+    if odd := [number for number in numbers if number % 2]:
+        raise ValueError(f"odd: {odd}")
+    return numbers
+
+
 @asynccontextmanager
 async def opened(url: str) -> AsyncIterator[Database]:
     database = Database(url, metadata, name=f"test-{uuid.uuid4().hex[:8]}")
@@ -203,11 +209,6 @@ async def test_no_lock_holds_up_a_look_up(tmp_path: Path) -> None:
 
 
 async def test_a_look_up_that_fails_fails_alone(database: Database) -> None:
-    def refuse_odd(connection: Connection, numbers: list[int]) -> list[int]:
-        if odd := [number for number in numbers if number % 2]:
-            raise ValueError(f"odd: {odd}")
-        return numbers
-
     results = await asyncio.gather(*(database.look_up(refuse_odd, number) for number in (2, 3)), return_exceptions=True)
 
     assert results[0] == 2
@@ -239,12 +240,6 @@ async def test_a_bad_row_fails_alone(database: Database) -> None:
 
 
 async def test_what_an_operation_raises_reaches_its_own_caller_only(database: Database) -> None:
-    def refuse_odd(connection: Connection, numbers: list[int]) -> list[int]:
-        odd = [number for number in numbers if number % 2]
-        if odd:
-            raise ValueError(f"odd: {odd}")
-        return numbers
-
     results = await asyncio.gather(
         database.write(refuse_odd, 2),
         database.write(write_notes, (1, "text")),
