@@ -29,6 +29,7 @@ from shared.messaging.retry import (
     DeadLetter,
     NotReady,
     Outcome,
+    OutcomeUnknown,
     PermanentError,
     Retry,
     RetryPolicy,
@@ -124,6 +125,8 @@ class Processor:
         """Two tries within one attempt: a hiccup is over in a moment, and not worth the way through a retry queue."""
         try:
             done: Ack = await self._hold(handler, event, attempt)
+        except OutcomeUnknown:  # a second try at once could repeat what has happened
+            raise
         except TransientError:
             await asyncio.sleep(random.uniform(0, MAX_HICCUP_SECONDS))
             done = await self._hold(handler, event, attempt)

@@ -8,6 +8,10 @@ class TransientError(Exception):
     """It failed now and may work later: the message is tried again after a delay."""
 
 
+class OutcomeUnknown(TransientError):
+    """There was no answer: the effect may have happened or not. Not tried again within the same attempt."""
+
+
 class PermanentError(Exception):
     """It can never work: the message is dead-lettered at once. `reason` is the word for the dead letter."""
 
