@@ -116,8 +116,8 @@ def _write(directory: Path, results: Results) -> None:
     found = verdicts(results)
     as_json = {**results.as_json(), "goals": [each.as_json() for each in found]}
     (directory / JSON_FILE).write_text(json.dumps(as_json, indent=1) + "\n")
-    (directory / MARKDOWN_FILE).write_text(table.to_markdown(results, found))
-    (directory / PICTURE_FILE).write_text(draw(results))
+    (directory / MARKDOWN_FILE).write_text(table.to_markdown(results, found), encoding="utf-8")
+    (directory / PICTURE_FILE).write_text(draw(results), encoding="utf-8")
 
 
 def _say(sentence: str) -> None:

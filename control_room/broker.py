@@ -184,7 +184,7 @@ class PrivateBroker:
         self._write_cookie()
 
     def _write(self, name: str, text: str) -> None:
-        (self.directory / name).write_text(text)
+        (self.directory / name).write_text(text, encoding="utf-8")
 
     def _write_cookie(self) -> None:
         cookie = self.directory / ".erlang.cookie"

@@ -1,5 +1,7 @@
 """The `order-rail` command. Each group of commands lives in a module of its own; this file registers them."""
 
+from typing import Any
+
 import typer
 
 from control_room import topology
@@ -10,8 +12,16 @@ from control_room.flash_sale.command import flash_sale
 from control_room.page.command import control_room
 from control_room.tour.command import tour
 from control_room.up import up
+from shared.output import accept_any_text
 
-app = typer.Typer(
+
+class _OrderRail(typer.Typer):
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        accept_any_text()  # before --help is printed, which no callback of Typer's would be
+        return super().__call__(*arguments, **options)
+
+
+app = _OrderRail(
     name="order-rail",
     help="Run, watch and break an order system that is built on RabbitMQ.",
     no_args_is_help=True,

@@ -1,12 +1,13 @@
 """Logs on standard output: `LOG_FORMAT=json` for machines, `console` for people. Each line carries its trace id."""
 
 import contextlib
+import json
 import logging
 import sys
 from typing import Any, TextIO
 
 import structlog
-from pydantic_core import to_json
+from pydantic_core import PydanticSerializationError, to_json
 
 from shared.tracing import current_trace_id
 
@@ -65,7 +66,10 @@ def _configure_libraries(common: list[Any], render: list[Any], stream: TextIO) -
 
 
 def _as_json(_logger: Any, _method: str, entry: dict[str, Any]) -> str:
-    return to_json(entry, fallback=repr).decode()
+    try:
+        return to_json(entry, fallback=repr).decode()
+    except PydanticSerializationError:  # half of a surrogate pair, which JSON can hold and UTF-8 can't
+        return json.dumps(entry, default=repr)
 
 
 def _add_trace_id(_logger: Any, _method: str, entry: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 
 import structlog
 
-from shared import logging, settings
+from shared import logging, output, settings
 from shared.event_loop import new_event_loop
 from shared.http.server import HttpServer
 from shared.settings import ServiceSettings
@@ -78,6 +78,7 @@ SettingsType = TypeVar("SettingsType", bound=ServiceSettings)
 
 def main(name: str, settings_class: type[SettingsType], build: Callable[[SettingsType], Service]) -> None:
     """Read the environment, set up logging, build the service in a new event loop, run it."""
+    output.accept_any_text()
     sys.setswitchinterval(SWITCH_SECONDS)
     configured = settings.load(settings_class)
     logging.configure(name, configured.log_format)

@@ -116,7 +116,7 @@ def row_of(letter: DeadLetter) -> Row:
 def read_journal(books: Books, journal: Path) -> None:
     """The orders that a client was promised: one id a line. A last line without an end was never finished."""
     try:
-        with journal.open() as file:
+        with journal.open(encoding="utf-8") as file:
             lines = (line.strip() for line in file if line.endswith("\n"))
             for batch in _batched(line for line in lines if line):
                 books.accept(batch)
@@ -129,7 +129,7 @@ def read_discards(books: Books, discards: Path) -> None:
     if not discards.exists():
         return
     try:
-        with discards.open() as file:
+        with discards.open(encoding="utf-8") as file:
             for batch in _batched(_discarded(line) for line in file if line.endswith("\n")):
                 books.add_letters(batch, discarded=True)
     except (OSError, ValueError, KeyError, TypeError) as error:

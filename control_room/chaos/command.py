@@ -91,7 +91,7 @@ def _run(console: Console, plan: Plan) -> int:
         return COULD_NOT_RUN
     reports: list[ChaosReport] = []
     try:
-        with (plan.directory / "control_room.log").open("a") as log:
+        with (plan.directory / "control_room.log").open("a", encoding="utf-8", errors="backslashreplace") as log:
             configure_logging("control_room", "console", log)  # the terminal shows the run itself
             interrupted = run_until_signal(_chaos(console, plan, reports))
     except (LaunchError, AuditImpossible, OSError) as error:
@@ -110,7 +110,7 @@ async def _chaos(console: Console, plan: Plan, reports: list[ChaosReport]) -> No
 
 
 def _conclude(console: Console, plan: Plan, report: ChaosReport) -> int:
-    (plan.directory / "report.md").write_text(to_markdown(report))
+    (plan.directory / "report.md").write_text(to_markdown(report), encoding="utf-8")
     (plan.directory / "report.json").write_text(json.dumps(report.as_json(), indent=2))
     display.show_result(console, report)
     console.print(f"The report is {escape(str(plan.directory / 'report.md'))}", soft_wrap=True)

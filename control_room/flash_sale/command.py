@@ -91,7 +91,7 @@ def _run(console: Console, plan: Plan, environment_file: Path | None) -> int:
         console.print(f"[red]{escape(str(plan.directory))} holds the data of another run;[/] name an empty directory")
         return COULD_NOT_RUN
     try:
-        with (plan.directory / "control_room.log").open("a") as log:
+        with (plan.directory / "control_room.log").open("a", encoding="utf-8", errors="backslashreplace") as log:
             configure_logging("control_room", "console", log)  # the terminal shows the run itself
             interrupted = run_until_signal(_sell(console, plan, environment_file, sales))
     except (LaunchError, NotRunning, AuditImpossible, SaleFailed, *UNREACHABLE) as error:
@@ -121,7 +121,7 @@ def _system(console: Console, plan: Plan, environment_file: Path | None) -> Abst
 
 
 def _conclude(console: Console, plan: Plan, report: SaleReport) -> None:
-    (plan.directory / "report.md").write_text(to_markdown(report))
+    (plan.directory / "report.md").write_text(to_markdown(report), encoding="utf-8")
     (plan.directory / "report.json").write_text(json.dumps(report.as_json(), indent=2))
     (plan.directory / "chart.svg").write_bytes(chart(report.looks))
     display.show_result(console, report)

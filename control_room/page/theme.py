@@ -4,7 +4,7 @@ from pathlib import Path
 
 from nicegui import ui
 
-STYLES = Path(__file__).with_name("page.css").read_text()
+STYLES = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
 
 
 def apply() -> None:

@@ -120,14 +120,14 @@ async def connections_closed(scene: Scene, fall: Fall, marks: Marks) -> None:
 async def consumer_timeout(scene: Scene, fall: Fall, marks: Marks) -> None:
     """The node closes the channel of a consumer that keeps a delivery for too long: its database is locked."""
     log = scene.process(fall.target).log
-    before = log.read_text().count("timed out")
+    before = log.read_text(errors="replace").count("timed out")
     marks.begin()
     try:
         await _be_patient(scene, IMPATIENT_MILLISECONDS)
         async with locked(scene, fall.target, fall.seconds):
 
             async def lost_patience() -> bool:
-                return log.read_text().count("timed out") > before
+                return log.read_text(errors="replace").count("timed out") > before
 
             await scene.until(lost_patience, f"RabbitMQ to close a channel of {fall.target}")
             marks.saw(f"RabbitMQ closed a channel on which {fall.target} kept a delivery for too long")

@@ -68,7 +68,7 @@ async def _commits(scene: Scene, database: str) -> float:
 
 
 async def _has_said(log: Path, word: str) -> bool:
-    return word in log.read_text().split()
+    return word in log.read_text(errors="replace").split()
 
 
 FAULTS = (
