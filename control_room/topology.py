@@ -136,7 +136,7 @@ def _fail(sentence: str) -> NoReturn:
 
 def _table(settings: BrokerSettings, found: Difference) -> Table:
     table = Table("item", "should", "is", title=escape(f"Topology of virtual host {settings.vhost}"))
-    wanted = topology(settings.retry_delays_seconds, controls=settings.controls_enabled)
+    wanted = topology(settings.retry_delays_of, controls=settings.controls_enabled)
     items = (*wanted.exchanges, *wanted.queues, *wanted.bindings)
     others = [item for item in found.missing if not isinstance(item, Exchange | Queue | Binding)]
     for item in (*others, *items):

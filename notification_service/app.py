@@ -12,7 +12,6 @@ from shared.http.application import create_app
 from shared.http.server import HttpServer
 from shared.messaging.consumer import Consumer
 from shared.messaging.publisher import Publisher
-from shared.messaging.retry import RetryPolicy
 from shared.persistence.database import Database
 from shared.persistence.relay import OutboxRelay
 from shared.service import Service
@@ -53,7 +52,7 @@ def build(settings: Settings) -> Service:
         "notification_service",
         subscriptions(database, _channels(settings)),
         publisher,
-        RetryPolicy(settings.retry_delays_seconds),
+        settings.retry_delays_of,
     )
     app = create_app(title="Notification service", description=api.DESCRIPTION, operator_token=settings.operator_token)
     app.state.parts = api.Parts(database)

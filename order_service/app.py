@@ -12,7 +12,6 @@ from shared.http.application import create_app
 from shared.http.server import HttpServer
 from shared.messaging.consumer import Consumer
 from shared.messaging.publisher import Publisher
-from shared.messaging.retry import RetryPolicy
 from shared.persistence.database import Database
 from shared.persistence.relay import OutboxRelay
 from shared.service import Service
@@ -39,7 +38,7 @@ def build(settings: Settings) -> Service:
         "order_service",
         subscriptions(Tracking(database, changes)),
         publisher,
-        RetryPolicy(settings.retry_delays_seconds),
+        settings.retry_delays_of,
     )
     app = create_app(
         title="Order service",

@@ -10,7 +10,6 @@ from shared.http.application import create_app
 from shared.http.server import HttpServer
 from shared.messaging.consumer import Consumer
 from shared.messaging.publisher import Publisher
-from shared.messaging.retry import RetryPolicy
 from shared.persistence.database import Database
 from shared.persistence.relay import OutboxRelay
 from shared.service import Service
@@ -47,7 +46,7 @@ def build(settings: Settings) -> Service:
         "payment_service",
         subscriptions(Charging(database, gateway), settings.payment_concurrency),
         publisher,
-        RetryPolicy(settings.retry_delays_seconds),
+        settings.retry_delays_of,
     )
     app = create_app(title="Payment service", description=api.DESCRIPTION, operator_token=settings.operator_token)
     app.state.parts = api.Parts(database, gateway)

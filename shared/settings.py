@@ -11,6 +11,8 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MAX_RETRY_DELAY_SECONDS = 24 * 3600.0
+OWN_RETRY_DELAYS = {"notification_service.email": "email_retry_delays_seconds"}
+"""The queues that have retry delays of their own, and the field that holds them."""
 
 
 def checked_url(value: str, schemes: tuple[str, ...], expected: str) -> SplitResult:
@@ -40,6 +42,9 @@ class BrokerSettings(BaseSettings):
     rabbitmq_url: str = "amqp://guest:guest@localhost:5672/"
     rabbitmq_management_url: str = ""
     retry_delays_seconds: Annotated[tuple[float, ...], NoDecode] = (1.0, 5.0, 30.0)
+    # A mail server that greylists refuses the first attempts, and takes the mail from one that comes after 1 to 15
+    # minutes, rarely 30. So this lasts 81 minutes. Delays that are alike share their retry queue.
+    email_retry_delays_seconds: Annotated[tuple[float, ...], NoDecode] = (1, 5, 30, 60, 300, 900, 1800, 1800)
     controls_enabled: bool = False
     """Whether services may be killed, paused and slowed down through the broker. Not for production."""
 
@@ -58,7 +63,7 @@ class BrokerSettings(BaseSettings):
             checked_url(value, ("http", "https"), "http://user:password@host:port")
         return value
 
-    @field_validator("retry_delays_seconds", mode="before")
+    @field_validator("retry_delays_seconds", "email_retry_delays_seconds", mode="before")
     @classmethod
     def _delays(cls, value: object) -> object:
         if not isinstance(value, str):
@@ -69,6 +74,11 @@ class BrokerSettings(BaseSettings):
             raise ValueError("expected seconds separated by commas, such as 1,5,30") from None
         if not all(0 < delay <= MAX_RETRY_DELAY_SECONDS for delay in delays):
             raise ValueError("each delay must be above 0 and at most a day")
+        return delays
+
+    def retry_delays_of(self, queue: str) -> tuple[float, ...]:
+        """The delay in seconds before each further attempt at a message of this queue."""
+        delays: tuple[float, ...] = getattr(self, OWN_RETRY_DELAYS.get(queue, "retry_delays_seconds"))
         return delays
 
     @property

@@ -135,6 +135,7 @@ async def virtual_host(broker: Broker) -> AsyncIterator[BrokerSettings]:
         rabbitmq_url=broker.amqp_url(vhost),
         rabbitmq_management_url=broker.management_url,
         retry_delays_seconds=RETRY_DELAYS_SECONDS,
+        email_retry_delays_seconds=RETRY_DELAYS_SECONDS,
     )
     await provision.apply(settings)
     yield settings

@@ -50,7 +50,8 @@ async def launched(broker: Broker, directory: Path, **environment: str) -> Async
         "RABBITMQ_URL": broker.amqp_url(f"system-{uuid.uuid4().hex[:8]}"),
         "RABBITMQ_MANAGEMENT_URL": broker.management_url,
     }
-    async with launch(directory, environment={**where, "RETRY_DELAYS_SECONDS": "0.2,0.4", **environment}) as system:
+    delays = dict.fromkeys(("RETRY_DELAYS_SECONDS", "EMAIL_RETRY_DELAYS_SECONDS"), "0.2,0.4")
+    async with launch(directory, environment={**where, **delays, **environment}) as system:
         yield system
     async with Management(system.broker_settings) as management:
         await management.delete("vhosts", system.broker_settings.vhost)

@@ -30,6 +30,7 @@ from shared.messaging.channel import BrokerUnavailable
 
 SYSTEM_SETTINGS = {
     "RETRY_DELAYS_SECONDS": "0.5,1,2",
+    "EMAIL_RETRY_DELAYS_SECONDS": "0.5,1,2",
     "SWEEP_AFTER_SECONDS": "6",
     "GATEWAY_LATENCY_SECONDS": "0.05",
     # A system of its own, whatever the environment says.

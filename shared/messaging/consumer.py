@@ -24,14 +24,22 @@ logger = structlog.get_logger(__name__)
 
 
 class Consumer:
-    """Consumes one service's queues over one connection, a channel each."""
+    """Consumes one service's queues over one connection, a channel each. `retry_delays_of`: a queue's, in seconds."""
 
     def __init__(
-        self, url: str, name: str, subscriptions: Sequence[Subscription], publisher: Publisher, policy: RetryPolicy
+        self,
+        url: str,
+        name: str,
+        subscriptions: Sequence[Subscription],
+        publisher: Publisher,
+        retry_delays_of: Callable[[str], Sequence[float]],
     ) -> None:
         self._url = url
         self._name = f"{name} consumer"
-        self._queues = [_QueueConsumer(subscription, publisher, policy) for subscription in subscriptions]
+        self._queues = [
+            _QueueConsumer(subscription, publisher, RetryPolicy(retry_delays_of(subscription.queue)))
+            for subscription in subscriptions
+        ]
         self._problem: str | None = "RabbitMQ is away: not connected yet"
         self._task: asyncio.Task[None] | None = None
 

@@ -4,7 +4,7 @@
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 EXCHANGES = ("orders", "payments", "notifications")
@@ -130,13 +130,13 @@ def dead_queue(queue: str) -> str:
     return f"{queue}.dead"
 
 
-def topology(retry_delays_seconds: Iterable[float], *, controls: bool = False) -> Topology:
+def topology(retry_delays_of: Callable[[str], Iterable[float]], *, controls: bool = False) -> Topology:
     """The whole topology. Other delays make other retry queues; those of before stay and still drain.
 
+    `retry_delays_of`: the delays of a queue in seconds, as `BrokerSettings.retry_delays_of` has them.
     `controls`: services may be killed, paused and slowed down through the exchange `control`.
     """
-    delays = tuple(retry_delays_seconds)
-    queues = [queue for name in SUBSCRIPTIONS for queue in _family(name, delays)]
+    queues = [queue for name in SUBSCRIPTIONS for queue in _family(name, retry_delays_of(name))]
     return Topology(
         exchanges=tuple(Exchange(name) for name in ((*EXCHANGES, CONTROL) if controls else EXCHANGES)),
         queues=tuple({queue.name: queue for queue in queues}.values()),
@@ -147,7 +147,7 @@ def topology(retry_delays_seconds: Iterable[float], *, controls: bool = False) -
     )
 
 
-def _family(queue: str, delays_seconds: tuple[float, ...]) -> list[Queue]:
+def _family(queue: str, delays_seconds: Iterable[float]) -> list[Queue]:
     main = Queue(queue, _quorum(DELIVERY_LIMIT, dead_letters_to=dead_queue(queue)))
     dead = Queue(dead_queue(queue), _quorum(UNLIMITED_DELIVERIES))
     retries = [

@@ -102,7 +102,7 @@ async def keep(
 
 
 def _wanted(settings: BrokerSettings) -> Topology:
-    return topology(settings.retry_delays_seconds, controls=settings.controls_enabled)
+    return topology(settings.retry_delays_of, controls=settings.controls_enabled)
 
 
 async def _keep_once(management: Management, wanted: Topology, passwords: Passwords) -> str:

@@ -15,7 +15,7 @@ from shared.messaging.consumer import Consumer
 from shared.messaging.message import Message
 from shared.messaging.processor import Subscription
 from shared.messaging.publisher import Publisher
-from shared.messaging.retry import DONE, Ack, NotReady, PermanentError, RetryPolicy, TransientError
+from shared.messaging.retry import DONE, Ack, NotReady, PermanentError, TransientError
 from shared.settings import BrokerSettings
 from shared.topology import provision
 from tests import examples
@@ -46,8 +46,7 @@ Handle = Callable[[OrderPlaced, int], Awaitable[Ack]]
 @asynccontextmanager
 async def consuming(settings: BrokerSettings, publisher: Publisher, handle: Handle) -> AsyncIterator[Consumer]:
     subscription = Subscription(QUEUE, {OrderPlaced: handle}, CONCURRENCY)
-    policy = RetryPolicy(settings.retry_delays_seconds)
-    consumer = Consumer(settings.rabbitmq_url, "test", [subscription], publisher, policy)
+    consumer = Consumer(settings.rabbitmq_url, "test", [subscription], publisher, settings.retry_delays_of)
     await consumer.start()
     try:
         yield consumer

@@ -14,7 +14,7 @@ from shared.messaging.consumer import Consumer
 from shared.messaging.message import Message
 from shared.messaging.processor import Subscription
 from shared.messaging.publisher import Publisher
-from shared.messaging.retry import DONE, Ack, RetryPolicy
+from shared.messaging.retry import DONE, Ack
 from shared.settings import BrokerSettings
 from tests import examples
 from tests.amqp import arrivals, queue_of
@@ -136,7 +136,7 @@ async def test_a_consumer_cut_off_from_the_broker_goes_on_when_the_wire_is_mende
         return DONE
 
     publisher = Publisher(module_broker_settings.rabbitmq_url, "test", exchanges=["orders"])
-    consumer = Consumer(url, "test", [Subscription(QUEUE, {OrderPlaced: handle}, 10)], publisher, RetryPolicy((0.2,)))
+    consumer = Consumer(url, "test", [Subscription(QUEUE, {OrderPlaced: handle}, 10)], publisher, lambda _queue: (0.2,))
     await publisher.start()
     await publisher.connected()
     events = [examples.order_placed() for _ in range(30)]

@@ -37,7 +37,7 @@ async def settings(broker: Broker) -> AsyncIterator[BrokerSettings]:
 @pytest_asyncio.fixture(scope="module")
 async def own_settings(settings: BrokerSettings) -> AsyncIterator[BrokerSettings]:
     """As a user with the rights that the service has in containers, not as the administrator."""
-    (rights,) = (user.permissions for user in topology((), controls=True).users if user.name == SERVICE)
+    (rights,) = (user.permissions for user in topology(lambda _queue: (), controls=True).users if user.name == SERVICE)
     parts = urlsplit(settings.rabbitmq_url)
     own_url = parts._replace(netloc=f"{USER}:secret@{parts.netloc.rpartition('@')[2]}").geturl()
     async with Management(settings) as management:

@@ -28,12 +28,19 @@ EVERYWHERE = [
     ("RABBITMQ_MANAGEMENT_URL", "localhost:15672"),
     ("RABBITMQ_MANAGEMENT_URL", "http://localhost:port"),
     ("RETRY_DELAYS_SECONDS", "soon"),
+    ("EMAIL_RETRY_DELAYS_SECONDS", "soon"),
     ("RETRY_DELAYS_SECONDS", "1,,5"),
+    ("EMAIL_RETRY_DELAYS_SECONDS", "1,,5"),
     ("RETRY_DELAYS_SECONDS", "0"),
+    ("EMAIL_RETRY_DELAYS_SECONDS", "0"),
     ("RETRY_DELAYS_SECONDS", "-1"),
+    ("EMAIL_RETRY_DELAYS_SECONDS", "-1"),
     ("RETRY_DELAYS_SECONDS", "nan"),
+    ("EMAIL_RETRY_DELAYS_SECONDS", "nan"),
     ("RETRY_DELAYS_SECONDS", "inf"),
+    ("EMAIL_RETRY_DELAYS_SECONDS", "inf"),
     ("RETRY_DELAYS_SECONDS", "86401"),
+    ("EMAIL_RETRY_DELAYS_SECONDS", "86401"),
     ("DATABASE_URL", "orders.db"),
     ("DATABASE_URL", "oracle://localhost/orders"),
     ("DATABASE_URL", "postgresql://localhost:port/orders"),
@@ -119,6 +126,19 @@ def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("DATABASE_URL", "")
 
     assert load(order_service.app.Settings).retry_delays_seconds == (1.0, 5.0, 30.0)
+
+
+def test_emails_are_tried_for_an_hour_whatever_the_others_delays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RETRY_DELAYS_SECONDS", "1,2")
+
+    settings = load(notification_service.app.Settings)
+
+    assert sum(settings.retry_delays_of("notification_service.email")) > 3600
+    assert settings.retry_delays_of("notification_service.sms") == (1.0, 2.0)
+    assert settings.retry_delays_of("payment_service.charge") == (1.0, 2.0)
+
+    monkeypatch.setenv("EMAIL_RETRY_DELAYS_SECONDS", "0.5,7")
+    assert load(BrokerSettings).retry_delays_of("notification_service.email") == (0.5, 7.0)
 
 
 def test_delays_are_read_from_a_list_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
