@@ -1,12 +1,12 @@
 """The table of notifications, and the service's only SQL: plain functions over lists, run by the group commit."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Column, Connection, Integer, MetaData, Row, String, Table, bindparam, select
 
 from notification_service.notifications import Notification, Status
-from shared.events import NotificationDelivered, NotificationFailed
+from shared.effects import Recording, Records
+from shared.events import Event
 from shared.persistence.database import UtcDateTime
 from shared.persistence.inbox import record_once
 from shared.persistence.outbox import Outbox
@@ -33,22 +33,16 @@ notifications = Table(
 _BY_KEY = select(notifications).where(notifications.c.idempotency_key.in_(bindparam("keys", expanding=True)))
 
 
-@dataclass(frozen=True, slots=True)
-class Recording:
-    notification: Notification
-    event: NotificationDelivered | NotificationFailed
-
-
-def record(connection: Connection, recordings: list[Recording]) -> list[bool]:
+def record(connection: Connection, recordings: list[Recording[Notification]]) -> list[bool]:
     """Write each notification with its event, unless it was delivered already; for each, whether it was written."""
     columns = notifications.columns.keys()
-    values = [{column: getattr(recording.notification, column) for column in columns} for recording in recordings]
+    values = [{column: getattr(recording.record, column) for column in columns} for recording in recordings]
     written = record_once(connection, notifications, values, provisional=Status.FAILED)
     outbox.add(connection, [each.event for each, is_new in zip(recordings, written, strict=True) if is_new])
     return written
 
 
-def tell_again(connection: Connection, events: list[NotificationDelivered | NotificationFailed]) -> list[None]:
+def tell_again(connection: Connection, events: list[Event]) -> list[None]:
     """Emit events that were emitted before."""
     outbox.add(connection, events)
     return [None for _ in events]
@@ -91,3 +85,6 @@ def _notification(row: Row[Any]) -> Notification:
         row.event_id,
         row.error,
     )
+
+
+records = Records(get, record, tell_again, is_final=lambda notification: notification.status is Status.DELIVERED)

@@ -15,9 +15,10 @@ from order_service.orders import MENU, Order, OrderRequest, Status, UnknownDish,
 from shared import metrics
 from shared.events import Money, OrderItem, OrderPlaced, OrderPlacedData, OrderSummary
 from shared.http.operators import NDJSON, PAGE_ROWS, Row, ndjson, operator
-from shared.http.problems import FieldError, Problem, documented
+from shared.http.problems import FieldError, Problem, documented, outcome_unknown
 from shared.ids import UUID_PATTERN, new_id
 from shared.persistence.database import Database
+from shared.persistence.failures import CommitUnknown
 from shared.tracing import start_span
 
 DESCRIPTION = """Takes orders and answers at once; payment and notification happen behind a queue.
@@ -100,7 +101,7 @@ async def place_order(request: Request) -> Response:
     )
     asked = fingerprint(wanted) if key else ""
     database = _parts(request).database
-    placed = await database.write(store.place, store.Placement(event, key, asked))
+    placed = await _place(database, store.Placement(event, key, asked))
     if placed.order_id == event.subject:
         metrics.accepted.inc()
         return _accepted(event.subject, summary, event.time)
@@ -112,6 +113,21 @@ async def place_order(request: Request) -> Response:
     if first is None:
         raise Problem(503, "The order of this key cannot be read now", headers={"Retry-After": "1"})
     return _accepted(first.order_id, first.summary, first.placed_at, replayed=True)
+
+
+async def _place(database: Database, placement: store.Placement) -> store.Placed:
+    try:
+        return await database.write(store.place, placement)
+    except CommitUnknown:
+        order_id = placement.event.subject
+        if placement.idempotency_key:
+            raise outcome_unknown(
+                "Send the same request again, with the same Idempotency-Key: it is placed once."
+            ) from None
+        raise outcome_unknown(
+            f"GET /orders/{order_id} tells: 404 means that it was not placed. "
+            "With an Idempotency-Key it would be safe to send the request again."
+        ) from None
 
 
 async def _read_order(request: Request) -> OrderRequest:

@@ -10,7 +10,7 @@ from pydantic_core import to_json
 from order_service import store
 from order_service.orders import Order, TimelineEntry
 from shared.persistence.database import Database
-from shared.persistence.group_commit import DatabaseUnavailable
+from shared.persistence.failures import DatabaseUnavailable
 
 POLL_SECONDS = 1.0
 """How long a change that another replica wrote stays unseen at the most."""

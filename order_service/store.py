@@ -39,6 +39,7 @@ from order_service.orders import (
 )
 from shared.events import OrderPlaced, OrderPlacedData, OrderSummary
 from shared.persistence.database import UtcDateTime, insert_new
+from shared.persistence.group_commit import is_repeated
 from shared.persistence.outbox import Outbox
 
 MAX_DOUBLINGS = 6
@@ -134,7 +135,10 @@ class Placed:
 
 
 def place(connection: Connection, placements: list[Placement]) -> list[Placed]:
-    """Write each order, its event and its key. A key seen before writes nothing and answers with its first order."""
+    """Write each order, its event and its key. A key seen before writes nothing and answers with its first order.
+
+    Run again after a commit without an answer, it finds the orders that are there by their ids.
+    """
     first = _claim_keys(connection, [placement for placement in placements if placement.idempotency_key])
     results = [
         first.get(placement.idempotency_key or "", Placed(placement.event.subject, placement.fingerprint))
@@ -145,11 +149,19 @@ def place(connection: Connection, placements: list[Placement]) -> list[Placed]:
         for placement, placed in zip(placements, results, strict=True)
         if placed.order_id == placement.event.subject
     ]
+    if is_repeated(connection):
+        new = _not_there(connection, new)
     if new:
         connection.execute(insert(orders), [_order_values(placement) for placement in new])
         outbox.add(connection, [placement.event for placement in new])
     _count_duplicates(connection, _replayed(placements, results))
     return results
+
+
+def _not_there(connection: Connection, placements: list[Placement]) -> list[Placement]:
+    rows = connection.execute(_ORDERS, {"order_ids": [placement.event.subject for placement in placements]})
+    there = {row.order_id for row in rows}
+    return [placement for placement in placements if placement.event.subject not in there]
 
 
 def _replayed(placements: list[Placement], results: list[Placed]) -> list[str]:
@@ -218,7 +230,8 @@ def track(connection: Connection, reports: list[Report]) -> list[Tracked]:
         if report.order_id not in known:
             results.append(Tracked.UNKNOWN_ORDER)
         elif report.entry.event_id in seen:
-            results.append(Tracked.DUPLICATE)
+            # Run again after a commit without an answer, it finds what it wrote itself.
+            results.append(Tracked.RECORDED if is_repeated(connection) else Tracked.DUPLICATE)
         else:
             results.append(Tracked.RECORDED)
             seen.add(report.entry.event_id)

@@ -15,7 +15,7 @@ from shared import metrics
 from shared.messaging.channel import BrokerUnavailable
 from shared.messaging.consumer import Consumer
 from shared.persistence.database import Database
-from shared.persistence.group_commit import DatabaseUnavailable
+from shared.persistence.failures import DatabaseUnavailable
 
 MAX_ORDERS_AT_ONCE = 500
 FAR_BEHIND_MESSAGES = 1000

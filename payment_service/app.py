@@ -3,7 +3,7 @@
 from pydantic import Field, field_validator
 
 from payment_service import api, store
-from payment_service.handlers import Charging, subscriptions
+from payment_service.handlers import subscriptions
 from payment_service.simulated_gateway import SimulatedGateway
 from shared.controls import controls
 from shared.http.application import create_app
@@ -44,7 +44,7 @@ def build(settings: Settings) -> Service:
     consumer = Consumer(
         settings.rabbitmq_url,
         "payment_service",
-        subscriptions(Charging(database, gateway), settings.payment_concurrency),
+        subscriptions(database, gateway, settings.payment_concurrency),
         publisher,
         settings.retry_delays_of,
     )

@@ -1,52 +1,44 @@
 """What the payment service does with a placed order: it charges it, once."""
 
+from functools import partial
+
 from payment_service import store
 from payment_service.gateway import Gateway
-from payment_service.payments import Payment, Status, event_of, settled, stalled
-from payment_service.store import Recording
+from payment_service.payments import Payment, PaymentEvent, event_of, settled, stalled
+from shared.effects import Once
 from shared.events import OrderPlaced
 from shared.messaging.processor import Subscription
-from shared.messaging.retry import DONE, DUPLICATE, Ack
 from shared.persistence.database import Database
 
 
 class Charging:
-    """Asks the gateway, then records the payment and its event in one commit."""
+    """The charge of one placed order. Its key is the order id, for the gateway too: it answers the second time as the
+    first."""
 
-    def __init__(self, database: Database, gateway: Gateway) -> None:
-        self._database = database
+    def __init__(self, gateway: Gateway, placed: OrderPlaced) -> None:
+        self.key = placed.subject
         self._gateway = gateway
+        self._placed = placed
 
-    async def charge(self, placed: OrderPlaced, attempt: int) -> Ack:
-        """Dying anywhere in here is safe: the gateway knows the order id and answers the second time as the first."""
-        known = await self._database.look_up(store.get, placed.subject)
-        if known is not None and known.status is not Status.STALLED:
-            await self._tell_again(known, placed)
-            return DUPLICATE
-        answer = await self._gateway.charge(placed.subject, placed.data.payment_token, placed.data.order.total)
-        is_new = await self._record(settled(placed, answer, attempt), placed)
-        return DONE if is_new else DUPLICATE
+    async def perform(self, attempt: int) -> Payment:
+        data = self._placed.data
+        answer = await self._gateway.charge(self.key, data.payment_token, data.order.total)
+        return settled(self._placed, answer, attempt)
 
-    async def give_up(self, placed: OrderPlaced, attempts: int, error: str) -> None:
-        """Let everyone know that the order is stalled, before its message becomes a dead letter."""
-        if not await self._record(stalled(placed, error, attempts), placed):
-            await self._tell_again(await self._database.read(store.get, placed.subject), placed)
+    def given_up(self, attempts: int, error: str) -> Payment:
+        return stalled(self._placed, error, attempts)
 
-    async def _record(self, payment: Payment, placed: OrderPlaced) -> bool:
-        return await self._database.write(store.record, Recording(payment, event_of(payment, placed)))
-
-    async def _tell_again(self, known: Payment | None, placed: OrderPlaced) -> None:
-        """If the sweep asks: word of the payment may have been lost on the way to the order."""
-        if placed.again and known is not None:
-            await self._database.write(store.tell_again, event_of(known, placed))
+    def told_by(self, payment: Payment) -> PaymentEvent:
+        return event_of(payment, self._placed)
 
 
-def subscriptions(charging: Charging, concurrency: int) -> list[Subscription]:
+def subscriptions(database: Database, gateway: Gateway, concurrency: int) -> list[Subscription]:
+    once = Once(database, store.records, partial(Charging, gateway))
     return [
         Subscription(
             queue="payment_service.charge",
             concurrency=concurrency,
-            handlers={OrderPlaced: charging.charge},
-            give_up=charging.give_up,
+            handlers={OrderPlaced: once.handle},
+            give_up=once.give_up,
         )
     ]

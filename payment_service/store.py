@@ -1,12 +1,12 @@
 """The table of payments, and the service's only SQL: plain functions over lists, run by the group commit."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import BigInteger, Column, Connection, Integer, MetaData, Row, String, Table, bindparam, select
 
-from payment_service.payments import Payment, PaymentEvent, Status
-from shared.events import Money
+from payment_service.payments import Payment, Status
+from shared.effects import Recording, Records
+from shared.events import Event, Money
 from shared.persistence.database import UtcDateTime
 from shared.persistence.inbox import record_once
 from shared.persistence.outbox import Outbox
@@ -34,15 +34,9 @@ payments = Table(
 _OF_ORDERS = select(payments).where(payments.c.order_id.in_(bindparam("order_ids", expanding=True)))
 
 
-@dataclass(frozen=True, slots=True)
-class Recording:
-    payment: Payment
-    event: PaymentEvent
-
-
-def record(connection: Connection, recordings: list[Recording]) -> list[bool]:
+def record(connection: Connection, recordings: list[Recording[Payment]]) -> list[bool]:
     """Write each payment with its event, unless the order has one already; for each, whether it was written."""
-    values = [_values(recording.payment) for recording in recordings]
+    values = [_values(recording.record) for recording in recordings]
     written = record_once(connection, payments, values, provisional=Status.STALLED)
     outbox.add(connection, [each.event for each, is_new in zip(recordings, written, strict=True) if is_new])
     return written
@@ -62,7 +56,7 @@ def _values(payment: Payment) -> dict[str, Any]:
     }
 
 
-def tell_again(connection: Connection, events: list[PaymentEvent]) -> list[None]:
+def tell_again(connection: Connection, events: list[Event]) -> list[None]:
     """Emit events that were emitted before."""
     outbox.add(connection, events)
     return [None for _ in events]
@@ -90,3 +84,6 @@ def _payment(row: Row[Any]) -> Payment:
     return Payment(
         row.order_id, Status(row.status), amount, row.attempts, row.at, row.event_id, row.charge_id, row.detail
     )
+
+
+records = Records(get, record, tell_again, is_final=lambda payment: payment.status is not Status.STALLED)

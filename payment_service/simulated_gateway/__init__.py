@@ -11,6 +11,7 @@ from payment_service.payments import Charged, Declined
 from payment_service.simulated_gateway import store
 from payment_service.simulated_gateway.store import LedgerEntry
 from shared.events import Money
+from shared.ids import new_id
 from shared.messaging.retry import PermanentError, TransientError
 from shared.persistence.database import Database
 
@@ -59,7 +60,8 @@ class SimulatedGateway:
         return await self._ledger.read(store.page, (after, limit))
 
     async def _charge_once(self, key: str, amount: Money) -> LedgerEntry:
-        entry = await self._ledger.write(store.charge, store.Charge(key, amount.amount_minor, amount.currency))
+        charge = store.Charge(key, new_id(), amount.amount_minor, amount.currency)
+        entry = await self._ledger.write(store.charge, charge)
         if (entry.amount_minor, entry.currency) != (amount.amount_minor, amount.currency):
             raise PermanentError("idempotency-mismatch", f"key {key} was used for another amount")
         return entry

@@ -6,7 +6,6 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Column, Connection, Integer, MetaData, String, Table, bindparam, select
 
-from shared.ids import new_id
 from shared.persistence.database import UtcDateTime, insert_new
 
 metadata = MetaData()
@@ -36,9 +35,10 @@ _BY_KEY = select(ledger).where(ledger.c.idempotency_key.in_(bindparam("keys", ex
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """A request to charge. The order id is the idempotency key."""
+    """A request to charge. The order id is the idempotency key; `charge_id` is the new charge's, if it becomes one."""
 
     order_id: str
+    charge_id: str
     amount_minor: int
     currency: str
 
@@ -57,7 +57,7 @@ def charge(connection: Connection, charges: list[Charge]) -> list[LedgerEntry]:
     values = [
         {
             "idempotency_key": each.order_id,
-            "charge_id": new_id(),
+            "charge_id": each.charge_id,
             "order_id": each.order_id,
             "type": "charge",
             "amount_minor": each.amount_minor,
@@ -74,9 +74,9 @@ def charge(connection: Connection, charges: list[Charge]) -> list[LedgerEntry]:
             charge_id=(row := entries[each.order_id]).charge_id,
             amount_minor=row.amount_minor,
             currency=row.currency,
-            is_new=row.charge_id == proposed["charge_id"],
+            is_new=row.charge_id == each.charge_id,
         )
-        for each, proposed in zip(charges, values, strict=True)
+        for each in charges
     ]
 
 

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match, Route
 
 from shared.ids import UUID_PATTERN
-from shared.persistence.group_commit import DatabaseUnavailable
+from shared.persistence.failures import CommitUnknown, DatabaseUnavailable
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 1
@@ -117,6 +117,17 @@ async def _unavailable(request: Request, error: Exception) -> Response:
     return Problem(503, detail, headers=headers).response(request.url.path)
 
 
+async def _unknown(request: Request, error: Exception) -> Response:
+    logger.warning("request of unknown outcome", path=request.url.path, error=str(error))
+    return outcome_unknown("").response(request.url.path)
+
+
+def outcome_unknown(advice: str) -> Problem:
+    """The commit was left without an answer. `advice`: how the client can find out, if there is a way."""
+    detail = f"The database did not answer in time: it is unknown whether this was done. {advice}".strip()
+    return Problem(503, detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+
+
 async def _unexpected(request: Request, error: Exception) -> Response:
     logger.error("request failed", path=request.url.path, exc_info=error)
     return Problem(500, "The service failed. The log says more.").response(request.url.path)
@@ -126,6 +137,7 @@ _HANDLERS: dict[type[Exception], Callable[[Request, Any], Awaitable[Response]]] 
     Problem: _problem,
     RequestValidationError: _invalid,
     HTTPException: _http,
+    CommitUnknown: _unknown,  # before its base class
     DatabaseUnavailable: _unavailable,
     Exception: _unexpected,
 }

@@ -23,8 +23,10 @@ from shared.messaging import message as headers
 from shared.messaging.acknowledger import Acknowledger
 from shared.messaging.channel import BrokerUnavailable
 from shared.messaging.message import Delivery, Message
+from shared.messaging.patience import while_not_ready
 from shared.messaging.publisher import Publisher, PublishError
 from shared.messaging.retry import (
+    DUPLICATE,
     Ack,
     DeadLetter,
     NotReady,
@@ -39,7 +41,14 @@ from shared.topology import dead_queue, retry_queue
 from shared.tracing import start_span
 
 MAX_HICCUP_SECONDS = 0.1
-MAX_HOLD_DELAY_SECONDS = 3.0
+MAX_MOVE_PAUSE_SECONDS = 3.0
+
+HOLD_SECONDS = 300.0
+"""A delivery that is held for longer goes through a retry queue, without having spent an attempt.
+
+RabbitMQ takes back what nobody has acknowledged for half an hour, and counts that toward the delivery limit.
+"""
+
 ERROR_LENGTH = 500
 
 logger = structlog.get_logger(__name__)
@@ -47,8 +56,11 @@ logger = structlog.get_logger(__name__)
 Handler = Callable[[Any, int], Awaitable[Ack]]
 """`handler(event, attempt)`: does the work durably, then returns `DONE` or `DUPLICATE`; raises to fail."""
 
-GiveUp = Callable[[Any, int, str], Awaitable[None]]
-"""`give_up(event, attempts, error)`: tells others, durably, that this event is about to be dead-lettered."""
+GiveUp = Callable[[Any, int, str], Awaitable[bool]]
+"""`give_up(event, attempts, error)`: tells others, durably, that this event is about to be dead-lettered.
+
+Returns False where the work turns out to be done already: then there is nothing to give up.
+"""
 
 
 @dataclass(frozen=True)
@@ -68,9 +80,11 @@ class Processor:
         self._queue = subscription.queue
         self._handlers = {event.model_fields["type"].default: handler
                           for event, handler in subscription.handlers.items()}  # fmt: skip
-        self._give_up = subscription.give_up
+        self._tell = subscription.give_up
         self._publisher = publisher
         self._policy = policy
+        self._hold_seconds = HOLD_SECONDS if policy.delays_seconds else None
+        self._held = 0
 
     async def process(self, delivery: Delivery, acknowledger: Acknowledger) -> None:
         started = time.perf_counter()
@@ -103,6 +117,8 @@ class Processor:
     async def _handle(self, event: AnyEvent, handler: Handler, attempt: int) -> Outcome:
         try:
             return await self._try(handler, event, attempt)
+        except NotReady as error:
+            return self._policy.after_hold(_text(error))
         except PermanentError as error:
             outcome: Retry | DeadLetter = DeadLetter(error.reason, _writable(str(error)))
         except TransientError as error:
@@ -111,15 +127,20 @@ class Processor:
             logger.exception("handler failed", queue=self._queue, event_id=event.id)
             outcome = self._policy.after_failure(attempt, _text(error))
         if isinstance(outcome, DeadLetter):
-            await self._tell_of(outcome, event, attempt)
+            return await self._give_up(outcome, event, attempt)
         return outcome
 
-    async def _tell_of(self, outcome: DeadLetter, event: AnyEvent, attempt: int) -> None:
+    async def _give_up(self, outcome: DeadLetter, event: AnyEvent, attempt: int) -> Outcome:
+        """Tell of it, unless another delivery has done the work meanwhile."""
+        if self._tell is None:
+            return outcome
         try:
-            if self._give_up is not None:
-                await self._hold(self._give_up, event, attempt, outcome.error)
+            return outcome if await self._hold(self._tell, event, attempt, outcome.error) else DUPLICATE
+        except NotReady as error:
+            return self._policy.after_hold(_text(error))
         except Exception:  # the same bug again, as likely as not: parked without a word is better than never parked
             logger.exception("could not tell of a dead letter", queue=self._queue, event_id=event.id)
+            return outcome
 
     async def _try(self, handler: Handler, event: AnyEvent, attempt: int) -> Ack:
         """Two tries within one attempt: a hiccup is over in a moment, and not worth the way through a retry queue."""
@@ -133,14 +154,22 @@ class Processor:
         return done
 
     async def _hold(self, function: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
-        """Call it, and again for as long as we are not ready ourselves: no message pays for that with an attempt."""
-        with contextlib.suppress(NotReady):  # the usual case goes without tenacity, which costs more than a handler
+        """Call it, and again for as long as we are not ready ourselves: no message pays for that with an attempt.
+
+        Raises `NotReady` after `HOLD_SECONDS`.
+        """
+        try:
             return await function(*arguments)
-        patience = AsyncRetrying(
-            retry=retry_if_exception_type(NotReady),
-            wait=wait_random_exponential(multiplier=0.2, max=MAX_HOLD_DELAY_SECONDS),
-        )
-        return await patience(function, *arguments)
+        except NotReady as error:
+            self._held += 1
+            if self._held == 1:
+                logger.warning("deliveries are held", queue=self._queue, reason=str(error))
+        try:
+            return await while_not_ready(function, *arguments, limit_seconds=self._hold_seconds)
+        finally:
+            self._held -= 1
+            if not self._held:
+                logger.info("deliveries are no longer held", queue=self._queue)
 
     async def _settle(self, delivery: Delivery, outcome: Outcome, acknowledger: Acknowledger) -> None:
         match outcome:
@@ -165,7 +194,7 @@ class Processor:
         patience = AsyncRetrying(
             retry=retry_if_exception_type((PublishError, BrokerUnavailable)),
             stop=lambda _state: not acknowledger.is_open,
-            wait=wait_random_exponential(multiplier=0.2, max=MAX_HOLD_DELAY_SECONDS),
+            wait=wait_random_exponential(multiplier=0.2, max=MAX_MOVE_PAUSE_SECONDS),
         )
         with contextlib.suppress(RetryError):
             await patience(self._publisher.publish, message)
@@ -183,7 +212,10 @@ def _retried(queue: str, delivery: Delivery, outcome: Retry) -> Message:
     return _redirected(
         delivery,
         retry_queue(queue, outcome.delay_seconds),
-        {headers.ATTEMPT: delivery.attempt + 1, headers.LAST_ERROR: outcome.error[:ERROR_LENGTH]},
+        {
+            headers.ATTEMPT: delivery.attempt + outcome.spends_attempt,
+            headers.LAST_ERROR: outcome.error[:ERROR_LENGTH],
+        },
     )
 
 

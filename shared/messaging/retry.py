@@ -33,10 +33,11 @@ class Ack:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Try again after `delay_seconds`, from the retry queue of that delay."""
+    """Try again after `delay_seconds`, from the retry queue of that delay; as the next attempt, or the same again."""
 
     delay_seconds: float
     error: str
+    spends_attempt: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +65,7 @@ class RetryPolicy:
         if attempt <= len(self.delays_seconds):
             return Retry(self.delays_seconds[attempt - 1], error)
         return DeadLetter("attempts-exhausted", error)
+
+    def after_hold(self, error: str) -> Retry:
+        """The outcome of a delivery that was held for too long. Expects that there is a delay."""
+        return Retry(self.delays_seconds[0], error, spends_attempt=False)

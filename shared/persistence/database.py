@@ -17,22 +17,50 @@ from typing import Any
 import sqlalchemy
 import structlog
 from pydantic_core import to_json
-from sqlalchemy import DateTime, Engine, MetaData, Table, TypeDecorator, create_engine, event
+from sqlalchemy import Column, DateTime, Engine, Integer, MetaData, Table, TypeDecorator, create_engine, event
 from sqlalchemy.engine import URL, Connection, Dialect, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared import metrics
-from shared.persistence.group_commit import DatabaseUnavailable, GroupCommit, Operation, Result, Row, translated
+from shared.persistence.failures import DatabaseUnavailable, translated
+from shared.persistence.group_commit import GroupCommit, Operation, Result, Row, discard_if_stale
 
 LOCK_TIMEOUT_SECONDS = 5.0
 """How long SQLite waits for another process's lock before it says that it is locked."""
 
-PING_TIMEOUT_SECONDS = 5.0
+PROBE_SECONDS = 3.0
+"""After this time without a commit one is tried, to know whether the database can still be written."""
+
+PROBE_TIMEOUT_SECONDS = LOCK_TIMEOUT_SECONDS + 1
 """After this time without an answer the service is not ready; a call under way goes on waiting."""
+
+PROBE_PAUSE_SECONDS = 0.5
+"""How soon the next probe follows one that has failed."""
+
+SERVER_TIMEOUTS: dict[str, int] = {
+    "connect_timeout": 5,  # seconds, as the next two
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,  # milliseconds
+}
+"""libpq's: how soon a database server that has vanished without a word (a cut network) is noticed."""
+
+_MAX_PROBES = 1_000_000
 
 _SCHEMA_LOCK = 0x0DDE12A11  # any constant: replicas that start together create the tables one after the other
 
 logger = structlog.get_logger(__name__)
+
+
+_probe_metadata = MetaData()
+write_probe = Table(
+    "write_probe",
+    _probe_metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("probes", Integer, nullable=False),
+)
+"""One row that is written now and then: a database that can be read may still refuse to be written."""
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -77,8 +105,9 @@ class Database:
     async def write(self, operation: Operation[Row, Result], row: Row, *, patience_seconds: float = 0) -> Result:
         """Run `operation` over this row and its neighbours; returns this row's result once it is durable.
 
-        For `patience_seconds` it may wait for neighbours. Raises `DatabaseUnavailable`, or what the operation raised
-        for this row alone.
+        For `patience_seconds` it may wait for neighbours. Raises `DatabaseUnavailable` if nothing was written, its
+        subclass `CommitUnknown` if that can't be said, or what the operation raised for this row alone. The operation
+        may run more than once over a row, and then `is_repeated`.
         """
         self._expect_tables()
         result: Result = await self._writer.submit(operation, row, patience_seconds)
@@ -100,6 +129,11 @@ class Database:
         result: Result = await self._looker.submit(operation, row)
         return result
 
+    def expect_writable(self) -> None:
+        """Before an effect that can't be undone: raises `DatabaseUnavailable` if it could not be recorded now."""
+        if problem := self.problem():
+            raise DatabaseUnavailable(f"{self._name}: {problem}")
+
     def _expect_tables(self) -> None:
         if not self._created.is_set():
             raise DatabaseUnavailable(f"{self._name}: {self._problem}")
@@ -116,6 +150,7 @@ class Database:
             yield Transaction(connection)
             await asyncio.to_thread(connection.commit)
         except SQLAlchemyError as error:
+            await asyncio.to_thread(discard_if_stale, connection, error)
             raise translated(error) from error
         finally:
             await asyncio.to_thread(connection.close)
@@ -145,38 +180,40 @@ class Database:
         self.engine.dispose()
 
     def problem(self) -> str | None:
-        """Why the database cannot be used now, or None."""
-        problem = self._problem or self._writer.recent_failure()
+        """Why the database cannot be written now, or None."""
+        problem = self._problem or self._writer.failure
         return f"database: {problem}" if problem else None
 
     async def _watch(self) -> None:
-        """Create the tables as soon as the database answers, then go on asking whether it still does."""
+        """Create the tables as soon as the database answers, then go on asking whether it can be written."""
+        loop = asyncio.get_running_loop()
         while True:
             try:
                 if not self._created.is_set():
                     await self._writer.submit(self._create, None)
                     self._created.set()
-                else:
-                    await self._ping()
+                elif loop.time() >= self._writer.succeeded_at + PROBE_SECONDS:
+                    await self._probe()
                 self._problem = None
             except (DatabaseUnavailable, SQLAlchemyError) as error:
                 if self._problem != str(error):
                     logger.warning("database unavailable", database=self._name, error=str(error))
                 self._problem = str(error)
-            await asyncio.sleep(0.5 if self._problem else 2.0)
+            await asyncio.sleep(PROBE_PAUSE_SECONDS if self.problem() else PROBE_SECONDS)
 
-    async def _ping(self) -> None:
+    async def _probe(self) -> None:
         try:
-            await asyncio.wait_for(self._reader.submit(_ping, None), PING_TIMEOUT_SECONDS)
+            await asyncio.wait_for(self._writer.submit(_write_probe, None), PROBE_TIMEOUT_SECONDS)
         except TimeoutError:
-            raise DatabaseUnavailable(f"no answer within {PING_TIMEOUT_SECONDS:g} s") from None
+            raise DatabaseUnavailable(f"no answer within {PROBE_TIMEOUT_SECONDS:g} s") from None
 
     def _create(self, connection: Connection, rows: list[None]) -> list[None]:
         if self.is_shared:
             connection.execute(sqlalchemy.select(sqlalchemy.func.pg_advisory_xact_lock(_SCHEMA_LOCK)))
+        _probe_metadata.create_all(connection)
         self._metadata.create_all(connection)
         self._check_columns(connection)
-        return rows
+        return _write_probe(connection, rows)
 
     def _check_columns(self, connection: Connection) -> None:
         """Tables are created, never changed: those of another version are told apart here, not by a failing order."""
@@ -190,8 +227,9 @@ class Database:
                 )
 
 
-def _ping(connection: Connection, rows: list[None]) -> list[None]:
-    connection.execute(sqlalchemy.select(1))
+def _write_probe(connection: Connection, rows: list[None]) -> list[None]:
+    connection.execute(insert_new(connection, write_probe), {"id": 1, "probes": 0})
+    connection.execute(write_probe.update().values(probes=(write_probe.c.probes + 1) % _MAX_PROBES))
     return rows
 
 
@@ -232,8 +270,10 @@ def _nobody_listens(rows: int, news: Sequence[Any]) -> None:
 
 def _engine(url: URL) -> Engine:
     if url.get_backend_name() != "sqlite":
-        waits = {"connect_timeout": 5}
-        return create_engine(url, pool_pre_ping=True, pool_timeout=5, json_serializer=_json, connect_args=waits)
+        waits = {name: value for name, value in SERVER_TIMEOUTS.items() if name not in url.query}
+        engine = create_engine(url, pool_pre_ping=True, pool_timeout=5, json_serializer=_json, connect_args=waits)
+        event.listen(engine, "connect", _prepare_postgresql)
+        return engine
     if url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     shared = {"timeout": LOCK_TIMEOUT_SECONDS, "check_same_thread": False}
@@ -246,6 +286,18 @@ def _engine(url: URL) -> Engine:
 def _json(value: Any) -> str:
     """What a JSON column keeps; takes pydantic's models as they are."""
     return to_json(value).decode()
+
+
+def _prepare_postgresql(connection: Any, _record: Any) -> None:
+    """Behind a pooler such as PgBouncer, each transaction may meet another server process: nothing is prepared there.
+
+    A pooler is known by the process id that it gives at the start, which is not the server's.
+    """
+    connection.autocommit = True
+    server_pid = connection.execute("SELECT pg_backend_pid()").fetchone()[0]
+    connection.autocommit = False
+    if connection.info.backend_pid != server_pid:
+        connection.prepare_threshold = None
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

@@ -6,17 +6,24 @@ The busier the machine, the more rows share one: a thread works on a group while
 import asyncio
 import contextlib
 import math
-import sqlite3
+import time
 from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import DBAPIError
 
-from shared.messaging.retry import NotReady
+from shared.persistence.failures import (
+    CommitUnknown,
+    DatabaseUnavailable,
+    commit_unknown,
+    is_conflict,
+    is_lost,
+    is_unavailable,
+    translated,
+)
 
 MAX_GROUP_ROWS = 500
 """Rows in one transaction at the most. More would make the first of them wait longer and save nothing."""
@@ -30,23 +37,30 @@ A row that was alone has nobody to wait for; the busier the machine, the longer 
 
 LONGEST_REST_SECONDS = 0.03
 
-FAILURE_COUNTS_SECONDS = 3.0
-"""For so long after a failed write the service is not ready. Not for longer: perhaps nobody comes and tries again."""
+MAX_CONFLICTS = 5
+"""So often a transaction that collided with another one is run again at once."""
+
+ASK_SECONDS = 3.0
+"""For so long after a commit without an answer the rows are looked for. Their callers wait meanwhile."""
+
+ASK_PAUSE_SECONDS = 0.1
 
 _NEWS = "news"
+_IS_REPEATED = "is_repeated"
 
 Row = TypeVar("Row")
 Result = TypeVar("Result")
 Operation = Callable[[Connection, list[Row]], Sequence[Result]]
 
 
-class DatabaseUnavailable(NotReady):
-    """The database is away, locked or full: no fault of the row. Nothing was written; try again later."""
-
-
 def tell_after_commit(connection: Connection, news: Any) -> None:
     """Give it to those in `Database.after_commit` once this transaction is committed. A rollback forgets it."""
     connection.info.setdefault(_NEWS, []).append(news)
+
+
+def is_repeated(connection: Connection) -> bool:
+    """Whether the same rows were in a transaction whose commit was left without an answer: they may be there."""
+    return bool(connection.info.get(_IS_REPEATED))
 
 
 _Waiting = tuple[Operation[Any, Any], Any, "asyncio.Future[Any]"]
@@ -81,18 +95,16 @@ class GroupCommit:
         self._turn_at = 0.0
         self._due_at = math.inf  # the moment until which all that wait can wait
         self._ended = asyncio.Event()
-        self._failure, self._failed_at = "", 0.0
+        self.succeeded_at = -math.inf
+        """When something was committed last, in the event loop's time."""
+        self.failure: str | None = None
+        """Why the database failed the last time; None once it has worked again."""
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()  # once: on Python 3.11 each look for it is a system call
         self._is_open = True
         if not self._in_loop:
             Thread(target=self._serve, name="database", daemon=True).start()
-
-    def recent_failure(self) -> str | None:
-        """Why the database failed last, if that was just now."""
-        is_recent = bool(self._failure) and self._loop.time() < self._failed_at + FAILURE_COUNTS_SECONDS
-        return self._failure if is_recent else None
 
     def rows_of(self, operation: Operation[Any, Any]) -> int:
         """In the last group, or the one under way, and among those that wait for the next."""
@@ -168,37 +180,70 @@ class GroupCommit:
         written = sum(not isinstance(outcome, Exception) for outcome in outcomes)
         news, self._news = self._news, []
         if written:
+            self.succeeded_at = self._loop.time()
             self._on_commit(written, news)
         failure = outcomes[-1]
-        self._failure = str(failure) if isinstance(failure, DatabaseUnavailable) else ""
-        self._failed_at = self._loop.time()
+        self.failure = str(failure) if isinstance(failure, DatabaseUnavailable) else None
 
     def _execute(self, group: list[_Waiting]) -> list[Any]:
+        """A result or an exception for each row."""
+        outcomes = self._try(group, is_repeated=False)
+        if any(isinstance(outcome, CommitUnknown) for outcome in outcomes):
+            return self._ask(group, outcomes)
+        return outcomes
+
+    def _ask(self, group: list[_Waiting], outcomes: list[Any]) -> list[Any]:
+        """Run again what was left without an answer, until there is one: operations find by key what is there."""
+        deadline = time.monotonic() + ASK_SECONDS
+        while True:
+            unknown = [number for number, outcome in enumerate(outcomes) if isinstance(outcome, CommitUnknown)]
+            if not unknown or time.monotonic() > deadline:
+                return outcomes
+            time.sleep(ASK_PAUSE_SECONDS)
+            answers = self._try([group[number] for number in unknown], is_repeated=True)
+            for number, answer in zip(unknown, answers, strict=True):
+                # That nothing was written this time says nothing of the time before.
+                outcomes[number] = commit_unknown(answer) if isinstance(answer, DatabaseUnavailable) else answer
+
+    def _try(self, group: list[_Waiting], *, is_repeated: bool) -> list[Any]:
         """A result or an exception for each row. If the transaction fails, its rows are tried one by one."""
         try:
-            return self._transaction(group)
+            return self._transaction_without_conflict(group, is_repeated)
+        except CommitUnknown as unknown:
+            return [unknown] * len(group)
         except Exception as error:  # noqa: BLE001 - whatever a store function raises belongs to its callers
             failure = translated(error)
             if len(group) == 1:
                 return [failure]
-        return self._one_by_one(group)
+        return self._one_by_one(group, is_repeated)
 
-    def _one_by_one(self, group: list[_Waiting]) -> list[Any]:
+    def _one_by_one(self, group: list[_Waiting], is_repeated: bool) -> list[Any]:
         outcomes: list[Any] = []
         for waiting in group:
             # Once the database itself has failed for a single row, each further row would only wait to fail too.
             if outcomes and isinstance(outcomes[-1], DatabaseUnavailable):
-                outcomes.append(outcomes[-1])
+                outcomes.append(DatabaseUnavailable(str(outcomes[-1])))
             else:
-                outcomes += self._execute([waiting])
+                outcomes += self._try([waiting], is_repeated=is_repeated)
         return outcomes
 
-    def _transaction(self, group: list[_Waiting]) -> list[Any]:
+    def _transaction_without_conflict(self, group: list[_Waiting], is_repeated: bool) -> list[Any]:
+        """Run again at once where another transaction was in the way. Raises what the last try raised."""
+        for _ in range(MAX_CONFLICTS):
+            try:
+                return self._transaction(group, is_repeated)
+            except DBAPIError as error:
+                if not is_conflict(error):
+                    raise
+        return self._transaction(group, is_repeated)
+
+    def _transaction(self, group: list[_Waiting], is_repeated: bool) -> list[Any]:
         rows_of: dict[Operation[Any, Any], list[Any]] = {}
         for operation, row, _ in group:
             rows_of.setdefault(operation, []).append(row)
         with self._begin() as connection:
             news = connection.info[_NEWS] = []  # of this transaction alone
+            connection.info[_IS_REPEATED] = is_repeated
             results = {operation: iter(operation(connection, rows)) for operation, rows in rows_of.items()}
         self._news += news
         return [next(results[operation]) for operation, _, _ in group]
@@ -208,16 +253,34 @@ class GroupCommit:
         """A transaction on the connection of the last one, if that went well: the pool costs as much as a query.
 
         Where the database is another process, it may have been started again meanwhile: there the pool has a look.
+        Raises `CommitUnknown` where the answer to the commit was lost.
         """
         connection, self._connection = self._connection or self._engine.connect(), None
+        is_committing = False
         try:
             with connection.begin():
                 yield connection
+                is_committing = True
             if connection.dialect.name == "sqlite":
                 self._connection = connection
+        except Exception as error:
+            discard_if_stale(connection, error)
+            if is_committing and is_lost(error):
+                raise commit_unknown(error) from error
+            raise
         finally:
             if self._connection is None:
                 connection.close()
+
+
+def discard_if_stale(connection: Connection, error: Exception) -> None:
+    """After a failure of the database server, give up this connection and those in the pool.
+
+    They may lead to a server that is alive and no longer the right one: after a failover the old primary only reads.
+    """
+    if connection.dialect.name != "sqlite" and is_unavailable(error) and not is_conflict(error):
+        connection.invalidate()
+        connection.engine.dispose()
 
 
 def _resolve(future: "asyncio.Future[Any]", outcome: Any) -> None:
@@ -227,13 +290,3 @@ def _resolve(future: "asyncio.Future[Any]", outcome: Any) -> None:
         future.set_exception(outcome)
     else:
         future.set_result(outcome)
-
-
-def translated(error: Exception) -> Exception:
-    """`DatabaseUnavailable` for what is the database's fault; everything else is the row's, as it is."""
-    is_away = isinstance(error, OperationalError | InterfaceError | PoolTimeout | sqlite3.OperationalError)
-    if is_away or (isinstance(error, DBAPIError) and error.connection_invalidated):
-        unavailable = DatabaseUnavailable(str(getattr(error, "orig", None) or error).strip().splitlines()[0])
-        unavailable.__cause__ = error
-        return unavailable
-    return error

@@ -17,7 +17,8 @@ from sqlalchemy import Connection
 from shared import metrics
 from shared.messaging.publisher import Publisher, Unroutable
 from shared.persistence.database import Database
-from shared.persistence.group_commit import DatabaseUnavailable, Operation, rest_seconds
+from shared.persistence.failures import DatabaseUnavailable
+from shared.persistence.group_commit import Operation, rest_seconds
 from shared.persistence.outbox import Outbox, OutboxRow
 
 BATCH_ROWS = 100
@@ -72,6 +73,7 @@ class OutboxRelay:
         self._knows_all = False
         self._confirmed: list[int] = []
         self._returned: list[int] = []
+        self._published: set[int] = set()  # of rows in PostgreSQL: those that the broker has and that are not deleted
 
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -164,7 +166,9 @@ class OutboxRelay:
         try:
             rows = await self._database.write(self._settle_and_read, settled)
         except BaseException:
-            self._knows_all = False  # nor whether they were deleted: what is still there is published again
+            # What the broker has is not published again while it can't be deleted.
+            self._confirmed, self._returned = settled[0] + self._confirmed, settled[1] + self._returned
+            self._knows_all = False
             raise
         read = {row.id for row in rows}
         self._knows_all = self._knows_all and len(rows) < BATCH_ROWS
@@ -182,8 +186,12 @@ class OutboxRelay:
         """The same while holding the rows' locks, so that the relays of all replicas share the work."""
         async with self._database.transaction() as transaction:
             rows = await transaction.run(partial(self._outbox.waiting, locked=True), BATCH_ROWS)
-            confirmed, returned = await self._publish(rows)
+            # A transaction before this one may have failed after its rows were published.
+            confirmed, returned = await self._publish([row for row in rows if row.id not in self._published])
+            self._published.update(confirmed)
+            confirmed = [row.id for row in rows if row.id in self._published]
             await transaction.run(self._settle, [(confirmed, returned)])
+        self._published.clear()
         self._read_at = self._loop.time() + POLL_SECONDS
         return len(rows), len(confirmed)
 

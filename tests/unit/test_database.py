@@ -19,7 +19,8 @@ from sqlalchemy.exc import IntegrityError
 from shared.persistence import database as module
 from shared.persistence import group_commit
 from shared.persistence.database import Database, UtcDateTime, insert_new
-from shared.persistence.group_commit import CROWD_ROWS, MAX_GROUP_ROWS, DatabaseUnavailable, tell_after_commit
+from shared.persistence.failures import DatabaseUnavailable
+from shared.persistence.group_commit import CROWD_ROWS, MAX_GROUP_ROWS, tell_after_commit
 from tests.postgres import PrivatePostgres
 from tests.support import eventually
 

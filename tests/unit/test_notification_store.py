@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from notification_service import store
 from notification_service.notifications import Notification, Status
-from notification_service.store import Recording
+from shared.effects import Recording
 from shared.events import Channel, Notice
 from shared.ids import new_id
 from shared.persistence.database import Database
@@ -24,13 +24,15 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     await database.stop()
 
 
-def delivered(order_id: str, channel: Channel = "email", notice: Notice = "receipt", attempts: int = 1) -> Recording:
+def delivered(
+    order_id: str, channel: Channel = "email", notice: Notice = "receipt", attempts: int = 1
+) -> Recording[Notification]:
     key = f"{order_id}/{channel}/{notice}"
     notification = Notification(key, order_id, channel, notice, Status.DELIVERED, attempts, datetime.now(UTC), new_id())
     return Recording(notification, examples.receipt_delivered(order_id))
 
 
-def failed(order_id: str) -> Recording:
+def failed(order_id: str) -> Recording[Notification]:
     key = f"{order_id}/email/receipt"
     notification = Notification(key, order_id, "email", "receipt", Status.FAILED, 3, datetime.now(UTC), new_id())
     return Recording(notification, examples.receipt_failed(order_id))
@@ -50,7 +52,7 @@ async def test_a_letter_is_recorded_and_told_once(database: Database) -> None:
     written = await asyncio.gather(*(database.write(store.record, recording) for recording in recordings))
 
     assert written == [True, False, False]
-    assert await database.read(store.of_orders, order_id) == [recordings[0].notification]
+    assert await database.read(store.of_orders, order_id) == [recordings[0].record]
     assert await told(database) == ["notification.delivered.v1"]
 
 

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from payment_service import store
 from payment_service.payments import Charged, Declined, Payment, Status, event_of, settled, stalled
-from payment_service.store import Recording
+from shared.effects import Recording
 from shared.events import AnyEvent, OrderPlaced, decode
 from shared.persistence.database import Database
 from tests import examples
@@ -29,7 +29,7 @@ async def told(database: Database) -> list[AnyEvent]:
     return await database.read(read, 100)
 
 
-def recording(payment: Payment, placed: OrderPlaced) -> Recording:
+def recording(payment: Payment, placed: OrderPlaced) -> Recording[Payment]:
     return Recording(payment, event_of(payment, placed))
 
 
@@ -42,7 +42,7 @@ async def test_a_payment_and_its_event_are_written_together_and_once(database: D
 
     assert written == [True, False]
     assert not await database.write(store.record, second)
-    assert await database.read(store.get, placed.subject) == first.payment
+    assert await database.read(store.get, placed.subject) == first.record
     assert await told(database) == [first.event]
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from shared.http.application import create_app
 from shared.http.problems import MEDIA_TYPE, FieldError, Problem
 from shared.ids import UUID_PATTERN
-from shared.persistence.group_commit import DatabaseUnavailable
+from shared.persistence.failures import DatabaseUnavailable
 
 router = APIRouter()
 

@@ -8,7 +8,7 @@ from fastapi.responses import Response
 from shared.http.application import create_app
 from shared.http.body_limit import MAX_BODY_BYTES
 from shared.http.problems import FieldError, Problem
-from shared.persistence.group_commit import DatabaseUnavailable
+from shared.persistence.failures import DatabaseUnavailable
 
 router = APIRouter()
 

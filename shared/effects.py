@@ -1,0 +1,150 @@
+"""The skeleton of every handler that has an effect on the outside world: a charge, a mail.
+
+Look the key up, do the effect under the key, record it with its event in one commit, acknowledge. An effect can't be
+taken back and may not be repeatable. So nothing is done while it could not be recorded; once it is done only the
+recording is repeated, however long that takes; and two deliveries of the same key take turns.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+import structlog
+from tenacity import AsyncRetrying, RetryError, stop_after_attempt, wait_random_exponential
+
+from shared.events import Event
+from shared.messaging.patience import while_not_ready
+from shared.messaging.retry import DONE, DUPLICATE, Ack, PermanentError
+from shared.persistence.database import Database
+from shared.persistence.group_commit import Operation
+
+RECORDING_TRIES = 5
+"""How often a recording is tried that fails for another reason than a database that is away."""
+
+MAX_RECORDING_PAUSE_SECONDS = 3.0
+
+logger = structlog.get_logger(__name__)
+
+Record = TypeVar("Record")
+
+
+@dataclass(frozen=True, slots=True)
+class Recording(Generic[Record]):
+    """What is written in one commit: the record of the work, and the event that tells of it."""
+
+    record: Record
+    event: Event
+
+
+class Effect(Protocol[Record]):
+    """What is to be done for one event. `key`: its idempotency key, the primary key of the record."""
+
+    key: str
+
+    async def perform(self, attempt: int) -> Record:
+        """Do it, and return the record of it. Raises `TransientError`, `PermanentError` or `NotReady` if it failed."""
+        ...
+
+    def given_up(self, attempts: int, error: str) -> Record:
+        """The provisional record of an effect that was given up: a later one that went well may replace it."""
+        ...
+
+    def told_by(self, record: Record) -> Event:
+        """The event that tells of a record: the same one for the same record, however often it is asked."""
+        ...
+
+
+@dataclass(frozen=True)
+class Records(Generic[Record]):
+    """Where a service keeps its records: the functions of its store, and whether a record is the last word."""
+
+    get: Operation[str, Record | None]
+    record: Operation[Recording[Record], bool]
+    tell_again: Operation[Event, None]
+    is_final: Callable[[Record], bool]
+
+
+class Once(Generic[Record]):
+    """Does the effect of each event once. `effect_of` returns None for an event that asks for none."""
+
+    def __init__(
+        self, database: Database, records: Records[Record], effect_of: Callable[[Any], Effect[Record] | None]
+    ) -> None:
+        self._database = database
+        self._records = records
+        self._effect_of = effect_of
+        self._turns: dict[str, asyncio.Future[None]] = {}
+
+    async def handle(self, event: Event, attempt: int) -> Ack:
+        """A `Handler`. Dying anywhere in here is safe where the outside world honours the key."""
+        effect = self._effect_of(event)
+        if effect is None:
+            return DONE
+        await self._take_turn(effect.key)
+        try:
+            return await self._do(effect, event, attempt)
+        finally:
+            self._end_turn(effect.key)
+
+    async def give_up(self, event: Event, attempts: int, error: str) -> bool:
+        """A `GiveUp`: let others know, unless the work turns out to be done; returns whether it was given up."""
+        effect = self._effect_of(event)
+        if effect is None:
+            return True
+        await self._take_turn(effect.key)
+        try:
+            return await self._give_up(effect, event, effect.given_up(attempts, error))
+        finally:
+            self._end_turn(effect.key)
+
+    async def _do(self, effect: Effect[Record], event: Event, attempt: int) -> Ack:
+        known = await self._database.look_up(self._records.get, effect.key)
+        if known is not None and self._records.is_final(known):
+            await self._tell_again(effect, known, event)
+            return DUPLICATE
+        self._database.expect_writable()
+        record = await effect.perform(attempt)
+        return DONE if await self._record(effect, record) else DUPLICATE
+
+    async def _record(self, effect: Effect[Record], record: Record) -> bool:
+        """Whether it was new. Raises `PermanentError` if it can't be: another attempt would repeat the effect."""
+        recording = Recording(record, effect.told_by(record))
+        try:
+            return await self._database.write(self._records.record, recording)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the effect has happened
+            logger.warning("what was done is not recorded yet", key=effect.key, error=str(error))
+        tries = AsyncRetrying(
+            stop=stop_after_attempt(RECORDING_TRIES),
+            wait=wait_random_exponential(multiplier=0.2, max=MAX_RECORDING_PAUSE_SECONDS),
+        )
+        try:
+            return await tries(while_not_ready, self._database.write, self._records.record, recording)
+        except RetryError as failed:
+            reason = failed.last_attempt.exception()
+            raise PermanentError("not-recorded", f"done, and could not be recorded: {reason}") from reason
+
+    async def _give_up(self, effect: Effect[Record], event: Event, given_up: Record) -> bool:
+        known = await self._database.look_up(self._records.get, effect.key)
+        if known is None or not self._records.is_final(known):
+            if await self._database.write(self._records.record, Recording(given_up, effect.told_by(given_up))):
+                return True
+            known = await self._database.read(self._records.get, effect.key)
+        if known is None:
+            return True
+        await self._tell_again(effect, known, event)
+        return not self._records.is_final(known)
+
+    async def _tell_again(self, effect: Effect[Record], known: Record, event: Event) -> None:
+        """If the sweep asks: word of the work may have been lost."""
+        if event.again:
+            await self._database.write(self._records.tell_again, effect.told_by(known))
+
+    async def _take_turn(self, key: str) -> None:
+        """Wait until no other delivery in this process works under this key."""
+        while (other := self._turns.get(key)) is not None:
+            await asyncio.wait([other])
+        self._turns[key] = asyncio.get_running_loop().create_future()
+
+    def _end_turn(self, key: str) -> None:
+        self._turns.pop(key).set_result(None)

@@ -1,0 +1,109 @@
+"""What a database's error means: the row's own fault, or the database's, told by the database's own codes.
+
+Drivers sort errors into classes of their own, and PostgreSQL's "cannot execute INSERT in a read-only transaction" lies
+there beside a syntax error. SQLSTATE and SQLite's result codes say what happened.
+"""
+
+import sqlite3
+from typing import Any
+
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from shared.messaging.retry import NotReady
+
+# SQLSTATE classes and codes (PostgreSQL's manual, appendix A) that say nothing about the row.
+_UNAVAILABLE_STATES = (
+    "08",  # connection failure; a pooler that has no server
+    "25",  # invalid transaction state: read only (25006), ended while idle
+    "28",  # the login is refused
+    "3D",  # no such database
+    "40",  # rolled back: serialization failure, deadlock
+    "42501",  # a right is missing
+    "42P01",  # a table is missing
+    "53",  # out of disk, memory or connections
+    "55",  # locked; not in the right state, such as a standby
+    "57",  # cancelled, shutting down, starting up
+    "58",  # input/output error
+    "F0",  # broken configuration file
+    "XX",  # internal error, damaged data
+)
+_CONFLICT_STATES = ("40001", "40P01", "55P03")
+"""Another transaction was in the way: the same one can go through at once."""
+
+_UNKNOWN_STATES = ("08007", "40003")
+"""The database itself says that it does not know whether it was done."""
+
+_UNAVAILABLE_CODES = frozenset({
+    sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_INTERRUPT,
+    sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCOL,
+    sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_NOTADB,
+})  # fmt: skip
+
+
+class DatabaseUnavailable(NotReady):
+    """The database is away, locked, full or read only: no fault of the row. Nothing was written; try again later."""
+
+
+class CommitUnknown(DatabaseUnavailable):
+    """The answer to COMMIT was lost, and so far nobody could look: the rows may be written or not.
+
+    The same operation over the same rows may be run again: it finds by their keys what is there.
+    """
+
+
+def translated(error: Exception) -> Exception:
+    """`DatabaseUnavailable` for what is the database's fault; everything else is the row's, as it is."""
+    if isinstance(error, DatabaseUnavailable) or not is_unavailable(error):
+        return error
+    unavailable = DatabaseUnavailable(_first_line(error))
+    unavailable.__cause__ = error
+    return unavailable
+
+
+def commit_unknown(error: Exception) -> CommitUnknown:
+    """What `error`, in whose time a commit was under way, leaves behind."""
+    unknown = CommitUnknown(f"it is unknown whether it was committed: {_first_line(error)}")
+    unknown.__cause__ = error
+    return unknown
+
+
+def is_unavailable(error: Exception) -> bool:
+    """Whether the database failed, and not the row."""
+    if isinstance(error, PoolTimeout):
+        return True
+    if not isinstance(error, DBAPIError):
+        return isinstance(error, sqlite3.Error) and _is_unavailable_sqlite(error)
+    if isinstance(error.orig, sqlite3.Error):
+        return _is_unavailable_sqlite(error.orig)
+    state = _state(error)
+    if state:
+        return error.connection_invalidated or state.startswith(_UNAVAILABLE_STATES)
+    return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
+
+
+def is_conflict(error: Exception) -> bool:
+    """Whether another transaction was in the way, so that this one was undone and may be run again at once."""
+    return isinstance(error, DBAPIError) and _state(error).startswith(_CONFLICT_STATES)
+
+
+def is_lost(error: Exception) -> bool:
+    """Whether what was asked last was left without an answer: with a connection that broke, or a disk that failed."""
+    if not isinstance(error, DBAPIError):
+        return False
+    code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+    return error.connection_invalidated or _state(error) in _UNKNOWN_STATES or code == sqlite3.SQLITE_IOERR
+
+
+def _is_unavailable_sqlite(error: sqlite3.Error) -> bool:
+    # Extended codes carry the primary one in their low byte. A missing table is a plain OperationalError.
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return code in _UNAVAILABLE_CODES or isinstance(error, sqlite3.OperationalError)
+
+
+def _state(error: DBAPIError) -> str:
+    return getattr(error.orig, "sqlstate", None) or ""
+
+
+def _first_line(error: Any) -> str:
+    return (str(getattr(error, "orig", None) or error).strip() or type(error).__name__).splitlines()[0]
