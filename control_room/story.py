@@ -15,6 +15,7 @@ import httpx
 from control_room.addresses import SystemAddresses
 from control_room.dead_letters.letter import DeadLetter
 from control_room.replicas import replicas
+from control_room.story_order import Entry, in_order, sender_of
 from shared.ids import UUID_PATTERN
 
 TIMEOUT_SECONDS = 3.0
@@ -27,18 +28,8 @@ class NoSuchOrder(Exception):
 
 
 @dataclass(frozen=True)
-class Entry:
-    """Something that happened. `state`: fine, busy (it will be tried again) or broken."""
-
-    at: datetime
-    who: str
-    what: str
-    state: str = "fine"
-
-
-@dataclass(frozen=True)
 class Story:
-    """Oldest first. `gaps`: what could not be found out, a sentence each."""
+    """Causes before effects. `gaps`: what could not be found out, a sentence each."""
 
     order_id: str
     status: str
@@ -57,11 +48,11 @@ async def tell(addresses: SystemAddresses, order_id: str, letters: Iterable[Dead
         remembered = await asyncio.gather(
             *(_remembered(http, name, url, order_id, placed_at) for name, url in addresses.services.items())
         )
-    entries = [_from_book(entry) for entry in order["timeline"]]
-    entries += [entry for some, _ in remembered for entry in some]
-    entries += [_set_aside(letter, placed_at) for letter in letters]
+    timeline = [_from_book(entry) for entry in order["timeline"]]
+    others = [entry for some, _ in remembered for entry in some]
+    others += [_set_aside(letter, placed_at) for letter in letters]
     gaps = [gap for _, some in remembered for gap in some]
-    return Story(order_id, order["status"], _money(order["total"]), sorted(entries, key=lambda each: each.at), gaps)
+    return Story(order_id, order["status"], _money(order["total"]), in_order(timeline, others), gaps)
 
 
 def check(order_id: str) -> None:
@@ -101,7 +92,7 @@ async def _ask(http: httpx.AsyncClient, url: str, order_id: str) -> dict[str, An
 
 def _from_book(entry: Mapping[str, Any]) -> Entry:
     what, state = _book_says(entry)
-    return Entry(_time(entry["at"]), "order book", what, state)
+    return Entry(_time(entry["at"]), "order book", what, state, sender_of(entry["type"]), entry["type"])
 
 
 def _book_says(entry: Mapping[str, Any]) -> tuple[str, str]:
@@ -127,7 +118,8 @@ def _from_memory(service: str, note: Mapping[str, Any]) -> Entry:
     times = f", attempt {note['attempt']}" if note["attempt"] > 1 else ""
     again = ", delivered again by the broker" if note["redelivered"] else ""
     states = {"retry": "busy", "dead letter": "broken", "returned": "broken", "refused": "broken"}
-    return Entry(_time(note["at"]), service, f"{words}{times}{again}.", states.get(note["outcome"], "fine"))
+    state = states.get(note["outcome"], "fine")
+    return Entry(_time(note["at"]), service, f"{words}{times}{again}.", state, service, note["type"] or "", note["act"])
 
 
 def _published(note: Mapping[str, Any]) -> str:
@@ -152,7 +144,10 @@ def _handled(note: Mapping[str, Any]) -> str:
 
 def _set_aside(letter: DeadLetter, placed_at: datetime) -> Entry:
     why = letter.error or letter.reason or "no reason given"
-    return Entry(letter.parked_at or placed_at, "dead letters", f"Set aside from {letter.queue}: {why}.", "broken")
+    return Entry(
+        letter.parked_at or placed_at, "dead letters", f"Set aside from {letter.queue}: {why}.", "broken",
+        letter.queue.partition(".")[0], letter.message.type or "", "set aside",
+    )  # fmt: skip
 
 
 def _time(text: str) -> datetime:

@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from order_service import orders, store
 from order_service.idempotency import fingerprint, idempotency_key
 from order_service.live import LiveTimelines, entry_json, has_more
-from order_service.orders import MENU, Order, OrderRequest, Status, UnknownDish, notifications_of
+from order_service.orders import MENU, Order, OrderRequest, Status, UnknownDish, in_order, notifications_of
 from shared import metrics
 from shared.events import Money, OrderItem, OrderPlaced, OrderPlacedData, OrderSummary
 from shared.http.operators import NDJSON, PAGE_ROWS, Row, ndjson, operator
@@ -175,7 +175,7 @@ class NotificationItem(BaseModel):
 
 
 class OrderView(BaseModel):
-    """An order and all that has happened to it so far."""
+    """An order and all that has happened to it so far: causes before effects, whatever was heard of first."""
 
     order_id: str
     status: Status
@@ -198,7 +198,7 @@ async def read_order(parts: WithParts, order_id: OrderIdInPath) -> OrderView:
         total=order.summary.total,
         items=list(order.summary.items),
         placed_at=order.placed_at,
-        timeline=[TimelineItem.model_validate(entry_json(entry)) for entry in order.timeline],
+        timeline=[TimelineItem.model_validate(entry_json(entry)) for entry in in_order(order.timeline)],
         notifications=[
             NotificationItem(channel=each.channel, status=each.status, at=each.at)
             for each in notifications_of(order.timeline)
@@ -258,7 +258,7 @@ async def stream_order(
     order_id: OrderIdInPath,
     last_event_id: Annotated[str | None, Header(description="The id of the last event seen")] = None,
 ) -> Response:
-    """The order's timeline as server-sent events; ends at a final state."""
+    """The order's timeline as server-sent events, in the order in which they arrived; ends at a final state."""
     order = await _existing(parts, order_id)
     if not has_more(order, last_event_id):
         return Response(status_code=204)  # tells an EventSource to stay away

@@ -1,4 +1,8 @@
-"""The live timeline of one order as server-sent events, from any replica."""
+"""The live timeline of one order as server-sent events, from any replica.
+
+Entries are sent in the order in which they arrived, which nothing that comes later can change: so `Last-Event-ID`
+says what a client has seen. `GET /orders/{id}` shows them in the order in which they happened.
+"""
 
 import asyncio
 import contextlib

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from shared.events import (
     AnyEvent,
+    Event,
     Money,
     NotificationDelivered,
     NotificationFailed,
@@ -175,7 +176,10 @@ def _line(sku: str, quantity: int) -> OrderItem:
 
 @dataclass(frozen=True, slots=True)
 class TimelineEntry:
-    """One thing that happened to an order. `type` is the event's, `detail` what a reader may see of its data."""
+    """One thing that happened to an order. `type` is the event's, `detail` what a reader may see of its data.
+
+    `at` is when it happened, by the clock of the service that reports it.
+    """
 
     event_id: str
     type: str
@@ -185,7 +189,10 @@ class TimelineEntry:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """`duplicates`: how often a request or a report about it arrived once more, and changed nothing."""
+    """`duplicates`: how often a request or a report about it arrived once more, and changed nothing.
+
+    `timeline` is in the order of arrival; `in_order` makes of it what a reader expects.
+    """
 
     order_id: str
     status: Status
@@ -227,6 +234,50 @@ def status_of(timeline: Iterable[TimelineEntry]) -> Status:
     if "payment.declined.v1" in types:
         return Status.DECLINED
     return Status.STALLED if "payment.stalled.v1" in types else Status.PLACED
+
+
+_STEPS: tuple[tuple[type[Event], ...], ...] = (
+    (OrderPlaced,),
+    (PaymentStalled,),
+    (PaymentSucceeded, PaymentDeclined),
+    (NotificationFailed, NotificationDelivered),
+)
+"""What happens to an order: an event of one step follows from those of the steps before."""
+_STEP_OF = {event.model_fields["type"].default: number for number, step in enumerate(_STEPS) for event in step}
+
+
+def in_order(timeline: Iterable[TimelineEntry]) -> list[TimelineEntry]:
+    """The entries as a reader expects them: by time, but no effect before its cause. The order of arrival has no part.
+
+    The services' clocks may disagree by any amount. So an entry counts as no earlier than what it follows from.
+    """
+    entries = sorted(timeline, key=_rank)
+    counts_as_at: dict[str, datetime] = {}
+    for entry in entries:
+        causes = [cause for cause in entries if _follows(entry, cause)]
+        counts_as_at[entry.event_id] = max([entry.at, *(counts_as_at[cause.event_id] for cause in causes)])
+    return sorted(entries, key=lambda entry: (counts_as_at[entry.event_id], _rank(entry), entry.at, entry.event_id))
+
+
+def _rank(entry: TimelineEntry) -> tuple[int, bool]:
+    """Lower than that of any entry that follows from it."""
+    return _STEP_OF.get(entry.type, len(_STEPS)), _is_delivered(entry)
+
+
+def _follows(entry: TimelineEntry, cause: TimelineEntry) -> bool:
+    """Whether `entry` can only have happened after `cause`."""
+    if _rank(cause)[0] < _rank(entry)[0]:
+        return True
+    is_same_letter = _letter(cause) == _letter(entry) is not None
+    return is_same_letter and _is_delivered(entry) and not _is_delivered(cause)  # a redrive delivers what had failed
+
+
+def _is_delivered(entry: TimelineEntry) -> bool:
+    return entry.type == "notification.delivered.v1"
+
+
+def _letter(entry: TimelineEntry) -> tuple[str, str] | None:
+    return (entry.detail["channel"], entry.detail["notice"]) if entry.type.startswith("notification.") else None
 
 
 def is_open(status: Status, timeline: Iterable[TimelineEntry], *, wants_sms: bool) -> bool:
@@ -281,10 +332,10 @@ class Notification:
 
 
 def notifications_of(timeline: Iterable[TimelineEntry]) -> list[Notification]:
-    """The last known state of each channel that has reported."""
+    """The latest state of each channel that has reported: what was delivered stays so, whatever is heard later."""
     latest = {
         entry.detail["channel"]: Notification(entry.detail["channel"], entry.type.split(".")[1], entry.at)
-        for entry in timeline
+        for entry in in_order(timeline)
         if entry.type.startswith("notification.")
     }
     return list(latest.values())

@@ -78,6 +78,11 @@ def ticket_delivered(order_id: str | None = None) -> NotificationDelivered:
     return NotificationDelivered.about(order_id or new_id(), source="notification_service", data=data)
 
 
+def text_delivered(order_id: str | None = None) -> NotificationDelivered:
+    data = NotificationData(channel="sms", notice="receipt", attempts=1)
+    return NotificationDelivered.about(order_id or new_id(), source="notification_service", data=data)
+
+
 def receipt_failed(order_id: str | None = None) -> NotificationFailed:
     data = NotificationFailedData(channel="email", notice="receipt", attempts=3, error="the mail server is away")
     return NotificationFailed.about(order_id or new_id(), source="notification_service", data=data)

@@ -9,7 +9,8 @@ from nicegui import ui
 from control_room.observer import Picture
 from control_room.page.parts import NAMES, button, card, text
 from control_room.page.room import Room
-from control_room.story import Entry, NoSuchOrder, Story, check, tell
+from control_room.story import NoSuchOrder, Story, check, tell
+from control_room.story_order import Entry
 from shared.messaging.channel import BrokerUnavailable
 
 HINT = "Every publish, attempt, duplicate, retry and dead letter of one order, from all services, in one line of time."

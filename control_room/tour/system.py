@@ -1,6 +1,7 @@
 """A running Order Rail seen from outside: its HTTP calls, and its broker's management API."""
 
 import asyncio
+import json
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -73,13 +74,21 @@ class System:
                     async with asyncio.timeout(POLL_SECONDS):
                         await news.wait()
 
+    async def arrived(self, order_id: str) -> list[str]:
+        """The types of a final order's events, in the order in which they arrived."""
+        return [json.loads(data)["type"] async for data in self._events(order_id, CALL_TIMEOUT_SECONDS)]
+
     async def _listen(self, order_id: str, on_event: Callable[[], None]) -> None:
-        url = f"{self._urls['order_service']}/orders/{order_id}/events"
         with suppress(httpx.HTTPError):
-            async with self._http.stream("GET", url, timeout=None) as stream:
-                async for line in stream.aiter_lines():
-                    if line.startswith("data:"):
-                        on_event()
+            async for _ in self._events(order_id, None):
+                on_event()
+
+    async def _events(self, order_id: str, timeout_seconds: float | None) -> AsyncIterator[str]:
+        url = f"{self._urls['order_service']}/orders/{order_id}/events"
+        async with self._http.stream("GET", url, timeout=timeout_seconds) as stream:
+            async for line in stream.aiter_lines():
+                if line.startswith("data:"):
+                    yield line.removeprefix("data:")
 
     async def duplicates(self) -> float:
         """How many deliveries of `payment_service.charge` found their work done: the sum over all replicas."""

@@ -47,8 +47,13 @@ async def test_an_order_follows_the_events_of_the_others(order_service: RunningS
     wire.send(examples.ticket_delivered(order_id))
     wire.send(examples.receipt_delivered(order_id))
 
-    found = await reaches(order_service, order_id, "confirmed")
+    async def is_told_all() -> dict[str, Any] | None:
+        found = await reaches(order_service, order_id, "confirmed")
+        return found if len(found["notifications"]) == 2 else None
 
+    found = await eventually(is_told_all, expecting="both notifications")
+
+    assert found is not None
     assert [entry["type"] for entry in found["timeline"]] == [
         "order.placed.v1", "payment.succeeded.v1", "notification.delivered.v1", "notification.delivered.v1"
     ]  # fmt: skip
@@ -71,6 +76,27 @@ async def test_events_in_the_wrong_order_and_twice_make_the_same_of_it(
     found = await reaches(order_service, order_id, "confirmed")
 
     assert len(found["timeline"]) == 3
+
+
+async def test_the_order_tells_causes_first_and_its_stream_what_arrived_first(
+    order_service: RunningService, wire: Wire
+) -> None:
+    order_id = await place(order_service)
+    receipt, paid = examples.receipt_delivered(order_id), examples.payment_succeeded(order_id)
+    wire.send(receipt)
+
+    async def has_heard() -> bool:
+        return len((await order(order_service, order_id))["timeline"]) == 2
+
+    await eventually(has_heard, expecting="word of the receipt")
+    wire.send(paid)
+    found = await reaches(order_service, order_id, "confirmed")
+
+    assert [entry["type"] for entry in found["timeline"]] == ["order.placed.v1", paid.type, receipt.type]
+    async with stream(order_service, order_id) as events:
+        assert [event.id async for event in events] == [order_id, receipt.id, paid.id]
+    async with stream(order_service, order_id, last_event_id=receipt.id) as events:
+        assert [event.id async for event in events] == [paid.id]
 
 
 @pytest.mark.parametrize(

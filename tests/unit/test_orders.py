@@ -1,6 +1,9 @@
 """The rules of orders: prices come from the menu, and the same events always make the same status."""
 
 import random
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,10 +15,12 @@ from order_service.orders import (
     MAX_LINES,
     MAX_QUANTITY,
     MENU,
+    Notification,
     OrderRequest,
     Status,
     TimelineEntry,
     UnknownDish,
+    in_order,
     notifications_of,
     price,
     status_of,
@@ -165,6 +170,64 @@ def test_events_in_any_order_and_repeated_make_the_same_status(
     assert status_of(arrived) is status
 
 
+BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
+CHAIN: list[AnyEvent] = [
+    examples.order_placed(),
+    examples.payment_stalled(),
+    examples.payment_succeeded(),
+    examples.receipt_failed(),
+    examples.receipt_delivered(),
+]
+"""Each event of an order that follows from the one before."""
+
+
+def happened(event: AnyEvent, seconds: float) -> TimelineEntry:
+    return replace(timeline_entry(event), at=BEGIN + timedelta(seconds=seconds))
+
+
+@given(st.randoms(use_true_random=False), st.lists(st.sampled_from([-3600, -1, 0, 1, 3600]), min_size=3, max_size=3))
+def test_a_timeline_tells_causes_before_effects_whatever_arrived_first_and_whatever_the_clocks_say(
+    shuffler: random.Random, wrong_by: list[int]
+) -> None:
+    clocks = dict(zip(("order_service", "payment_service", "notification_service"), wrong_by, strict=True))
+    seconds_apart = shuffler.choice([0, 0.001, 1])  # equal times too
+    chain = [happened(event, number * seconds_apart + clocks[event.source]) for number, event in enumerate(CHAIN)]
+    ticket = happened(examples.ticket_delivered(), clocks["notification_service"])
+    arrived = shuffler.sample([*chain, ticket], len(chain) + 1)
+
+    shown = in_order(arrived)
+
+    assert [entry for entry in shown if entry is not ticket] == chain
+    assert shown.index(ticket) > shown.index(chain[2])  # the payment is its cause, too
+    assert in_order(shuffler.sample(arrived, len(arrived))) == shown
+    assert {(each.channel, each.status) for each in notifications_of(arrived)} == {
+        ("email", "delivered"), ("restaurant", "delivered")
+    }  # fmt: skip
+
+
+@given(st.randoms(use_true_random=False), st.lists(st.integers(0, 10**6), min_size=6, max_size=6, unique=True))
+def test_what_has_no_part_in_each_other_is_told_by_time(shuffler: random.Random, times: list[int]) -> None:
+    first, *later = sorted(times)
+    makers: tuple[Callable[[], AnyEvent], ...] = (
+        examples.receipt_failed,
+        examples.ticket_delivered,
+        examples.text_delivered,
+    )
+    entries = [happened(make(), at) for make, at in zip(makers, later, strict=False)]
+    placed, paid = happened(examples.order_placed(), first), happened(examples.payment_succeeded(), first)
+    arrived = shuffler.sample([placed, paid, *entries], 5)
+
+    assert in_order(arrived) == [placed, paid, *entries]
+
+
+def test_a_timeline_may_lack_a_cause_and_hold_what_is_unknown_here() -> None:
+    """As after an event of a later release, or before the news of the payment has arrived."""
+    receipt, unknown = happened(examples.receipt_delivered(), 5), TimelineEntry(new_id(), "a.later.type", BEGIN, {})
+    placed = happened(examples.order_placed(), 9)
+
+    assert in_order([receipt, unknown, placed]) == [placed, receipt, unknown]
+
+
 def test_a_kitchen_ticket_alone_does_not_confirm_an_order() -> None:
     entries = [timeline_entry(examples.payment_succeeded()), timeline_entry(examples.ticket_delivered())]
 
@@ -184,6 +247,13 @@ def test_a_status_is_final_when_nothing_follows_it() -> None:
 def test_the_timeline_tells_no_secret_of_the_customer() -> None:
     for event in (examples.payment_succeeded(), examples.payment_declined(), examples.order_placed()):
         assert examples.EMAIL not in str(timeline_entry(event).detail)
+
+
+def test_a_channel_that_delivered_says_so_also_when_it_hears_of_the_failure_later() -> None:
+    failed, delivered = happened(examples.receipt_failed(), 1), happened(examples.receipt_delivered(), 2)
+
+    for arrived in ([failed, delivered], [delivered, failed]):
+        assert notifications_of(arrived) == [Notification("email", "delivered", delivered.at)]
 
 
 def test_each_channel_shows_its_last_known_state() -> None:
