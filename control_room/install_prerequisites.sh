@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes sure that a RabbitMQ server is installed (unless RABBITMQ_URL names one), and Python's venv module; with
-# FOR_TESTS=1 also PostgreSQL's server programs, Chromium and libfaketime, without which some tests are skipped. PYTHON
-# names the interpreter.
+# FOR_TESTS=1 also PostgreSQL's server programs, PgBouncer, Chromium and libfaketime, without which some tests are
+# skipped. PYTHON names the interpreter.
 # Installs them with apt-get where it may; else says what to do, with status 1 if it can't be done without.
 # Order Rail runs a private node of its own, so the package's system-wide service is neither started nor enabled.
 set -eu
@@ -32,6 +32,10 @@ has_chromium() {
   command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null
 }
 
+has_pgbouncer() {
+  command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ]
+}
+
 has_libfaketime() {
   [ -n "$(find /usr/lib -name 'libfaketimeMT.so.1' 2>/dev/null | head -n 1)" ]
 }
@@ -45,6 +49,7 @@ missing_packages() {
   required_packages
   [ -n "${FOR_TESTS:-}" ] || return 0
   has_postgresql || echo postgresql
+  has_pgbouncer || echo pgbouncer
   has_chromium || echo chromium
   has_libfaketime || echo libfaketime
 }

@@ -35,7 +35,7 @@ class PrivatePostgres:
         self._binaries = _find_binaries()
         # Not pytest's directory: PostgreSQL refuses to run as root, and nobody else may enter that one.
         self._directory = Path(tempfile.mkdtemp(prefix="order-rail-pg-"))
-        self._account: dict[str, Any] = _unprivileged_account(self._directory)
+        self._account: dict[str, Any] = unprivileged_account(self._directory)
         (self.port,) = free_ports(1)
         self._server: subprocess.Popen[bytes] | None = None
 
@@ -127,7 +127,7 @@ def _find_binaries() -> Path:
     raise PostgresNotInstalled("no PostgreSQL server (initdb, postgres) was found: install the package postgresql")
 
 
-def _unprivileged_account(directory: Path) -> dict[str, Any]:
+def unprivileged_account(directory: Path) -> dict[str, Any]:
     """How to start a process that PostgreSQL accepts: root must become somebody else, who then owns `directory`."""
     if os.geteuid() != 0:
         return {}

@@ -83,6 +83,33 @@ async def test_a_database_restarted_under_load_costs_nothing(rail: Rail, postgre
     await rail.reconcile()
 
 
+async def test_a_database_that_only_reads_costs_no_attempt_and_connections_to_it_are_given_up(
+    system: System, rail: Rail, postgres: PrivatePostgres
+) -> None:
+    """As after a failover: the old primary answers, and refuses every write. It goes on doing so to its old clients."""
+    services = ("order_service", "payment_service")
+    dead_before = await settled(rail, "payment_service", "deadletter")
+    retries_before = await settled(rail, "payment_service", "retry")
+    names = [database_of(system, service) for service in services]
+    placing = asyncio.create_task(rail.place_many(TOKENS))
+    await eventually(lambda: len(rail.accepted) >= len(TOKENS) // 2, expecting="half of the orders")
+    with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
+        for name in names:
+            connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = ANY(%s)", [names])
+        await eventually(lambda: all_say(rail, services, "read-only"), 15, "/readyz to say so")
+        with pytest.raises(httpx.HTTPStatusError, match="503"):
+            await rail.place()
+        for name in names:  # for new connections alone
+            connection.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+    await placing
+    await rail.all_final()
+    await rail.reconcile()
+    assert await settled(rail, "payment_service", "deadletter") == dead_before
+    # What tok_timeout loses is tried again at once, and costs no attempt either.
+    assert await settled(rail, "payment_service", "retry") == retries_before
+
+
 async def test_a_database_that_another_process_locks_costs_no_message_an_attempt(system: System, rail: Rail) -> None:
     dead_before = await dead_letters(rail)
     other = sqlite3.connect(database_file(system, "notification_service"), isolation_level=None)
@@ -121,8 +148,21 @@ def database_file(system: System, service: str) -> Path:
     return system.run.path / f"{service}.db"
 
 
+async def all_say(rail: Rail, services: tuple[str, ...], word: str) -> bool:
+    answers = [await rail.http.get(f"{rail._urls[service]}/readyz") for service in services]
+    return all(answer.status_code == 503 and word in answer.text for answer in answers)
+
+
+def database_of(system: System, service: str) -> str:
+    return system.processes[service].environment["DATABASE_URL"].rpartition("/")[2]
+
+
 async def dead_letters(rail: Rail) -> float:
-    return await rail.metric("notification_service", 'order_rail_deliveries_settled_total{outcome="deadletter"')
+    return await settled(rail, "notification_service", "deadletter")
+
+
+async def settled(rail: Rail, service: str, outcome: str) -> float:
+    return await rail.metric(service, f'order_rail_deliveries_settled_total{{outcome="{outcome}"')
 
 
 async def duplicates(rail: Rail, replica_url: str) -> tuple[float, float]:

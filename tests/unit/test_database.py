@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import pytest_asyncio
 import sqlalchemy
@@ -21,6 +22,7 @@ from shared.persistence import group_commit
 from shared.persistence.database import Database, UtcDateTime, insert_new
 from shared.persistence.failures import DatabaseUnavailable
 from shared.persistence.group_commit import CROWD_ROWS, MAX_GROUP_ROWS, tell_after_commit
+from tests.pgbouncer import PrivatePgBouncer
 from tests.postgres import PrivatePostgres
 from tests.support import eventually
 
@@ -377,6 +379,64 @@ async def test_a_locked_database_is_unavailable_and_recovers(tmp_path: Path, mon
         assert database.problem() is None
 
 
+async def test_while_the_database_is_locked_it_is_not_ready_all_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in (("LOCK_TIMEOUT_SECONDS", 0.1), ("PROBE_SECONDS", 0.1), ("PROBE_PAUSE_SECONDS", 0.05)):
+        monkeypatch.setattr(module, name, seconds)
+    async with opened(f"sqlite:///{tmp_path}/test.db") as database:
+        with closing(sqlite3.connect(tmp_path / "test.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            await eventually(database.problem, expecting="it to be found out, though nobody writes")
+            for _ in range(10):  # each of them longer than the pause after a probe
+                with pytest.raises(DatabaseUnavailable):
+                    await database.write(write_notes, (1, "text"))
+                assert await database.read(count_notes, None) == 0
+                assert database.problem()
+        await eventually(lambda: database.problem() is None, expecting="it to be found out, though nobody writes")
+
+
+async def test_a_database_that_only_reads_is_not_ready_though_nobody_writes(
+    postgres: PrivatePostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PROBE_SECONDS", 0.1)
+    url = postgres.create_database()
+    name = url.rpartition("/")[2]
+    async with opened(url) as database:
+        with psycopg.connect(postgres.url("postgres"), autocommit=True) as other:
+            other.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+            other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+            await eventually(database.problem, expecting="it to be found out")
+            assert "read-only" in (database.problem() or "")
+            with pytest.raises(DatabaseUnavailable):
+                await database.write(write_notes, (1, "text"))
+            assert await database.read(count_notes, None) == 0
+            other.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+        await eventually(lambda: database.problem() is None, expecting="new connections to be made")
+        assert await database.write(write_notes, (1, "text")) == "wrote 1"
+
+
+async def test_transactions_that_deadlock_are_run_again(postgres: PrivatePostgres) -> None:
+    def move(connection: Connection, rows: list[tuple[int, int]]) -> list[None]:
+        for number in (number for row in rows for number in row):
+            connection.execute(notes.update().where(notes.c.id == number).values(text="moved"))
+            connection.exec_driver_sql("SELECT pg_sleep(0.05)")
+        return [None] * len(rows)
+
+    url = postgres.create_database()
+    async with opened(url) as first, opened(url) as second:
+        await asyncio.gather(*(first.write(write_notes, (number, "text")) for number in (1, 2)))
+        for _ in range(3):
+            await asyncio.gather(first.write(move, (1, 2)), second.write(move, (2, 1)))
+        with psycopg.connect(url, autocommit=True) as connection:
+            await eventually(lambda: deadlocks(connection), expecting="PostgreSQL to have counted one")
+
+
+def deadlocks(connection: psycopg.Connection[tuple[int]]) -> int:
+    counted = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+    return (connection.execute(counted).fetchone() or (0,))[0]
+
+
 async def test_a_full_database_is_unavailable_loses_nothing_and_recovers(tmp_path: Path) -> None:
     async with opened(f"sqlite:///{tmp_path}/test.db") as database:
         written = []
@@ -432,6 +492,30 @@ async def test_a_database_server_that_is_away_is_waited_for(postgres: PrivatePos
     finally:
         if not postgres.is_running:
             postgres.start()
+
+
+async def test_behind_a_pooler_each_transaction_may_meet_another_server_process(postgres: PrivatePostgres) -> None:
+    """PgBouncer in transaction mode: what was prepared on one server connection is not known to the next."""
+    with PrivatePgBouncer(postgres.port) as pooler:
+        url = pooler.url(postgres.create_database())
+        groups.clear()
+        async with opened(url) as first, opened(url) as second:
+            await eventually(lambda: first.problem() is second.problem() is None, expecting="the pooler to answer")
+            for number in range(0, 80, 8):
+                databases = [first, second] * 4
+                await asyncio.gather(
+                    *(each.write(write_notes, (number + n, "text")) for n, each in enumerate(databases)),
+                    *(each.read(read_notes, number) for each in databases),
+                    *(hold_a_transaction(each) for each in databases),
+                )
+            assert await first.read(count_notes, None) == 80
+            assert first.problem() is second.problem() is None
+
+
+async def hold_a_transaction(database: Database) -> None:
+    async with database.transaction() as transaction:
+        await transaction.run(read_notes, [1])
+        await transaction.run(count_notes, [None])
 
 
 async def test_two_processes_may_create_the_same_tables_at_once(postgres: PrivatePostgres) -> None:

@@ -1,0 +1,218 @@
+"""An effect that can't be taken back happens once, whatever its record meets with."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+import pytest
+import pytest_asyncio
+from sqlalchemy import Column, Connection, MetaData, String, Table, select
+
+from shared.effects import Once, Recording, Records
+from shared.events import Event
+from shared.messaging.retry import DONE, DUPLICATE, NotReady, PermanentError, TransientError
+from shared.persistence import database as module
+from shared.persistence.database import Database
+from shared.persistence.failures import DatabaseUnavailable
+from shared.persistence.inbox import record_once
+from tests import examples
+from tests.support import eventually
+
+metadata = MetaData()
+table = Table("done", metadata, Column("key", String, primary_key=True), Column("status", String, nullable=False))
+
+tries: list[str] = []
+"""The keys of each call of `record`, whether or not it was committed."""
+
+
+@dataclass(frozen=True)
+class Fact:
+    key: str
+    status: str
+
+
+def get(connection: Connection, keys: list[str]) -> list[Fact | None]:
+    found = {row.key: Fact(row.key, row.status) for row in connection.execute(select(table))}
+    return [found.get(key) for key in keys]
+
+
+def record(connection: Connection, recordings: list[Recording[Fact]]) -> list[bool]:
+    tries.extend(each.record.key for each in recordings)
+    return record_once(connection, table, [vars(each.record) for each in recordings], provisional="failed")
+
+
+def tell_again(connection: Connection, events: list[Event]) -> list[None]:
+    return [None] * len(events)
+
+
+class Outside:
+    """The outside world: counts what is done to it, and fails as often as it is told to."""
+
+    def __init__(self) -> None:
+        self.effects: list[str] = []
+        self.failures: list[Exception] = []
+        self.hesitates = asyncio.Event()
+        self.hesitates.set()
+
+    def effect_of(self, event: Event) -> "Mailing":
+        return Mailing(self, event)
+
+
+class Mailing:
+    def __init__(self, outside: Outside, event: Event) -> None:
+        self.key = event.subject
+        self._outside, self._event = outside, event
+
+    async def perform(self, attempt: int) -> Fact:
+        if self._outside.failures:
+            raise self._outside.failures.pop(0)
+        self._outside.effects.append(self.key)
+        await self._outside.hesitates.wait()
+        return Fact(self.key, "done")
+
+    def given_up(self, attempts: int, error: str) -> Fact:
+        return Fact(self.key, "failed")
+
+    def told_by(self, fact: Fact) -> Event:
+        return self._event
+
+
+def once(database: Database, outside: Outside, records: Any = record) -> Once[Fact]:
+    return Once(database, Records(get, records, tell_again, lambda fact: fact.status == "done"), outside.effect_of)
+
+
+@pytest_asyncio.fixture
+async def database(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Database]:
+    monkeypatch.setattr(module, "LOCK_TIMEOUT_SECONDS", 0.05)
+    tries.clear()
+    database = Database(database_url, metadata, name="effects")
+    await database.start()
+    yield database
+    await database.stop()
+
+
+@pytest.fixture
+def unwritable(database_url: str) -> Callable[[], AbstractContextManager[None]]:
+    """While its block lasts the database can be read and not be written."""
+    return lambda: (locked if database_url.startswith("sqlite") else read_only)(database_url)
+
+
+@contextmanager
+def locked(url: str) -> Iterator[None]:
+    other = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    yield
+    other.close()
+
+
+@contextmanager
+def read_only(url: str) -> Iterator[None]:
+    name = url.rpartition("/")[2]
+    with psycopg.connect(url.replace(name, "postgres"), autocommit=True) as other:
+        other.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+        yield
+        other.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+
+
+async def test_while_the_record_cannot_be_written_only_the_recording_is_repeated(
+    database: Database, unwritable: Callable[[], AbstractContextManager[None]]
+) -> None:
+    outside, placed = Outside(), examples.order_placed()
+    outside.hesitates.clear()
+    handling = asyncio.create_task(once(database, outside).handle(placed, 1))
+    await eventually(lambda: outside.effects, expecting="the effect to begin")
+    with unwritable():
+        outside.hesitates.set()
+
+        async def refused() -> bool:
+            try:
+                await database.write(record, Recording(Fact("other", "done"), placed))
+            except DatabaseUnavailable:
+                return True
+            return False
+
+        for _ in range(10):
+            await eventually(refused, expecting="a write to be refused")
+        assert not handling.done()
+
+    assert await asyncio.wait_for(handling, 20) == DONE
+    assert outside.effects == [placed.subject]
+
+
+async def test_nothing_is_done_that_could_not_be_recorded(
+    database: Database, unwritable: Callable[[], AbstractContextManager[None]]
+) -> None:
+    outside, placed = Outside(), examples.order_placed()
+    handler = once(database, outside)
+    with unwritable():
+        with pytest.raises(DatabaseUnavailable):
+            await database.write(record, Recording(Fact("other", "done"), placed))
+        for _ in range(3):
+            with pytest.raises(NotReady):
+                await handler.handle(placed, 1)
+        assert outside.effects == []
+
+    await eventually(lambda: database.problem() is None, expecting="the database to be found writable again")
+    assert await handler.handle(placed, 1) == DONE
+
+
+async def test_a_second_delivery_waits_for_the_first_and_finds_its_work(database: Database) -> None:
+    outside, placed = Outside(), examples.order_placed()
+    outside.hesitates.clear()
+    handler = once(database, outside)
+    handling = [asyncio.create_task(handler.handle(placed, 1)) for _ in range(3)]
+    await eventually(lambda: outside.effects, expecting="the effect to begin")
+    outside.hesitates.set()
+
+    assert await asyncio.gather(*handling) == [DONE, DUPLICATE, DUPLICATE]
+    assert outside.effects == [placed.subject]
+
+
+async def test_a_second_delivery_takes_its_turn_after_the_first_has_failed(database: Database) -> None:
+    outside, placed = Outside(), examples.order_placed()
+    outside.failures.append(TransientError("not now"))
+    handler = once(database, outside)
+
+    results = await asyncio.gather(*(handler.handle(placed, 1) for _ in range(2)), return_exceptions=True)
+
+    assert [type(result) for result in results] == [TransientError, type(DONE)]
+
+
+async def test_giving_up_looks_first_whether_the_work_is_done(database: Database) -> None:
+    outside, placed = Outside(), examples.order_placed()
+    handler = once(database, outside)
+    await handler.handle(placed, 1)
+
+    assert not await handler.give_up(placed, 4, "no answer")
+    assert await database.read(get, placed.subject) == Fact(placed.subject, "done")
+
+
+async def test_giving_up_twice_is_giving_up_and_a_later_success_counts(database: Database) -> None:
+    outside, placed = Outside(), examples.order_placed()
+    handler = once(database, outside)
+
+    assert [await handler.give_up(placed, 4, "no answer") for _ in range(2)] == [True, True]
+    assert await handler.handle(placed, 1) == DONE
+    assert outside.effects == [placed.subject]
+
+
+async def test_what_can_never_be_recorded_is_set_aside_and_not_done_again(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.effects.MAX_RECORDING_PAUSE_SECONDS", 0.01)
+
+    def broken(_connection: Connection, _rows: list[Recording[Fact]]) -> list[bool]:
+        raise ZeroDivisionError
+
+    outside, placed = Outside(), examples.order_placed()
+
+    with pytest.raises(PermanentError) as raised:
+        await once(database, outside, broken).handle(placed, 1)
+
+    assert raised.value.reason == "not-recorded"
+    assert outside.effects == [placed.subject]
