@@ -41,6 +41,14 @@ async def eventually(look: Callable[[], Any], timeout_seconds: float = 10.0, exp
         await asyncio.sleep(POLL_SECONDS)
 
 
+async def never(look: Callable[[], bool], seconds: float, unexpected: str) -> None:
+    """Fail the test as soon as `look` returns something true within these seconds: for what must not happen."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while asyncio.get_running_loop().time() < deadline:
+        assert not look(), unexpected
+        await asyncio.sleep(POLL_SECONDS)
+
+
 async def _look(look: Callable[[], Any]) -> tuple[Any, AssertionError | None]:
     try:
         seen = look()

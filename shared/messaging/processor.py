@@ -161,15 +161,19 @@ class Processor:
         try:
             return await function(*arguments)
         except NotReady as error:
-            self._held += 1
+            self._count_held(+1)
             if self._held == 1:
                 logger.warning("deliveries are held", queue=self._queue, reason=str(error))
         try:
             return await while_not_ready(function, *arguments, limit_seconds=self._hold_seconds)
         finally:
-            self._held -= 1
+            self._count_held(-1)
             if not self._held:
                 logger.info("deliveries are no longer held", queue=self._queue)
+
+    def _count_held(self, change: int) -> None:
+        self._held += change
+        metrics.held.labels(self._queue).set(self._held)
 
     async def _settle(self, delivery: Delivery, outcome: Outcome, acknowledger: Acknowledger) -> None:
         match outcome:

@@ -1,0 +1,101 @@
+"""The service's disk is full for a while: nobody gets the same mail twice, and nothing is lost."""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import pytest_asyncio
+from aiosmtpd.controller import Controller
+
+from control_room.ports import free_ports
+from shared.ids import new_id
+from shared.settings import BrokerSettings
+from tests import examples
+from tests.service.mail import MailServer
+from tests.service.process import RunningService, running
+from tests.service.wire import Wire
+from tests.support import eventually, never
+
+MAILS = 5
+
+
+class SlowMailServer(MailServer):
+    """`asked`: the recipients of mails that it was told of, whether or not it has answered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    async def handle_RCPT(  # noqa: N802 - aiosmtpd's name
+        self, server: Any, session: Any, envelope: Any, address: str, options: list[str]
+    ) -> str | bytes:
+        self.asked.append(address)
+        return await super().handle_RCPT(server, session, envelope, address, options)
+
+
+@pytest.fixture
+def mail() -> Iterator[SlowMailServer]:
+    server = SlowMailServer()
+    controller = Controller(server, hostname="127.0.0.1", port=free_ports(1)[0])
+    controller.start()
+    server.url = f"smtp://127.0.0.1:{controller.port}"
+    yield server
+    controller.stop()
+
+
+@pytest_asyncio.fixture
+async def service(
+    module_broker_settings: BrokerSettings, directory: Path, mail: SlowMailServer
+) -> AsyncIterator[RunningService]:
+    async with running("notification_service", module_broker_settings, directory, EMAIL_URL=mail.url) as service:
+        yield service
+
+
+@asynccontextmanager
+async def full_disk(service: RunningService) -> AsyncIterator[None]:
+    """No file of the service may grow any more; the kernel refuses the writes."""
+    process = psutil.Process(service.process.pid)
+    allowed = process.rlimit(psutil.RLIMIT_FSIZE)
+    process.rlimit(psutil.RLIMIT_FSIZE, (0, allowed[1]))
+    try:
+        yield
+    finally:
+        process.rlimit(psutil.RLIMIT_FSIZE, allowed)
+
+
+def send_payments(wire: Wire) -> list[str]:
+    """The recipients of the mails that they ask for."""
+    recipients = [f"{new_id()}@example.com" for _ in range(MAILS)]
+    for recipient in recipients:
+        wire.send(examples.payment_succeeded(email=recipient))
+    return recipients
+
+
+async def test_a_mail_that_can_not_be_recorded_is_sent_once(
+    service: RunningService, wire: Wire, mail: SlowMailServer
+) -> None:
+    mail.silent = set(early := send_payments(wire))
+    await eventually(lambda: set(mail.asked) == set(early), expecting="every mail to be under way")
+    async with full_disk(service):
+        mail.silent.clear()
+        await eventually(lambda: service.answers("/readyz", 503), 20, "/readyz to say so")
+        await eventually(lambda: all(mail.received(recipient) for recipient in early), 20, "the mails to be sent")
+        late = send_payments(wire)
+
+        async def all_held() -> bool:
+            return await service.metric("deliveries_held", queue="notification_service.email") == MAILS
+
+        await eventually(all_held, 20, "further mails to be held")
+        await never(lambda: len(mail.asked) > MAILS, 5, "another mail while nothing can be recorded")
+
+    await eventually(lambda: all(mail.received(recipient) for recipient in late), 20, "the other mails to be sent")
+
+    async def all_recorded() -> bool:
+        return Counter(row["channel"] for row in await service.audit()) == {"email": 2 * MAILS, "restaurant": 2 * MAILS}
+
+    await eventually(all_recorded, 20, "everything to be recorded")
+    assert Counter(len(mail.received(recipient)) for recipient in early + late) == {1: 2 * MAILS}
