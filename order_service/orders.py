@@ -1,11 +1,12 @@
 """The rules of orders: what may be ordered, at what price, and what its events make of an order. No I/O."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from functools import cache
+from math import inf
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -280,22 +281,42 @@ def _letter(entry: TimelineEntry) -> tuple[str, str] | None:
     return (entry.detail["channel"], entry.detail["notice"]) if entry.type.startswith("notification.") else None
 
 
-def is_open(status: Status, timeline: Iterable[TimelineEntry], *, wants_sms: bool) -> bool:
-    """Whether anything that the services should do by themselves is still to come: the sweep looks after these.
+CHARGE = "payment_service.charge"
 
-    A stalled order or a failed notification is not open: its dead letter waits for a person.
+
+def awaits(status: Status, timeline: Iterable[TimelineEntry], *, wants_sms: bool) -> frozenset[str]:
+    """The queues from which news of an order is still to come, by itself; none of them: it is not open.
+
+    A stalled order or a failed notification is not waited for: its dead letter waits for a person.
     """
     match status:
         case Status.PLACED:
-            return True
+            return frozenset({CHARGE})
         case Status.PAID | Status.CONFIRMED:
             to_be_told = {"email", "restaurant"}
         case Status.DECLINED:
             to_be_told = {"email"}
         case _:
-            return False
+            return frozenset()
     told = {entry.detail["channel"] for entry in timeline if entry.type.startswith("notification.")}
-    return not (to_be_told | {"sms"} if wants_sms else to_be_told) <= told
+    missing = (to_be_told | {"sms"} if wants_sms else to_be_told) - told
+    return frozenset(f"notification_service.{channel}" for channel in missing)
+
+
+@dataclass(frozen=True)
+class Patience:
+    """For how long each queue may be silent about an order, in seconds, before the sweep tells its event again."""
+
+    by_queue: Mapping[str, float]
+
+    @property
+    def usual_seconds(self) -> float:
+        """That of an order that was just placed."""
+        return self.by_queue[CHARGE]
+
+    def seconds(self, queues: Iterable[str]) -> float:
+        """That of an order to which news from these is missing: the quickest is over first. Without any: infinite."""
+        return min((self.by_queue[queue] for queue in queues), default=inf)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The tables of orders, and the service's only SQL: plain functions over lists, run by the group commit."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
@@ -19,7 +19,6 @@ from sqlalchemy import (
     Row,
     String,
     Table,
-    and_,
     bindparam,
     insert,
     select,
@@ -30,14 +29,13 @@ from sqlalchemy.event import listen
 from order_service.orders import (
     PLACED_TYPE,
     Order,
+    Patience,
     Status,
     TimelineEntry,
-    Turns,
-    is_open,
-    seems_lost,
+    awaits,
     status_of,
 )
-from shared.events import OrderPlaced, OrderPlacedData, OrderSummary
+from shared.events import OrderPlaced, OrderSummary
 from shared.persistence.database import UtcDateTime, insert_new
 from shared.persistence.group_commit import is_repeated
 from shared.persistence.outbox import Outbox
@@ -58,7 +56,8 @@ orders = Table(
     Column("placed_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
     Column("sweeps", Integer, nullable=False, default=0),
-    # While more is to come: since when nothing has. In the future after many sweeps, so that the next one is late.
+    # While more is to come: since when nothing has. Later, in the future even, where the sweep has to wait for longer
+    # than is usual: for a slow queue, or since the order was swept before.
     Column("quiet_since", UtcDateTime),
 )
 # As text, since SQLAlchemy's own way would import the dialects of every database, and make each start longer.
@@ -218,12 +217,13 @@ class Report:
 
     order_id: str
     entry: TimelineEntry
+    patience: Patience
 
 
 def track(connection: Connection, reports: list[Report]) -> list[Tracked]:
     """Add each report to its order's timeline, once, and bring the order's status up to date."""
     known = _lock_orders(connection, {report.order_id for report in reports})
-    timelines = _timelines(connection, known)
+    timelines = timelines_of(connection, known)
     seen = {entry.event_id for entries in timelines.values() for entry in entries}
     results, new = [], []
     for report in reports:
@@ -239,7 +239,7 @@ def track(connection: Connection, reports: list[Report]) -> list[Tracked]:
             timelines[report.order_id].append(report.entry)
     if new:
         connection.execute(insert(timeline), new)
-    _update_orders(connection, known, timelines)
+    _update_orders(connection, known, timelines, Counter(row["order_id"] for row in new), reports[0].patience)
     pairs = zip(reports, results, strict=True)
     _count_duplicates(connection, [report.order_id for report, result in pairs if result is Tracked.DUPLICATE])
     return results
@@ -260,7 +260,8 @@ def _lock_orders(connection: Connection, order_ids: set[str]) -> dict[str, Any]:
     return {row.order_id: row for row in connection.execute(_LOCKED_ORDERS, {"order_ids": order_ids})}
 
 
-def _timelines(connection: Connection, order_ids: Iterable[str]) -> dict[str, list[TimelineEntry]]:
+def timelines_of(connection: Connection, order_ids: Iterable[str]) -> dict[str, list[TimelineEntry]]:
+    """What the others reported of each order, in the order in which it arrived."""
     found: dict[str, list[TimelineEntry]] = defaultdict(list)
     for row in connection.execute(_TIMELINES, {"order_ids": list(order_ids)}):
         found[row.order_id].append(TimelineEntry(row.event_id, row.type, row.at, row.detail))
@@ -278,85 +279,40 @@ def _entry_values(report: Report, position: int) -> dict[str, Any]:
     }
 
 
-def _update_orders(connection: Connection, known: dict[str, Any], timelines: dict[str, list[TimelineEntry]]) -> None:
+def _update_orders(
+    connection: Connection,
+    known: dict[str, Any],
+    timelines: dict[str, list[TimelineEntry]],
+    added: Mapping[str, int],
+    patience: Patience,
+) -> None:
+    """Bring each order's status up to date, and when the sweep looks after it. `added`: its new entries, the last."""
     now = datetime.now(UTC)
     changed = []
     for order_id, entries in timelines.items():
         before, status = known[order_id], status_of(entries)
-        stays_open = is_open(status, entries, wants_sms=before.wants_sms)
-        if status != before.status or stays_open != (before.quiet_since is not None):
-            changed.append({"id": order_id, "to": status, "now": now, "quiet": now if stays_open else None})
+        missing = awaits(status, entries, wants_sms=before.wants_sms)
+        earlier = entries[: len(entries) - added[order_id]]
+        was_missing = awaits(Status(before.status), earlier, wants_sms=before.wants_sms)
+        if status != before.status or patience.seconds(missing) != patience.seconds(was_missing):
+            changed.append({"id": order_id, "to": status, "now": now, "quiet": quiet_since(now, missing, patience)})
     if changed:
         connection.execute(_NEW_STATUS, changed)
 
 
-@dataclass(frozen=True, slots=True)
-class Sweep:
-    """Look after the open orders that have been quiet for `after_seconds`, at most `limit` of them."""
-
-    after_seconds: float
-    limit: int
-
-
-def sweep(connection: Connection, sweeps: list[Sweep]) -> list[list[str]]:
-    """For each sweep: emit the events of the orders that seem lost once more, through the outbox; their ids."""
-    return [_sweep_once(connection, wanted, datetime.now(UTC)) for wanted in sweeps]
-
-
-def _sweep_once(connection: Connection, wanted: Sweep, now: datetime) -> list[str]:
-    quiet, long_ago = orders.c.quiet_since, now - timedelta(seconds=wanted.after_seconds)
-    query = select(orders).where(quiet < long_ago).order_by(quiet, orders.c.order_id)
-    rows = connection.execute(query.limit(wanted.limit).with_for_update(skip_locked=True)).all()
-    if not rows:
-        return []
-    turns = _turns(connection, long_ago)
-    lost = [row for row in rows if seems_lost(row.order_id, Status(row.status), turns)]
-    # Where none has passed by another, all may be lost, or wait. One is told again to find out.
-    lost = lost or [rows[-1]]
-    outbox.add(connection, [_placed_again(row) for row in lost])
-    _put_off(connection, rows, {row.order_id for row in lost}, wanted.after_seconds, now)
-    return [row.order_id for row in lost]
-
-
-def _turns(connection: Connection, long_ago: datetime) -> Turns:
-    columns = orders.c
-    newest = select(columns.order_id).where(columns.updated_at < long_ago).order_by(columns.order_id.desc()).limit(1)
-    is_told = and_(columns.quiet_since.is_(None), columns.status.in_([Status.CONFIRMED, Status.DECLINED]))
-    return Turns(
-        answered=connection.execute(newest.where(columns.status != Status.PLACED)).scalar(),
-        told=connection.execute(newest.where(is_told)).scalar(),
-    )
-
-
-def _placed_again(row: Row[Any]) -> OrderPlaced:
-    data = OrderPlacedData(order=OrderSummary.model_validate(row.summary), payment_token=row.payment_token)
-    return OrderPlaced.about(
-        row.order_id, id=row.order_id, source="order_service", time=row.placed_at, again=True, data=data
-    )
-
-
-def _put_off(
-    connection: Connection, rows: Sequence[Row[Any]], swept: set[str], after_seconds: float, now: datetime
-) -> None:
-    """Each further sweep of an order waits twice as long as the one before."""
-    values: list[dict[str, Any]] = [
-        {
-            "id": row.order_id,
-            "count": (count := row.sweeps + (row.order_id in swept)),
-            "quiet": now + timedelta(seconds=after_seconds * (2 ** min(count, MAX_DOUBLINGS) - 1)),
-        }
-        for row in rows
-    ]
-    if values:
-        change = update(orders).where(orders.c.order_id == bindparam("id"))
-        connection.execute(change.values(sweeps=bindparam("count"), quiet_since=bindparam("quiet")), values)
+def quiet_since(now: datetime, missing: Collection[str], patience: Patience, sweeps: int = 0) -> datetime | None:
+    """So that the sweep finds it when the patience with it is over, which doubles each time that it is swept."""
+    if not missing:
+        return None
+    wait_seconds = patience.seconds(missing) * 2 ** min(sweeps, MAX_DOUBLINGS)
+    return now + timedelta(seconds=wait_seconds - patience.usual_seconds)
 
 
 def get(connection: Connection, order_ids: list[str]) -> list[Order | None]:
     """Each order with its timeline, or None."""
     wanted = {"order_ids": set(order_ids)}
     rows = connection.execute(_ORDERS, wanted)
-    timelines = _timelines(connection, order_ids)
+    timelines = timelines_of(connection, order_ids)
     counts = {row.order_id: row.times for row in connection.execute(_DUPLICATES, wanted)}
     found = {row.order_id: _order(row, timelines[row.order_id], counts.get(row.order_id, 0)) for row in rows}
     return [found.get(order_id) for order_id in order_ids]

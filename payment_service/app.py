@@ -3,7 +3,7 @@
 from pydantic import Field, field_validator
 
 from payment_service import api, store
-from payment_service.handlers import subscriptions
+from payment_service.handlers import CHARGE, subscriptions
 from payment_service.simulated_gateway import SimulatedGateway
 from shared.controls import controls
 from shared.http.application import create_app
@@ -14,6 +14,7 @@ from shared.persistence.database import Database
 from shared.persistence.relay import OutboxRelay
 from shared.service import Service
 from shared.settings import ServiceSettings, checked_database_url
+from shared.topology import attempt_seconds
 
 SIMULATED = "simulated+"
 
@@ -26,6 +27,11 @@ class Settings(ServiceSettings):
     payment_concurrency: int = Field(default=64, ge=1, le=2000)
     gateway_latency_seconds: float = Field(default=0.1, ge=0, le=60)
     gateway_url: str = f"{SIMULATED}sqlite:///.run/gateway.db"
+
+    @property
+    def answer_seconds(self) -> float:
+        """For how long an answer of the gateway is awaited: well within an attempt, unless it is told to be slower."""
+        return max(0.75 * attempt_seconds(CHARGE), 2 * self.gateway_latency_seconds)
 
     @field_validator("gateway_url")
     @classmethod
@@ -44,7 +50,7 @@ def build(settings: Settings) -> Service:
     consumer = Consumer(
         settings.rabbitmq_url,
         "payment_service",
-        subscriptions(database, gateway, settings.payment_concurrency),
+        subscriptions(database, gateway, settings.answer_seconds, settings.payment_concurrency),
         publisher,
         settings.retry_delays_of,
     )

@@ -1,29 +1,40 @@
 """What the payment service does with a placed order: it charges it, once."""
 
+import asyncio
 from functools import partial
 
 from payment_service import store
 from payment_service.gateway import Gateway
-from payment_service.payments import Payment, PaymentEvent, event_of, settled, stalled
+from payment_service.payments import Charged, Declined, Payment, PaymentEvent, event_of, settled, stalled
 from shared.effects import Once
 from shared.events import OrderPlaced
 from shared.messaging.processor import Subscription
+from shared.messaging.retry import OutcomeUnknown
 from shared.persistence.database import Database
+
+CHARGE = "payment_service.charge"
 
 
 class Charging:
     """The charge of one placed order. Its key is the order id, for the gateway too: it answers the second time as the
     first."""
 
-    def __init__(self, gateway: Gateway, placed: OrderPlaced) -> None:
+    def __init__(self, gateway: Gateway, answer_seconds: float, placed: OrderPlaced) -> None:
         self.key = placed.subject
         self._gateway = gateway
+        self._answer_seconds = answer_seconds
         self._placed = placed
 
     async def perform(self, attempt: int) -> Payment:
+        return settled(self._placed, await self._ask(), attempt)
+
+    async def _ask(self) -> Charged | Declined:
         data = self._placed.data
-        answer = await self._gateway.charge(self.key, data.payment_token, data.order.total)
-        return settled(self._placed, answer, attempt)
+        try:
+            async with asyncio.timeout(self._answer_seconds):
+                return await self._gateway.charge(self.key, data.payment_token, data.order.total)
+        except TimeoutError:
+            raise OutcomeUnknown(f"no answer from the gateway within {self._answer_seconds:g} s") from None
 
     def given_up(self, attempts: int, error: str) -> Payment:
         return stalled(self._placed, error, attempts)
@@ -32,11 +43,11 @@ class Charging:
         return event_of(payment, self._placed)
 
 
-def subscriptions(database: Database, gateway: Gateway, concurrency: int) -> list[Subscription]:
-    once = Once(database, store.records, partial(Charging, gateway))
+def subscriptions(database: Database, gateway: Gateway, answer_seconds: float, concurrency: int) -> list[Subscription]:
+    once = Once(database, store.records, partial(Charging, gateway, answer_seconds))
     return [
         Subscription(
-            queue="payment_service.charge",
+            queue=CHARGE,
             concurrency=concurrency,
             handlers={OrderPlaced: once.handle},
             give_up=once.give_up,

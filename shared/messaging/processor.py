@@ -38,6 +38,7 @@ from shared.messaging.retry import (
     TransientError,
 )
 from shared.topology import dead_queue, retry_queue
+from shared.topology.definition import SECOND_TRY_SECONDS
 from shared.tracing import start_span
 
 MAX_HICCUP_SECONDS = 0.1
@@ -144,11 +145,14 @@ class Processor:
 
     async def _try(self, handler: Handler, event: AnyEvent, attempt: int) -> Ack:
         """Two tries within one attempt: a hiccup is over in a moment, and not worth the way through a retry queue."""
+        started = time.monotonic()
         try:
             done: Ack = await self._hold(handler, event, attempt)
         except OutcomeUnknown:  # a second try at once could repeat what has happened
             raise
         except TransientError:
+            if time.monotonic() - started > SECOND_TRY_SECONDS:  # no hiccup, and the second may take as long again
+                raise
             await asyncio.sleep(random.uniform(0, MAX_HICCUP_SECONDS))
             done = await self._hold(handler, event, attempt)
         return done

@@ -11,7 +11,9 @@ from shared.topology.definition import (
     ServiceUser,
     Topology,
     VirtualHost,
+    attempt_seconds,
     dead_queue,
+    given_up_after_seconds,
     retry_queue,
     topology,
 )
@@ -23,7 +25,9 @@ __all__ = [
     "ServiceUser",
     "Topology",
     "VirtualHost",
+    "attempt_seconds",
     "dead_queue",
+    "given_up_after_seconds",
     "retry_queue",
     "topology",
 ]

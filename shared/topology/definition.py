@@ -4,7 +4,7 @@
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 EXCHANGES = ("orders", "payments", "notifications")
@@ -27,6 +27,11 @@ SUBSCRIPTIONS: dict[str, tuple[tuple[str, str], ...]] = {
     "order_service.track": (("payments", "payment.#"), ("notifications", "notification.#")),
 }
 PUBLISHES = {"order_service": "orders", "payment_service": "payments", "notification_service": "notifications"}
+
+ATTEMPT_SECONDS = {"notification_service.email": 1200.0}
+USUAL_ATTEMPT_SECONDS = 20.0
+SECOND_TRY_SECONDS = 1.0
+"""Only a try that failed sooner than this is repeated within its attempt."""
 
 DELIVERY_LIMIT = 20
 # A person may look at parked messages as often as they like. RabbitMQ 4 limits every quorum queue to 20
@@ -128,6 +133,21 @@ def retry_queue(queue: str, delay_seconds: float) -> str:
 def dead_queue(queue: str) -> str:
     """The name of the queue where messages of `queue` are parked with their reason."""
     return f"{queue}.dead"
+
+
+def attempt_seconds(queue: str) -> float:
+    """The longest that one try at a message of `queue` takes. Its handler must keep to that.
+
+    A mail server may take 10 minutes for the last of its answers alone. With the time that a delivery is held before,
+    it has to stay below the 30 minutes after which RabbitMQ takes back what is not acknowledged.
+    """
+    return ATTEMPT_SECONDS.get(queue, USUAL_ATTEMPT_SECONDS)
+
+
+def given_up_after_seconds(queue: str, retry_delays_seconds: Sequence[float]) -> float:
+    """The longest that a message of `queue` can be tried before it is parked: its delays, and each attempt."""
+    attempts = len(retry_delays_seconds) + 1
+    return sum(retry_delays_seconds) + attempts * (SECOND_TRY_SECONDS + attempt_seconds(queue))
 
 
 def topology(retry_delays_of: Callable[[str], Iterable[float]], *, controls: bool = False) -> Topology:

@@ -11,6 +11,7 @@ import pytest_asyncio
 from shared import topology
 from shared.events import OrderPlaced, encode
 from shared.management import Management
+from shared.messaging import processor
 from shared.messaging.consumer import Consumer
 from shared.messaging.message import Message
 from shared.messaging.processor import Subscription
@@ -157,6 +158,22 @@ async def test_after_the_last_attempt_a_message_is_parked_with_its_story(
     assert letter.headers["dead-letter-attempts"] == len(settings.retry_delays_seconds) + 1
     assert letter.headers["first-seen"] < letter.headers["dead-letter-at"]
     assert not [name for name in letter.headers if name.startswith("x-")]
+
+
+async def test_a_failure_that_took_long_is_not_tried_twice_in_one_attempt(
+    settings: BrokerSettings, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processor, "SECOND_TRY_SECONDS", 0.0)
+    attempts: list[int] = []
+
+    async def handle(event: OrderPlaced, attempt: int) -> Ack:
+        attempts.append(attempt)
+        raise TransientError("after minutes")
+
+    await place(publisher)
+    async with consuming(settings, publisher, handle), arrivals(settings, topology.dead_queue(QUEUE)) as dead:
+        await eventually(lambda: dead, expecting="a dead letter")
+    assert attempts == list(range(1, len(settings.retry_delays_seconds) + 2))
 
 
 async def test_what_can_never_work_is_parked_at_once(settings: BrokerSettings, publisher: Publisher) -> None:

@@ -7,12 +7,15 @@ import pytest_asyncio
 from sqlalchemy import Connection
 
 from order_service import store
-from order_service.orders import Status, timeline_entry
+from order_service.orders import Patience, Status, timeline_entry
 from order_service.store import PageOfOrders, Placed, Placement, Report, Tracked
 from shared.events import AnyEvent, OrderPlaced, decode
 from shared.ids import new_id
 from shared.persistence.database import Database
+from shared.topology.definition import SUBSCRIPTIONS
 from tests import examples
+
+PATIENCE = Patience(dict.fromkeys(SUBSCRIPTIONS, 60.0))
 
 
 @pytest_asyncio.fixture
@@ -36,7 +39,7 @@ async def placed_order(database: Database) -> OrderPlaced:
 
 async def track(database: Database, order_id: str, *events: AnyEvent) -> list[Tracked]:
     """In one group."""
-    reports = [Report(order_id, timeline_entry(event)) for event in events]
+    reports = [Report(order_id, timeline_entry(event), PATIENCE) for event in events]
     return await asyncio.gather(*(database.write(store.track, report) for report in reports))
 
 
@@ -145,8 +148,8 @@ async def test_a_report_on_an_unknown_order_is_recorded_nowhere(database: Databa
     paid = examples.payment_succeeded(unknown)
 
     reports = [
-        Report(unknown, timeline_entry(paid)),
-        Report(known, timeline_entry(examples.payment_succeeded(known))),
+        Report(unknown, timeline_entry(paid), PATIENCE),
+        Report(known, timeline_entry(examples.payment_succeeded(known)), PATIENCE),
     ]
     results = await asyncio.gather(*(database.write(store.track, report) for report in reports))
 

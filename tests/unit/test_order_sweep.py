@@ -10,14 +10,19 @@ import pytest_asyncio
 from sqlalchemy import Connection
 
 from order_service import store
-from order_service.orders import Status, Turns, is_open, seems_lost, timeline_entry
-from order_service.store import Placement, Report, Sweep
+from order_service.app import Settings
+from order_service.orders import CHARGE, Patience, Status, Turns, awaits, seems_lost, timeline_entry
+from order_service.store import Placement, Report
+from order_service.sweep.store import Sweep
+from order_service.sweep.store import sweep as sweep_once
 from shared.events import AnyEvent, OrderPlaced, decode
 from shared.persistence.database import Database
+from shared.topology.definition import SUBSCRIPTIONS, attempt_seconds
 from tests import examples
 
 LIMIT = 100
-LONG, NOW = 60.0, 0.0
+EMAIL, SMS, RESTAURANT = (f"notification_service.{channel}" for channel in ("email", "sms", "restaurant"))
+LONG, NOW, LATE = 60.0, 0.0, 3600.0
 EARLIER, LATER, LAST = sorted(examples.order_placed().subject for _ in range(3))
 TOLD = [examples.receipt_delivered(), examples.ticket_delivered()]
 
@@ -38,21 +43,21 @@ def test_an_answered_order_waits_for_the_notification_service_and_not_for_paymen
 @pytest.mark.parametrize("status", Status)
 def test_an_order_is_open_until_everyone_is_told(status: Status) -> None:
     expected = {Status.PLACED: True, Status.PAID: True, Status.CONFIRMED: True, Status.DECLINED: True}
-    assert is_open(status, [], wants_sms=True) is expected.get(status, False)
+    assert bool(awaits(status, [], wants_sms=True)) is expected.get(status, False)
 
 
 @pytest.mark.parametrize("status", [Status.PAID, Status.CONFIRMED])
 def test_a_paid_order_is_open_while_one_of_the_channels_is_silent(status: Status) -> None:
     reports = [timeline_entry(event) for event in TOLD]
     for some in (*combinations(reports, 0), *combinations(reports, 1)):
-        assert is_open(status, some, wants_sms=False)
-    assert not is_open(status, reports, wants_sms=False)
-    assert is_open(status, reports, wants_sms=True)
+        assert awaits(status, some, wants_sms=False)
+    assert not awaits(status, reports, wants_sms=False)
+    assert awaits(status, reports, wants_sms=True) == {SMS}
 
 
 def test_a_notification_that_was_given_up_is_no_longer_waited_for() -> None:
     reports = [timeline_entry(event) for event in (examples.receipt_failed(), examples.ticket_delivered())]
-    assert not is_open(Status.PAID, reports, wants_sms=False)
+    assert not awaits(Status.PAID, reports, wants_sms=False)
 
 
 @pytest_asyncio.fixture
@@ -84,13 +89,18 @@ async def told_again(database: Database) -> list[OrderPlaced]:
     return [event for event in await database.read(read, LIMIT) if isinstance(event, OrderPlaced)]
 
 
-async def hear(database: Database, order_id: str, *events: AnyEvent) -> None:
+def patience(seconds: float, *, emails: float | None = None) -> Patience:
+    return Patience({**dict.fromkeys(SUBSCRIPTIONS, seconds), EMAIL: seconds if emails is None else emails})
+
+
+async def hear(database: Database, order_id: str, *events: AnyEvent, patient: Patience | None = None) -> None:
     for event in events:
-        await database.write(store.track, Report(order_id, timeline_entry(event)))
+        await database.write(store.track, Report(order_id, timeline_entry(event), patient or patience(LONG)))
 
 
-async def sweep(database: Database, after_seconds: float) -> list[str]:
-    return sorted(await database.write(store.sweep, Sweep(after_seconds, LIMIT)))
+async def sweep(database: Database, patient: Patience | float) -> list[str]:
+    wanted = patient if isinstance(patient, Patience) else patience(patient)
+    return sorted(await database.write(sweep_once, Sweep(wanted, LIMIT)))
 
 
 async def test_orders_that_a_later_one_has_passed_by_are_told_again_under_their_own_id(database: Database) -> None:
@@ -130,3 +140,53 @@ async def test_an_order_that_was_told_again_is_left_alone_for_a_while(database: 
     (order,) = await placed(database, 1)
     assert await sweep(database, LONG) == [order]
     assert await sweep(database, LONG) == []
+
+
+async def test_an_order_that_lacks_an_email_alone_has_the_time_that_emails_take(database: Database) -> None:
+    patient = patience(NOW, emails=LATE)
+    mailing, later = await placed(database, 2)
+    await hear(database, mailing, examples.payment_succeeded(mailing), examples.ticket_delivered(), patient=patient)
+    await hear(database, later, examples.payment_succeeded(later), *TOLD, patient=patient)
+
+    assert await sweep(database, patient) == []
+    assert await sweep(database, patience(-LATE, emails=NOW)) == [mailing]  # an hour later
+
+
+async def test_an_order_that_lacks_a_kitchen_ticket_too_is_told_again_soon(database: Database) -> None:
+    patient = patience(NOW, emails=LATE)
+    silent, later = await placed(database, 2)
+    await hear(database, silent, examples.payment_succeeded(silent), patient=patient)
+    await hear(database, later, examples.payment_succeeded(later), *TOLD, patient=patient)
+
+    assert await sweep(database, patient) == [silent]
+
+
+async def test_an_email_that_was_asked_about_is_left_alone_for_as_long_as_emails_take(database: Database) -> None:
+    patient = patience(NOW, emails=LATE)
+    (order,) = await placed(database, 1)
+    await hear(database, order, examples.payment_succeeded(order), examples.ticket_delivered(), patient=patient)
+
+    an_hour_later = patience(-LATE - LONG, emails=LONG)
+    assert await sweep(database, an_hour_later) == [order]
+    assert await sweep(database, an_hour_later) == []
+
+
+def attempts_last(settings: Settings, queue: str) -> float:
+    """The worst that can come: each attempt takes all of its time."""
+    delays = settings.retry_delays_of(queue)
+    return sum(delays) + (len(delays) + 1) * attempt_seconds(queue)
+
+
+@pytest.mark.parametrize("queue", [CHARGE, SMS, RESTAURANT, EMAIL])
+def test_by_itself_the_sweep_waits_until_nobody_can_be_trying_any_more(queue: str) -> None:
+    for settings in (Settings(), Settings(retry_delays_seconds=(2, 600), email_retry_delays_seconds=(7.5,))):
+        assert settings.patience.seconds({queue}) > attempts_last(settings, queue)
+
+
+def test_by_itself_the_sweep_asks_about_a_lost_order_or_ticket_after_two_minutes_or_so() -> None:
+    for missing in ({CHARGE}, {RESTAURANT, EMAIL}, {SMS}):
+        assert 60 < Settings().patience.seconds(missing) < 150
+
+
+def test_sweep_after_seconds_counts_for_every_queue_where_it_is_given() -> None:
+    assert set(Settings(sweep_after_seconds=7).patience.by_queue.items()) == {(queue, 7) for queue in SUBSCRIPTIONS}

@@ -1,0 +1,100 @@
+"""The sweep's SQL: which open orders have been without news for too long, and when to look after them again."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, bindparam, select, update
+
+from order_service import store
+from order_service.orders import Patience, Status, Turns, awaits, seems_lost
+from shared.events import OrderPlaced, OrderPlacedData, OrderSummary
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """Look after the open orders that have been quiet for too long, at most `limit` of them."""
+
+    patience: Patience
+    limit: int
+
+
+def sweep(connection: Connection, sweeps: list[Sweep]) -> list[list[str]]:
+    """For each sweep: emit the events of the orders that seem lost once more, through the outbox; their ids."""
+    return [_sweep_once(connection, wanted, datetime.now(UTC)) for wanted in sweeps]
+
+
+def _sweep_once(connection: Connection, wanted: Sweep, now: datetime) -> list[str]:
+    quiet, long_ago = store.orders.c.quiet_since, now - timedelta(seconds=wanted.patience.usual_seconds)
+    query = select(store.orders).where(quiet < long_ago).order_by(quiet, store.orders.c.order_id)
+    rows = connection.execute(query.limit(wanted.limit).with_for_update(skip_locked=True)).all()
+    if not rows:
+        return []
+    missing = _missing(connection, rows)
+    lost = _lost(connection, [row for row in rows if missing[row.order_id]], missing, wanted.patience, now)
+    store.outbox.add(connection, [_placed_again(row) for row in lost])
+    _put_off(connection, rows, {row.order_id for row in lost}, missing, wanted.patience, now)
+    return [row.order_id for row in lost]
+
+
+def _missing(connection: Connection, rows: Sequence[Row[Any]]) -> dict[str, frozenset[str]]:
+    """For each order, the queues from which news is still to come."""
+    timelines = store.timelines_of(connection, [row.order_id for row in rows])
+    return {row.order_id: awaits(Status(row.status), timelines[row.order_id], wants_sms=row.wants_sms) for row in rows}
+
+
+def _lost(
+    connection: Connection,
+    rows: Sequence[Row[Any]],
+    missing: Mapping[str, frozenset[str]],
+    patience: Patience,
+    now: datetime,
+) -> Sequence[Row[Any]]:
+    """Those that later ones have passed by, as long ago as there is patience with what is missing.
+
+    Where none has passed by another, all may be lost, or wait. The last is told again to find out.
+    """
+    seconds = {row.order_id: patience.seconds(missing[row.order_id]) for row in rows}
+    turns = {each: _turns(connection, now - timedelta(seconds=each)) for each in set(seconds.values())}
+    return [row for row in rows if seems_lost(row.order_id, Status(row.status), turns[seconds[row.order_id]])] or rows[
+        -1:
+    ]
+
+
+def _turns(connection: Connection, long_ago: datetime) -> Turns:
+    columns = store.orders.c
+    newest = select(columns.order_id).where(columns.updated_at < long_ago).order_by(columns.order_id.desc()).limit(1)
+    is_told = and_(columns.quiet_since.is_(None), columns.status.in_([Status.CONFIRMED, Status.DECLINED]))
+    return Turns(
+        answered=connection.execute(newest.where(columns.status != Status.PLACED)).scalar(),
+        told=connection.execute(newest.where(is_told)).scalar(),
+    )
+
+
+def _placed_again(row: Row[Any]) -> OrderPlaced:
+    data = OrderPlacedData(order=OrderSummary.model_validate(row.summary), payment_token=row.payment_token)
+    return OrderPlaced.about(
+        row.order_id, id=row.order_id, source="order_service", time=row.placed_at, again=True, data=data
+    )
+
+
+def _put_off(
+    connection: Connection,
+    rows: Sequence[Row[Any]],
+    swept: set[str],
+    missing: Mapping[str, frozenset[str]],
+    patience: Patience,
+    now: datetime,
+) -> None:
+    values: list[dict[str, Any]] = [
+        {
+            "id": row.order_id,
+            "count": (count := row.sweeps + (row.order_id in swept)),
+            "quiet": store.quiet_since(now, missing[row.order_id], patience, sweeps=count),
+        }
+        for row in rows
+    ]
+    if values:
+        change = update(store.orders).where(store.orders.c.order_id == bindparam("id"))
+        connection.execute(change.values(sweeps=bindparam("count"), quiet_since=bindparam("quiet")), values)

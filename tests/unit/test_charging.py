@@ -1,0 +1,31 @@
+"""What the payment service makes of a gateway that does not answer."""
+
+from pathlib import Path
+
+import pytest
+
+from payment_service.app import Settings
+from payment_service.handlers import CHARGE, Charging
+from payment_service.simulated_gateway import SimulatedGateway
+from shared.messaging.retry import OutcomeUnknown
+from shared.topology import attempt_seconds
+from tests import examples
+
+
+async def test_an_answer_that_does_not_come_is_awaited_for_a_limited_time(tmp_path: Path) -> None:
+    gateway = SimulatedGateway(f"sqlite:///{tmp_path / 'gateway.db'}", latency_seconds=3600)
+    await gateway.start()
+    try:
+        with pytest.raises(OutcomeUnknown, match=r"no answer from the gateway within 0\.05 s"):
+            await Charging(gateway, 0.05, examples.order_placed()).perform(1)
+        assert await gateway.ledger_page(None, 10) == []
+    finally:
+        await gateway.stop()
+
+
+def test_a_charge_keeps_to_the_time_of_an_attempt() -> None:
+    assert Settings().answer_seconds < attempt_seconds(CHARGE)
+
+
+def test_a_gateway_that_is_told_to_be_slow_is_waited_for() -> None:
+    assert Settings(gateway_latency_seconds=60).answer_seconds > 60 * 1.25
