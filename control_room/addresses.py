@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-from dotenv import dotenv_values
 from pydantic import Field, ValidationError
 
-from shared.settings import BrokerSettings
+from control_room.environment_file import read_variables
+from shared.settings import BrokerSettings, OperatorToken
 
 ENVIRONMENT_FILE = Path(".run/environment")
 DISCARDS = "discarded-dead-letters.ndjson"
@@ -24,7 +24,7 @@ class SystemAddresses(BrokerSettings):
     order_service_url: str = Field(min_length=1)
     payment_service_url: str = Field(min_length=1)
     notification_service_url: str = Field(min_length=1)
-    operator_token: str = ""
+    operator_token: OperatorToken = ""
 
     @classmethod
     def of(cls, variables: Mapping[str, str | None]) -> Self:
@@ -54,7 +54,7 @@ def find_environment(environment_file: Path | None) -> tuple[Mapping[str, str | 
     file = environment_file or ENVIRONMENT_FILE
     if not file.is_file():
         raise NotRunning(f"no system runs here: there is no {file}, and ORDER_SERVICE_URL is not set")
-    return dotenv_values(file), str(file)
+    return read_variables(file), str(file)
 
 
 def discards_beside(environment_file: Path | None) -> Path:

@@ -108,6 +108,7 @@ class PrivateBroker:
         if self.is_running:
             return
         await self.kill()  # if it died by itself, end what it left of its process group
+        self._check_directory()
         self._check_ports()
         self._write_files()
         try:
@@ -223,6 +224,11 @@ class PrivateBroker:
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
             "RUNNING_UNDER_SYSTEMD": "true",  # makes the start script become the node instead of its parent
         }
+
+    def _check_directory(self) -> None:
+        """Refuse what RabbitMQ 3.10 and its scripts can't live with: the node would start and never answer."""
+        if "'" in str(self.directory) or not str(self.directory).isprintable():
+            raise BrokerError(f"RabbitMQ can't run in {self.directory}: choose a directory without ' in its path")
 
     def _check_ports(self) -> None:
         """Refuse a taken port here: the checks for readiness would take the other server's answers for ours."""

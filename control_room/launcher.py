@@ -16,13 +16,15 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from control_room.background import running
 from control_room.broker import BrokerError, PrivateBroker
+from control_room.environment_file import Unwritable
 from control_room.installed import NotInstalledError
 from control_room.logs import tail
 from control_room.ports import free_ports, is_free
 from control_room.processes import SupervisedProcess
 from control_room.run_directory import AlreadyRunningError, RunDirectory
+from shared.http import address
 from shared.management import TopologyError
-from shared.settings import BrokerSettings
+from shared.settings import BrokerSettings, checked_token
 from shared.topology import provision
 
 SERVICES = ("order_service", "payment_service", "notification_service")
@@ -54,9 +56,12 @@ class Ports(BaseSettings):
         """Ports that nothing listens on."""
         return cls.model_validate(dict(zip(cls.model_fields, free_ports(len(cls.model_fields)), strict=True)))
 
-    def check(self, names: list[str]) -> None:
-        """Raises LaunchError, naming the setting, if one of these is taken."""
-        taken = [name for name in names if not is_free(getattr(self, name))]
+    def check(self, names: list[str], host: str = "127.0.0.1") -> None:
+        """Raises LaunchError, naming the setting, if one of these is taken, or can't be had at `host`."""
+        try:
+            taken = [name for name in names if not is_free(getattr(self, name), host)]
+        except OSError as error:
+            raise LaunchError(f"HTTP_HOST: nothing can listen at {host} here: {address.reason(error)}") from None
         if taken:
             raise LaunchError("\n".join(self._sentence(name) for name in taken))
 
@@ -83,7 +88,7 @@ class System:
         self.run, self.ports, self.broker, self.broker_settings = run, ports, broker, settings
         self.operator_token = environment.get("OPERATOR_TOKEN") or secrets.token_urlsafe(24)
         self.control_room_url = ""
-        self.http_host = environment.get("HTTP_HOST") or "127.0.0.1"
+        self.http_host = _http_host(environment)
         self.processes = {name: self._process(name, environment) for name in SERVICES}
 
     def url(self, service: str) -> str:
@@ -126,8 +131,7 @@ class System:
 
     def url_of(self, port: int) -> str:
         """Where something of this system listens."""
-        host = "127.0.0.1" if self.http_host == "0.0.0.0" else self.http_host  # noqa: S104 - compared, not bound
-        return f"http://{host}:{port}"
+        return address.url_of(self.http_host, port)
 
     def _port(self, service: str) -> int:
         port: int = getattr(self.ports, f"{service}_port")
@@ -185,7 +189,7 @@ async def launch(
     async with AsyncExitStack() as stack:
         try:
             system = await _start(stack, RunDirectory(run_directory), ports or Ports.free(), variables, progress, page)
-        except (AlreadyRunningError, NotInstalledError, BrokerError, TopologyError) as error:
+        except (AlreadyRunningError, NotInstalledError, BrokerError, TopologyError, Unwritable) as error:
             raise LaunchError(str(error)) from error
         yield system
 
@@ -198,10 +202,14 @@ async def _start(
     progress: Callable[[str], None],
     page: Page | None,
 ) -> System:
+    if "?" in str(run.path):
+        raise LaunchError(f"{run.path} can't hold a database: in its URL the ? would end the path; choose another name")
     stack.enter_context(run.locked())
     run.remove_environment()  # of a launcher that was killed
-    ports.check([f"{service}_port" for service in SERVICES] + (["control_room_port"] if page else []))
     settings = _broker_settings(variables)
+    _check_token(variables)
+    ours = [f"{service}_port" for service in SERVICES] + (["control_room_port"] if page else [])
+    ports.check(ours, _http_host(variables))
     broker = None if variables.get("RABBITMQ_URL") else await _start_broker(stack, run, ports, progress)
     if broker is not None:
         own = {"rabbitmq_url": broker.amqp_url(), "rabbitmq_management_url": broker.management_url}
@@ -241,6 +249,17 @@ def _broker_settings(variables: Mapping[str, str]) -> BrokerSettings:
     except ValidationError as error:
         problems = (f"{str(problem['loc'][0]).upper()}: {problem['msg']}" for problem in error.errors())
         raise LaunchError("\n".join(problems)) from None
+
+
+def _http_host(variables: Mapping[str, str]) -> str:
+    return variables.get("HTTP_HOST") or "127.0.0.1"
+
+
+def _check_token(variables: Mapping[str, str]) -> None:
+    try:
+        checked_token(variables.get("OPERATOR_TOKEN", ""))
+    except ValueError as error:
+        raise LaunchError(f"OPERATOR_TOKEN: {error}") from None
 
 
 async def _revive(broker: PrivateBroker, on_restart: Callable[[], None]) -> None:

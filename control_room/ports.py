@@ -1,5 +1,6 @@
 """TCP ports of this machine: which are free."""
 
+import errno
 import fcntl
 import os
 import socket
@@ -7,15 +8,21 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+from shared.http.address import resolved
+
 # Below the ports that Linux (32768) and macOS (49152) give to outgoing connections: a server that is
 # killed finds its port free again when it comes back.
 FIRST_PORT, LAST_PORT = 20000, 32000
 LAST_GIVEN = Path(f"/tmp/order-rail-last-port-{os.getuid()}")  # noqa: S108 - one for all, whatever their TMPDIR is
 
 
-def is_free(port: int) -> bool:
-    """Whether a server could listen on the port, on the loopback address and on all addresses."""
-    return all(_can_bind(address, port) for address in ("127.0.0.1", "0.0.0.0"))  # noqa: S104 - bound, never listened on
+def is_free(port: int, host: str = "127.0.0.1") -> bool:
+    """Whether a server could listen on the port: at `host`, on the loopback address and on all addresses.
+
+    Raises OSError where `host` is no address of this machine.
+    """
+    everywhere = {host, "127.0.0.1", "0.0.0.0"}  # noqa: S104 - bound, never listened on
+    return all(_can_bind(address, port) for address in everywhere)
 
 
 def free_ports(count: int) -> list[int]:
@@ -41,11 +48,14 @@ def _after(last_given: str) -> Iterator[int]:
     return (FIRST_PORT + (last - FIRST_PORT + step) % size for step in range(1, size + 1))
 
 
-def _can_bind(address: str, port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+def _can_bind(host: str, port: int) -> bool:
+    family, address = resolved(host, port)
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a closed connection's remains don't count
         try:
-            probe.bind((address, port))
-        except OSError:
+            probe.bind(address)
+        except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                raise
             return False
         return True

@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from shared.http.address import in_url
+
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
 
 
@@ -46,10 +48,11 @@ async def replicas(url: str) -> list[str]:
     """The URL of each process behind `url`. Raises OSError where the name does not resolve."""
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    known = await asyncio.get_running_loop().getaddrinfo(
-        parts.hostname, port, family=socket.AF_INET, type=socket.SOCK_STREAM
-    )
-    return [f"{parts.scheme}://{ip}:{port}{parts.path}" for ip in sorted({address[0] for *_, address in known})]
+    known = await asyncio.get_running_loop().getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
+    # A process may have an address of each family, and is to be asked once: IPv4, unless there is none.
+    family = min((each[0] for each in known), key=lambda each: each != socket.AF_INET)
+    addresses = sorted({str(each[-1][0]) for each in known if each[0] == family})
+    return [parts._replace(netloc=f"{in_url(ip)}:{port}").geturl() for ip in addresses]
 
 
 def parsed(page: str, prefix: str) -> list[Sample]:

@@ -2,11 +2,12 @@
 
 import fcntl
 import os
-import shlex
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+from control_room.environment_file import write_variables
 
 
 class AlreadyRunningError(Exception):
@@ -62,13 +63,8 @@ class RunDirectory:
             yield
 
     def write_environment(self, variables: Mapping[str, str]) -> None:
-        """Replace the file as a whole, readable by its owner only: it holds the operator token."""
-        text = "".join(f"{name}={shlex.quote(value)}\n" for name, value in variables.items())
-        new = self.path / "environment.new"
-        new.unlink(missing_ok=True)
-        new.touch(mode=0o600)
-        new.write_text(text)
-        new.replace(self.environment_file)
+        """Say where everything is. Raises Unwritable, OSError."""
+        write_variables(self.environment_file, variables)
 
     def remove_environment(self) -> None:
         """Say that nothing runs here (any more)."""

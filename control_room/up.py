@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import quote
 
 import typer
 from rich.console import Console
@@ -18,6 +19,7 @@ from control_room.plugs.mail_route import LauncherMailRoute
 from control_room.signals import run_until_signal
 from shared.logging import configure as configure_logging
 from shared.settings import load
+from shared.urls import without_credentials
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -62,10 +64,16 @@ async def page(system: System) -> AsyncIterator[None]:
 
 def _introduce(system: System) -> None:
     console.print("\n[bold green]Order Rail is running.[/] Ctrl-C stops it.")
-    link = f"{system.control_room_url}/?token={system.operator_token}"
+    link = f"{system.control_room_url}/?token={quote(system.operator_token, safe='')}"
     console.print(f"  {'control room':22}{escape(link)}")
     console.print(f"  {'shop':22}{system.url('order_service')}")
     for service in system.processes:
         console.print(f"  {service:22}{system.url(service)}/docs")
-    console.print(f"  {'RabbitMQ':22}{escape(system.broker_settings.management_url)}")
+    console.print(f"  {'RabbitMQ':22}{escape(_broker_page(system))}")
     console.print(f"  {'logs, addresses':22}{escape(str(system.run.path))}/*.log, environment\n")
+
+
+def _broker_page(system: System) -> str:
+    """Where RabbitMQ's page is. A user's own password is not printed; that of our own node is no secret."""
+    page = without_credentials(system.broker_settings.management_url)
+    return f"{page} (guest / guest)" if system.broker is not None else page

@@ -15,7 +15,8 @@ from shared.messaging.publisher import Publisher
 from shared.persistence.database import Database
 from shared.persistence.relay import OutboxRelay
 from shared.service import Service
-from shared.settings import ServiceSettings, checked_url
+from shared.settings import ServiceSettings
+from shared.urls import checked_url
 
 
 class Settings(ServiceSettings):

@@ -5,25 +5,16 @@ Every class here reads only the variables that its process needs; a service adds
 
 import sys
 from typing import Annotated, Literal, TypeVar
-from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from shared.urls import checked_url
 
 MAX_RETRY_DELAY_SECONDS = 24 * 3600.0
 OWN_RETRY_DELAYS = {"notification_service.email": "email_retry_delays_seconds"}
 """The queues that have retry delays of their own, and the field that holds them."""
-
-
-def checked_url(value: str, schemes: tuple[str, ...], expected: str) -> SplitResult:
-    """Its parts. Raises `ValueError` with what was expected and nothing of the value: that may hold a password."""
-    try:
-        parts = urlsplit(value)
-        if parts.scheme in schemes and parts.hostname and parts.port != 0:
-            return parts
-    except ValueError:  # brackets without an address between them, a port that is no number
-        pass
-    raise ValueError(f"expected {expected}")
 
 
 def checked_database_url(value: str) -> str:
@@ -32,6 +23,16 @@ def checked_database_url(value: str) -> str:
         expected = "sqlite:///folder/file.db or postgresql://user:password@host:port/database"
         checked_url(value, ("postgresql", "postgresql+psycopg", "postgres"), expected)
     return value
+
+
+def checked_token(value: str) -> str:
+    """The value. Raises `ValueError` if it can't be sent in a header and be found the same at the other end."""
+    if not (value.isascii() and value.isprintable()) or value != value.strip():
+        raise ValueError("expected printable ASCII characters, and none of them a space at an end: it goes in a header")
+    return value
+
+
+OperatorToken = Annotated[str, AfterValidator(checked_token)]
 
 
 class BrokerSettings(BaseSettings):
@@ -103,7 +104,7 @@ class ServiceSettings(BrokerSettings):
     database_url: str
     http_host: str = "127.0.0.1"
     http_port: int = Field(ge=0, le=65535)
-    operator_token: str = ""
+    operator_token: OperatorToken = ""
     log_format: Literal["json", "console"] = "console"
 
     @field_validator("database_url")

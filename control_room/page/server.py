@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from starlette.requests import Request
 
 from control_room.page import access, layout
 from control_room.page.room import Room
+from shared.http import address
 
 GRACE_SECONDS = 1
 RECONNECT_SECONDS = 10.0
@@ -26,7 +26,7 @@ FAVICON = Path(__file__).with_name("favicon.svg")
 @asynccontextmanager
 async def serving(room: Room, host: str, port: int) -> AsyncIterator[None]:
     """Serve the room's page while the block runs. A process can do so once. Raises OSError if the port is taken."""
-    listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listening = address.listen(host, port)
     config = uvicorn.Config(
         _application(room), log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=GRACE_SECONDS
     )

@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
-import os
 import socket
 from collections.abc import Callable, Iterator
 
 import uvicorn
 from fastapi import FastAPI
+
+from shared.http import address
 
 GRACE_SECONDS = 2
 """How long requests under way may take to finish once the service is asked to stop."""
@@ -48,12 +49,12 @@ class HttpServer:
         return None
 
     def _listen(self) -> socket.socket:
-        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
         try:
-            return socket.create_server((self._host, self._port), family=family, backlog=2048)
+            return address.listen(self._host, self._port, backlog=2048)
         except OSError as error:
-            why = os.strerror(error.errno or 0)
-            raise SystemExit(f"HTTP_PORT: cannot listen on {self._host}:{self._port}: {why}") from None
+            where = address.url_of(self._host, self._port).removeprefix("http://")
+            why = address.reason(error)
+            raise SystemExit(f"HTTP_HOST, HTTP_PORT: cannot listen on {where}: {why}") from None
 
 
 class _Server(uvicorn.Server):

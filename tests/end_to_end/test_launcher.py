@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import psutil
@@ -17,7 +18,9 @@ from dotenv import dotenv_values
 
 from control_room.launcher import SERVICES, LaunchError, Ports, launch
 from shared.settings import BrokerSettings
-from tests.support import eventually
+from tests.conftest import Broker, virtual_host
+from tests.order_rail import order_rail
+from tests.support import addresses_of, eventually
 
 RAIL = Path(sys.executable).with_name("order-rail")
 START_SECONDS = 90
@@ -59,8 +62,8 @@ class Up:
 
 
 @contextmanager
-def brought_up(run_directory: Path) -> Iterator[Up]:
-    up = Up(run_directory)
+def brought_up(run_directory: Path, **environment: str) -> Iterator[Up]:
+    up = Up(run_directory, **environment)
     yield up
     up.process.kill()
     up.process.wait()
@@ -193,4 +196,61 @@ async def test_a_service_that_cannot_start_is_named_with_its_reason(
 async def test_a_malformed_setting_of_its_own_is_named(run_directory: Path) -> None:
     with pytest.raises(LaunchError, match=r"RETRY_DELAYS_SECONDS: .*, such as 1,5,30"):
         async with launch(run_directory, environment={"RABBITMQ_URL": "", "RETRY_DELAYS_SECONDS": "often"}):
+            pytest.fail("it should not have started")
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"), [("::1", "[::1]"), ("[::1]", "[::1]"), ("::", "[::1]"), ("0.0.0.0", "127.0.0.1")]
+)
+async def test_a_system_on_any_host_works_and_its_addresses_do_too(
+    host: str, shown: str, broker: Broker, tmp_path: Path
+) -> None:
+    """In a directory and with an operator token full of signs that mean something to shells, dotenv and URLs."""
+    token, directory = 'it\'s ${HOME} "`id`" #1 & 100%\\', tmp_path / 'it\'s a "run" $dir #1 %41'
+    async with virtual_host(broker) as settings:
+        given = addresses_of(settings) | {"RETRY_DELAYS_SECONDS": "0.2,0.5"}
+        with brought_up(directory, HTTP_HOST=host, OPERATOR_TOKEN=token, **given) as up:
+            said = await up.is_up()
+            assert said["OPERATOR_TOKEN"] == token
+            for name in (*SERVICES, "control_room"):
+                url = str(said[f"{name.upper()}_URL"])
+                assert url == f"http://{shown}:{getattr(up.ports, f'{name}_port')}"
+                assert await is_ready(url)
+            toured = await order_rail("tour", "--environment-file", str(directory / "environment"))
+            assert toured.status == 0, toured.output
+            await assert_that_the_link_lets_its_browser_act(up.output.read_text(), token)
+
+
+async def assert_that_the_link_lets_its_browser_act(output: str, token: str) -> None:
+    link = next(word for word in output.split() if word.startswith("http") and "token=" in word)
+    assert parse_qs(urlsplit(link).query) == {"token": [token]}
+    async with httpx.AsyncClient(trust_env=False) as client:
+        answer = await client.get(link)
+    assert answer.status_code == 303
+    assert "order-rail-operator" in answer.headers["set-cookie"]
+    assert "Max-Age=2592000" in answer.headers["set-cookie"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("OPERATOR_TOKEN", "two\nlines", "OPERATOR_TOKEN: expected printable ASCII characters"),
+        ("OPERATOR_TOKEN", "schlüssel", "OPERATOR_TOKEN: expected printable ASCII characters"),
+        ("OPERATOR_TOKEN", " padded ", "OPERATOR_TOKEN: expected printable ASCII characters"),
+        ("HTTP_HOST", "no.such.host.invalid", "HTTP_HOST: nothing can listen at no.such.host.invalid here"),
+        ("HTTP_HOST", "192.0.2.1", "HTTP_HOST: nothing can listen at 192.0.2.1 here: Cannot assign"),
+    ],
+)
+async def test_what_cannot_work_is_refused_before_anything_starts(
+    name: str, value: str, sentence: str, run_directory: Path
+) -> None:
+    with pytest.raises(LaunchError, match=sentence):
+        async with launch(run_directory, environment={"RABBITMQ_URL": "", name: value}):
+            pytest.fail("it should not have started")
+    assert not (run_directory / "rabbitmq").exists()
+
+
+async def test_a_directory_that_cannot_stand_in_a_databases_url_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LaunchError, match="can't hold a database"):
+        async with launch(tmp_path / "what?", environment={"RABBITMQ_URL": ""}):
             pytest.fail("it should not have started")

@@ -96,7 +96,7 @@ async def test_the_cookie_is_private(breakable_broker: PrivateBroker) -> None:
 async def test_two_nodes_run_side_by_side_and_nothing_stays_behind(
     breakable_broker: PrivateBroker, tmp_path: Path
 ) -> None:
-    async with PrivateBroker(tmp_path / "a folder with spaces") as node:
+    async with PrivateBroker(tmp_path / 'a "folder" with $igns #1 %41 ü') as node:
         family = psutil.Process(node.pid).children(recursive=True)
         processes = [psutil.Process(node.pid), psutil.Process(node._epmd.pid), *family]  # type: ignore[union-attr]  # it runs
         assert await management_answers(node)
@@ -123,6 +123,12 @@ async def test_a_taken_port_is_refused_before_anything_starts(breakable_broker: 
     node = PrivateBroker(tmp_path, amqp_port=breakable_broker.amqp_port)
     with pytest.raises(BrokerError, match=f"TCP port {breakable_broker.amqp_port}, for AMQP, is taken"):
         await node.start()
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_directory_that_a_node_would_hang_in_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(BrokerError, match="choose a directory without '"):
+        await PrivateBroker(tmp_path / "it's").start()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,0 +1,89 @@
+"""Where a server listens and what its URL is, for every way to write a host."""
+
+import asyncio
+import os
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from control_room.ports import free_ports, is_free
+from control_room.replicas import replicas
+from shared.http.address import listen, resolved, url_of
+
+IS_READY = Path(__file__).parents[2] / "docker" / "is-ready"
+HOSTS = ["127.0.0.1", "0.0.0.0", "localhost", "::1", "[::1]", "::", "[::]", "0:0:0:0:0:0:0:1", "127.1.2.3", "0"]
+
+
+@asynccontextmanager
+async def answering(host: str) -> AsyncIterator[int]:
+    """A server at `host` that says yes to everything; yields its port."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+        writer.close()
+
+    async with await asyncio.start_server(answer, sock=listen(host, 0)) as server:
+        yield server.sockets[0].getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8000"),
+        ("0.0.0.0", "http://127.0.0.1:8000"),
+        ("::1", "http://[::1]:8000"),
+        ("[::1]", "http://[::1]:8000"),
+        ("::", "http://[::1]:8000"),
+        ("[::]", "http://[::1]:8000"),
+        ("0:0:0:0:0:0:0:0", "http://[::1]:8000"),
+        ("fe80::1%eth0", "http://[fe80::1%25eth0]:8000"),
+        ("shop.example", "http://shop.example:8000"),
+    ],
+)
+def test_a_host_has_a_url_that_can_be_asked(host: str, url: str) -> None:
+    assert url_of(host, 8000) == url
+
+
+@pytest.mark.parametrize("host", HOSTS)
+async def test_what_listens_is_found_under_its_url_and_by_each_that_asks(host: str) -> None:
+    async with answering(host) as port, httpx.AsyncClient(trust_env=False) as http:
+        url = url_of(host, port)
+        assert (await http.get(url)).text == "ok"
+        (replica,) = await replicas(f"{url}/")
+        assert (await http.get(replica)).text == "ok"
+
+
+@pytest.mark.parametrize("host", HOSTS)
+async def test_the_health_check_of_a_container_finds_it_too(host: str) -> None:
+    async with answering(host) as port:
+        environment = {**os.environ, "HTTP_HOST": host, "HTTP_PORT": str(port)}
+        done = await asyncio.to_thread(subprocess.run, ["bash", IS_READY], env=environment, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+async def test_all_addresses_of_ipv6_are_those_of_ipv4_too() -> None:
+    async with answering("::") as port, httpx.AsyncClient(trust_env=False) as http:
+        assert [(await http.get(f"http://{host}:{port}")).text for host in ("127.0.0.1", "[::1]")] == ["ok", "ok"]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "::"])
+def test_a_port_is_taken_at_the_address_that_counts(host: str) -> None:
+    (port,) = free_ports(1)
+    with listen(host, port):
+        assert not is_free(port, host)
+    assert is_free(port, host)
+
+
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "300.1.1.1", "[::1", "a b"])
+def test_what_is_no_host_is_said_to_be_none(host: str) -> None:
+    with pytest.raises(OSError, match="no address and no name that resolves"):
+        resolved(host, 80)
+
+
+async def test_a_process_with_an_address_of_each_family_is_one_replica() -> None:
+    assert await replicas("http://localhost:8000/x") == ["http://127.0.0.1:8000/x"]
