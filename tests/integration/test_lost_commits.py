@@ -16,7 +16,7 @@ import payment_service.simulated_gateway.store
 import payment_service.store
 from notification_service.notifications import email, outcome
 from notification_service.notifications import event_of as notification_event
-from order_service.orders import timeline_entry
+from order_service.orders import Patience, timeline_entry
 from order_service.store import Placement, Report, Tracked
 from payment_service.payments import Charged, event_of, settled
 from payment_service.simulated_gateway.store import Charge
@@ -26,12 +26,14 @@ from shared.persistence import group_commit
 from shared.persistence.database import Database
 from shared.persistence.failures import CommitUnknown
 from shared.settings import BrokerSettings
+from shared.topology.definition import SUBSCRIPTIONS
 from tests import examples
 from tests.cut import Cut, cut_in_front_of
 from tests.postgres import PrivatePostgres
 from tests.service.process import RunningService, running
 
 CROWD = 19
+PATIENCE = Patience(dict.fromkeys(SUBSCRIPTIONS, 60.0))
 
 
 @asynccontextmanager
@@ -164,7 +166,7 @@ async def test_reports_about_orders_are_recorded_once_and_are_no_duplicates(post
         placements = [Placement(examples.order_placed()) for _ in range(CROWD)]
         await asyncio.gather(*(database.write(store.place, each) for each in placements))
         reports = [
-            Report(each.event.subject, timeline_entry(examples.payment_succeeded(order_id=each.event.subject)))
+            Report(each.event.subject, timeline_entry(examples.payment_succeeded(each.event.subject)), PATIENCE)
             for each in placements
         ]
         cut.cuts = 1
