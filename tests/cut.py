@@ -11,14 +11,15 @@ class Cut:
     """`cuts`: how many commits are still to be left without an answer; `done`: how many were.
 
     `after`: only commits of a transaction that has sent these bytes. `swallows`: how many of them do not even reach the
-    server. `closes`: with the first cut nobody can connect any more, until `is_closed` is set to False.
+    server. `keeps_open`: their connections stay, without a word. `closes`: with the first cut nobody can connect any
+    more, until `is_closed` is set to False.
     """
 
     def __init__(self, host: str, port: int) -> None:
         self._server = host, port
         self._tasks: set[asyncio.Task[None]] = set()
         self.cuts = self.swallows = self.done = 0
-        self.closes = self.is_closed = False
+        self.closes = self.is_closed = self.keeps_open = False
         self.after = b""
 
     async def serve(self, client_reader: asyncio.StreamReader, client_writer: asyncio.StreamWriter) -> None:
@@ -66,6 +67,8 @@ class _Connection:
             if self._is_cutting:  # the answer: so it is committed
                 self._cut.is_closed = self._cut.closes
                 self._cut.done += 1
+                if self._cut.keeps_open:
+                    await asyncio.Event().wait()
                 return
             self._client.write(data)
 

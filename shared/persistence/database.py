@@ -8,11 +8,14 @@ and only then are the callers woken. So one fsync serves hundreds of requests, a
 import asyncio
 import contextlib
 import importlib
+import os
+import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import sqlalchemy
 import structlog
@@ -34,6 +37,12 @@ PROBE_SECONDS = 3.0
 PROBE_TIMEOUT_SECONDS = LOCK_TIMEOUT_SECONDS + 1
 """After this time without an answer the service is not ready; a call under way goes on waiting."""
 
+ANSWER_SECONDS = 30.0
+"""A database server that owes an answer for so long is hung up on: it, or a proxy before it, may have lost the call.
+
+Far longer than any statement of ours takes; a lock that somebody holds for a migration may take longer.
+"""
+
 PROBE_PAUSE_SECONDS = 0.5
 """How soon the next probe follows one that has failed."""
 
@@ -47,6 +56,8 @@ SERVER_TIMEOUTS: dict[str, int] = {
 """libpq's: how soon a database server that has vanished without a word (a cut network) is noticed."""
 
 _MAX_PROBES = 1_000_000
+
+_TRANSACTION_ACTIVE = 1  # libpq's PQTRANS_ACTIVE: a command is under way
 
 _SCHEMA_LOCK = 0x0DDE12A11  # any constant: replicas that start together create the tables one after the other
 
@@ -90,6 +101,9 @@ class Database:
         self._problem: str | None = "not opened yet"
         self._created = asyncio.Event()
         self._watching: asyncio.Task[None] | None = None
+        self._connections: WeakSet[Any] = WeakSet()
+        if self.is_shared:
+            event.listen(self.engine, "connect", lambda connection, _record: self._connections.add(connection))
         self.after_commit: list[Callable[[Sequence[Any]], None]] = []
         """Called in the event loop after each transaction of `write`, with what `tell_after_commit` was given in it."""
 
@@ -188,6 +202,7 @@ class Database:
         """Create the tables as soon as the database answers, then go on asking whether it can be written."""
         loop = asyncio.get_running_loop()
         while True:
+            self._hang_up_on_silence()
             try:
                 if not self._created.is_set():
                     await self._writer.submit(self._create, None)
@@ -200,6 +215,13 @@ class Database:
                     logger.warning("database unavailable", database=self._name, error=str(error))
                 self._problem = str(error)
             await asyncio.sleep(PROBE_PAUSE_SECONDS if self.problem() else PROBE_SECONDS)
+
+    def _hang_up_on_silence(self) -> None:
+        """The threads that wait for an answer are told that the connection broke."""
+        if max(each.works_for_seconds for each in (self._writer, self._reader, self._looker)) > ANSWER_SECONDS:
+            logger.warning("database does not answer; its connections are cut", database=self._name)
+            for connection in list(self._connections):
+                _hang_up(connection)
 
     async def _probe(self) -> None:
         try:
@@ -298,6 +320,14 @@ def _prepare_postgresql(connection: Any, _record: Any) -> None:
     connection.autocommit = False
     if connection.info.backend_pid != server_pid:
         connection.prepare_threshold = None
+
+
+def _hang_up(connection: Any) -> None:
+    """Shut the socket under a psycopg connection that waits for an answer. Its owner, in another thread, closes it."""
+    with contextlib.suppress(Exception):  # closed meanwhile
+        if connection.pgconn.transaction_status == _TRANSACTION_ACTIVE:
+            with socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
+                duplicate.shutdown(socket.SHUT_RDWR)
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

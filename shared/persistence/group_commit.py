@@ -106,6 +106,11 @@ class GroupCommit:
         if not self._in_loop:
             Thread(target=self._serve, name="database", daemon=True).start()
 
+    @property
+    def works_for_seconds(self) -> float:
+        """How long it has been at work on the group that it has now; 0 without one."""
+        return self._loop.time() - self._began_at if self._is_working else 0.0
+
     def rows_of(self, operation: Operation[Any, Any]) -> int:
         """In the last group, or the one under way, and among those that wait for the next."""
         return sum(each is operation for each, _, _ in (*self._group, *self._waiting))

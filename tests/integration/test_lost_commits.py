@@ -22,6 +22,7 @@ from payment_service.payments import Charged, event_of, settled
 from payment_service.simulated_gateway.store import Charge
 from shared.effects import Recording
 from shared.ids import new_id
+from shared.persistence import database as database_module
 from shared.persistence import group_commit
 from shared.persistence.database import Database
 from shared.persistence.failures import CommitUnknown
@@ -80,6 +81,21 @@ async def test_a_lost_answer_to_the_question_whether_it_was_committed_is_asked_a
         placed = await database.write(store.place, placement)
 
         assert (cut.done, placed.order_id) == (3, placement.event.subject)
+        assert await count(database, store.orders, store.outbox.table) == [1, 1]
+
+
+async def test_a_server_that_never_answers_is_hung_up_on(
+    postgres: PrivatePostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(database_module, "PROBE_SECONDS", 0.1)
+    store = order_service.store
+    async with opened(postgres, store.metadata) as (database, cut):
+        placement = Placement(examples.order_placed(), "a-key", "asked")
+        cut.after, cut.cuts, cut.keeps_open = b"INSERT INTO orders", 1, True
+        placed = await asyncio.wait_for(database.write(store.place, placement), 20)
+
+        assert (cut.done, placed.order_id) == (1, placement.event.subject)
         assert await count(database, store.orders, store.outbox.table) == [1, 1]
 
 
