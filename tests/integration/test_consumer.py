@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import pytest_asyncio
+from prometheus_client import REGISTRY
 
 from shared import topology
 from shared.events import OrderPlaced, encode
@@ -14,9 +15,9 @@ from shared.management import Management
 from shared.messaging import processor
 from shared.messaging.consumer import Consumer
 from shared.messaging.message import Message
-from shared.messaging.processor import Subscription
+from shared.messaging.processor import GiveUp, Subscription
 from shared.messaging.publisher import Publisher
-from shared.messaging.retry import DONE, Ack, NotReady, PermanentError, TransientError
+from shared.messaging.retry import DONE, Ack, NotReady, OutcomeUnknown, PermanentError, TransientError
 from shared.settings import BrokerSettings
 from shared.topology import provision
 from tests import examples
@@ -45,8 +46,10 @@ Handle = Callable[[OrderPlaced, int], Awaitable[Ack]]
 
 
 @asynccontextmanager
-async def consuming(settings: BrokerSettings, publisher: Publisher, handle: Handle) -> AsyncIterator[Consumer]:
-    subscription = Subscription(QUEUE, {OrderPlaced: handle}, CONCURRENCY)
+async def consuming(
+    settings: BrokerSettings, publisher: Publisher, handle: Handle, give_up: GiveUp | None = None
+) -> AsyncIterator[Consumer]:
+    subscription = Subscription(QUEUE, {OrderPlaced: handle}, CONCURRENCY, give_up)
     consumer = Consumer(settings.rabbitmq_url, "test", [subscription], publisher, settings.retry_delays_of)
     await consumer.start()
     try:
@@ -120,6 +123,73 @@ async def test_a_slow_delivery_does_not_hold_up_the_acknowledgement_of_the_other
         await place(publisher, 5 * CONCURRENCY)  # more than could be at hand if they were not acknowledged
         await eventually(lambda: len(fast) == 5 * CONCURRENCY, expecting="the fast ones to be done")
         release.set()
+    await assert_nothing_is_left(settings, publisher)
+
+
+async def test_what_may_have_happened_is_tried_once_in_each_attempt(
+    settings: BrokerSettings, publisher: Publisher
+) -> None:
+    attempts: list[int] = []
+
+    async def handle(event: OrderPlaced, attempt: int) -> Ack:
+        attempts.append(attempt)
+        if attempt < 3:
+            raise OutcomeUnknown("no answer after the final dot")
+        return DONE
+
+    async with consuming(settings, publisher, handle):
+        await place(publisher)
+        await eventually(lambda: 3 in attempts, expecting="the third attempt")
+    assert attempts == [1, 2, 3]
+    await assert_nothing_is_left(settings, publisher)
+
+
+async def test_a_delivery_held_for_long_goes_back_without_having_spent_an_attempt(
+    settings: BrokerSettings, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processor, "HOLD_SECONDS", 0.1)
+    more_than_there_are = 2 * (len(settings.retry_delays_seconds) + 1)
+    handled: list[tuple[int, bool]] = []
+    is_back = asyncio.Event()
+
+    async def handle(event: OrderPlaced, attempt: int) -> Ack:
+        handled.append((attempt, is_back.is_set()))
+        if not is_back.is_set():
+            raise NotReady("the database is away")
+        return DONE
+
+    before = retries()
+    async with consuming(settings, publisher, handle):
+        await place(publisher)
+        await eventually(lambda: retries() - before >= more_than_there_are, 20, "it to go back several times")
+        is_back.set()
+        await eventually(lambda: handled[-1][1], expecting="it to be handled")
+    assert {attempt for attempt, _ in handled} == {1}
+    await assert_nothing_is_left(settings, publisher)
+
+
+def retries() -> float:
+    """How often this process has put something into a retry queue of `QUEUE`."""
+    labels = {"queue": QUEUE, "outcome": "retry"}
+    return REGISTRY.get_sample_value("order_rail_deliveries_settled_total", labels) or 0.0
+
+
+async def test_what_turns_out_to_be_done_when_it_is_given_up_is_no_dead_letter(
+    settings: BrokerSettings, publisher: Publisher
+) -> None:
+    given_up: list[str] = []
+
+    async def handle(event: OrderPlaced, attempt: int) -> Ack:
+        raise PermanentError("refused", "never")
+
+    async def give_up(event: OrderPlaced, attempts: int, error: str) -> bool:
+        given_up.append(event.id)
+        return False
+
+    async with consuming(settings, publisher, handle, give_up):
+        (placed,) = await place(publisher)
+        await eventually(lambda: given_up, expecting="it to be given up")
+    assert given_up == [placed.id]
     await assert_nothing_is_left(settings, publisher)
 
 
