@@ -11,7 +11,7 @@ from notification_service import store
 from notification_service.notifications import Notification, Status
 from shared.http.operators import NDJSON, PAGE_ROWS, Row, ndjson, operator
 from shared.http.problems import documented
-from shared.ids import UUID_PATTERN
+from shared.ids import GivenId
 from shared.persistence.database import Database
 
 DESCRIPTION = "Tells customers and the restaurant. Notifications are made by events; here they can be looked at."
@@ -46,7 +46,7 @@ class NotificationView(BaseModel):
 @router.get("/notifications", responses=documented(422, 503))
 async def list_notifications(
     parts: WithParts,
-    order_id: Annotated[str, Query(pattern=UUID_PATTERN, examples=["019366b4-4a7e-7c3e-9d0a-3f2b8a6f1c55"])],
+    order_id: Annotated[GivenId, Query(examples=["019366b4-4a7e-7c3e-9d0a-3f2b8a6f1c55"])],
 ) -> list[NotificationView]:
     """Who has been told of an order, and over which channel; empty for an order that nobody was told of yet."""
     found = await parts.database.read(store.of_orders, order_id)
@@ -58,7 +58,7 @@ async def list_notifications(
     tags=["operators"],
     dependencies=[Depends(operator)],
     response_class=Response,
-    responses={200: {"description": "One notification a line", "content": {NDJSON: {}}}, **documented(401)},
+    responses={200: {"description": "One notification a line", "content": {NDJSON: {}}}, **documented(401, 503)},
 )
 async def audit(parts: WithParts) -> StreamingResponse:
     """Every notification, oldest order first."""
@@ -67,7 +67,7 @@ async def audit(parts: WithParts) -> StreamingResponse:
         page = await parts.database.read(store.audit_page, (after, PAGE_ROWS))
         return [(notification.idempotency_key, _audit_row(notification)) for notification in page]
 
-    return ndjson(read_page)
+    return await ndjson(read_page)
 
 
 def _audit_row(notification: Notification) -> dict[str, Any]:

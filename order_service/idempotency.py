@@ -1,4 +1,8 @@
-"""The `Idempotency-Key` header of a request, and the fingerprint of what the request asks for."""
+"""The `Idempotency-Key` header of a request, and the fingerprint of what the request asks for.
+
+The header is a structured field (RFC 9651): one String, perhaps with parameters, of which we know none:
+`"8e03978e-40d5-43dd-bc93-6894a57f9324";v=1`. A key without its quotes is taken as well.
+"""
 
 import hashlib
 import re
@@ -9,9 +13,21 @@ from pydantic import BaseModel
 from shared.http.problems import FieldError, Problem
 
 MAX_KEY_LENGTH = 255
-# A structured-field string (RFC 9651): printable ASCII in quotes, with \" and \\ for a quote and a backslash.
-_QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
-_BARE = re.compile(r"[A-Za-z0-9!#$%&'*+./:=?@^_`|~-]+")
+
+_STRING = r'"(?P<quoted>(?:[ !#-\[\]-~]|\\["\\])*)"'
+# No value of another type: ":" begins a Byte Sequence, "?" a Boolean, "@" a Date.
+_BARE = r"(?P<bare>(?![:?@])[A-Za-z0-9!#$%&'*+./:=?@^_`|~-]+)"
+_NAME = r"[a-z*][a-z0-9_.*-]*"
+_VALUES = (
+    r"-?[0-9]{1,12}\.[0-9]{1,3}",  # Decimal
+    r"@?-?[0-9]{1,15}",  # Integer, Date
+    r'"(?:[ !#-\[\]-~]|\\["\\])*"',  # String
+    r"[A-Za-z*][A-Za-z0-9!#$%&'*+.^_`|~:/-]*",  # Token
+    r":[A-Za-z0-9+/=]*:",  # Byte Sequence
+    r"\?[01]",  # Boolean
+    r'%"(?:[ !#$&-~]|%[0-9a-f]{2})*"',  # Display String
+)
+_ITEM = re.compile(rf"(?:{_STRING}|{_BARE})(?:; *{_NAME}(?:=(?:{'|'.join(_VALUES)}))?)*")
 
 
 def idempotency_key(values: Sequence[str]) -> str | None:
@@ -20,11 +36,10 @@ def idempotency_key(values: Sequence[str]) -> str | None:
         return None
     if len(values) > 1:
         raise _malformed("sent more than once")
-    value = values[0].strip(" \t")
-    quoted = _QUOTED.fullmatch(value)
-    if quoted is None and not _BARE.fullmatch(value):
+    item = _ITEM.fullmatch(values[0].strip(" \t"))
+    if item is None:
         raise _malformed('expected a string in double quotes, such as "8e03978e-40d5-43dd-bc93-6894a57f9324"')
-    key = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else value
+    key = item["bare"] or re.sub(r"\\(.)", r"\1", item["quoted"])
     if not 1 <= len(key) <= MAX_KEY_LENGTH:
         raise _malformed(f"expected 1 to {MAX_KEY_LENGTH} characters")
     return key

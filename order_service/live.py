@@ -13,6 +13,7 @@ from pydantic_core import to_json
 
 from order_service import store
 from order_service.orders import Order, TimelineEntry
+from shared.ids import canonical
 from shared.persistence.database import Database
 from shared.persistence.failures import DatabaseUnavailable
 
@@ -87,7 +88,8 @@ def has_more(order: Order, last_event_id: str | None) -> bool:
 
 def _up_to(timeline: Iterable[TimelineEntry], last_event_id: str | None) -> set[str]:
     ids = [entry.event_id for entry in timeline]
-    return set(ids[: ids.index(last_event_id) + 1]) if last_event_id in ids else set()
+    seen = last_event_id if last_event_id in ids else canonical(last_event_id or "")
+    return set(ids[: ids.index(seen) + 1]) if seen in ids else set()
 
 
 def entry_json(entry: TimelineEntry) -> dict[str, object]:

@@ -1,6 +1,5 @@
 """HTTP out of the payment service."""
 
-import re
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -14,7 +13,7 @@ from payment_service.simulated_gateway import SimulatedGateway
 from shared.events import Money
 from shared.http.operators import NDJSON, PAGE_ROWS, Row, ndjson, operator
 from shared.http.problems import Problem, documented
-from shared.ids import UUID_PATTERN
+from shared.ids import canonical
 from shared.persistence.database import Database
 
 DESCRIPTION = "Charges each order once. Payments are made by events; here they can be looked at."
@@ -55,7 +54,8 @@ async def read_payment(
     parts: WithParts, order_id: Annotated[str, Path(examples=["019366b4-4a7e-7c3e-9d0a-3f2b8a6f1c55"])]
 ) -> PaymentView:
     """What became of an order's charge; 404 until there is an answer."""
-    payment = await parts.database.read(store.get, order_id) if re.fullmatch(UUID_PATTERN, order_id) else None
+    known_as = canonical(order_id)
+    payment = await parts.database.read(store.get, known_as) if known_as else None
     if payment is None:
         raise Problem(404, f"order_id: there is no payment of an order {order_id[:100]} yet")
     return PaymentView.model_validate(payment, from_attributes=True)
@@ -66,7 +66,7 @@ async def read_payment(
     tags=["operators"],
     dependencies=[Depends(operator)],
     response_class=Response,
-    responses={200: {"description": "One payment or charge a line", "content": {NDJSON: {}}}, **documented(401)},
+    responses={200: {"description": "One payment or charge a line", "content": {NDJSON: {}}}, **documented(401, 503)},
 )
 async def audit(parts: WithParts) -> StreamingResponse:
     """Every payment, then every row of the gateway's own ledger, oldest first."""
@@ -78,7 +78,7 @@ async def audit(parts: WithParts) -> StreamingResponse:
     async def charges_page(after: str | None) -> list[Row]:
         return [(row.charge_id, _charge_row(row)) for row in await parts.gateway.ledger_page(after, PAGE_ROWS)]
 
-    return ndjson(payments_page, charges_page)
+    return await ndjson(payments_page, charges_page)
 
 
 def _payment_row(payment: Payment) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from shared.events import UnreadableEvent, decode
-from shared.ids import UUID_PATTERN
+from shared.ids import canonical
 from shared.messaging import message as headers
 from shared.messaging.message import Delivery, Message
 
@@ -93,7 +92,7 @@ class DeadLetter:
             subject = json.loads(self.message.body)["subject"]
         except (ValueError, KeyError, TypeError, RecursionError, IndexError):
             return None
-        return subject if isinstance(subject, str) and re.fullmatch(UUID_PATTERN, subject) else None
+        return canonical(subject) if isinstance(subject, str) else None
 
     @cached_property
     def is_event(self) -> bool:

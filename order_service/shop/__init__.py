@@ -39,13 +39,13 @@ _files = _PageFiles(directory=Path(__file__).parent)
 router = APIRouter(include_in_schema=False)
 
 
-@router.api_route("/", methods=["GET", "HEAD"])
+@router.get("/")
 async def page(request: Request) -> Response:
     """The page itself."""
     return await _files.get_response("index.html", request.scope)
 
 
-@router.api_route("/shop/{name}", methods=["GET", "HEAD"])
+@router.get("/shop/{name}")
 async def file(name: str, request: Request) -> Response:
     """What the page is made of."""
     return await _files.get_response(name, request.scope)

@@ -6,12 +6,11 @@ from typing import Any, Literal
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import Response
-from fastapi_swagger import patch_fastapi
 from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
 from shared import metrics
-from shared.http import deliveries, problems
+from shared.http import deliveries, docs, problems
 from shared.http.body_limit import BodyLimit
 from shared.http.problems import ProblemDetails
 from shared.http.short_cut import Application
@@ -32,13 +31,14 @@ def create_app(
     `schemas`: models that its OpenAPI description refers to without FastAPI knowing.
     """
     app = Application(title=title, description=description, version="1", responses=problems.documented(405),
+                      redirect_slashes=False,  # it would redirect to http:// and what the client says the host is
                       docs_url=None, redoc_url=None, swagger_ui_oauth2_redirect_url=None)  # fmt: skip
     app.state.operator_token = operator_token
     app.state.problems = list
     app.state.stopping = asyncio.Event()
     app.add_middleware(BodyLimit)
     problems.install(app)
-    patch_fastapi(app, redirect_from_root_to_docs=False)  # /docs from its own files: it works without the internet
+    app.include_router(docs.router)
     app.include_router(_health)
     app.include_router(deliveries.router)
     _describe(app, [*schemas, ProblemDetails])

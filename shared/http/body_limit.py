@@ -39,4 +39,5 @@ def _counted(receive: Receive) -> Receive:
 
 
 def _too_large() -> Problem:
-    return Problem(413, f"The body is over {MAX_BODY_BYTES} bytes")
+    # The rest of the body is not read, so the connection is of no more use. (RFC 9110, 15.5.14)
+    return Problem(413, f"The body is over {MAX_BODY_BYTES} bytes", headers={"Connection": "close"})

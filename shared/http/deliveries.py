@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, BaseModel, Field
 from shared import deliveries
 from shared.http.operators import operator
 from shared.http.problems import documented
-from shared.ids import UUID_PATTERN
+from shared.ids import GivenId
 
 
 class DeliveryNote(BaseModel):
@@ -38,7 +38,7 @@ router = APIRouter(tags=["operators"])
 
 @router.get("/deliveries", dependencies=[Depends(operator)], responses=documented(401, 422))
 async def read_deliveries(
-    order_id: Annotated[str, Query(pattern=UUID_PATTERN, examples=["019366b4-4a7e-7c3e-9d0a-3f2b8a6f1c55"])],
+    order_id: Annotated[GivenId, Query(examples=["019366b4-4a7e-7c3e-9d0a-3f2b8a6f1c55"])],
 ) -> DeliveryNotes:
     """Every publish and every delivery of an order, as far as this process remembers; oldest first."""
     return DeliveryNotes(

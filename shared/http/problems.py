@@ -10,9 +10,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute, Match, Route
 
-from shared.ids import UUID_PATTERN
+from shared.ids import GIVEN_UUID_PATTERN, UUID_PATTERN
 from shared.persistence.failures import CommitUnknown, DatabaseUnavailable
 
 MEDIA_TYPE = "application/problem+json"
@@ -60,7 +61,7 @@ class Problem(Exception):
     def of_validation(cls, error: ValidationError | RequestValidationError) -> "Problem":
         return cls.of_fields([_field_error(entry) for entry in error.errors()])
 
-    def response(self, path: str) -> Response:
+    def response(self, path: str | None) -> Response:
         body = ProblemDetails(
             title=HTTPStatus(self.status).phrase,
             status=self.status,
@@ -94,32 +95,38 @@ async def response_to(request: Request, error: Exception) -> Response:
 
 
 async def _problem(request: Request, error: Any) -> Response:
-    response: Response = error.response(request.url.path)
+    response: Response = error.response(request.scope["path"])
     return response
 
 
 async def _invalid(request: Request, error: Any) -> Response:
-    return Problem.of_validation(error).response(request.url.path)
+    return Problem.of_validation(error).response(request.scope["path"])
 
 
 async def _http(request: Request, error: Any) -> Response:
-    detail = f"{request.method} {request.url.path}: {error.detail}"
+    path = request.scope["path"]
+    detail = f"{request.method} {path}: {error.detail}"
     headers = dict(error.headers or {})
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         headers["Allow"] = ", ".join(_methods(request))
-    return Problem(error.status_code, detail, headers=headers).response(request.url.path)
+    return Problem(error.status_code, detail, headers=headers).response(path)
+
+
+async def _hung_up(request: Request, error: Exception) -> Response:
+    """The client went away before its request was complete: nothing to log, and nobody reads this answer."""
+    return Response(status_code=HTTPStatus.BAD_REQUEST)
 
 
 async def _unavailable(request: Request, error: Exception) -> Response:
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
     detail = "The service cannot reach its database now. Nothing was done; please try again."
-    logger.warning("request refused", path=request.url.path, error=str(error))
-    return Problem(503, detail, headers=headers).response(request.url.path)
+    logger.warning("request refused", path=request.scope["path"], error=str(error))
+    return Problem(503, detail, headers=headers).response(request.scope["path"])
 
 
 async def _unknown(request: Request, error: Exception) -> Response:
-    logger.warning("request of unknown outcome", path=request.url.path, error=str(error))
-    return outcome_unknown("").response(request.url.path)
+    logger.warning("request of unknown outcome", path=request.scope["path"], error=str(error))
+    return outcome_unknown("").response(request.scope["path"])
 
 
 def outcome_unknown(advice: str) -> Problem:
@@ -129,14 +136,15 @@ def outcome_unknown(advice: str) -> Problem:
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
-    logger.error("request failed", path=request.url.path, exc_info=error)
-    return Problem(500, "The service failed. The log says more.").response(request.url.path)
+    logger.error("request failed", path=request.scope["path"], exc_info=error)
+    return Problem(500, "The service failed. The log says more.").response(request.scope["path"])
 
 
 _HANDLERS: dict[type[Exception], Callable[[Request, Any], Awaitable[Response]]] = {
     Problem: _problem,
     RequestValidationError: _invalid,
     HTTPException: _http,
+    ClientDisconnect: _hung_up,
     CommitUnknown: _unknown,  # before its base class
     DatabaseUnavailable: _unavailable,
     Exception: _unexpected,
@@ -147,7 +155,8 @@ _HANDLERS: dict[type[Exception], Callable[[Request, Any], Awaitable[Response]]] 
 def _methods(request: Request) -> list[str]:
     """The methods of all routes of this path; the framework's own answer names those of the first alone."""
     matching = [route for route in _routes(request.app.routes) if route.matches(request.scope)[0] is not Match.NONE]
-    return sorted({method for route in matching for method in route.methods or ()})
+    methods = {method for route in matching for method in route.methods or ()}
+    return sorted(methods | {"HEAD"} if "GET" in methods else methods)  # see `shared/http/head.py`
 
 
 def _routes(routes: Iterable[BaseRoute]) -> Iterator[Route]:
@@ -168,6 +177,9 @@ def _field_error(entry: Any) -> FieldError:
 
 
 def _sentence(entry: Any) -> str:
-    if entry.get("ctx", {}).get("pattern") == UUID_PATTERN:
-        return "expected a UUID in lower case"
+    match entry.get("ctx", {}).get("pattern"):
+        case pattern if pattern == UUID_PATTERN:
+            return "expected a UUID in lower case"
+        case pattern if pattern == GIVEN_UUID_PATTERN:
+            return "expected a UUID"
     return str(entry["msg"]).removeprefix("Value error, ")

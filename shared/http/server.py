@@ -9,6 +9,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from shared.http import address
+from shared.http.connection import limited
+from shared.http.limits import Limits
 
 GRACE_SECONDS = 2
 """How long requests under way may take to finish once the service is asked to stop."""
@@ -17,10 +19,11 @@ GRACE_SECONDS = 2
 class HttpServer:
     """Uvicorn in the service's own event loop, without its own signal handling."""
 
-    def __init__(self, app: FastAPI, host: str, port: int) -> None:
+    def __init__(self, app: FastAPI, host: str, port: int, limits: Limits | None = None) -> None:
         self._app = app
         self._host = host
         self._port = port
+        self._limits = limits or Limits()
         self._server: _Server | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -32,8 +35,9 @@ class HttpServer:
         """Raises `SystemExit` with a sentence if the port cannot be had."""
         listening = self._listen()
         config = uvicorn.Config(
-            self._app, log_config=None, access_log=False, lifespan="off", ws="none", backlog=2048,
-            timeout_graceful_shutdown=GRACE_SECONDS, timeout_keep_alive=30, server_header=False,
+            self._app, http=limited(self._limits), log_config=None, access_log=False, lifespan="off", ws="none",
+            backlog=2048, timeout_graceful_shutdown=GRACE_SECONDS, timeout_keep_alive=self._limits.idle_seconds,
+            server_header=False,
             proxy_headers=False,  # nobody here asks for the client's address
         )  # fmt: skip
         self._server = _Server(config)

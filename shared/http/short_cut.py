@@ -8,6 +8,7 @@ from fastapi.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared.http.body_limit import BodyLimit
+from shared.http.head import HeadAsGet
 from shared.http.problems import response_to
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -23,6 +24,7 @@ class Application(FastAPI):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self._short_cuts: dict[tuple[str, str], ASGIApp] = {}
+        self._long_way = HeadAsGet(super().__call__)
 
     def add_short_cut(self, method: str, path: str, endpoint: Endpoint) -> None:
         """From now on such requests go straight to `endpoint`."""
@@ -30,7 +32,7 @@ class Application(FastAPI):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         way = self._short_cuts.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
-        await (way or super().__call__)(scope, receive, send)
+        await (way or self._long_way)(scope, receive, send)
 
 
 class _Straight:

@@ -237,6 +237,7 @@ async def test_a_stream_goes_on_after_the_last_event_that_was_seen(order_service
     assert await ids(None) == [order_id, paid.id, receipt.id]
     assert await ids(order_id) == [paid.id, receipt.id]
     assert await ids(paid.id) == [receipt.id]
+    assert await ids(paid.id.upper()) == [receipt.id]
     assert await ids("never seen") == [order_id, paid.id, receipt.id]
     over = await order_service.http.get(f"/orders/{order_id}/events", headers={"Last-Event-ID": receipt.id})
     assert (over.status_code, over.content) == (204, b"")

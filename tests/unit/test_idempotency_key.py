@@ -18,9 +18,31 @@ from shared.http.problems import Problem
         ('"with space"', "with space"),
         (r'"a \"quoted\" \\ word"', r'a "quoted" \ word'),
         ('"' + "k" * MAX_KEY_LENGTH + '"', "k" * MAX_KEY_LENGTH),
+        ('"   "', "   "),
+        ("user:7/order=3", "user:7/order=3"),
+        ("4711", "4711"),
+        ("*token", "*token"),
+        # Parameters (RFC 9651, 3.1.2): a name alone, or with a value of any type.
+        ('"abc";v=1', "abc"),
+        ('"abc";v', "abc"),
+        ('"abc";v=1;w;*x-y_z.9=2', "abc"),
+        ('"abc";  v=1', "abc"),
+        ('"abc";v=1;v=2', "abc"),
+        ("abc;v=1", "abc"),
+        ("abc:d;v=1", "abc:d"),
+        ('"a;b";v=1', "a;b"),
+        ('"abc";v=-999999999999999', "abc"),
+        ('"abc";v=-0.125', "abc"),
+        (r'"abc";v="a \" ; b"', "abc"),
+        ('"abc";v=*tok/en:x', "abc"),
+        ('"abc";v=:aGVsbG8=:', "abc"),
+        ('"abc";v=::', "abc"),
+        ('"abc";v=?0;w=?1', "abc"),
+        ('"abc";v=@1659578233', "abc"),
+        ('"abc";v=%"f%c3%bc"', "abc"),
     ],
 )
-def test_a_key_is_read_quoted_or_bare(value: str, key: str) -> None:
+def test_a_key_is_read_quoted_or_bare_and_its_parameters_are_left_alone(value: str, key: str) -> None:
     assert idempotency_key([value]) == key
 
 
@@ -31,7 +53,13 @@ def test_no_header_is_no_key() -> None:
 @pytest.mark.parametrize(
     "value",
     ["", " ", '""', '"abc', 'abc"', '"a"b"', r'"a\b"', "with space", "a,b", '"a", "b"', '"ü"', "ü", '"tab\there"',
-     "k" * (MAX_KEY_LENGTH + 1), '"' + "k" * (MAX_KEY_LENGTH + 1) + '"', '"a";b=1', '"a"\n'],
+     "k" * (MAX_KEY_LENGTH + 1), '"' + "k" * (MAX_KEY_LENGTH + 1) + '"', '"a"\n', "\u00a0", "'a b'", '"a"x', r'"a\"',
+     # a value of another type: Byte Sequence, Boolean, Date, Display String, Inner List; a Dictionary; a List
+     ":aGVsbG8=:", "?1", "@1659578233", '%"abc"', '("a")', 'a="b"', '"a","b"',
+     # malformed parameters
+     '"a";', "a;", '"a" ;v=1', '"a";\tv=1', '"a";V=1', '"a";1=2', '"a";-v', '"a";v=', '"a";v= 1', '"a";v =1', '"a";=1',
+     '"a";v=1;', '"a";v=1,w', '"a";v=1 w', '"a";v=(1 2)', '"a";v="x', '"a";v=?2', '"a";v=1.', '"a";v=1.2345',
+     '"a";v=1234567890123456', '"a";v=:a b:', '"a";v=@1.5', '"a";v=%"%FF"', '"a";v=\'x\'', '"";v=1', ";v=1"],
 )  # fmt: skip
 def test_a_malformed_key_is_refused_by_its_name(value: str) -> None:
     with pytest.raises(Problem, match=r"^Idempotency-Key: ") as caught:
