@@ -52,8 +52,15 @@ class BrokerError(Exception):
 class PrivateBroker:
     """One RabbitMQ node whose files all lie in `directory`. It keeps its ports and its data from start to start."""
 
-    def __init__(self, directory: Path, amqp_port: int | None = None, management_port: int | None = None) -> None:
-        self.directory = directory.absolute()
+    def __init__(
+        self,
+        directory: Path,
+        amqp_port: int | None = None,
+        management_port: int | None = None,
+        configuration: str = "",
+    ) -> None:
+        """Without ports it takes free ones. `configuration`: further lines of rabbitmq.conf."""
+        self.directory, self._configuration = directory.absolute(), configuration
         free = free_ports(4)
         self.amqp_port = amqp_port or free[0]
         self.management_port = management_port or free[1]
@@ -178,7 +185,7 @@ class PrivateBroker:
         for folder in ("data", "log", "conf.d"):
             (self.directory / folder).mkdir(parents=True, exist_ok=True)
         ports = {"amqp_port": self.amqp_port, "management_port": self.management_port}
-        self._write("rabbitmq.conf", CONFIGURATION.format(**ports))
+        self._write("rabbitmq.conf", CONFIGURATION.format(**ports) + self._configuration)
         self._write("enabled_plugins", "[rabbitmq_management].\n")
         self._write("advanced.config", ADVANCED_CONFIGURATION)
         self._write("rabbitmq-env.conf", "")

@@ -3,7 +3,6 @@
 Nothing here knows the topology. No error ever shows the user's password.
 """
 
-import ssl
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote, unquote, urlsplit
@@ -64,7 +63,7 @@ class Management:
             auth=(self.user, unquote(parts.password or "guest")),
             timeout=TIMEOUT_SECONDS,
             trust_env=False,  # AMQP goes through no HTTP proxy, so its management doesn't either
-            verify=ssl.create_default_context() if parts.scheme == "https" else False,
+            verify=settings.management_tls or False,
         )
 
     async def __aenter__(self) -> Self:

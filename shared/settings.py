@@ -3,14 +3,17 @@
 Every class here reads only the variables that its process needs; a service adds its own in its `app.py`.
 """
 
+import ssl
 import sys
 from typing import Annotated, Literal, TypeVar
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from shared.urls import checked_url
+from shared.amqp_url import AmqpUrl, amqp_url
+from shared.tls import FILES, tls_files
+from shared.urls import checked_url, parameters
 
 MAX_RETRY_DELAY_SECONDS = 24 * 3600.0
 OWN_RETRY_DELAYS = {"notification_service.email": "email_retry_delays_seconds"}
@@ -52,16 +55,15 @@ class BrokerSettings(BaseSettings):
     @field_validator("rabbitmq_url")
     @classmethod
     def _is_amqp(cls, value: str) -> str:
-        parts = checked_url(value, ("amqp", "amqps"), "amqp://user:password@host:port/vhost")
-        if not all(seconds.isdecimal() for seconds in parse_qs(parts.query).get("heartbeat", [])):
-            raise ValueError("expected heartbeat=<seconds>")
+        amqp_url(value)
         return value
 
     @field_validator("rabbitmq_management_url")
     @classmethod
     def _is_http(cls, value: str) -> str:
         if value:
-            checked_url(value, ("http", "https"), "http://user:password@host:port")
+            parts = checked_url(value, ("http", "https"), "http://user:password@host:port")
+            tls_files(parameters(parts.query, FILES), encrypted=parts.scheme == "https")
         return value
 
     @field_validator("retry_delays_seconds", "email_retry_delays_seconds", mode="before")
@@ -83,19 +85,28 @@ class BrokerSettings(BaseSettings):
         return delays
 
     @property
+    def amqp(self) -> AmqpUrl:
+        """RABBITMQ_URL, taken apart."""
+        return amqp_url(self.rabbitmq_url)
+
+    @property
     def vhost(self) -> str:
         """The virtual host that the AMQP URL names; `/` where it names none."""
-        return unquote(urlsplit(self.rabbitmq_url).path[1:]) or "/"
+        return self.amqp.vhost
 
     @property
     def management_url(self) -> str:
-        """`RABBITMQ_MANAGEMENT_URL`, or port 15672 of the AMQP host with the same user."""
-        if self.rabbitmq_management_url:
-            return self.rabbitmq_management_url
-        parts = urlsplit(self.rabbitmq_url)
-        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-        # The user and password are as they stand in the URL: percent-encoded already.
-        return f"http://{parts.username or 'guest'}:{parts.password or 'guest'}@{host}:15672"
+        """`RABBITMQ_MANAGEMENT_URL`, or port 15672 (15671 for `amqps`) of the AMQP host with the same user."""
+        return self.rabbitmq_management_url or self.amqp.management_url
+
+    @property
+    def management_tls(self) -> ssl.SSLContext | None:
+        """Whom the management API's client trusts: as its URL says, else as RABBITMQ_URL does. None for `http`."""
+        parts = urlsplit(self.management_url)
+        if parts.scheme == "http":
+            return None
+        own = tls_files(parameters(parts.query, FILES), encrypted=True)
+        return (own if own.any else self.amqp.tls).context()
 
 
 class ServiceSettings(BrokerSettings):

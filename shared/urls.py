@@ -1,6 +1,7 @@
 """URLs that hold passwords: read them, and show them without."""
 
-from urllib.parse import SplitResult, urlsplit
+from collections.abc import Collection
+from urllib.parse import SplitResult, unquote, urlsplit
 
 HOW_TO_WRITE = "in a user or password write %40 for @, %2F for /, %3A for :, %23 for #, %3F for ? and %25 for %"
 
@@ -24,6 +25,18 @@ def checked_url(value: str, schemes: tuple[str, ...], expected: str) -> SplitRes
     except ValueError:  # brackets without an address between them, a port that is no number
         pass
     raise ValueError(f"expected {expected}; {HOW_TO_WRITE}" if "@" in value else f"expected {expected}")
+
+
+def parameters(query: str, known: Collection[str]) -> dict[str, str]:
+    """A query's parameters, decoded; `+` stands for itself. Raises ValueError for one that is unknown, empty or twice.
+
+    An unknown one is not shown: it may be what is left of a password with a raw `?` in it.
+    """
+    pairs = [pair.partition("=") for pair in query.split("&") if pair]
+    found = {unquote(name): unquote(value) for name, _, value in pairs}
+    if len(found) < len(pairs) or not all(name in known and value for name, value in found.items()):
+        raise ValueError(f"after the ? there may be {', '.join(f'{name}=...' for name in known)}, joined by &")
+    return found
 
 
 def without_credentials(url: str) -> str:

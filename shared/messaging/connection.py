@@ -9,6 +9,7 @@ from pika.adapters.asyncio_connection import AsyncioConnection
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from shared import metrics
+from shared.amqp_url import amqp_url
 from shared.messaging.channel import BrokerUnavailable, Channel, first_of, reason_of, resolve
 from shared.messaging.wire import WireConnection
 
@@ -101,11 +102,21 @@ async def keep_connected(
             await connection.close()
 
 
-def _parameters(url: str, name: str) -> pika.URLParameters:
-    parameters = pika.URLParameters(url)
-    if "heartbeat=" not in url:
-        parameters.heartbeat = HEARTBEAT_SECONDS
-    parameters.socket_timeout = OPEN_TIMEOUT_SECONDS / 2
-    parameters.stack_timeout = OPEN_TIMEOUT_SECONDS
-    parameters.client_properties = {"connection_name": name}
-    return parameters
+def _parameters(url: str, name: str) -> pika.ConnectionParameters:
+    """Raises BrokerUnavailable if a file of certificates that the URL names can't be read any more."""
+    try:
+        broker = amqp_url(url)
+        tls = pika.SSLOptions(broker.tls.context(), broker.host) if broker.is_tls else None
+    except ValueError as error:
+        raise BrokerUnavailable(str(error)) from None
+    return pika.ConnectionParameters(
+        host=broker.host,
+        port=broker.port,
+        virtual_host=broker.vhost,
+        credentials=pika.PlainCredentials(broker.user, broker.password),
+        ssl_options=tls,
+        heartbeat=HEARTBEAT_SECONDS if broker.heartbeat_seconds is None else broker.heartbeat_seconds,
+        socket_timeout=OPEN_TIMEOUT_SECONDS / 2,
+        stack_timeout=OPEN_TIMEOUT_SECONDS,
+        client_properties={"connection_name": name},
+    )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from dotenv import dotenv_values
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from control_room.environment_file import Unwritable, read_variables, write_variables
@@ -41,6 +41,7 @@ def assert_all_read(file: Path, variables: dict[str, str]) -> None:
         assert by_a_shell(shell, file, names) == list(variables.values())
 
 
+@settings(deadline=None)  # of a loaded machine's
 @given(st.dictionaries(st.sampled_from(["RABBITMQ_URL", "OPERATOR_TOKEN", "X", "HOME"]), VALUES, min_size=1))
 def test_whatever_is_written_is_read_alike(file: Path, variables: dict[str, str]) -> None:
     write_variables(file, variables)

@@ -62,8 +62,9 @@ async def test_what_listens_is_found_under_its_url_and_by_each_that_asks(host: s
 async def test_the_health_check_of_a_container_finds_it_too(host: str) -> None:
     async with answering(host) as port:
         environment = {**os.environ, "HTTP_HOST": host, "HTTP_PORT": str(port)}
-        done = await asyncio.to_thread(subprocess.run, ["bash", IS_READY], env=environment, capture_output=True)
-    assert (done.returncode, done.stderr) == (0, b"")
+        check = await asyncio.create_subprocess_exec("bash", IS_READY, env=environment, stderr=subprocess.PIPE)
+        _, errors = await check.communicate()
+    assert (check.returncode, errors) == (0, b"")
 
 
 async def test_all_addresses_of_ipv6_are_those_of_ipv4_too() -> None:
