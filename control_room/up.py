@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from control_room.addresses import DISCARDS, SystemAddresses
 from control_room.launcher import LaunchError, Ports, System, launch
+from control_room.pace import Pace
 from control_room.plugs.launcher import LauncherPlugs
 from control_room.plugs.mail_route import LauncherMailRoute
 from control_room.signals import run_until_signal
@@ -56,7 +57,7 @@ async def page(system: System) -> AsyncIterator[None]:
     addresses, journal = SystemAddresses.of(system.environment), system.run.path / DISCARDS
     async with (
         LauncherPlugs(system.processes) as plugs,
-        opened(addresses, journal, plugs, LauncherMailRoute(system.processes["notification_service"])) as room,
+        opened(addresses, journal, Pace(), plugs, LauncherMailRoute(system.processes["notification_service"])) as room,
         serving(room, system.http_host, system.ports.control_room_port),
     ):
         yield

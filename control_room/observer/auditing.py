@@ -1,9 +1,9 @@
 """Audits the system again and again, in a process of its own at low priority.
 
-Its processor time is measured, and the pause that follows makes it a twentieth of one processor at the most. While
-orders pour in it waits, and one that runs is broken off: the services would have to read out their books besides.
-What seems wrong is audited once more before it is told: an audit does not see the dead letters that somebody else
-holds just then.
+Its processor time is measured, and the pause that follows makes it a twentieth of one processor at the most; while
+nobody has the page open, a tenth of that. While orders pour in it waits, and one that runs is broken off: the services
+would have to read out their books besides. What seems wrong is audited once more before it is told: an audit does not
+see the dead letters that somebody else holds just then.
 """
 
 import asyncio
@@ -22,6 +22,7 @@ import structlog
 
 from control_room.addresses import SystemAddresses
 from control_room.children import death_pact, kill, signal_group
+from control_room.pace import Pace
 
 COMMAND = (
     sys.executable,
@@ -29,8 +30,8 @@ COMMAND = (
     "import typer; from control_room.audit.command import audit_command; typer.run(audit_command)",
 )
 NICENESS = 10
-SHARE_OF_A_PROCESSOR = 0.05
-SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 5.0, 900.0
+SHARE_OF_A_PROCESSOR, UNWATCHED_SHARE = 0.05, 0.005
+SHORTEST_PAUSE_SECONDS, SHORTEST_UNWATCHED_SECONDS, LONGEST_PAUSE_SECONDS = 5.0, 120.0, 900.0
 MEASURE_SECONDS = 0.25
 BUSY_PER_SECOND = 100.0
 """Orders accepted a second: from here on an audit waits."""
@@ -56,13 +57,15 @@ class Verdict:
 class Auditing:
     """`last` is the latest verdict, None before the first; `trouble` says why there is no newer one."""
 
-    def __init__(self, addresses: SystemAddresses, arguments: tuple[str, ...], accepted: Callable[[], float]) -> None:
+    def __init__(
+        self, addresses: SystemAddresses, arguments: tuple[str, ...], accepted: Callable[[], float], pace: Pace
+    ) -> None:
         self.last: Verdict | None = None
         self.trouble = ""
         self.is_running = False
         self._is_suspicious = False
         self._environment = {**os.environ, **_variables(addresses)}
-        self._arguments, self._accepted = arguments, accepted
+        self._arguments, self._accepted, self._pace = arguments, accepted, pace
         self._wanted = asyncio.Event()
 
     def ask(self) -> None:
@@ -73,13 +76,12 @@ class Auditing:
         """Audit and pause, until cancelled."""
         while True:
             if self._accepted() > BUSY_PER_SECOND:
-                await self._pause(SHORTEST_PAUSE_SECONDS)
+                await self._pause(SHORTEST_PAUSE_SECONDS, SHORTEST_PAUSE_SECONDS)
                 continue
             processor_seconds = await self._audit()
             if self._is_suspicious:
                 processor_seconds += await self._audit()
-            pause = processor_seconds / SHARE_OF_A_PROCESSOR
-            await self._pause(min(LONGEST_PAUSE_SECONDS, max(SHORTEST_PAUSE_SECONDS, pause)))
+            await self._pause(*pauses(processor_seconds))
 
     async def _audit(self) -> float:
         """One audit; the processor time that it took."""
@@ -126,13 +128,25 @@ class Auditing:
         if not verdict.is_clean:
             logger.error("audit.violations", first=verdict.report["violations"][:1])
 
-    async def _pause(self, seconds: float) -> None:
+    async def _pause(self, watched_seconds: float, unwatched_seconds: float) -> None:
+        """Until it is time, or somebody wants the next audit now."""
         self._wanted.clear()
+        waiting = [
+            asyncio.ensure_future(each)
+            for each in (self._wanted.wait(), self._pace.pause(watched_seconds, unwatched_seconds))
+        ]
         try:
-            async with asyncio.timeout(seconds):
-                await self._wanted.wait()
-        except TimeoutError:
-            pass
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in waiting:
+                each.cancel()
+
+
+def pauses(processor_seconds: float) -> tuple[float, float]:
+    """How long to pause after an audit that took so much: while somebody has the page open, and while nobody has."""
+    watched = max(SHORTEST_PAUSE_SECONDS, processor_seconds / SHARE_OF_A_PROCESSOR)
+    unwatched = max(SHORTEST_UNWATCHED_SECONDS, processor_seconds / UNWATCHED_SHARE)
+    return min(LONGEST_PAUSE_SECONDS, watched), min(LONGEST_PAUSE_SECONDS, unwatched)
 
 
 def _humbly() -> Callable[[], None]:

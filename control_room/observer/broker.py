@@ -15,6 +15,7 @@ from shared.topology import dead_queue
 from shared.topology.definition import EXCHANGES, SUBSCRIPTIONS
 
 SILENT_AFTER_SECONDS = 4.0
+"""A look that takes longer has found a broker that does not answer."""
 CONSUMERS_EVERY, EXCHANGES_EVERY = 2, 5
 """Looks: they come and go less often than messages."""
 
@@ -26,7 +27,7 @@ class WatchedBroker:
         self.queues: Mapping[str, QueueView] = {name: QueueView(name) for name in SUBSCRIPTIONS}
         self.exchanges = frozenset(EXCHANGES)
         self._management = management
-        self._looked_at = float("-inf")
+        self._asked_at: float | None = None
         self._why = "not looked yet"
         self._looks = 0
         self._consumers: Counter[str] = Counter()
@@ -34,11 +35,12 @@ class WatchedBroker:
     @property
     def problem(self) -> str:
         """Why the views are not of now; empty if they are."""
-        silent = time.monotonic() - self._looked_at > SILENT_AFTER_SECONDS
+        silent = self._asked_at is not None and time.monotonic() - self._asked_at > SILENT_AFTER_SECONDS
         return self._why or ("it does not answer" if silent else "")
 
     async def look(self) -> None:
         """Look once; what goes wrong is in `problem`."""
+        self._asked_at = time.monotonic()
         try:
             found = await self._find("queues", disable_stats="true", enable_queue_totals="true")
             if self._looks % CONSUMERS_EVERY == 0:
@@ -49,8 +51,10 @@ class WatchedBroker:
         except TopologyError as error:
             self._why = str(error)
             return
+        finally:
+            self._asked_at = None
         self._looks += 1
-        self.queues, self._why, self._looked_at = views(found, self._consumers), "", time.monotonic()
+        self.queues, self._why = views(found, self._consumers), ""
 
     async def _find(self, what: str, **query: str) -> list[dict[str, Any]]:
         return await self._management.find(what, self._management.vhost, **query) or []

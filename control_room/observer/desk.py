@@ -14,10 +14,11 @@ from control_room.dead_letters.listing import Group, groups
 from control_room.dead_letters.parked import QUEUES, connected, dead_letters
 from control_room.dead_letters.redrive import redrive
 from control_room.dead_letters.selection import Selection
+from control_room.pace import Pace
 from shared.messaging.channel import BrokerUnavailable
 
 SHOWN_EACH = 20
-LOOK_SECONDS = 1.0
+LOOK_SECONDS, UNWATCHED_LOOK_SECONDS = 1.0, 60.0
 SHARE_OF_TIME = 0.1
 """A look holds the messages while it lasts: nine tenths of the time nobody does."""
 
@@ -27,16 +28,17 @@ logger = structlog.get_logger(__name__)
 class Desk:
     """`groups` are the dead letters by queue and cause, as of the last look; `trouble` says why there was none."""
 
-    def __init__(self, addresses: SystemAddresses, journal: Path, count: Callable[[], int]) -> None:
+    def __init__(self, addresses: SystemAddresses, journal: Path, count: Callable[[], int], pace: Pace) -> None:
         self.groups: Sequence[Group] = ()
         self.trouble = ""
         self._url, self._journal, self._count = addresses.rabbitmq_url, journal, count
+        self._pace = pace
         self._lock = asyncio.Lock()
 
     async def run(self) -> None:
         """Look again whenever there are more or fewer of them, until cancelled."""
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
+            await self._pace.pause(LOOK_SECONDS, UNWATCHED_LOOK_SECONDS)
             if self._count() == sum(group.count for group in self.groups):
                 continue
             began = time.monotonic()

@@ -1,4 +1,4 @@
-"""Looks at everything every second, for as long as it runs, and keeps the last quarter of an hour."""
+"""Looks at everything, for as long as it runs: every second while somebody watches, else every ten seconds."""
 
 import asyncio
 import time
@@ -15,9 +15,9 @@ from control_room.background import running
 from control_room.observer.broker import WatchedBroker
 from control_room.observer.picture import CHARGE, EMAIL, Picture, Point, QueueView
 from control_room.observer.services import Counter, WatchedService
+from control_room.pace import Pace
 from shared.management import Management
 
-LOOK_SECONDS = 1.0
 HISTORY_POINTS = 900
 SETTLED = "order_rail_deliveries_settled_total"
 DUPLICATES = "order_rail_duplicate_deliveries_total"
@@ -27,12 +27,12 @@ logger = structlog.get_logger(__name__)
 
 
 class Observer:
-    """`picture` is the latest, `history` the last 15 minutes, a point a second. Use `watching`."""
+    """`picture` is the latest, `history` has a point for each, of 15 minutes at the least. Use `watching`."""
 
-    def __init__(self, services: Mapping[str, WatchedService], broker: WatchedBroker) -> None:
+    def __init__(self, services: Mapping[str, WatchedService], broker: WatchedBroker, pace: Pace) -> None:
         self.picture = Picture()
         self.history: deque[Point] = deque(maxlen=HISTORY_POINTS)
-        self._services, self._broker = services, broker
+        self._services, self._broker, self._pace = services, broker, pace
 
     def done(self, queue: str) -> int:
         """Deliveries of a queue that were handled for the first time, since its service started."""
@@ -44,7 +44,7 @@ class Observer:
         looks = [service.look for service in self._services.values()]
         async with asyncio.TaskGroup() as group:
             for look in (*looks, self._broker.look, self._take_picture):
-                group.create_task(_again_and_again(look))
+                group.create_task(self._again_and_again(look))
 
     async def _take_picture(self) -> None:
         broker, services = self._broker, self._services
@@ -71,22 +71,21 @@ class Observer:
         again = service.per_second((DUPLICATES, queue, ""))
         return max(0.0, service.per_second((SETTLED, queue, "ack")) - again)
 
+    async def _again_and_again(self, look: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            began = time.monotonic()
+            try:
+                await look()
+            except Exception:  # whoever watches must not be stopped by what it sees
+                logger.exception("observer.look_failed")
+            await self._pace.next_look(began)
+
 
 @asynccontextmanager
-async def watching(addresses: SystemAddresses) -> AsyncIterator[Observer]:
+async def watching(addresses: SystemAddresses, pace: Pace) -> AsyncIterator[Observer]:
     """An observer that looks at the system while the block runs."""
     async with httpx.AsyncClient(trust_env=False) as http, Management(addresses) as management:
         services = {name: WatchedService(name, url, http) for name, url in addresses.services.items()}
-        observer = Observer(services, WatchedBroker(management))
+        observer = Observer(services, WatchedBroker(management), pace)
         async with running(observer.watch(), "observer"):
             yield observer
-
-
-async def _again_and_again(look: Callable[[], Awaitable[None]]) -> None:
-    while True:
-        began = time.monotonic()
-        try:
-            await look()
-        except Exception:  # whoever watches must not be stopped by what it sees
-            logger.exception("observer.look_failed")
-        await asyncio.sleep(max(0.1, began + LOOK_SECONDS - time.monotonic()))

@@ -55,7 +55,7 @@ class ServiceView:
 
 @dataclass(frozen=True)
 class Point:
-    """One second in the history. Rates are per second; `at` is in seconds since 1970."""
+    """One look in the history. Rates are per second, since the looks before; `at` is in seconds since 1970."""
 
     at: float
     accepted: float

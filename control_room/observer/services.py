@@ -8,12 +8,13 @@ from collections.abc import Iterable, Mapping
 import httpx
 
 from control_room.observer.picture import ServiceView
+from control_room.pace import UNWATCHED_SECONDS
 from control_room.replicas import Sample, Total, parsed, replicas
 
 TIMEOUT_SECONDS = 3.0
 """A service that is busy answers late, and is not to be called silent for it."""
 RATE_SECONDS = 3.0
-STALE_SECONDS = 6.0
+STALE_SECONDS = UNWATCHED_SECONDS + 2 * TIMEOUT_SECONDS
 OUTBOX = "order_rail_outbox_pending"
 COUNTERS = (
     "order_rail_orders_accepted_total",
@@ -61,6 +62,7 @@ class WatchedService:
             found = await asyncio.gather(*(self._look_at(url) for url in urls))
         except OSError:
             self.view = ServiceView(self._name, problems=("it does not run",))
+            self._count({})
             return
         pages = {url: samples for url, (samples, _) in zip(urls, found, strict=True) if samples is not None}
         problems = dict.fromkeys(problem for _, some in found for problem in some)

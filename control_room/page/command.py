@@ -12,6 +12,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from control_room.addresses import ENVIRONMENT_FILE, NotRunning, SystemAddresses, discards_beside, find_system
+from control_room.pace import Pace
 from control_room.plugs import Plugs
 from control_room.signals import run_until_signal
 from shared.logging import configure as configure_logging
@@ -51,20 +52,21 @@ async def _serve(settings: PageSettings, addresses: SystemAddresses, journal: Pa
     from control_room.page.room import opened  # noqa: PLC0415 - NiceGUI costs a second; other commands go without
     from control_room.page.server import serving  # noqa: PLC0415
 
+    pace = Pace()
     async with (
-        _plugs(settings, addresses) as plugs,
-        opened(addresses, journal, plugs) as room,
+        _plugs(settings, addresses, pace) as plugs,
+        opened(addresses, journal, pace, plugs) as room,
         serving(room, settings.http_host, settings.http_port),
     ):
         await asyncio.Event().wait()
 
 
 @asynccontextmanager
-async def _plugs(settings: PageSettings, addresses: SystemAddresses) -> AsyncIterator[Plugs | None]:
+async def _plugs(settings: PageSettings, addresses: SystemAddresses, pace: Pace) -> AsyncIterator[Plugs | None]:
     from control_room.plugs.exchange import ExchangePlugs  # noqa: PLC0415 - it is part of the page
 
     if not settings.controls_enabled:
         yield None
         return
-    async with ExchangePlugs(addresses) as plugs:
+    async with ExchangePlugs(addresses, pace) as plugs:
         yield plugs

@@ -7,6 +7,7 @@ from typing import Protocol
 from nicegui import ui
 
 from control_room.observer import Picture
+from control_room.pace import Pace
 from control_room.page import audit, dead_letters, levelling, order, plugs, rail, scenarios, theme
 from control_room.page.access import Viewer
 from control_room.page.parts import swap, text
@@ -30,7 +31,7 @@ class Panel(Protocol):
 def build(room: Room, viewer: Viewer, order_id: str = "") -> None:
     """The page for one viewer, kept up to date while it is open; with the story of an order, if one is named."""
     theme.apply()
-    summary = _Summary()
+    summary = _Summary(room)
     with ui.element("div").classes("room"):
         if not viewer.may_act:
             _invite()
@@ -49,6 +50,14 @@ def build(room: Room, viewer: Viewer, order_id: str = "") -> None:
             panel.show(room.observer.picture)
 
     ui.timer(REFRESH_SECONDS, refresh)
+    _look_often(room.pace)
+
+
+def _look_often(pace: Pace) -> None:
+    """For as long as a browser has this page open, and is not away for longer than it may take to come back."""
+    client = ui.context.client
+    client.on_connect(lambda: pace.open(client.id))
+    client.on_delete(lambda: pace.close(client.id))
 
 
 def _books(room: Room, order_id: str) -> Sequence[Panel]:
@@ -60,14 +69,15 @@ def _books(room: Room, order_id: str) -> Sequence[Panel]:
 class _Summary:
     """The heading: what is broken, or that nothing is."""
 
-    def __init__(self) -> None:
+    def __init__(self, room: Room) -> None:
+        self._room = room
         with ui.element("header").classes("heading"):
             text("Order Rail", tag="h1")
             self._state = text("", "state", tag="p").props("role=status")
 
     def show(self, picture: Picture) -> None:
         problems = list(picture.problems)
-        if time.time() - picture.at > STALE_SECONDS:
+        if time.time() - max(picture.at, self._room.pace.opened_at) > STALE_SECONDS:
             problems = ["the control room itself has stopped looking"]
         more = f" and {len(problems) - SHOWN_PROBLEMS} more" if len(problems) > SHOWN_PROBLEMS else ""
         self._state.set_text("; ".join(problems[:SHOWN_PROBLEMS]) + more if problems else "Everything runs.")

@@ -40,7 +40,7 @@ class Levelling:
         values = (number(picture.accepted), number(picture.paid), number(picture.told), f"{picture.backlog:,}")
         for figure, value in zip(self._figures, (*values, _when(left)), strict=True):
             figure.set_text(value)
-        self._draw(list(history)[-SHOWN_SECONDS:], left)
+        self._draw([point for point in history if point.at > picture.at - SHOWN_SECONDS], left)
 
     def _draw(self, points: Sequence[Point], left: float | None) -> None:
         if not points or points[-1].at == self._drawn_at:

@@ -9,6 +9,7 @@ from control_room.addresses import SystemAddresses
 from control_room.background import running
 from control_room.observer import Auditing, Desk, Observer
 from control_room.observer.observer import watching
+from control_room.pace import Pace
 from control_room.plugs import Plugs
 from control_room.scenarios import MailRoute, Runner, Stage
 
@@ -18,6 +19,7 @@ class Room:
     """`plugs` is None where services can't be stopped from here."""
 
     addresses: SystemAddresses
+    pace: Pace
     observer: Observer
     auditing: Auditing
     desk: Desk
@@ -27,15 +29,15 @@ class Room:
 
 @asynccontextmanager
 async def opened(
-    addresses: SystemAddresses, journal: Path, plugs: Plugs | None = None, mail: MailRoute | None = None
+    addresses: SystemAddresses, journal: Path, pace: Pace, plugs: Plugs | None = None, mail: MailRoute | None = None
 ) -> AsyncIterator[Room]:
     """A room that watches while the block runs. `journal`: where discarded dead letters are kept."""
     async with AsyncExitStack() as stack:
-        observer = await stack.enter_async_context(watching(addresses))
-        auditing = Auditing(addresses, ("--discards", str(journal)), lambda: observer.picture.accepted)
-        desk = Desk(addresses, journal, lambda: observer.picture.dead_letters)
+        observer = await stack.enter_async_context(watching(addresses, pace))
+        auditing = Auditing(addresses, ("--discards", str(journal)), lambda: observer.picture.accepted, pace)
+        desk = Desk(addresses, journal, lambda: observer.picture.dead_letters, pace)
         for work, name in ((auditing.run(), "auditing"), (desk.run(), "dead letters")):
             await stack.enter_async_context(running(work, name))
         runner = Runner(Stage(addresses, plugs, mail))
         stack.push_async_callback(runner.stop)
-        yield Room(addresses, observer, auditing, desk, runner, plugs)
+        yield Room(addresses, pace, observer, auditing, desk, runner, plugs)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
@@ -11,20 +12,20 @@ import httpx
 
 from control_room.addresses import SystemAddresses
 from control_room.background import running
+from control_room.pace import Pace
 from control_room.plugs import PlugState, PlugStuck
 from control_room.replicas import parsed, replicas
 from shared.management import Management, TopologyError
 from shared.topology.definition import CONTROL
 
 SLOW_DELAY_SECONDS = 2.0
-LOOK_SECONDS = 1.0
 POLL_SECONDS = 0.05
 ANSWER_SECONDS = 1.5
 DONE_WITHIN_SECONDS = 5.0
 
 
 class ExchangePlugs:
-    """Use it as an async context manager. The state is what the services themselves say, a second old at the most."""
+    """Use it as an async context manager. The state is what the services themselves say, as old as `pace` allows."""
 
     meanings: Mapping[str, str] = {
         "kill": "Ends each of its processes at once (kill -9), whatever it had at hand. Its container starts again.",
@@ -33,7 +34,8 @@ class ExchangePlugs:
     }
     can_hold_down = False
 
-    def __init__(self, addresses: SystemAddresses) -> None:
+    def __init__(self, addresses: SystemAddresses, pace: Pace) -> None:
+        self._pace = pace
         self._services = addresses.services
         self._management = Management(addresses)
         self._http = httpx.AsyncClient(timeout=ANSWER_SECONDS, trust_env=False)
@@ -106,8 +108,9 @@ class ExchangePlugs:
 
     async def _watch(self) -> None:
         while True:
+            began = time.monotonic()
             await asyncio.gather(*(self._look(service) for service in self._services))
-            await asyncio.sleep(LOOK_SECONDS)
+            await self._pace.next_look(began)
 
     async def _look(self, service: str) -> PlugState:
         self._states[service] = state = await self._said_by(service)

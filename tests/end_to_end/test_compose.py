@@ -47,10 +47,11 @@ for placed_at, followed_at in [(here, there), (there, here)]:
 PULL_A_PLUG = """
 import asyncio, sys
 from control_room.addresses import find_system
+from control_room.pace import Pace
 from control_room.plugs.exchange import ExchangePlugs
 
 async def pull(service, action):
-    async with ExchangePlugs(find_system(None)) as plugs:
+    async with ExchangePlugs(find_system(None), Pace()) as plugs:
         await getattr(plugs, action)(service)
         print(plugs.state(service))
 

@@ -8,6 +8,7 @@ import pytest_asyncio
 
 from control_room.addresses import SystemAddresses
 from control_room.launcher import SERVICES, System
+from control_room.pace import Pace
 from control_room.plugs import PlugState, PlugStuck
 from control_room.plugs.exchange import ExchangePlugs
 from tests.conftest import Broker
@@ -24,7 +25,7 @@ async def system(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> As
 
 @pytest_asyncio.fixture
 async def plugs(system: System) -> AsyncIterator[ExchangePlugs]:
-    async with ExchangePlugs(SystemAddresses.of(system.environment)) as plugs:
+    async with ExchangePlugs(SystemAddresses.of(system.environment), Pace()) as plugs:
         yield plugs
 
 
@@ -88,7 +89,7 @@ async def test_what_only_the_containers_owner_can_do_is_said_to_be_so(plugs: Exc
 
 async def test_a_service_that_does_not_listen_is_said_not_to(broker: Broker, system: System) -> None:
     elsewhere = SystemAddresses.of({**system.environment, "RABBITMQ_URL": broker.amqp_url()})  # another virtual host
-    async with ExchangePlugs(elsewhere) as plugs:
+    async with ExchangePlugs(elsewhere, Pace()) as plugs:
         with pytest.raises(PlugStuck, match="order_service can't be told"):
             await plugs.pause("order_service")
 

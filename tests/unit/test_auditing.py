@@ -4,6 +4,7 @@ import json
 
 from control_room.addresses import SystemAddresses
 from control_room.observer import Auditing
+from control_room.pace import Pace
 
 ADDRESSES = SystemAddresses(
     order_service_url="http://x", payment_service_url="http://x", notification_service_url="http://x"
@@ -13,7 +14,7 @@ WRONG = json.dumps({"clean": False, "violations": [{"subject": "an order"}]}).en
 
 
 def auditing() -> Auditing:
-    return Auditing(ADDRESSES, (), lambda: 0.0)
+    return Auditing(ADDRESSES, (), lambda: 0.0, Pace())
 
 
 def told(audits: Auditing) -> str:
