@@ -1,4 +1,4 @@
-"""The service's disk is full for a while: nobody gets the same mail twice, and nothing is lost."""
+"""A mail can't be taken back: nobody gets the same one twice, whatever happens while it is under way."""
 
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -13,8 +13,10 @@ from aiosmtpd.controller import Controller
 
 from control_room.ports import free_ports
 from shared.ids import new_id
+from shared.management import Management
 from shared.settings import BrokerSettings
 from tests import examples
+from tests.amqp import close_connection
 from tests.service.mail import MailServer
 from tests.service.process import RunningService, running
 from tests.service.wire import Wire
@@ -99,3 +101,27 @@ async def test_a_mail_that_can_not_be_recorded_is_sent_once(
 
     await eventually(all_recorded, 20, "everything to be recorded")
     assert Counter(len(mail.received(recipient)) for recipient in early + late) == {1: 2 * MAILS}
+
+
+async def test_a_mail_that_is_under_way_when_its_delivery_comes_again_is_sent_once(
+    service: RunningService, wire: Wire, mail: SlowMailServer, module_broker_settings: BrokerSettings
+) -> None:
+    mail.silent = set(recipients := send_payments(wire))
+    await eventually(lambda: set(mail.asked) == set(recipients), expecting="every mail to be under way")
+    before = await service.metric("broker_connections_opened")
+    await close_connection(module_broker_settings, "notification_service consumer")
+
+    async def all_came_again() -> bool:
+        assert await service.metric("broker_connections_opened") > before
+        async with Management(module_broker_settings) as management:
+            queue = await management.find("queues", module_broker_settings.vhost, "notification_service.email")
+        return bool(queue["messages_unacknowledged"] == MAILS)
+
+    await eventually(all_came_again, 30, "the broker to deliver them again")
+    mail.silent.clear()
+
+    async def all_duplicates() -> bool:
+        return await service.metric("duplicate_deliveries", queue="notification_service.email") >= MAILS
+
+    await eventually(all_duplicates, 20, "the second deliveries to find the work done")
+    assert Counter(len(mail.received(recipient)) for recipient in recipients) == {1: MAILS}
