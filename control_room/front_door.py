@@ -16,6 +16,8 @@ from control_room.signals import run_until_signal
 
 CONNECT_TIMEOUT_SECONDS = 2.0
 CHUNK_BYTES = 64 * 1024
+LINGER_SECONDS = 5.0
+"""How long a client may go on sending after its last answer: a reset would take that from it."""
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -61,6 +63,7 @@ async def _join(client: Streams, replica: Streams) -> None:
     asking = asyncio.create_task(_carry(client[0], replica[1]))
     try:
         await _carry(replica[0], client[1])
+        await asyncio.wait([asking], timeout=LINGER_SECONDS)
     finally:
         asking.cancel()
         replica[1].close()

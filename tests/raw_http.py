@@ -86,6 +86,9 @@ class Line:
             except ConnectionError:
                 return True
 
+    def stop_reading(self) -> None:
+        self._writer.transport.pause_reading()  # type: ignore[attr-defined]  # of a socket, which it is
+
     def hang_up(self) -> None:
         self._writer.close()
 

@@ -9,17 +9,24 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI
 from fastapi.responses import Response
+from nicegui import app as framework
 from nicegui import ui
 from starlette.requests import Request
 
 from control_room.page import access, layout
 from control_room.page.room import Room
-from shared.http import address
+from control_room.page.whole_body import WholeBody
+from shared.http import address, problems
+from shared.http.connection import limited
+from shared.http.head import HeadAsGet
+from shared.http.limits import Limits
 
 GRACE_SECONDS = 1
 RECONNECT_SECONDS = 10.0
 MESSAGES_KEPT = 100
 """Updates that a viewer who was away for a moment gets later; the whole page is sent anew to one who missed more."""
+MAX_MESSAGE_BYTES = 256 * 1024
+"""Of what a browser sends over its WebSocket: clicks and entries."""
 FAVICON = Path(__file__).with_name("favicon.svg")
 
 
@@ -27,9 +34,12 @@ FAVICON = Path(__file__).with_name("favicon.svg")
 async def serving(room: Room, host: str, port: int) -> AsyncIterator[None]:
     """Serve the room's page while the block runs. A process can do so once. Raises OSError if the port is taken."""
     listening = address.listen(host, port)
+    limits = Limits()
     config = uvicorn.Config(
-        _application(room), log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=GRACE_SECONDS
-    )
+        _application(room), http=limited(limits), log_config=None, access_log=False, lifespan="on",
+        server_header=False, ws_max_size=MAX_MESSAGE_BYTES, ws_max_queue=8,
+        timeout_keep_alive=limits.idle_seconds, timeout_graceful_shutdown=GRACE_SECONDS,
+    )  # fmt: skip
     server = _Server(config)
     task = asyncio.create_task(server.serve(sockets=[listening]), name="control room")
     try:
@@ -41,6 +51,11 @@ async def serving(room: Room, host: str, port: int) -> AsyncIterator[None]:
 
 def _application(room: Room) -> FastAPI:
     app = FastAPI(title="Order Rail: the control room", docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(WholeBody)
+    app.add_middleware(HeadAsGet)
+    for each in (app, framework):
+        each.router.redirect_slashes = False  # it would redirect to http:// and what the client says the host is
+        each.add_exception_handler(405, problems.response_to)
 
     @app.get("/livez")
     @app.get("/readyz")

@@ -13,16 +13,12 @@ import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from shared.http.limits import Limits, is_host
-from shared.http.problems import RETRY_AFTER_SECONDS, Problem
+from shared.http.problems import RETRY_AFTER_SECONDS, Problem, is_logged
 
 _VERSIONS = ("1.1", "1.0")
 _CHECKED = frozenset((b"host", b"transfer-encoding", b"expect"))
 
 logger = structlog.get_logger(__name__)
-
-
-class BrokenOff(Exception):
-    """Ends an answer under way so that the client sees that it is not whole. What went wrong has been logged."""
 
 
 class Connection(HttpToolsProtocol):
@@ -312,12 +308,12 @@ class _Lingering:
 
 
 class _AnswerLog:
-    """What uvicorn logs about answers, without those that we broke off ourselves."""
+    """What uvicorn logs about answers, without the errors that the log tells of already."""
 
     level = logging.WARNING
 
     def error(self, message: str, *args: Any, exc_info: BaseException | None = None) -> None:
-        if not isinstance(exc_info, BrokenOff):
+        if not is_logged(exc_info):
             logging.getLogger("uvicorn.error").error(message, *args, exc_info=exc_info)
 
     def warning(self, message: str, *args: Any) -> None:

@@ -10,8 +10,7 @@ from fastapi.responses import StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic_core import to_json
 
-from shared.http.connection import BrokenOff
-from shared.http.problems import Problem
+from shared.http.problems import BrokenOff, Problem
 from shared.persistence.failures import DatabaseUnavailable
 
 NDJSON = "application/x-ndjson"

@@ -74,6 +74,17 @@ class Problem(Exception):
         )
 
 
+class BrokenOff(Exception):
+    """Ends an answer under way so that the client sees that it is not whole. What went wrong has been logged."""
+
+    is_logged = True
+
+
+def is_logged(error: BaseException | None) -> bool:
+    """Whether the log tells of this very error already."""
+    return bool(getattr(error, "is_logged", False))
+
+
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The `responses` of an operation that may answer with these errors, for the OpenAPI description."""
     schema = {"$ref": "#/components/schemas/ProblemDetails"}
@@ -136,7 +147,9 @@ def outcome_unknown(advice: str) -> Problem:
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
-    logger.error("request failed", path=request.scope["path"], exc_info=error)
+    if not is_logged(error):
+        logger.error("request failed", path=request.scope["path"], exc_info=error)
+        error.is_logged = True  # type: ignore[attr-defined]  # the framework raises it once more, for the server
     return Problem(500, "The service failed. The log says more.").response(request.scope["path"])
 
 

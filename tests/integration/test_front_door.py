@@ -63,6 +63,20 @@ async def test_connections_go_to_all_replicas_that_live(monkeypatch: pytest.Monk
     assert set(answers) == {b"127.0.0.1", b"127.0.0.2"}
 
 
+async def test_a_client_that_is_still_sending_gets_the_answer_that_ends_its_connection() -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"too much")
+        writer.write_eof()
+        while await reader.read(65536):
+            pass
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with front_door("127.0.0.1", port, listen_on=ANYWHERE) as door:
+            assert await ask(door, A_LOT) == b"too much"
+
+
 async def test_without_a_replica_the_connection_is_closed() -> None:
     (port,) = free_ports(1)
     async with front_door("127.0.0.1", port, listen_on=ANYWHERE) as door:

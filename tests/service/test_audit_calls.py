@@ -1,0 +1,67 @@
+"""`/audit` while the database is away: a 503, and one line in the log, however often it is asked."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from control_room.ports import free_ports
+from shared.settings import BrokerSettings
+from tests.postgres import PostgresNotInstalled, PrivatePostgres
+from tests.service.process import OPERATOR, RunningService, running
+from tests.support import eventually
+
+NAMES = ("order_service", "payment_service", "notification_service")
+
+
+@pytest.fixture
+def breakable_postgres(postgres: PrivatePostgres) -> Iterator[PrivatePostgres]:
+    """One that may be stopped. `postgres` is only asked for so that this is skipped where there is none."""
+    try:
+        with PrivatePostgres() as server:
+            yield server
+    except PostgresNotInstalled as error:
+        pytest.skip(str(error))
+
+
+@pytest_asyncio.fixture
+async def services(breakable_postgres: PrivatePostgres, tmp_path: Path) -> AsyncIterator[list[RunningService]]:
+    """All three on PostgreSQL, without a broker."""
+    nobody = BrokerSettings(rabbitmq_url=f"amqp://guest:guest@127.0.0.1:{free_ports(1)[0]}/")
+    gateway = f"simulated+{breakable_postgres.create_database()}"
+    async with AsyncExitStack() as stack:
+        yield [
+            await stack.enter_async_context(
+                running(name, nobody, tmp_path, until="/livez", GATEWAY_URL=gateway,
+                        DATABASE_URL=breakable_postgres.create_database())
+            )
+            for name in NAMES
+        ]  # fmt: skip
+
+
+async def test_a_report_is_a_503_while_the_database_is_away(
+    services: list[RunningService], breakable_postgres: PrivatePostgres
+) -> None:
+    for service in services:
+        assert (await service.http.get("/audit", headers=OPERATOR)).status_code == 200
+    await asyncio.to_thread(breakable_postgres.stop)
+
+    for service in services:
+        before = len(service.log.read_text())
+        for method in ("GET", "HEAD", "GET"):
+            answer = await service.http.request(method, "/audit", headers=OPERATOR)
+            assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
+        lines = service.log.read_text()[before:].splitlines()
+        assert sum("/audit" in line for line in lines) == 3
+        assert not [line for line in lines if "Traceback" in line or "[error" in line]
+
+    await asyncio.to_thread(breakable_postgres.start)
+    for service in services:
+        await eventually(lambda service=service: answers(service), 20, "the report")  # type: ignore[misc]
+
+
+async def answers(service: RunningService) -> bool:
+    return (await service.http.get("/audit", headers=OPERATOR)).status_code == 200
