@@ -62,9 +62,9 @@ async def assert_died(system: System, service: str, flag: Path) -> None:
     ("service", "call"),
     [
         pytest.param("order_service", "shared.persistence.outbox:Outbox.forget", id="published-outbox-row-not-gone"),
-        pytest.param("payment_service", "payment_service.store:record", id="charged-not-committed"),
+        pytest.param("payment_service", "shared.effects:Once._record", id="charged-not-committed"),
         pytest.param("payment_service", "shared.messaging.channel:Channel.ack", id="committed-not-acknowledged"),
-        pytest.param("notification_service", "notification_service.store:record", id="sent-not-committed"),
+        pytest.param("notification_service", "shared.effects:Once._record", id="sent-not-committed"),
         pytest.param("order_service", "shared.messaging.channel:Channel.ack", id="tracked-not-acknowledged"),
     ],
 )

@@ -13,9 +13,9 @@ from control_room.processes import SupervisedProcess
 POINTS = {
     "committed-not-answered": ("order_service", "order_service.api:_accepted"),
     "published-not-forgotten": ("order_service", "shared.persistence.outbox:Outbox.forget"),
-    "charged-not-committed": ("payment_service", "payment_service.store:record"),
+    "charged-not-committed": ("payment_service", "shared.effects:Once._record"),
     "committed-not-acknowledged": ("payment_service", "shared.messaging.channel:Channel.ack"),
-    "sent-not-committed": ("notification_service", "notification_service.store:record"),
+    "sent-not-committed": ("notification_service", "shared.effects:Once._record"),
     "tracked-not-acknowledged": ("order_service", "shared.messaging.channel:Channel.ack"),
 }
 """By what was done and what was not: the service, and the call before which it dies."""
