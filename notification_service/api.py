@@ -77,4 +77,5 @@ def _audit_row(notification: Notification) -> dict[str, Any]:
         "channel": notification.channel,
         "status": notification.status,
         "notice": notification.notice,
+        "at": notification.at,
     }

@@ -87,6 +87,7 @@ def _payment_row(payment: Payment) -> dict[str, Any]:
         "order_id": payment.order_id,
         "status": payment.status,
         "amount": payment.amount.model_dump(),
+        "at": payment.at,
     }
 
 

@@ -6,7 +6,6 @@ them; `report.py` says what came of it, `auditor.py` runs it all, `display.py` a
 """
 
 from control_room.audit.auditor import audit
-from control_room.audit.reading import AuditImpossible
-from control_room.audit.report import AuditReport, Check, Violation
+from control_room.audit.report import AuditImpossible, AuditReport, Check, Violation
 
 __all__ = ["AuditImpossible", "AuditReport", "Check", "Violation", "audit"]

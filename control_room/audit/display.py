@@ -45,7 +45,13 @@ def _show_counts(console: Console, report: AuditReport) -> None:
     counts = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in report.counts.items() if number)
     console.print(f"Looked at {counts or 'nothing: there are no orders yet'}.", soft_wrap=True)
     if report.in_flight:
-        some = ", ".join(report.in_flight_orders[:3])
-        console.print(f"{report.in_flight:,} orders are in flight and were not judged: {some} ...", soft_wrap=True)
+        console.print(_in_flight(report), soft_wrap=True)
     total = sum(check.violations for check in report.checks)
     console.print("[bold green]The books agree.[/]" if report.is_clean else f"[bold red]{total} violations.[/]")
+
+
+def _in_flight(report: AuditReport) -> str:
+    some = ", ".join(report.in_flight_orders[:3])
+    waiting = ", ".join(f"{count:,} for {queue}" for queue, count in report.waiting.items())
+    why = f"Messages that may be theirs are on the way: {waiting}." if waiting else "They have changed just now."
+    return f"{report.in_flight:,} orders are in flight, such as {some}. {why}"

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import httpx
 
 from control_room.addresses import SystemAddresses
-from control_room.audit.reading import AuditImpossible
+from control_room.audit.reading import unreadable
+from control_room.audit.report import AuditImpossible
 from control_room.replicas import samples
 from shared.management import Management, TopologyError
 from shared.topology import dead_queue
@@ -32,11 +33,6 @@ class Leftovers:
     def is_empty(self) -> bool:
         return not any(self.outboxes.values()) and all(count == 0 for count in self.queues.values())
 
-    def waiting_for(self, queue: str) -> int:
-        """Messages on their way to a consumer of `queue`."""
-        names = [name for name in self.queues if name == queue or name.startswith(f"{queue}.retry.")]
-        return sum(self.queues[name] or 0 for name in names)
-
 
 async def settled_leftovers(system: SystemAddresses, http: httpx.AsyncClient, management: Management) -> Leftovers:
     """What is left once nothing more goes away by itself. Raises AuditImpossible."""
@@ -54,7 +50,12 @@ async def leftovers(system: SystemAddresses, http: httpx.AsyncClient, management
         queues = await _queues(management)
     except TopologyError as error:
         raise AuditImpossible("RabbitMQ", str(error)) from error
-    return Leftovers(queues, {service: await _outbox(http, service, url) for service, url in system.services.items()})
+    return Leftovers(queues, await outboxes(system, http))
+
+
+async def outboxes(system: SystemAddresses, http: httpx.AsyncClient) -> dict[str, int]:
+    """Events by service that wait to be published, counted at most some seconds ago. Raises AuditImpossible."""
+    return {service: await _outbox(http, service, url) for service, url in system.services.items()}
 
 
 async def _queues(management: Management) -> dict[str, int | None]:
@@ -70,7 +71,8 @@ async def _queues(management: Management) -> dict[str, int | None]:
 
 async def _outbox(http: httpx.AsyncClient, service: str, url: str) -> int:
     """Replicas share one outbox, and each counts all of it."""
-    try:
-        return int(max(await samples(http, url, OUTBOX_PENDING)))
-    except (httpx.HTTPError, OSError, ValueError) as error:
-        raise AuditImpossible(service, f"its metrics can't be read: {str(error) or type(error).__name__}") from error
+    with unreadable(service, url, http.timeout.read):
+        try:
+            return int(max(await samples(http, url, OUTBOX_PENDING)))
+        except (OSError, ValueError) as error:
+            raise AuditImpossible(service, f"its metrics can't be read: {error}") from error

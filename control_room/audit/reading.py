@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -11,6 +12,7 @@ import httpx
 from pydantic_core import from_json
 
 from control_room.addresses import SystemAddresses
+from control_room.audit.report import AuditImpossible
 from control_room.audit.store import Books, Row
 from control_room.dead_letters import parked
 from control_room.dead_letters.letter import DeadLetter
@@ -20,12 +22,20 @@ from shared.messaging.connection import Connection
 BATCH_ROWS = 1000
 
 
-class AuditImpossible(Exception):
-    """The audit could not be carried out, so nothing is known; `who` is what stood in its way."""
-
-    def __init__(self, who: str, why: str) -> None:
-        super().__init__(f"{who}: {why}")
-        self.who, self.why = who, why
+@contextmanager
+def unreadable(service: str, url: str, patience_seconds: float | None) -> Iterator[None]:
+    """Says in a sentence why a service could not be read: raises AuditImpossible in place of httpx's errors."""
+    try:
+        yield
+    except httpx.ConnectError as error:
+        raise AuditImpossible(service, f"it does not answer at {url}") from error
+    except httpx.TimeoutException as error:
+        raise AuditImpossible(service, f"it was silent for {patience_seconds or 0:g} s") from error
+    except httpx.InvalidURL as error:
+        raise AuditImpossible(service, f"{url} is no URL ({error})") from None
+    except httpx.HTTPError as error:
+        why = str(error) or type(error).__name__
+        raise AuditImpossible(service, f"it went away while it was read ({why}); run it again") from error
 
 
 class Reader:
@@ -36,23 +46,17 @@ class Reader:
 
     async def read(self, service: str, add: Callable[[list[Row]], None]) -> None:
         """Every row of a service's audit stream."""
-        try:
-            async for rows in self._batches(service):
-                add(rows)
-        except httpx.TimeoutException as error:
-            raise AuditImpossible(service, f"it was silent for {self._patience_seconds:g} s") from error
-        except httpx.ConnectError as error:
-            raise AuditImpossible(service, f"it does not answer at {self._system.services[service]}") from error
-        except httpx.HTTPError as error:
-            why = str(error) or type(error).__name__
-            raise AuditImpossible(service, f"it went away while its books were read ({why}); run it again") from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise AuditImpossible(service, f"its audit stream has a row that can't be read: {error!r}") from error
+        with unreadable(service, self._system.services[service], self._patience_seconds):
+            try:
+                async for rows in self._batches(service):
+                    add(rows)
+            except (ValueError, KeyError, TypeError) as error:
+                raise AuditImpossible(service, f"its audit stream has a row that can't be read: {error!r}") from error
 
     async def _batches(self, service: str) -> AsyncIterator[list[Row]]:
         url = f"{self._system.services[service]}/audit"
         headers = {"Authorization": f"Bearer {self._system.operator_token}"}
-        async with self._open(service, url, headers) as stream:
+        async with self._http.stream("GET", url, headers=headers, timeout=self._patience_seconds) as stream:
             await _check(service, stream)
             rest = b""
             async for chunk in stream.aiter_bytes():
@@ -60,12 +64,6 @@ class Reader:
                 yield [from_json(line) for line in lines]
             if rest:
                 raise ValueError(f"the last line has no end: {rest[:100]!r}")
-
-    def _open(self, service: str, url: str, headers: dict[str, str]) -> Any:
-        try:
-            return self._http.stream("GET", url, headers=headers, timeout=self._patience_seconds)
-        except httpx.InvalidURL as error:
-            raise AuditImpossible(service, f"{url} is no URL ({error})") from None
 
 
 async def _check(service: str, stream: httpx.Response) -> None:

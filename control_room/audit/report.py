@@ -5,6 +5,14 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
+class AuditImpossible(Exception):
+    """The audit could not be carried out, so nothing is known; `who` is what stood in its way."""
+
+    def __init__(self, who: str, why: str) -> None:
+        super().__init__(f"{who}: {why}")
+        self.who, self.why = who, why
+
+
 @dataclass(frozen=True)
 class Violation:
     """Something that must not be. `subject` is an order's id, or what else it is about: a queue, a service."""
@@ -30,8 +38,9 @@ class Check:
 class AuditReport:
     """`counts` is by kind: accepted, orders, settled, set_aside, payments, charges, notifications, dead_letters.
 
-    `violations` are told in full for some of each invariant; `checks` count them all. `in_flight` orders have
-    changed so recently that nothing can be said of them yet; `in_flight_orders` are some of them.
+    `violations` are told in full for some of each invariant; `checks` count them all. `in_flight`: orders that have
+    changed so recently that nothing can be said of them yet, and those that a message may still be on its way to;
+    `in_flight_orders` are some of them. `waiting`: how many of them, by the queue of that message.
     """
 
     checks: tuple[Check, ...]
@@ -40,11 +49,17 @@ class AuditReport:
     in_flight: int
     in_flight_orders: tuple[str, ...]
     settle_seconds: float
+    waiting: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def is_clean(self) -> bool:
         """Whether no invariant was broken."""
         return not any(check.violations for check in self.checks)
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing is wrong, and nothing more is to come."""
+        return self.is_clean and not self.in_flight
 
     @property
     def broken(self) -> set[str]:

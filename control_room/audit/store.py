@@ -5,16 +5,20 @@ Rows are kept as they come and judged when all are in. Nothing here is precious:
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.exc import DBAPIError
 
 from control_room.audit.invariants.store import VIEWS
+from control_room.audit.report import AuditImpossible
 
+TRACK = "order_service.track"
 CACHE_KIBIBYTES = 32 * 1024
 Row = Mapping[str, Any]
 
@@ -23,22 +27,27 @@ Row = Mapping[str, Any]
 TABLES = (
     "accepted (order_id TEXT PRIMARY KEY)",
     """orders (order_id TEXT PRIMARY KEY, first_status TEXT, status TEXT, amount INTEGER, currency TEXT,
-       wants_sms INTEGER, updated_at REAL, listed INTEGER DEFAULT 0, is_settled INTEGER DEFAULT 0)""",
-    "payments (order_id TEXT, seq INTEGER, status TEXT, amount INTEGER, currency TEXT, PRIMARY KEY (order_id, seq))",
+       wants_sms INTEGER, placed_at REAL, updated_at REAL, listed INTEGER DEFAULT 0, is_settled INTEGER DEFAULT 0)""",
+    """payments (order_id TEXT, seq INTEGER, status TEXT, amount INTEGER, currency TEXT, at REAL,
+       PRIMARY KEY (order_id, seq))""",
     "charges (order_id TEXT, seq INTEGER, type TEXT, amount INTEGER, currency TEXT, PRIMARY KEY (order_id, seq))",
-    """notifications (order_id TEXT, seq INTEGER, channel TEXT, notice TEXT, status TEXT,
+    """notifications (order_id TEXT, seq INTEGER, channel TEXT, notice TEXT, status TEXT, at REAL,
        PRIMARY KEY (order_id, seq))""",
     # The order id is empty where the letter belongs to no order: poison.
     """letters (order_id TEXT, seq INTEGER, queue TEXT, id TEXT, reason TEXT, error TEXT, parked_at REAL,
        discarded INTEGER, PRIMARY KEY (order_id, seq))""",
     "leftovers (invariant TEXT, subject TEXT, what TEXT, PRIMARY KEY (invariant, subject))",
+    # What settled orders lack, and which of them a message may still be on its way to.
+    """lacking (order_id TEXT, queue TEXT, sent_at REAL, updated_at REAL, is_counted INTEGER,
+       PRIMARY KEY (order_id, queue))""",
+    "waiting (order_id TEXT, queue TEXT, PRIMARY KEY (order_id, queue))",
 )
 FIRST_READING = "INSERT INTO orders (order_id, first_status) VALUES (?, ?) ON CONFLICT (order_id) DO NOTHING"
 LAST_READING = (
-    "INSERT INTO orders (order_id, status, amount, currency, wants_sms, updated_at, listed)"
-    " VALUES (?, ?, ?, ?, ?, ?, 1) ON CONFLICT (order_id) DO UPDATE SET status = excluded.status,"
+    "INSERT INTO orders (order_id, status, amount, currency, wants_sms, placed_at, updated_at, listed)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, 1) ON CONFLICT (order_id) DO UPDATE SET status = excluded.status,"
     " amount = excluded.amount, currency = excluded.currency, wants_sms = excluded.wants_sms,"
-    " updated_at = excluded.updated_at, listed = listed + 1,"
+    " placed_at = excluded.placed_at, updated_at = excluded.updated_at, listed = listed + 1,"
     " is_settled = (first_status IS excluded.status AND excluded.updated_at <= {changed_before})"
 )
 COUNTS = {
@@ -51,7 +60,37 @@ COUNTS = {
     "dead_letters": "SELECT COUNT(*) FROM letters WHERE NOT discarded",
     "discarded": "SELECT COUNT(*) FROM letters WHERE discarded",
 }
-IN_FLIGHT = "SELECT order_id FROM orders WHERE listed AND NOT is_settled"
+IN_FLIGHT = (
+    "SELECT order_id FROM orders WHERE listed AND NOT is_settled"
+    " UNION SELECT w.order_id FROM waiting w JOIN orders o USING (order_id) WHERE o.is_settled"
+)
+# Not what has a dead letter: that is nowhere else.
+LACKING = (
+    "INSERT OR IGNORE INTO lacking SELECT * FROM lacks k WHERE NOT EXISTS"
+    " (SELECT 1 FROM letters l WHERE l.order_id = k.order_id AND l.queue = k.queue)"
+)
+# Of those that lack the same, the latest: queues are taken from in turn. What has changed since the messages were
+# counted, or was sent back for another try, may have a message that was not counted.
+UNCOUNTED = (
+    "INSERT INTO waiting SELECT order_id, queue FROM lacking"
+    " WHERE queue = :queue AND (NOT is_counted OR updated_at > :before)"
+)
+COUNTED = (
+    "INSERT INTO waiting SELECT order_id, queue FROM lacking"
+    " WHERE queue = :queue AND is_counted AND updated_at <= :before"
+    " ORDER BY sent_at DESC, order_id DESC LIMIT :at_most"
+)
+SLOWEST = (
+    "SELECT COALESCE(MAX(took_seconds), 0) FROM passed WHERE queue = :queue AND sent_at >"
+    " (SELECT MIN(sent_at) FROM lacking WHERE queue = :queue)"
+)
+PASSED_BY = (
+    "DELETE FROM waiting WHERE queue = :queue AND order_id IN (SELECT order_id FROM lacking"
+    " WHERE queue = :queue AND sent_at <"
+    " (SELECT MAX(sent_at) FROM passed WHERE queue = :queue AND updated_at < :long_ago))"
+)
+# The order service has not been told yet how such an order stands, so nothing can be held against what it says.
+UNTOLD = "UPDATE orders SET is_settled = 0 WHERE order_id IN (SELECT order_id FROM waiting WHERE queue = ?)"
 EVIDENCE = {
     "order_service": "SELECT status || ' ' || amount || ' ' || currency FROM orders WHERE order_id = ? AND listed",
     "payment_service": "SELECT status || ' ' || amount || ' ' || currency FROM payments WHERE order_id = ?",
@@ -60,6 +99,22 @@ EVIDENCE = {
     "dead_letters": "SELECT queue || ' ' || reason || CASE WHEN discarded THEN ' (discarded)' ELSE '' END"
     " FROM letters WHERE order_id = ?",
 }
+
+
+@dataclass(frozen=True)
+class OnTheWay:
+    """Messages on their way to the consumer of `queue`.
+
+    `counted`: those that consumers hold were counted up to ten seconds ago, all others just now. `at_most`: there
+    can't have been more. `retry_seconds`: how long its retry delays last together, `attempts` how many there are, at
+    the most.
+    """
+
+    queue: str
+    counted: int
+    at_most: int
+    retry_seconds: float
+    attempts: int
 
 
 class Books:
@@ -112,9 +167,35 @@ class Books:
         """What a queue or an outbox still holds."""
         self._insert("INSERT INTO leftovers VALUES (?, ?, ?)", [(invariant, subject, what)])
 
-    def call_in_flight(self, order_ids: Iterable[str]) -> None:
-        """Nothing can be said of these orders yet."""
-        self._insert("UPDATE orders SET is_settled = 0 WHERE order_id = ?", [(order_id,) for order_id in order_ids])
+    def lacking(self) -> dict[str, int]:
+        """How many settled orders lack what a message of each queue would bring. To be asked once, when all is in."""
+        with self._engine.begin() as connection:
+            connection.exec_driver_sql(LACKING)
+            rows = connection.exec_driver_sql("SELECT queue, COUNT(*) FROM lacking GROUP BY queue")
+            return {row[0]: row[1] for row in rows}
+
+    def call_waiting(self, coming: OnTheWay, before: float, settle_seconds: float) -> None:
+        """Spare the orders that lack this queue's message and may still get it: it is on its way, however long.
+
+        There can be no more of them than messages, of which there were `at_most` so many `before` (seconds since
+        1970). Nor do those wait that were passed by long ago: later ones had their turn, and since then a message
+        could have been tried as often as it may, each time as slowly as the slowest of the others.
+        """
+        about = {"queue": coming.queue, "before": before, "at_most": coming.at_most}
+        with self._engine.begin() as connection:
+            for statement in (UNCOUNTED, COUNTED):
+                connection.execute(text(statement), about)
+            slowest = connection.execute(text(SLOWEST), about).scalar_one()
+            long_ago = before - coming.retry_seconds - coming.attempts * (slowest + settle_seconds)
+            connection.execute(text(PASSED_BY), {**about, "long_ago": long_ago})
+            if coming.queue == TRACK:
+                connection.exec_driver_sql(UNTOLD, (TRACK,))
+
+    def waiting(self) -> dict[str, int]:
+        """How many orders wait for a message of each queue."""
+        with self._engine.connect() as connection:
+            rows = connection.exec_driver_sql("SELECT queue, COUNT(*) FROM waiting GROUP BY queue ORDER BY queue")
+            return {row[0]: row[1] for row in rows}
 
     def counts(self) -> dict[str, int]:
         with self._engine.connect() as connection:
@@ -153,12 +234,22 @@ class Books:
 
 @contextmanager
 def books(changed_before: float, only: frozenset[str] | None = None) -> Iterator[Books]:
-    """Empty books, until the block ends. They lie where the system keeps temporary files (`TMPDIR`)."""
-    with TemporaryDirectory(prefix="order-rail-audit-") as directory:
-        engine = create_engine(f"sqlite:///{Path(directory) / 'books.db'}")
+    """Empty books, until the block ends. They lie where the system keeps temporary files (`TMPDIR`).
+
+    Raises AuditImpossible, also in the block, where there is no room for them.
+    """
+    try:
+        directory = TemporaryDirectory(prefix="order-rail-audit-")
+    except OSError as error:
+        raise AuditImpossible("the audit's own books", f"no temporary directory can be made: {error}") from error
+    with directory as path:
+        engine = create_engine(f"sqlite:///{Path(path) / 'books.db'}")
         event.listen(engine, "connect", _configure)
         try:
             yield Books(engine, changed_before, only)
+        except DBAPIError as error:
+            why = f"{error.orig}; they need room in {gettempdir()} (TMPDIR), a kilobyte or two for each order"
+            raise AuditImpossible("the audit's own books", why) from error
         finally:
             engine.dispose()
 
@@ -170,8 +261,13 @@ def _configure(connection: Any, _record: Any) -> None:
 
 
 def _order_values(row: Row) -> tuple[Any, ...]:
-    updated_at = datetime.fromisoformat(row["updated_at"]).timestamp()
-    return (row["order_id"], row["status"], *_money(row["total"]), bool(row.get("wants_sms")), updated_at)
+    placed_at, updated_at = _seconds(row.get("placed_at")), _seconds(row["updated_at"])
+    return (row["order_id"], row["status"], *_money(row["total"]), bool(row.get("wants_sms")), placed_at, updated_at)
+
+
+def _seconds(at: str | None) -> float | None:
+    """Since 1970."""
+    return None if at is None else datetime.fromisoformat(at).timestamp()
 
 
 def _money(money: Mapping[str, Any]) -> tuple[int, str]:
@@ -179,9 +275,9 @@ def _money(money: Mapping[str, Any]) -> tuple[int, str]:
 
 
 VALUES: dict[str, Callable[[Row], tuple[Any, ...]]] = {
-    "payment": lambda row: (row["status"], *_money(row["amount"])),
+    "payment": lambda row: (row["status"], *_money(row["amount"]), _seconds(row.get("at"))),
     "charge": lambda row: (row["type"], *_money(row["amount"])),
-    "notification": lambda row: (row["channel"], row["notice"], row["status"]),
+    "notification": lambda row: (row["channel"], row["notice"], row["status"], _seconds(row.get("at"))),
 }
 
 

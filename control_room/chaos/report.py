@@ -97,6 +97,8 @@ class ChaosReport:
     def _failures_of_orders(self) -> Iterator[str]:
         for violation in self.audit["violations"]:
             yield f"{violation['invariant']}: {violation['subject']}: {violation['what']}"
+        if in_flight := self.audit.get("in_flight"):
+            yield f"{in_flight} orders are still in flight, such as {self.audit['in_flight_orders'][0]}"
         if self.still_open:
             yield f"{len(self.still_open)} accepted orders did not reach their end, such as {self.still_open[0]}"
         for answer, count in self.load.refused.items():

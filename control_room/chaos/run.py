@@ -184,7 +184,7 @@ class Chaos:
         deadline = time.monotonic() + self.plan.quiet_within_seconds
         while True:
             report = await audit(addresses, 0, self.plan.directory / ACCEPTED)
-            if report.is_clean or time.monotonic() > deadline:
+            if report.is_final or time.monotonic() > deadline:
                 return report
             await asyncio.sleep(AUDIT_AGAIN_SECONDS)
 

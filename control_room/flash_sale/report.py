@@ -82,6 +82,8 @@ class SaleReport:
             return
         if self.drain and self.drained_seconds is None:
             yield f"the rail did not drain: {self.looks[-1].backlog:,} orders were still waiting"
+        if self.drained_seconds is not None and self.payments_per_minute and self.audit["in_flight"]:
+            yield f"{self.audit['in_flight']:,} orders are still in flight"
         for violation in self.audit["violations"]:
             yield f"{violation['invariant']}: {violation['subject']}: {violation['what']}"
 
@@ -167,7 +169,7 @@ def _audit(report: SaleReport) -> list[str]:
         return []
     counts = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in report.audit["counts"].items())
     in_flight = report.audit["in_flight"]
-    note = [f"{in_flight:,} orders were still on their way, and judged as such.", ""] if in_flight else []
+    note = [f"{in_flight:,} orders were still in flight, and judged as such.", ""] if in_flight else []
     rows = [
         (check["name"], check["meaning"], check["not_judged"] or str(check["violations"]))
         for check in report.audit["checks"]

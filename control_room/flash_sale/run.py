@@ -36,9 +36,7 @@ GIVE_UP_AFTER_SECONDS = 60.0
 POLL_SECONDS = 0.5
 AUDIT_AGAIN_SECONDS = 2.0
 OTHERS_SETTLE_SECONDS = 5.0
-"""On a system that runs others place orders too: the audit passes over those that have just changed."""
-
-LONG_AGO_SECONDS = 30 * 24 * 3600.0
+"""While orders still wait, or others place some: the audit passes over those that have just changed."""
 
 
 @dataclass(frozen=True)
@@ -147,14 +145,14 @@ class FlashSale:
             await asyncio.sleep(POLL_SECONDS)
 
     async def _audit_until_clean(self) -> None:
-        """Once drained, everything is judged; else only what must be true also of orders that still wait."""
-        settle_seconds = LONG_AGO_SECONDS
-        if self._drained_seconds is not None:
-            settle_seconds = 0.0 if self.plan.payments_per_minute else OTHERS_SETTLE_SECONDS
+        """On a system of our own that has drained, nothing may be in flight any more."""
+        must_be_final = self._drained_seconds is not None and self.plan.payments_per_minute is not None
+        settle_seconds = 0.0 if must_be_final else OTHERS_SETTLE_SECONDS
         deadline = time.monotonic() + GIVE_UP_AFTER_SECONDS
         while True:
             self._audit = await audit(self._addresses, settle_seconds, self.plan.directory / ACCEPTED_IDS)
-            if self._audit.is_clean or time.monotonic() > deadline:
+            is_over = self._audit.is_final if must_be_final else self._audit.is_clean
+            if is_over or time.monotonic() > deadline:
                 return
             await asyncio.sleep(AUDIT_AGAIN_SECONDS)
 

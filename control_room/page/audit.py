@@ -75,7 +75,7 @@ def _verdict(report: Mapping[str, Any]) -> str:
 
 
 def _looked_at(report: Mapping[str, Any]) -> str:
-    moving = f" {report['in_flight']:,} orders have moved too lately to be judged." if report["in_flight"] else ""
+    moving = f" {report['in_flight']:,} orders are in flight." if report["in_flight"] else ""
     told = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in report["counts"].items() if count)
     return f"Looked at {told}.{moving}" if told else "There are no orders yet."
 

@@ -36,5 +36,7 @@ async def once_each(stage: Stage, order_ids: list[str]) -> str:
     if not report.is_clean:
         first = report.violations[0]
         raise NotSeen(f"the books of {first.subject} do not agree: {first.what}")
+    if report.in_flight:
+        raise NotSeen(f"{report.in_flight_orders[0]} is still in flight after {AGREE_WITHIN_SECONDS:.0f} s")
     charges = report.counts.get("charges", 0)
     return f"charged {charges:,} of {len(order_ids):,}, nobody twice: the books agree"

@@ -8,6 +8,7 @@ import httpx
 
 from control_room.addresses import SystemAddresses
 from control_room.audit import AuditReport, audit
+from control_room.audit.invariants.store import ONE_FINAL_STATE
 from control_room.tour.steps import Progress, Step, Wrong
 from control_room.tour.system import System, Unexpected
 from shared.management import TopologyError
@@ -70,15 +71,18 @@ async def reconcile(system: System, legs: Sequence[Leg], deadline_seconds: float
     for violation in report.violations:
         if violation.subject in settled:
             settled[violation.subject].fail(f"{violation.invariant}: {violation.what}")
+    for order_id in report.in_flight_orders:
+        leg = settled[order_id]
+        leg.fail(f"{ONE_FINAL_STATE.name}: still {leg.progress.now}, and a message for it is on the way")
 
 
 async def audit_until_clean(
     addresses: SystemAddresses, order_ids: Collection[str], deadline_seconds: float
 ) -> AuditReport:
-    """The first audit of these orders that is clean, or the last one before the deadline. Raises AuditImpossible."""
+    """The first audit of these orders that is final, or the last one before the deadline. Raises AuditImpossible."""
     deadline = asyncio.get_running_loop().time() + deadline_seconds
     while True:
         report = await audit(addresses, 0, only=order_ids, patience_seconds=deadline_seconds)
-        if (report.is_clean and not report.in_flight) or asyncio.get_running_loop().time() >= deadline:
+        if report.is_final or asyncio.get_running_loop().time() >= deadline:
             return report
         await asyncio.sleep(AGAIN_SECONDS)

@@ -60,7 +60,7 @@ def addresses(system: System) -> SystemAddresses:
 async def until_clean(system: System) -> AuditReport:
     async def look() -> AuditReport:
         report = await audit(addresses(system), 0)
-        assert report.is_clean, report.violations
+        assert report.is_final, (report.violations, report.in_flight_orders)
         return report
 
     return await eventually(look, 40, "a clean audit")

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from control_room.audit.reading import AuditImpossible, read_discards, read_journal
+from control_room.audit.reading import read_discards, read_journal
+from control_room.audit.report import AuditImpossible
 from control_room.audit.store import books
 from control_room.dead_letters import discard
 from control_room.dead_letters.letter import DeadLetter
