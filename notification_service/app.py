@@ -7,6 +7,7 @@ from pydantic import Field, field_validator
 from notification_service import api, store
 from notification_service.channels import ADAPTERS, Channel
 from notification_service.handlers import subscriptions
+from notification_service.smtp_url import SmtpUrl
 from shared.controls import controls
 from shared.http.application import create_app
 from shared.http.server import HttpServer
@@ -16,7 +17,6 @@ from shared.persistence.database import Database
 from shared.persistence.relay import OutboxRelay
 from shared.service import Service
 from shared.settings import ServiceSettings
-from shared.urls import checked_url
 
 
 class Settings(ServiceSettings):
@@ -32,7 +32,7 @@ class Settings(ServiceSettings):
     @classmethod
     def _is_smtp(cls, value: str) -> str:
         if value:
-            checked_url(value, ("smtp", "smtps"), "smtp://host:port or smtps://user:password@host:port")
+            SmtpUrl.of(value)
         return value
 
     @field_validator("sms_url", "restaurant_url")

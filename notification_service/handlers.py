@@ -10,9 +10,6 @@ from shared.events import NotificationDelivered, NotificationFailed, PaymentDecl
 from shared.messaging.processor import Subscription
 from shared.persistence.database import Database
 
-CONCURRENCY = 100
-"""Letters under way in each channel at once."""
-
 WRITERS: Mapping[str, Callable[[Telling], Letter | None]] = {
     "email": notifications.email,
     "sms": notifications.sms,
@@ -56,7 +53,7 @@ def _subscription(name: str, database: Database, channel: Channel) -> Subscripti
     once = Once(database, store.records, effect_of)
     return Subscription(
         queue=f"notification_service.{name}",
-        concurrency=CONCURRENCY,
+        concurrency=channel.concurrency,
         handlers={PaymentSucceeded: once.handle, PaymentDeclined: once.handle},
         give_up=once.give_up,
     )

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from shared import mailbox
 from shared.events import (
     AnyEvent,
     Event,
@@ -28,11 +29,6 @@ from shared.events import (
 MAX_LINES = 50
 MAX_QUANTITY = 100
 
-# The rule that the HTML standard gives for <input type=email>, and at least one dot in the domain.
-EMAIL_PATTERN = (
-    r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-    r"(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?)+$"
-)
 PHONE_PATTERN = r"^\+[1-9][0-9]{6,14}$"
 TOKEN_PATTERN = r"^tok_[a-z_]{1,60}$"  # noqa: S105 - a pattern, not a token
 _CARD_NUMBER = re.compile(r"(?:\d[ -]?){12,19}")
@@ -80,12 +76,6 @@ MENU = {
 }
 
 
-def _email(address: str) -> str:
-    if not re.fullmatch(EMAIL_PATTERN, address):
-        raise ValueError("expected an email address such as ada@example.com")
-    return address
-
-
 def _phone(number: str) -> str:
     if not re.fullmatch(PHONE_PATTERN, number):
         raise ValueError("expected a phone number with country code such as +4915112345678")
@@ -128,8 +118,8 @@ class OrderRequest(BaseModel):
         }
     )
 
-    customer_email: Annotated[str, AfterValidator(_email)] = Field(
-        max_length=254, json_schema_extra={"pattern": EMAIL_PATTERN}
+    customer_email: Annotated[str, AfterValidator(mailbox.checked_mailbox)] = Field(
+        max_length=mailbox.MAX_LENGTH, json_schema_extra={"pattern": mailbox.PATTERN}
     )
     customer_phone: (
         Annotated[str, AfterValidator(_phone), Field(json_schema_extra={"pattern": PHONE_PATTERN})] | None

@@ -260,5 +260,5 @@ def _text(error: Exception) -> str:
 
 
 def _writable(text: str) -> str:
-    """Without the lone surrogates that stand for bytes that are no UTF-8, as in a mail server's answer in Latin-1."""
-    return text.encode(errors="replace").decode()
+    """Without what cannot be stored: lone surrogates, which stand for bytes that are no UTF-8, and NUL (PostgreSQL)."""
+    return text.encode(errors="replace").decode().replace("\0", "?")

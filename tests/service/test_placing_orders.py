@@ -119,6 +119,26 @@ BAD_BODIES = {
 }
 
 
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("=?utf-8?q?mallory?=@example.com", "another text"),
+        ("a" * 65 + "@example.com", "64 characters"),
+        ("a..b@example.com", "dots"),
+        ("ada@example.com\r\nRCPT TO:<mallory@example.com>", "such as ada@example.com"),
+    ],
+)
+async def test_an_address_that_mail_programs_read_otherwise_is_refused_with_the_reason(
+    order_service: RunningService, address: str, why: str
+) -> None:
+    answer = await place(order_service, {**BODY, "customer_email": address})
+
+    assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
+    (error,) = answer.json()["errors"]
+    assert error["field"] == "customer_email"
+    assert why in json.dumps(error)
+
+
 @pytest.mark.parametrize(("body", "field"), BAD_BODIES.values(), ids=BAD_BODIES.keys())
 async def test_a_bad_body_gets_a_problem_that_names_the_field(
     order_service: RunningService, body: Any, field: str

@@ -10,7 +10,10 @@ import pytest
 import notification_service.app
 import order_service.app
 import payment_service.app
+from notification_service.smtp_url import TRY_SECONDS, SmtpUrl
+from shared.messaging.processor import HOLD_SECONDS
 from shared.settings import BrokerSettings, ServiceSettings, load
+from shared.topology.definition import SECOND_TRY_SECONDS
 
 SETTINGS: dict[str, type[ServiceSettings]] = {
     "order_service": order_service.app.Settings,
@@ -69,6 +72,22 @@ MALFORMED = [
     ("notification_service", "EMAIL_URL", "mail.example:25"),
     ("notification_service", "EMAIL_URL", "smtp://"),
     ("notification_service", "EMAIL_URL", "smtp://mail.example:port"),
+    ("notification_service", "EMAIL_URL", "smtp://mail.example/path"),
+    ("notification_service", "EMAIL_URL", "smtp://mail.example#fragment"),
+    ("notification_service", "EMAIL_URL", "smtp://mail..example"),
+    ("notification_service", "EMAIL_URL", "smtp://mail.example?nonsense=1"),
+    ("notification_service", "EMAIL_URL", "smtp://mail.example?verify"),
+    ("notification_service", "EMAIL_URL", "smtp://mail.example?verify=perhaps"),
+    ("notification_service", "EMAIL_URL", "smtp://mail.example?cafile=/no/such/file.pem"),
+    ("notification_service", "EMAIL_URL", "smtp://mail.example?cafile=/dev/null"),
+    ("notification_service", "EMAIL_URL", "smtp://mail.example?cafile=/etc/passwd&verify=no"),
+    ("notification_service", "EMAIL_URL", "smtp://mail.example?verify=yes&verify=no"),
+    ("notification_service", "EMAIL_URL", "smtp://mail.example?starttls=perhaps"),
+    ("notification_service", "EMAIL_URL", "smtps://mail.example?starttls=required"),
+    ("notification_service", "EMAIL_URL", "smtp://mail.example?final_seconds=0"),
+    ("notification_service", "EMAIL_URL", "smtp://mail.example?final_seconds=nan"),
+    ("notification_service", "EMAIL_URL", "smtp://mail.example?final_seconds=1201"),
+    ("notification_service", "EMAIL_URL", "smtp://mail.example?greeting_seconds=soon"),
     ("notification_service", "SMS_URL", "carrier-pigeon://roof"),
     ("notification_service", "RESTAURANT_URL", "nonsense"),
 ]
@@ -117,6 +136,37 @@ def test_a_bad_url_does_not_show_its_password(
         load(order_service.app.Settings)
 
     assert "s3cret" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["smtp://user:s3cret@mail.example?nonsense=1", "smtp://user:s3cret?x@mail.example", "smtp://s3cret@mail..example"],
+)
+def test_a_bad_email_url_does_not_show_its_password(
+    url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EMAIL_URL", url)
+
+    with pytest.raises(SystemExit):
+        load(notification_service.app.Settings)
+
+    assert "s3cret" not in capsys.readouterr().err
+
+
+def test_the_limits_of_smtp_are_those_of_rfc_5321_unless_the_url_sets_others() -> None:
+    limits = SmtpUrl.of("smtp://mail.example").limits
+    rfc = (limits.greeting_seconds, limits.command_seconds, limits.data_seconds, limits.content_seconds)
+    assert (*rfc, limits.final_seconds) == (300, 300, 120, 180, 600)
+
+    url = SmtpUrl.of("smtp://us%40er:p%2Fw@mail.example:2525?final_seconds=0.5&starttls=never&verify=no")
+    assert (url.user, url.password, url.port, url.start_tls) == ("us@er", "p/w", 2525, "never")
+    assert (url.limits.final_seconds, url.limits.greeting_seconds) == (0.5, 300)
+    assert "p/w" not in str(url)
+
+
+def test_the_time_for_one_mail_and_for_holding_it_is_within_what_rabbitmq_allows() -> None:
+    taken_back_after_seconds = 30 * 60
+    assert taken_back_after_seconds > HOLD_SECONDS + SECOND_TRY_SECONDS + TRY_SECONDS
 
 
 @pytest.mark.parametrize(("service", "port"), [(name, 8000 + number) for number, name in enumerate(SETTINGS)])

@@ -1,0 +1,119 @@
+"""What EMAIL_URL says: the mail server, how it is trusted, and how long each phase of SMTP may take."""
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Literal, get_args
+from urllib.parse import unquote
+
+from shared.tls import FILES, tls_files
+from shared.topology import attempt_seconds
+from shared.urls import checked_url, parameters
+
+QUEUE = "notification_service.email"
+TRY_SECONDS = attempt_seconds(QUEUE)
+"""For all phases of one mail together."""
+
+FORM = "smtp://host:port or smtps://user:password@host:port"
+
+StartTls = Literal["if-offered", "required", "never"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long each phase may take, in seconds. The defaults are those of RFC 5321, section 4.5.3.2."""
+
+    connect_seconds: float = 30.0
+    """Name look-up and connecting. RFC 5321 sets none."""
+    greeting_seconds: float = 300.0
+    """With `smtps`, together with the TLS handshake before it."""
+    command_seconds: float = 300.0
+    """Each of EHLO, STARTTLS with its handshake, AUTH, MAIL and RCPT."""
+    data_seconds: float = 120.0
+    """From DATA to the server's leave to go on."""
+    content_seconds: float = 180.0
+    """Until the mail's text has left."""
+    final_seconds: float = 600.0
+    """From the final dot to the answer. Too short, and a mail that was taken is sent again."""
+
+
+@dataclass(frozen=True)
+class SmtpUrl:
+    """A mail server. Without a user nobody logs in."""
+
+    host: str
+    port: int
+    uses_tls: bool
+    user: str | None
+    password: str
+    start_tls: StartTls
+    tls: ssl.SSLContext
+    limits: Limits
+
+    @classmethod
+    def of(cls, url: str) -> "SmtpUrl":
+        """Raises `ValueError` with what was expected, and nothing of the URL but the names of its parameters."""
+        parts = checked_url(url, ("smtp", "smtps"), FORM)
+        if parts.path.strip("/") or parts.fragment:
+            raise ValueError(f"expected {FORM}, without a path or a fragment")
+        query, uses_tls = parameters(parts.query, _PARAMETERS), parts.scheme == "smtps"
+        return cls(
+            host=_host(parts.hostname or ""),
+            port=parts.port or (465 if uses_tls else 25),
+            uses_tls=uses_tls,
+            user=unquote(parts.username) if parts.username else None,
+            password=unquote(parts.password or ""),
+            start_tls=_start_tls(query, uses_tls),
+            tls=_tls(query),
+            limits=Limits(**{name: _seconds(name, value) for name, value in query.items() if name in _LIMITS}),
+        )
+
+    def __str__(self) -> str:
+        """For people and logs: no user, no password."""
+        return f"{self.host}:{self.port}"
+
+
+_LIMITS = tuple(field.name for field in fields(Limits))
+_PARAMETERS = (*FILES, "verify", "starttls", *_LIMITS)
+
+
+def _host(host: str) -> str:
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        raise ValueError("expected a host name, each of its parts with 1 to 63 characters") from None
+    return host
+
+
+def _seconds(name: str, value: str) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= TRY_SECONDS:
+        raise ValueError(f"{name}: expected seconds, more than 0 and at most {TRY_SECONDS:g}, the time for one mail")
+    return seconds
+
+
+def _start_tls(query: Mapping[str, str], uses_tls: bool) -> StartTls:
+    value = query.get("starttls", "if-offered")
+    if uses_tls and "starttls" in query:
+        raise ValueError("starttls: with smtps:// all is encrypted from the start; expected it with smtp:// only")
+    for choice in get_args(StartTls):
+        if value == choice:
+            return choice  # type: ignore[no-any-return]
+    raise ValueError(f"starttls: expected one of {', '.join(get_args(StartTls))}")
+
+
+def _tls(query: Mapping[str, str]) -> ssl.SSLContext:
+    """For `smtps` and for STARTTLS."""
+    verify = query.get("verify", "yes")
+    if verify not in ("yes", "no"):
+        raise ValueError("verify: expected yes, or no to trust any certificate")
+    if verify == "no" and "cafile" in query:
+        raise ValueError("cafile and verify=no contradict each other; expected one of them")
+    context = tls_files(query, encrypted=True).context()
+    if verify == "no":
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context

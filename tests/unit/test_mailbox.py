@@ -1,0 +1,92 @@
+"""Email addresses: taken only if everyone who reads them later reads the same."""
+
+import re
+from email import message_from_bytes, policy
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from notification_service.mail import mail_of, recipient_of
+from notification_service.notifications import Letter
+from shared.mailbox import MAX_LENGTH, PATTERN, checked_mailbox
+
+GOOD = [
+    "ada@example.com",
+    "o'brien@example.com",
+    "a.b+c=d@x.example.com",
+    "{}|~!#$%&*/?^_`-@example.com",
+    "1@1.2.de",
+    "a" * 64 + "@example.com",
+    "ada@xn--bcher-kva.example",
+    "=a?b=@example.com",
+]
+BAD = [
+    ("=?utf-8?q?mallory?=@example.com", "encoded word"),
+    ("=?UTF-8?B?bWFsbG9yeQ==?=@example.com", "encoded word"),
+    ("a=?utf-8?q?x?=b@example.com", "encoded word"),
+    ("a=?@example.com", "encoded word"),
+    ("a" * 65 + "@example.com", "64 characters"),
+    (".a@example.com", "dots"),
+    ("a.@example.com", "dots"),
+    ("a..b@example.com", "dots"),
+    ("@example.com", "such as"),
+    ("ada@example", "such as"),
+    ("ada@example.com.", "such as"),
+    ("ada@-example.com", "such as"),
+    ("ada@" + "a" * 64 + ".com", "such as"),
+    ("ada@" + ".".join(["a" * 60] * 5), "such as"),
+    ("ada@[127.0.0.1]", "such as"),
+    ("(mallory)ada@example.com", "such as"),
+    ("ada(mallory)@example.com", "such as"),
+    ('"ada"@example.com', "such as"),
+    ("Ada <ada@example.com>", "such as"),
+    ("<ada@example.com>", "such as"),
+    ("ada@example.com,mallory@example.com", "such as"),
+    ("ada@example.com\nBcc: mallory@example.com", "such as"),
+    ("ada@example.com\n", "such as"),
+    ("ada\x00@example.com", "such as"),
+    ("ad\u00e4@example.com", "such as"),
+    ("ada@b\u00fccher.example", "such as"),
+    ("\u0430da@example.com", "such as"),
+    ("", "such as"),
+]
+
+
+def letter(recipient: str, text: str = "Hello.\n") -> Letter:
+    return Letter("019366b4-4a7e-7c3e-9d0a-3f2b8a6f1c55", "email", "receipt", recipient, "Your order", text)
+
+
+@pytest.mark.parametrize("address", GOOD)
+def test_an_address_that_all_read_alike_is_taken(address: str) -> None:
+    assert checked_mailbox(address) == address
+
+
+@pytest.mark.parametrize(("address", "why"), BAD)
+def test_an_address_that_some_could_read_otherwise_is_refused_with_the_reason(address: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        checked_mailbox(address)
+    assert not re.fullmatch(PATTERN, address) or len(address) > MAX_LENGTH
+
+
+@given(st.from_regex(PATTERN, fullmatch=True).filter(lambda address: len(address) <= MAX_LENGTH))
+def test_envelope_and_header_say_the_same_of_every_address_that_is_taken(address: str) -> None:
+    assert checked_mailbox(address) == address
+    assert recipient_of(letter(address)) == address
+
+    mail = message_from_bytes(mail_of(letter(address)), policy=policy.default)
+
+    assert [each.addr_spec for each in mail["To"].addresses] == [address]
+    assert f"\r\nTo: {address}\r\n".encode() in mail_of(letter(address))
+
+
+@given(st.text(st.characters(codec="utf-8")))
+def test_no_text_breaks_out_of_the_body(text: str) -> None:
+    raw = mail_of(letter("ada@example.com", text))
+
+    assert raw.count(b"\r\n\r\n", 0, raw.index(b"\r\n\r\n") + 4) == 1
+    assert raw.isascii()
+    assert b"\0" not in raw
+    assert b"\r" not in raw.replace(b"\r\n", b"")
+    assert b"\n" not in raw.replace(b"\r\n", b"")
+    assert max(map(len, raw.split(b"\r\n"))) <= 998
