@@ -24,7 +24,7 @@ class SystemAddresses(BrokerSettings):
     order_service_url: str = Field(min_length=1)
     payment_service_url: str = Field(min_length=1)
     notification_service_url: str = Field(min_length=1)
-    operator_token: OperatorToken = ""
+    operator_token: OperatorToken = Field("", repr=False)
 
     @classmethod
     def of(cls, variables: Mapping[str, str | None]) -> Self:

@@ -17,7 +17,14 @@ ERLANG_FOLDERS = ("/usr/bin", "/usr/local/bin", "/opt/homebrew/bin", "/home/linu
 
 
 class NotInstalledError(Exception):
-    """A program that the private RabbitMQ node needs is not on this machine."""
+    """`program`, which the private RabbitMQ node needs, is not on this machine."""
+
+    def __init__(self, program: str) -> None:
+        super().__init__(
+            f"{program} was not found. Run control_room/install_prerequisites.sh, "
+            "or set RABBITMQ_URL and RABBITMQ_MANAGEMENT_URL to a RabbitMQ that runs."
+        )
+        self.program = program
 
 
 def find_server() -> str:
@@ -35,13 +42,20 @@ def find_epmd() -> str:
     return _find("epmd", os.pathsep.join((_path(), *ERLANG_FOLDERS)))
 
 
+def missing() -> str:
+    """The first program that a node of our own would need and that is not here; empty if all are."""
+    try:
+        for find in (find_server, find_control, find_epmd):
+            find()
+    except NotInstalledError as error:
+        return error.program
+    return ""
+
+
 def _find(program: str, folders: str) -> str:
     found = shutil.which(program, path=folders)
     if found is None:
-        raise NotInstalledError(
-            f"{program} was not found. Run control_room/install_prerequisites.sh, "
-            "or set RABBITMQ_URL and RABBITMQ_MANAGEMENT_URL to a RabbitMQ that runs."
-        )
+        raise NotInstalledError(program)
     return found
 
 

@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from control_room.background import running
 from control_room.broker import BrokerError, PrivateBroker
+from control_room.broker_in_use import BrokerInUse, until_nobody_consumes
 from control_room.environment_file import Unwritable
 from control_room.installed import NotInstalledError
 from control_room.logs import tail
@@ -31,6 +32,7 @@ SERVICES = ("order_service", "payment_service", "notification_service")
 READY_TIMEOUT_SECONDS = 60.0
 POLL_SECONDS = 0.05
 BROKER_WATCH_SECONDS = 0.5
+WENT_WRONG = (AlreadyRunningError, NotInstalledError, BrokerError, BrokerInUse, TopologyError, Unwritable)
 
 logger = structlog.get_logger(__name__)
 
@@ -189,7 +191,7 @@ async def launch(
     async with AsyncExitStack() as stack:
         try:
             system = await _start(stack, RunDirectory(run_directory), ports or Ports.free(), variables, progress, page)
-        except (AlreadyRunningError, NotInstalledError, BrokerError, TopologyError, Unwritable) as error:
+        except WENT_WRONG as error:
             raise LaunchError(str(error)) from error
         yield system
 
@@ -214,6 +216,8 @@ async def _start(
     if broker is not None:
         own = {"rabbitmq_url": broker.amqp_url(), "rabbitmq_management_url": broker.management_url}
         settings = settings.model_copy(update=own)
+    if broker is None:
+        await until_nobody_consumes(settings, progress)
     progress("Applying the topology")
     await provision.apply(settings)
     await stack.enter_async_context(running(provision.keep(settings), "topology keeper"))

@@ -43,8 +43,9 @@ class BrokerSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_ignore_empty=True, hide_input_in_errors=True)
 
-    rabbitmq_url: str = "amqp://guest:guest@localhost:5672/"
-    rabbitmq_management_url: str = ""
+    # repr=False, here and below: what holds a password is not in what a traceback or a log line shows of us.
+    rabbitmq_url: str = Field("amqp://guest:guest@localhost:5672/", repr=False)
+    rabbitmq_management_url: str = Field("", repr=False)
     retry_delays_seconds: Annotated[tuple[float, ...], NoDecode] = (1.0, 5.0, 30.0)
     # A mail server that greylists refuses the first attempts, and takes the mail from one that comes after 1 to 15
     # minutes, rarely 30. So this lasts 81 minutes. Delays that are alike share their retry queue.
@@ -112,10 +113,10 @@ class BrokerSettings(BaseSettings):
 class ServiceSettings(BrokerSettings):
     """What each of the three services reads."""
 
-    database_url: str
+    database_url: str = Field(repr=False)
     http_host: str = "127.0.0.1"
     http_port: int = Field(ge=0, le=65535)
-    operator_token: OperatorToken = ""
+    operator_token: OperatorToken = Field("", repr=False)
     log_format: Literal["json", "console"] = "console"
 
     @field_validator("database_url")

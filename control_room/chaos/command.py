@@ -20,6 +20,7 @@ from control_room.chaos.faults import FAULTS
 from control_room.chaos.report import ChaosReport, to_markdown
 from control_room.chaos.run import Plan, started
 from control_room.chaos.schedule import Kind, chosen, draw
+from control_room.installed import missing
 from control_room.launcher import LaunchError
 from control_room.signals import run_until_signal
 from shared.logging import configure as configure_logging
@@ -27,6 +28,11 @@ from shared.logging import configure as configure_logging
 PLAIN_WIDTH = 160
 MAX_SEED = 999_999
 COULD_NOT_RUN = 2
+NEEDS_A_BROKER = (
+    "It kills and freezes a RabbitMQ of its own, whatever RABBITMQ_URL names, and {} is not installed here. "
+    "Run it natively: `make chaos`, or after control_room/install_prerequisites.sh. No container of ours has RabbitMQ "
+    "and the services in one; there, pull the plugs in the control room, or `docker compose kill` a service."
+)
 DATA = ("rabbitmq", "*.db", "*.db-wal", "*.db-shm")
 
 
@@ -59,6 +65,9 @@ def chaos(
     if list_faults:
         _list(console)
         return
+    if program := missing():
+        console.print(f"[red]Chaos could not run.[/] {escape(NEEDS_A_BROKER.format(program))}", soft_wrap=True)
+        raise typer.Exit(COULD_NOT_RUN)
     kinds = _chosen(console, faults)
     seed = random.randint(1, MAX_SEED) if seed is None else seed
     falls = draw(kinds, minutes * 60, seed)

@@ -1,6 +1,7 @@
 """`order-rail flash-sale`: the command itself."""
 
 import json
+import os
 import sys
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from control_room.flash_sale.report import SaleReport, to_markdown
 from control_room.flash_sale.run import FlashSale, Plan, on_own_system, on_running_system
 from control_room.flash_sale.sell import SaleFailed
 from control_room.flash_sale.watch import UNREACHABLE
+from control_room.installed import missing
 from control_room.launcher import LaunchError
 from control_room.run_directory import RunDirectory
 from control_room.signals import run_until_signal
@@ -31,6 +33,14 @@ INTERRUPTED = 130
 MOST_ORDERS = 1_000_000
 MOST_ORDERS_A_SECOND = 5_000
 DEFAULT_PAYMENTS_PER_MINUTE = 10_000
+COPY_OUT = "COPY_OUT_COMMAND"
+"""The environment variable that tells, where we run in a container, how a directory `{}` is had from outside."""
+
+NEEDS_A_BROKER = (
+    "It starts a system and a RabbitMQ of its own, whatever RABBITMQ_URL names, and {} is not installed here. "
+    "With --running it sells on the system that runs already; or run it natively, after "
+    "control_room/install_prerequisites.sh."
+)
 
 
 def flash_sale(
@@ -85,6 +95,10 @@ def _check(orders: int, seconds: float, payments_per_minute: int | None, on_runn
 
 def _run(console: Console, plan: Plan, environment_file: Path | None) -> int:
     """The exit status."""
+    if plan.payments_per_minute is not None and (program := missing()):
+        why = escape(NEEDS_A_BROKER.format(program))
+        console.print(f"[red]The flash sale could not be carried out.[/] {why}", soft_wrap=True)
+        return COULD_NOT_RUN
     sales: list[FlashSale] = []
     directory = RunDirectory(plan.directory)
     if directory.holds_data and plan.payments_per_minute is not None:
@@ -126,6 +140,8 @@ def _conclude(console: Console, plan: Plan, report: SaleReport) -> None:
     (plan.directory / "chart.svg").write_bytes(chart(report.looks))
     display.show_result(console, report)
     console.print(f"The report is {escape(str(plan.directory / 'report.md'))}", soft_wrap=True)
+    if copy := os.environ.get(COPY_OUT):
+        console.print(f"From outside: {escape(copy.replace('{}', str(plan.directory.absolute())))}", soft_wrap=True)
 
 
 def _new_directory() -> Path:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 import pika
 import structlog
 from pika.adapters.asyncio_connection import AsyncioConnection
+from pika.exceptions import IncompatibleProtocolError, StreamLostError
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from shared import metrics
@@ -48,7 +49,9 @@ class Connection:
             if not opened.done():
                 self._abandon()
         if not opened.done():
-            raise reason_of(self.closed.result() if self.closed.done() else TimeoutError("connecting took too long"))
+            raise _why_not(
+                url, self.closed.result() if self.closed.done() else TimeoutError("connecting took too long")
+            )
         metrics.connections_opened.labels(name).inc()
         return self
 
@@ -100,6 +103,14 @@ async def keep_connected(
             await asyncio.sleep(MAX_RECONNECT_DELAY_SECONDS)
         finally:
             await connection.close()
+
+
+def _why_not(url: str, error: Exception) -> BrokerUnavailable:
+    """Why no connection came about. One that is cut before a word was said may be ours in the wrong language."""
+    unavailable = reason_of(error)
+    if isinstance(error, StreamLostError | IncompatibleProtocolError) and not amqp_url(url).is_tls:
+        return BrokerUnavailable(f"{unavailable}; if that port speaks TLS, write amqps://")
+    return unavailable
 
 
 def _parameters(url: str, name: str) -> pika.ConnectionParameters:

@@ -18,8 +18,9 @@ from dotenv import dotenv_values
 
 from control_room.launcher import SERVICES, LaunchError, Ports, launch
 from shared.settings import BrokerSettings
+from shared.topology.definition import SUBSCRIPTIONS
 from tests.conftest import Broker, virtual_host
-from tests.order_rail import order_rail
+from tests.order_rail import file_of, order_rail
 from tests.support import addresses_of, eventually
 
 RAIL = Path(sys.executable).with_name("order-rail")
@@ -64,9 +65,11 @@ class Up:
 @contextmanager
 def brought_up(run_directory: Path, **environment: str) -> Iterator[Up]:
     up = Up(run_directory, **environment)
-    yield up
-    up.process.kill()
-    up.process.wait()
+    try:
+        yield up
+    finally:
+        up.process.kill()
+        up.process.wait()
 
 
 @pytest.fixture
@@ -248,6 +251,44 @@ async def test_what_cannot_work_is_refused_before_anything_starts(
         async with launch(run_directory, environment={"RABBITMQ_URL": "", name: value}):
             pytest.fail("it should not have started")
     assert not (run_directory / "rabbitmq").exists()
+
+
+async def test_a_second_system_on_a_broker_that_is_used_is_refused_and_the_first_goes_on(
+    broker: Broker, tmp_path: Path
+) -> None:
+    async with virtual_host(broker) as settings:
+        given = addresses_of(settings) | {"RETRY_DELAYS_SECONDS": "0.2,0.5"}
+        async with launch(tmp_path / "first", environment=given) as first:
+            second = Up(tmp_path / "second", **given)
+            assert await second.ended() == 1
+            said = second.output.read_text()
+            for queue in SUBSCRIPTIONS:
+                assert f"{queue} (1)" in said
+            assert f"virtual host {settings.vhost}" in said
+            assert "Waiting up to 10 s" in said
+            assert "flash-sale --running" in said
+            assert not list((tmp_path / "second").glob("*_service.log"))
+            toured = await order_rail("tour", "--start", **given)
+            assert toured.status == 1
+            assert "A system runs already" in toured.output
+            toured = await order_rail("tour", *file_of(first))
+            assert toured.status == 0, toured.output
+
+
+async def test_a_system_is_started_again_right_after_its_crash(broker: Broker, tmp_path: Path) -> None:
+    async with virtual_host(broker) as settings:
+        given = addresses_of(settings) | {"RETRY_DELAYS_SECONDS": "0.2,0.5"}
+        with brought_up(tmp_path / "run", **given) as first:
+            await first.is_up()
+            first.process.kill()
+            await first.ended()
+            with brought_up(tmp_path / "run", **given) as second:
+                url = f"http://127.0.0.1:{second.ports.order_service_port}"
+                # The file of the one that was killed is still there at first.
+                await eventually(
+                    lambda: second.environment.get("ORDER_SERVICE_URL") == url, START_SECONDS, "it to be up"
+                )
+                assert await is_ready(url)
 
 
 async def test_a_directory_that_cannot_stand_in_a_databases_url_is_refused(tmp_path: Path) -> None:

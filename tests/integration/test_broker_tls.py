@@ -133,7 +133,7 @@ async def test_a_client_certificate_is_shown(tls_broker: TlsBroker) -> None:
 
 async def test_plain_text_on_a_tls_port_and_tls_on_a_plain_one_are_said_clearly(tls_broker: TlsBroker) -> None:
     plain = BrokerSettings(rabbitmq_url=f"amqp://guest:guest@localhost:{tls_broker.amqps}/")
-    with pytest.raises(BrokerUnavailable, match="Connection reset|hung up|lost"):
+    with pytest.raises(BrokerUnavailable, match=r"if that port speaks TLS, write amqps://"):
         await connect(plain)
     ca = quote(str(tls_broker.folder / "ca.pem"))
     reversed_ = BrokerSettings(rabbitmq_url=f"amqps://guest:guest@localhost:{tls_broker.node.amqp_port}/?cafile={ca}")
