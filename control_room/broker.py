@@ -36,6 +36,9 @@ vm_memory_high_watermark.absolute = 1GB
 raft.wal_max_size_bytes = 67108864
 log.console = false
 log.file.level = info
+# a RabbitMQ of our days logs every call of its management API
+log.file.rotation.size = 10485760
+log.file.rotation.count = 3
 """
 ADVANCED_CONFIGURATION = """\
 %% A retry comes back to its queue by dead-lettering. Should that queue be full for a moment, the node tries again

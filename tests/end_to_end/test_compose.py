@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import subprocess
 import uuid
 from collections.abc import AsyncIterator, Mapping
@@ -27,6 +28,8 @@ PORTS = {"order_service": "ORDER_SERVICE_PORT", "payment_service": "PAYMENT_SERV
          "management": "RABBITMQ_MANAGEMENT_PORT"}  # fmt: skip
 OPERATOR_TOKEN = "a token of the test's own"
 REPLICAS = {"order_service": 2, "payment_service": 3}
+NAMED = ("front_door", "control_room")
+"""What is started by name at first: it brings all the others, since each service brings what it needs."""
 
 # Places an order at one replica of the order service and follows it at the other: prints the types of its events as
 # the stream sends them, and as the timeline shows them afterwards.
@@ -81,11 +84,11 @@ class Stack:
         options = ("--file", "docker-compose.yml", "--env-file", os.devnull, "--project-name", self.project)
         return await _run("docker", "compose", *options, *arguments, environment=self._environment)
 
-    async def up(self, replicas: Mapping[str, int] | None = None) -> None:
-        """Start what does not run, build if need be, and wait until every container is healthy."""
+    async def up(self, *services: str, replicas: Mapping[str, int] | None = None) -> None:
+        """Start what does not run of these services, or of all; build if need be; wait until they are healthy."""
         scale = [f"--scale={service}={count}" for service, count in (replicas or {}).items()]
         try:
-            await self.compose("up", "--build", "--wait", "--wait-timeout", "300", *scale)
+            await self.compose("up", "--build", "--wait", "--wait-timeout", "300", *scale, *services)
         except AssertionError:
             print(await self.compose("logs", "--no-color", "--tail", "20"))
             raise
@@ -132,7 +135,7 @@ def engine() -> None:
 async def stack(engine: None) -> AsyncIterator[Stack]:
     running = Stack()
     try:
-        await running.up()
+        await running.up(*NAMED)
         yield running
     finally:
         await running.remove()
@@ -176,6 +179,30 @@ async def test_no_container_of_ours_runs_as_root_or_can_be_reached_from_outside(
     assert {binding["HostIp"] for published in bindings for binding in published} == {"127.0.0.1"}
 
 
+async def test_no_log_grows_without_limit(stack: Stack) -> None:
+    logs = {container["Name"]: container["HostConfig"]["LogConfig"] for container in await stack.containers()}
+    assert {"max-size", "max-file"} <= set.intersection(*(set(log["Config"]) for log in logs.values())), logs
+
+
+async def test_rabbitmq_logs_no_line_for_each_call_and_one_for_each_login_that_fails(stack: Stack) -> None:
+    async with httpx.AsyncClient(base_url=stack.url("management"), trust_env=False) as http:
+        assert (await http.get("/api/whoami", auth=("order_rail", "order_rail"))).is_success
+        assert (await http.get("/api/whoami", auth=("mallory", "x"))).status_code == httpx.codes.UNAUTHORIZED
+    log = await eventually(lambda: _log_with(stack, "rabbitmq", "'mallory'"), 5, "the login that failed to be logged")
+    assert "User 'order_rail' authenticated successfully" not in log
+
+
+async def test_rabbitmq_holds_publishers_back_before_its_container_is_full(stack: Stack) -> None:
+    (container,) = await stack.containers("rabbitmq")
+    (watermark,) = re.findall(r"high watermark set to .*?\((\d+) bytes\)", await stack.compose("logs", "rabbitmq"))
+    assert int(watermark) < 0.7 * container["HostConfig"]["Memory"]
+
+
+async def _log_with(stack: Stack, service: str, words: str) -> str:
+    log = await stack.compose("logs", "--no-color", service)
+    return log if words in log else ""
+
+
 async def test_the_tour_is_right(stack: Stack) -> None:
     assert "All of it held." in await stack.compose("run", "--rm", "-T", "order-rail", "tour")
 
@@ -192,7 +219,7 @@ async def test_the_image_contains_the_shop(stack: Stack, rail: Rail) -> None:
 
 
 async def test_replicas_share_the_work_and_charge_once(stack: Stack, rail: Rail) -> None:
-    await stack.up(REPLICAS)
+    await stack.up(replicas=REPLICAS)
     assert len(await stack.containers(*REPLICAS)) == sum(REPLICAS.values())
     await rail.place_many(["tok_visa", "tok_declined", "tok_timeout"] * 20)
     assert len(rail.accepted) == 60
@@ -201,7 +228,7 @@ async def test_replicas_share_the_work_and_charge_once(stack: Stack, rail: Rail)
 
 
 async def test_an_order_placed_at_one_replica_can_be_followed_at_the_other(stack: Stack) -> None:
-    await stack.up(REPLICAS)
+    await stack.up(replicas=REPLICAS)
     output = await stack.compose(
         "run", "--rm", "-T", "--entrypoint", "python", "order-rail", "-c", FOLLOW_AT_THE_OTHER_REPLICA
     )
@@ -234,21 +261,36 @@ async def test_services_get_over_a_restart_of_postgresql(stack: Stack, rail: Rai
     await rail.reconcile()
 
 
-async def test_a_service_that_dies_comes_back(stack: Stack, rail: Rail) -> None:
-    await stack.compose("exec", "-T", "notification_service", "sh", "-c", "kill -9 -1")  # all but the container's init
+async def test_what_is_killed_in_its_container_comes_back_and_nothing_is_lost(stack: Stack, rail: Rail) -> None:
+    await rail.place_many(["tok_visa"] * 20)
+    before = await _restarts(stack)
+    await asyncio.gather(*map(_kill_in, before))
 
-    async def is_back() -> bool:
-        (container,) = await stack.containers("notification_service")
-        return bool(container["RestartCount"] and container["State"]["Running"])
+    async def are_back() -> bool:
+        now = await _restarts(stack)
+        return all(now[name] > count for name, count in before.items())
 
-    await eventually(is_back, 30, "the container to be started again")
+    await eventually(are_back, 60, "each container to be started again")
     await rail.is_ready()
     await rail.place()
     await rail.all_final()
+    await rail.reconcile()
+
+
+async def _kill_in(container: str) -> None:
+    """All that runs in it but its init: SIGKILL, as `kill -9` sends it."""
+    command = ("docker", "exec", container, "sh", "-c", "kill -9 -1")
+    killing = await asyncio.create_subprocess_exec(*command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    await killing.wait()
+
+
+async def _restarts(stack: Stack) -> dict[str, int]:
+    """How often the engine has started the program of each container again."""
+    return {each["Name"].lstrip("/"): each["RestartCount"] for each in await stack.containers()}
 
 
 async def test_every_replica_of_a_service_can_be_paused_and_killed_through_the_broker(stack: Stack, rail: Rail) -> None:
-    await stack.up(REPLICAS)
+    await stack.up(replicas=REPLICAS)
     assert await stack.pull_plug("payment_service", "pause") == "paused"
     await rail.place_many(["tok_visa"] * 20)
     assert set((await rail.statuses()).values()) == {"placed"}
