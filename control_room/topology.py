@@ -85,7 +85,7 @@ def show_command() -> None:
     """Compare the broker with what should be there. Exit status 1 if something is missing or differs."""
     settings = load(TopologySettings)
     found = _run(difference(settings, passwords=settings.passwords))
-    Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH).print(_table(settings, found))
+    Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, emoji=False).print(_table(settings, found))
     if found.missing or found.differs:
         raise typer.Exit(1)
 

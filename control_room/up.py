@@ -22,7 +22,7 @@ from shared.logging import configure as configure_logging
 from shared.settings import load
 from shared.urls import without_credentials
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True, emoji=False)
 
 
 def up(

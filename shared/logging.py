@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import sys
+from io import StringIO
 from typing import Any, TextIO
 
 import structlog
@@ -29,8 +30,8 @@ def configure(service: str, log_format: str, stream: TextIO | None = None) -> No
     if log_format == "json":
         render: list[Any] = [structlog.processors.format_exc_info, _as_json]
     else:
-        plain = structlog.dev.plain_traceback  # the default prints every local variable, customers' data among them
-        render = [structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=plain)]
+        renderer = structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=_traceback)
+        render = [_without_control, renderer]
     # Our own lines go straight to the stream: the way through the standard library's records costs three times as much.
     structlog.configure(
         processors=[*common, *render],
@@ -39,6 +40,28 @@ def configure(service: str, log_format: str, stream: TextIO | None = None) -> No
         cache_logger_on_first_use=True,
     )
     _configure_libraries(common, render, stream)
+
+
+def _without_control(_logger: Any, _method: str, entry: dict[str, Any]) -> dict[str, Any]:
+    """Escape what could begin a line of its own, or steer the terminal: others' words are in here."""
+    for key, value in entry.items():
+        if isinstance(value, str) and not value.isprintable():
+            entry[key] = _escaped(value)
+    return entry
+
+
+def _traceback(stream: TextIO, error: Any) -> None:
+    """Indented, so that no line of an error's text looks like one of the log.
+
+    And without local variables, which the default prints: customers' data are among them.
+    """
+    written = StringIO()
+    structlog.dev.plain_traceback(written, error)
+    stream.write("\n".join(f"  {_escaped(line)}" for line in written.getvalue().rstrip().split("\n")))
+
+
+def _escaped(text: str) -> str:
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
 
 
 class _Lines(structlog.WriteLogger):

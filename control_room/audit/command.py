@@ -46,6 +46,6 @@ def audit_command(
     if as_json:
         typer.echo(json.dumps(report.as_json(), indent=2))
     else:
-        display.show(Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False), report)
+        display.show(Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False, emoji=False), report)
     if not report.is_clean:
         raise typer.Exit(1)

@@ -45,7 +45,7 @@ def _show_counts(console: Console, report: AuditReport) -> None:
     counts = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in report.counts.items() if number)
     console.print(f"Looked at {counts or 'nothing: there are no orders yet'}.", soft_wrap=True)
     if report.in_flight:
-        console.print(_in_flight(report), soft_wrap=True)
+        console.print(escape(_in_flight(report)), soft_wrap=True)
     total = sum(check.violations for check in report.checks)
     console.print("[bold green]The books agree.[/]" if report.is_clean else f"[bold red]{total} violations.[/]")
 

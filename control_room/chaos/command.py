@@ -61,7 +61,7 @@ def chaos(
     Exit status 1 if anything was lost or doubled, a fault can't be shown to have happened, or recovery was slow;
     2 if it could not run.
     """
-    console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
+    console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False, emoji=False)
     if list_faults:
         _list(console)
         return

@@ -161,7 +161,7 @@ def _run(environment_file: Path | None, work: Callable[[SystemAddresses, Connect
 
 
 def _console() -> Console:
-    return Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
+    return Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False, emoji=False)
 
 
 def _fail(sentence: str, *, status: int) -> NoReturn:

@@ -75,7 +75,7 @@ def flash_sale(
     _check(orders, seconds, payments_per_minute, on_running)
     pace = None if on_running else payments_per_minute or DEFAULT_PAYMENTS_PER_MINUTE
     plan = Plan(orders, seconds, run_directory or _new_directory(), pace, drain)
-    console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
+    console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False, emoji=False)
     raise typer.Exit(_run(console, plan, environment_file))
 
 

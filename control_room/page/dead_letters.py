@@ -14,7 +14,7 @@ from control_room.dead_letters.redrive import NoConsumer, RedriveStopped
 from control_room.dead_letters.selection import Selection
 from control_room.observer import Picture
 from control_room.page.access import Viewer
-from control_room.page.parts import NAMES, button, card, text
+from control_room.page.parts import NAMES, button, card, named, text
 from control_room.page.room import Room
 from shared.messaging.channel import BrokerUnavailable
 
@@ -55,7 +55,7 @@ class DeadLetters:
 
     def _draw_group(self, group: Group) -> None:
         cause = group.cause or "no reason given"
-        with ui.element("div").classes("group").props(f'role=group aria-label="{NAMES[group.queue]}, {cause}"'):
+        with named(ui.element("div").classes("group"), f"{NAMES[group.queue]}, {cause}", "group"):
             with ui.element("div").classes("what"):
                 text(f"{cause}: {_count(group.count)}", "name", tag="h3")
                 text(f"{NAMES[group.queue]}{_since(group.oldest)}", "hint")

@@ -8,7 +8,7 @@ from nicegui.elements.mixins.text_element import TextElement
 
 from control_room.observer import Picture, Point
 from control_room.observer.drain import seconds_to_drain
-from control_room.page.parts import card, duration, number, text
+from control_room.page.parts import card, duration, named, number, text
 from control_room.page.room import Room
 
 SHOWN_SECONDS = 300
@@ -32,7 +32,7 @@ class Levelling:
                 names = ("accepted/s", "paid/s", "customers told/s", "backlog", "time to drain")
                 self._figures = [_figure(name) for name in names]
             self._chart = ui.echart(_options()).classes("chart")
-            self._chart.props('role=img aria-label="Chart of the last five minutes"')
+            named(self._chart, "Chart of the last five minutes", "img")
 
     def show(self, picture: Picture) -> None:
         history = self._room.observer.history
@@ -53,7 +53,7 @@ class Levelling:
         options["series"][-1]["data"] = _prediction(last, left)
         options["xAxis"]["min"] = round((last.at - SHOWN_SECONDS) * 1000)
         label = f"{last.accepted:.0f} accepted, {last.paid:.0f} paid a second; backlog {last.backlog}"
-        self._chart.props(f'aria-label="Chart of the last five minutes. Now: {label}"')
+        named(self._chart, f"Chart of the last five minutes. Now: {label}")
 
 
 def _when(seconds: float | None) -> str:

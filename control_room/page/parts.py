@@ -2,11 +2,14 @@
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from nicegui import ui
 from nicegui.elements.mixins.text_element import TextElement
 
 from control_room.page.access import Viewer
+
+Kind = TypeVar("Kind", bound=ui.element)
 
 NAMES = {
     "order_service": "Order service",
@@ -21,6 +24,18 @@ NAMES = {
 """What services and queues are called by those who don't know them by their names."""
 
 
+def named(element: Kind, name: str, role: str = "") -> Kind:
+    """Give it a name for screen readers, and a role.
+
+    Not through `props("...")`, which parses what it is given: in a name there may be the words of a stranger, and what
+    follows a quotation mark in them would become attributes.
+    """
+    element.props["aria-label"] = name
+    if role:
+        element.props["role"] = role
+    return element
+
+
 def text(content: str = "", classes: str = "", tag: str = "div") -> TextElement:
     """A text that can be changed later: only a change is sent."""
     element = TextElement(tag=tag, text=content)
@@ -31,8 +46,9 @@ def text(content: str = "", classes: str = "", tag: str = "div") -> TextElement:
 @contextmanager
 def card(title: str, hint: str, anchor: str) -> Iterator[None]:
     """A panel with its heading, and what there is to see in a sentence."""
-    with ui.element("section").classes(f"card {anchor}").props(f'id={anchor} aria-labelledby="{anchor}-title"'):
-        text(title, tag="h2").props(f'id="{anchor}-title"')
+    with ui.element("section").classes(f"card {anchor}") as section:
+        section.props.update({"id": anchor, "aria-labelledby": f"{anchor}-title"})
+        text(title, tag="h2").props["id"] = f"{anchor}-title"
         text(hint, "hint", tag="p")
         yield
 
@@ -49,7 +65,7 @@ def button(
     made = ui.button(label, on_click=viewer.acting(act) if viewer else act, color=None)
     made.props("no-caps unelevated").classes(f"button {kind}")
     if name:
-        made.props(f'aria-label="{name}"')
+        named(made, name)
     if viewer is not None and not viewer.may_act:
         made.disable()
     return made

@@ -6,7 +6,7 @@ from nicegui import ui
 
 from control_room.observer import Picture
 from control_room.page.access import Viewer
-from control_room.page.parts import NAMES, button, card, swap, text
+from control_room.page.parts import NAMES, button, card, named, swap, text
 from control_room.page.room import Room
 from control_room.plugs import Plugs, PlugState, PlugStuck
 
@@ -49,7 +49,7 @@ class PlugBoard:
 class _Row:
     def __init__(self, service: str, plugs: Plugs, viewer: Viewer) -> None:
         self._service, self._plugs, self._viewer = service, plugs, viewer
-        with ui.element("div").classes("plug").props(f'role=group aria-label="Plug of the {NAMES[service].lower()}"'):
+        with named(ui.element("div").classes("plug"), f"Plug of the {NAMES[service].lower()}", "group"):
             text(NAMES[service], "name")
             self._state = text("", "state")
             with ui.element("div").classes("buttons"):

@@ -6,7 +6,7 @@ from nicegui import ui
 from nicegui.elements.mixins.text_element import TextElement
 
 from control_room.observer import Picture, QueueView, ServiceView
-from control_room.page.parts import NAMES, card, number, swap, text
+from control_room.page.parts import NAMES, card, named, number, swap, text
 from control_room.page.room import Room
 from control_room.plugs import PlugState
 
@@ -64,7 +64,7 @@ def _speed(service: str, picture: Picture) -> str:
 
 class _Service:
     def __init__(self, name: str) -> None:
-        with ui.element("div").classes("service").props(f'role=group aria-label="{NAMES[name]}"') as self._box:
+        with named(ui.element("div").classes("service"), NAMES[name], "group") as self._box:
             text(NAMES[name], "name")
             _code(name)
             self._speed = text("", "speed")
@@ -87,7 +87,7 @@ def _state(service: ServiceView, plug: PlugState) -> str:
 
 
 def _exchange(name: str) -> ui.element:
-    with ui.element("div").classes("exchange").props(f'role=group aria-label="Exchange {name}"') as box:
+    with named(ui.element("div").classes("exchange"), f"Exchange {name}", "group") as box:
         text("exchange", "code", tag="span")
         text(name, "name", tag="span")
     return box
@@ -100,7 +100,7 @@ def _code(name: str) -> None:
 
 class _Queue:
     def __init__(self, name: str) -> None:
-        with ui.element("div").classes("queue").props(f'role=group aria-label="Queue: {NAMES[name]}"') as self._box:
+        with named(ui.element("div").classes("queue"), f"Queue: {NAMES[name]}", "group") as self._box:
             text(NAMES[name], "name")
             _code(name)
             with ui.element("div").classes("depth"):

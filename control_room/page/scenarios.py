@@ -6,7 +6,7 @@ from nicegui import ui
 
 from control_room.observer import Picture
 from control_room.page.access import Viewer
-from control_room.page.parts import button, card, duration, swap, text
+from control_room.page.parts import button, card, duration, named, swap, text
 from control_room.page.room import Room
 from control_room.scenarios import SCENARIOS, Run, Runner, Scenario
 
@@ -29,7 +29,7 @@ class _Card:
     def __init__(self, scenario: Scenario, runner: Runner, viewer: Viewer) -> None:
         self._scenario, self._runner, self._viewer = scenario, runner, viewer
         self._impossible = scenario.impossible(runner.stage)
-        with ui.element("div").classes("play").props(f'role=group aria-label="Scenario: {scenario.title}"'):
+        with named(ui.element("div").classes("play"), f"Scenario: {scenario.title}", "group"):
             text(scenario.title, tag="h3")
             text(scenario.look_for, "look", tag="p")
             text(self._impossible, "note", tag="p")

@@ -39,7 +39,7 @@ def tour(
     wait_seconds: Annotated[float, typer.Option(min=0, help="How long to wait for a system that is starting.")] = 10.0,
 ) -> None:
     """Place real orders, follow them live, and check what came of each. Exit status 1 if anything is wrong."""
-    console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
+    console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False, emoji=False)
     guide = _Guide(console, deadline_seconds, wait_seconds)
     try:
         interrupted = run_until_signal(guide.start_and_run() if start else guide.run(find_system(environment_file)))

@@ -77,3 +77,10 @@ def test_a_service_does_not_wait_at_its_start_for_what_it_never_uses(service: st
 def test_no_file_is_too_long_to_hold_one_thing() -> None:
     lengths = {str(file): len((ROOT / file).read_text().splitlines()) for file in FILES}
     assert not {file: length for file, length in lengths.items() if length > 400}
+
+
+def test_no_text_becomes_attributes_of_the_control_rooms_page() -> None:
+    """`props(f"...")` parses its argument: a quotation mark in what is filled in would end one and begin another."""
+    pages = [file for file in FILES if str(file).startswith("control_room/page/")]
+    assert pages
+    assert not [str(file) for file in pages if re.search(r"\.props\(\s*f[\"']", (ROOT / file).read_text())]

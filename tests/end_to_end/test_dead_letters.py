@@ -201,6 +201,35 @@ async def test_poison_is_discarded_and_kept_in_the_journal(system: System, rail:
     assert "there is no dead letter" in await dead_letters(system, "discard", poison, "--reason", "again", status=1)
 
 
+HOSTILE = "[bold red]x[/] [/] :pizza: \\" + "\x1b[2J\n\u202e\x9b"
+
+
+async def test_the_words_of_strangers_are_printed_as_they_stand(system: System, rail: Rail) -> None:
+    """Markup, emoji codes and control characters, in all that a message has."""
+    names = ("message_id", "type", "app_id", "content_type")
+    headers = dict.fromkeys(
+        ("dead-letter-reason", "dead-letter-error", "dead-letter-at", "first-seen", "traceparent", "[red]name"), HOSTILE
+    )
+    properties = {**dict.fromkeys(names, HOSTILE), "headers": headers}
+    body = json.dumps({"subject": HOSTILE, "customer_email": HOSTILE})
+    async with Management(system.broker_settings) as management:
+        letter = {"payload": body, "payload_encoding": "string", "properties": properties}
+        await publish(management, f"{EMAIL}.dead", letter)
+
+    async def is_listed() -> str:
+        (found,) = await listed(system, "--queue", EMAIL)
+        return str(found["id"])
+
+    letter_id = await eventually(is_listed, 30, "the letter")
+    audited = await order_rail("audit", *file_of(system))
+    letters = await dead_letters(system, "list") + await dead_letters(system, "show", letter_id)
+    for printed in (letters, audited.output + audited.errors):
+        assert not {"\x1b", "\x9b", "\u202e"} & set(printed)
+        assert "Traceback" not in printed
+    assert letters.count("[bold red]x[/] [/] :pizza: ") > 5
+    assert "discarded 1 messages" in await dead_letters(system, "discard", letter_id, "--reason", HOSTILE)
+
+
 async def test_a_stalled_order_whose_letter_was_discarded_is_explained_by_the_journal(
     system: System, rail: Rail
 ) -> None:

@@ -67,3 +67,25 @@ def test_nobody_fails_because_the_log_cannot_be_written(log_format: str) -> None
 
     with pytest.raises(OSError, match="No space left"):
         stream.close()
+
+
+HOSTILE = "x\n2026-01-01T00:00:00Z [info     ] forged\r\x1b[2J\x9b31m\u202e\u2028"
+
+
+def test_for_people_nobodys_words_begin_a_line_or_steer_the_terminal() -> None:
+    stream = io.StringIO()
+    logging.configure("payment_service", "console", stream)
+
+    structlog.get_logger("ours").info(HOSTILE, told=HOSTILE, word="\x1b[2J", many=[HOSTILE], error=ValueError(HOSTILE))
+    standard.getLogger("theirs").warning("a library says %s", HOSTILE)
+    try:
+        int(HOSTILE)
+    except ValueError:
+        structlog.get_logger("ours").exception("failed")
+
+    written = stream.getvalue()
+    assert not {"\x1b", "\x9b", "\r", "\u202e", "\u2028"} & set(written)
+    beginnings = [line for line in written.split("\n") if line and not line.startswith("  ")]
+    assert len(beginnings) == 3
+    assert not any(line.startswith("2026-01-01") for line in beginnings)
+    assert r"\x1b[2J" in written
