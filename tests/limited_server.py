@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import sys
 from typing import Any
 
@@ -76,8 +77,12 @@ async def bug() -> None:
 
 
 async def _serve(port: int, limits: Limits) -> None:
-    await HttpServer(app, "127.0.0.1", port, limits).start()
-    await asyncio.Event().wait()
+    stop_asked = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop_asked.set)
+    server = HttpServer(app, "127.0.0.1", port, limits)
+    await server.start()
+    await stop_asked.wait()
+    await server.stop()
 
 
 if __name__ == "__main__":

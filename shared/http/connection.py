@@ -308,12 +308,15 @@ class _Lingering:
 
 
 class _AnswerLog:
-    """What uvicorn logs about answers, without the errors that the log tells of already."""
+    """What uvicorn logs about answers, without the errors that the log tells of already.
+
+    Nor is a cancelled answer an error: it was not ready when the server stopped, and how many were not is logged.
+    """
 
     level = logging.WARNING
 
     def error(self, message: str, *args: Any, exc_info: BaseException | None = None) -> None:
-        if not is_logged(exc_info):
+        if not is_logged(exc_info) and not isinstance(exc_info, asyncio.CancelledError):
             logging.getLogger("uvicorn.error").error(message, *args, exc_info=exc_info)
 
     def warning(self, message: str, *args: Any) -> None:

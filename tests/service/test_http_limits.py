@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ POST = b"POST /orders HTTP/1.1\r\n" + HOST
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 BODY = b'{"customer_email":"ada@example.com","items":[{"sku":"cola","quantity":1}]}'
 LENGTH = b"Content-Length: %d\r\n\r\n" % len(BODY)
+H2C = POST + b"Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAAQ\r\n"
 A_CHUNK = b"%x\r\n%s\r\n" % (len(BODY), BODY)
 
 
@@ -141,7 +142,8 @@ ANSWERED = {
     "all of it": (b"OPTIONS * HTTP/1.1\r\n" + HOST + b"\r\n", 404),
     "an unknown upgrade": (GET + b"Upgrade: spdy\r\nConnection: Upgrade\r\n\r\n", 200),
     "a WebSocket": (GET + b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\r\n", 200),
-    "HTTP/2 with a body": (POST + b"Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\n" + LENGTH + BODY, 202),
+    "HTTP/2 with a body": (H2C + LENGTH + BODY, 202),
+    "HTTP/2 with chunks": (H2C + b"Transfer-Encoding: chunked\r\n\r\n" + A_CHUNK + b"0\r\n\r\n", 202),
     "chunks": (CHUNKED + A_CHUNK + b"0\r\n\r\n", 202),
     "chunks with extensions and trailers": (CHUNKED + b"%x;a=b\r\n%s\r\n0;c\r\nA: b\r\n\r\n" % (len(BODY), BODY), 202),
     "many trailers": (CHUNKED + A_CHUNK + b"0\r\n" + b"A: b\r\n" * 1000 + b"\r\n", 202),
@@ -262,6 +264,15 @@ async def quick(directory: Path) -> AsyncIterator[tuple[int, Path]]:
         yield found
 
 
+async def test_the_body_of_a_request_for_http_2_may_come_later_and_so_may_the_next_request(port: int) -> None:
+    async with connected(port) as line:
+        await line.send(H2C + b"Expect: 100-continue\r\n" + LENGTH)
+        assert (await line.answer()).status == 100
+        for part in (BODY[:20], BODY[20:] + H2C[:60], H2C[60:] + LENGTH, BODY + GET + b"\r\n"):
+            await line.send(part)
+        assert [(await line.answer()).status for _ in range(3)] == [202, 202, 200]
+
+
 async def test_a_trailer_is_no_header(quick: tuple[int, Path]) -> None:
     head = b"GET /headers HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
     answer = await ask(quick[0], head + b"0\r\nAuthorization: Bearer x\r\nHost: evil\r\n\r\n")
@@ -372,6 +383,17 @@ async def test_connections_are_limited_and_those_over_it_are_told(directory: Pat
             await first.send(GET + b"\r\n")
             assert (await first.answer()).status == 200
         await eventually(lambda: answers(port), expecting="room for others")
+
+
+async def test_answers_under_way_at_the_end_are_no_errors(directory: Path) -> None:
+    async with AsyncExitStack() as client, limited(directory) as (port, log):
+        line = await client.enter_async_context(connected(port))  # it is there for longer than the server
+        line.stop_reading()
+        await line.send(b"GET /endless HTTP/1.1\r\n" + HOST + b"\r\n")
+        await eventually(lambda: streams(port, 1), expecting="the stream to have begun")
+    told = log.read_text()
+    assert "Cancel 1 running task" in told
+    assert "Traceback" not in told
 
 
 async def test_a_report_whose_database_is_away_is_a_503_and_one_line(quick: tuple[int, Path]) -> None:
