@@ -10,7 +10,7 @@ FILES_OF_OUR_OWN = 128
 
 
 def _most_connections() -> int:
-    return max(64, min(4096, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - FILES_OF_OUR_OWN))
+    return max(64, min(2000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - FILES_OF_OUR_OWN))
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class Limits:
     """Requests that wait on one connection for those before them."""
 
     connections: int = _most_connections()
+    """At the same time. With an unfinished body of 64 KiB on each they fill a container of 256 MiB, and no more."""
 
 
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::([0-9]{0,5}))?")

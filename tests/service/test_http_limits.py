@@ -366,6 +366,14 @@ async def test_a_client_that_does_not_read_takes_no_memory_and_is_cut_off(quick:
         await eventually(lambda: streams(port, 0), expecting="the stream to be over")
 
 
+async def test_the_head_of_a_stream_is_not_the_beginning_of_one(quick: tuple[int, Path]) -> None:
+    async with connected(quick[0]) as line:
+        await line.send(b"HEAD /endless HTTP/1.1\r\n" + HOST + b"\r\n" + b"GET /streams HTTP/1.1\r\n" + HOST + b"\r\n")
+        assert (await line.answer("HEAD")).headers["content-type"] == "application/octet-stream"
+        assert (await line.answer()).status == 200
+        await eventually(lambda: streams(quick[0], 0), expecting="no stream")
+
+
 async def streams(port: int, expected: int) -> bool:
     return int((await ask(port, b"GET /streams HTTP/1.1\r\n" + HOST + b"\r\n")).body) == expected
 
