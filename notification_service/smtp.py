@@ -19,7 +19,7 @@ from aiosmtplib import SMTPException, SMTPResponse
 
 from notification_service.mail import SENDER, mail_of, recipient_of
 from notification_service.notifications import Letter
-from notification_service.smtp_url import TRY_SECONDS, SmtpUrl
+from notification_service.smtp_url import FULL_NAME, TRY_SECONDS, SmtpUrl
 from shared.messaging.retry import NotReady, OutcomeUnknown, PermanentError, TransientError
 
 CONNECTIONS = 10
@@ -118,7 +118,8 @@ class _Session:
             raise self.failure(_text(error)) from error
         self._phase = "the greeting"
         self._client = aiosmtplib.SMTP(
-            hostname=self._server.host, sock=self._socket, local_hostname=await _own_name(self._socket),
+            hostname=self._server.host, sock=self._socket,
+            local_hostname=self._server.own_name or await _own_name(self._socket),
             use_tls=self._server.uses_tls, start_tls=False, tls_context=self._server.tls,
             timeout=self._limits.greeting_seconds,
         )  # fmt: skip
@@ -267,7 +268,7 @@ async def _connected(server: SmtpUrl, limit_seconds: float) -> socket.socket:
 async def _own_name(connection: socket.socket) -> str:
     """For EHLO: this host's full name, or, where it has none, its address as RFC 5321 writes it."""
     name = await asyncio.to_thread(_full_name)
-    if re.fullmatch(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", name):
+    if FULL_NAME.fullmatch(name) and not name.startswith("localhost."):
         return name
     address = str(connection.getsockname()[0])
     return f"[IPv6:{address}]" if ":" in address else f"[{address}]"

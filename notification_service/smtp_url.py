@@ -1,5 +1,6 @@
 """What EMAIL_URL says: the mail server, how it is trusted, and how long each phase of SMTP may take."""
 
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -15,6 +16,9 @@ TRY_SECONDS = attempt_seconds(QUEUE)
 """For all phases of one mail together."""
 
 FORM = "smtp://host:port or smtps://user:password@host:port"
+
+FULL_NAME = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
+"""What servers take for the name of a host: some refuse one without a dot, as a container has it, or with `_`."""
 
 StartTls = Literal["if-offered", "required", "never"]
 
@@ -46,6 +50,8 @@ class SmtpUrl:
     uses_tls: bool
     user: str | None
     password: str
+    own_name: str
+    """By which we introduce ourselves; empty for that of this machine."""
     start_tls: StartTls
     tls: ssl.SSLContext
     limits: Limits
@@ -63,6 +69,7 @@ class SmtpUrl:
             uses_tls=uses_tls,
             user=unquote(parts.username) if parts.username else None,
             password=unquote(parts.password or ""),
+            own_name=_own_name(query),
             start_tls=_start_tls(query, uses_tls),
             tls=_tls(query),
             limits=Limits(**{name: _seconds(name, value) for name, value in query.items() if name in _LIMITS}),
@@ -74,7 +81,7 @@ class SmtpUrl:
 
 
 _LIMITS = tuple(field.name for field in fields(Limits))
-_PARAMETERS = (*FILES, "verify", "starttls", *_LIMITS)
+_PARAMETERS = ("ehlo", "starttls", "verify", *FILES, *_LIMITS)
 
 
 def _host(host: str) -> str:
@@ -93,6 +100,13 @@ def _seconds(name: str, value: str) -> float:
     if not 0 < seconds <= TRY_SECONDS:
         raise ValueError(f"{name}: expected seconds, more than 0 and at most {TRY_SECONDS:g}, the time for one mail")
     return seconds
+
+
+def _own_name(query: Mapping[str, str]) -> str:
+    name = query.get("ehlo", "")
+    if name and not FULL_NAME.fullmatch(name):
+        raise ValueError("ehlo: expected a full host name such as orders.example.com")
+    return name
 
 
 def _start_tls(query: Mapping[str, str], uses_tls: bool) -> StartTls:

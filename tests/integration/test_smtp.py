@@ -14,6 +14,7 @@ import structlog
 import trustme
 
 from control_room.ports import free_ports
+from notification_service import smtp
 from notification_service.notifications import Letter
 from notification_service.smtp import SmtpChannel
 from shared.event_loop import new_event_loop
@@ -67,7 +68,9 @@ async def test_a_5xx_to_the_recipient_or_the_content_is_for_ever(phase: str, ans
 
 
 @pytest.mark.parametrize("phase", ["RCPT", "DATA", "DOT"])
-@pytest.mark.parametrize("answer", ["421 closing", "450 greylisted", "452 full", "503 bad sequence of commands"])
+@pytest.mark.parametrize(
+    "answer", ["421 closing", "422 4.2.2 Greylisted", "450 greylisted", "503 bad sequence", "504 5.5.2 Helo rejected"]
+)
 async def test_a_4xx_or_a_server_that_is_out_of_step_is_asked_again(phase: str, answer: str) -> None:
     async with odd_server({phase: answer}) as odd:
         with pytest.raises(TransientError, match=answer) as caught:
@@ -103,6 +106,42 @@ async def test_every_2xx_to_the_final_dot_is_a_success(answer: str) -> None:
 async def test_what_is_said_to_quit_changes_nothing(what: str) -> None:
     async with odd_server({"QUIT": what}) as odd:
         await asyncio.wait_for(send(odd.url), 2)
+    assert len(odd.mails) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "introduced"),
+    [
+        ("orders.example.com", "orders.example.com"),
+        ("3f2a9c0d1e5b", "[127.0.0.1]"),  # as a container is called
+        ("localhost.localdomain", "[127.0.0.1]"),
+        ("my_host.example.com", "[127.0.0.1]"),
+        ("bücher.example", "[127.0.0.1]"),
+        ("a b.example", "[127.0.0.1]"),
+    ],
+)
+async def test_it_introduces_itself_with_a_name_that_servers_take(
+    monkeypatch: pytest.MonkeyPatch, name: str, introduced: str
+) -> None:
+    monkeypatch.setattr(smtp, "_full_name", lambda: name)
+    async with odd_server() as odd:
+        await send(odd.url)
+        assert odd.commands[0] == f"EHLO {introduced}"
+        await send(f"{odd.url}?ehlo=shop.example.com")
+        assert "EHLO shop.example.com" in odd.commands
+
+
+async def test_a_greeting_and_answers_may_have_several_lines() -> None:
+    many = {phase: f"{code}-one\r\n{code} two" for phase, code in (("GREETING", 220), ("MAIL", 250), ("DATA", 354))}
+    async with odd_server(many) as odd:
+        await send(odd.url)
+    assert len(odd.mails) == 1
+
+
+async def test_of_a_hosts_addresses_the_one_that_answers_is_taken() -> None:
+    """Where `localhost` is ::1 first, nobody listens there."""
+    async with odd_server() as odd:
+        await send(odd.url.replace("127.0.0.1", "localhost"))
     assert len(odd.mails) == 1
 
 

@@ -82,6 +82,7 @@ MALFORMED = [
     ("notification_service", "EMAIL_URL", "smtp://mail.example?cafile=/dev/null"),
     ("notification_service", "EMAIL_URL", "smtp://mail.example?cafile=/etc/passwd&verify=no"),
     ("notification_service", "EMAIL_URL", "smtp://mail.example?verify=yes&verify=no"),
+    ("notification_service", "EMAIL_URL", "smtp://mail.example?ehlo=no_name"),
     ("notification_service", "EMAIL_URL", "smtp://mail.example?starttls=perhaps"),
     ("notification_service", "EMAIL_URL", "smtps://mail.example?starttls=required"),
     ("notification_service", "EMAIL_URL", "smtp://mail.example?final_seconds=0"),
