@@ -3,17 +3,18 @@
 Rows are kept as they come and judged when all are in. Nothing here is precious: the file goes when the audit ends.
 """
 
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
-from pathlib import Path
-from tempfile import TemporaryDirectory, gettempdir
+from tempfile import gettempdir
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import StaticPool
 
 from control_room.audit.invariants.store import VIEWS
 from control_room.audit.report import AuditImpossible
@@ -238,20 +239,20 @@ def books(changed_before: float, only: frozenset[str] | None = None) -> Iterator
 
     Raises AuditImpossible, also in the block, where there is no room for them.
     """
+    engine = create_engine("sqlite://", creator=_unnamed, poolclass=StaticPool)
+    event.listen(engine, "connect", _configure)
     try:
-        directory = TemporaryDirectory(prefix="order-rail-audit-")
-    except OSError as error:
-        raise AuditImpossible("the audit's own books", f"no temporary directory can be made: {error}") from error
-    with directory as path:
-        engine = create_engine(f"sqlite:///{Path(path) / 'books.db'}")
-        event.listen(engine, "connect", _configure)
-        try:
-            yield Books(engine, changed_before, only)
-        except DBAPIError as error:
-            why = f"{error.orig}; they need room in {gettempdir()} (TMPDIR), a kilobyte or two for each order"
-            raise AuditImpossible("the audit's own books", why) from error
-        finally:
-            engine.dispose()
+        yield Books(engine, changed_before, only)
+    except DBAPIError as error:
+        why = f"{error.orig}; they need room in {gettempdir()} (TMPDIR), a kilobyte or two for each order"
+        raise AuditImpossible("the audit's own books", why) from error
+    finally:
+        engine.dispose()
+
+
+def _unnamed() -> sqlite3.Connection:
+    """A file without a name. The kernel removes it with the process: an audit that is killed leaves nothing behind."""
+    return sqlite3.connect("", check_same_thread=False)  # one connection, used by one thread after the other
 
 
 def _configure(connection: Any, _record: Any) -> None:
