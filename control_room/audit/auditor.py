@@ -9,16 +9,24 @@ books were read. What seems wrong all the same is looked at once more: a running
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import httpx
 
 from control_room.addresses import SystemAddresses
-from control_room.audit.invariants.store import IDLE_ONLY, INVARIANTS, OUTBOXES_EMPTY, QUEUES_EMPTY, Invariant
+from control_room.audit.invariants.store import (
+    DEAD_LETTER_BELONGS,
+    IDLE_ONLY,
+    INVARIANTS,
+    OUTBOXES_EMPTY,
+    QUEUES_EMPTY,
+    Invariant,
+)
 from control_room.audit.leftovers import PATIENCE_SECONDS, leftovers, settled_leftovers
 from control_room.audit.on_the_way import on_the_way
-from control_room.audit.reading import Reader, read_dead_letters, read_discards, read_journal
+from control_room.audit.reading import Reader, read_dead_letters, read_discards, read_journal, unreadable
 from control_room.audit.report import AuditImpossible, AuditReport, Check, Violation
 from control_room.audit.store import Books, OnTheWay, books
 from shared.management import Management, TopologyError
@@ -70,6 +78,7 @@ async def _audit(
         ):
             coming = await on_the_way(system, http, management)
             await _read(kept, Reader(system, http, patience_seconds), system, journal, discards, only)
+            await _ask_about_dead_letters(kept, system, http)
             await asyncio.to_thread(_spare_what_waits, kept, coming, began_at, settle_seconds)
             if only is None:
                 await _look_for_leftovers(kept, system, http, management)
@@ -102,6 +111,27 @@ async def _read(
     if discards is not None:
         read_discards(kept, discards)
     await reader.read("order_service", kept.last_orders)
+
+
+async def _ask_about_dead_letters(kept: Books, system: SystemAddresses, http: httpx.AsyncClient) -> None:
+    """An order may have got through after it was given up, as when the sweep sends everything again for another reason.
+
+    Then its dead letter is of no use any more, and nothing is wrong: the order's timeline tells of it.
+    """
+    _, suspects = await asyncio.to_thread(kept.find, DEAD_LETTER_BELONGS.query, SHOWN)
+    url = system.services["order_service"]
+    for order_id in {order_id for order_id, _ in suspects}:
+        with unreadable("order_service", url, http.timeout.read):
+            answer = await http.get(f"{url}/orders/{order_id}")
+        if answer.is_success:
+            kept.add_given_up(order_id, [queue for entry in answer.json()["timeline"] if (queue := _given_up(entry))])
+
+
+def _given_up(entry: Mapping[str, Any]) -> str | None:
+    """The queue whose work an entry of a timeline says was given up."""
+    if entry["type"].startswith("payment.stalled."):
+        return "payment_service.charge"
+    return f"notification_service.{entry['channel']}" if entry["type"].startswith("notification.failed.") else None
 
 
 def _spare_what_waits(kept: Books, coming: Iterable[OnTheWay], began_at: float, settle_seconds: float) -> None:

@@ -38,20 +38,20 @@ async def on_the_way(system: SystemAddresses, http: httpx.AsyncClient, managemen
         consumers = await management.find("consumers", management.vhost) or []
     except TopologyError as error:
         raise AuditImpossible("RabbitMQ", str(error)) from error
-    held = {queue["name"]: queue.get("messages_unacknowledged", 0) for queue in listed}
+    held = {queue["name"]: queue.get("messages_unacknowledged") for queue in listed}
     ready = await _ready(system.rabbitmq_url, [name for name in held if _is_on_the_way(name)])
     limits: dict[str, int] = defaultdict(int)
     for consumer in consumers:
         limits[consumer["queue"]["name"]] += consumer.get("prefetch_count") or NO_LIMIT
     before = {queue: sum(waiting[service] for service in _services_before(queue)) for queue in SUBSCRIPTIONS}
     return [
-        _on_the_way(queue, before[queue], ready, held, limits[queue], system.retry_delays_of(queue))
+        _on_the_way(queue, before[queue], ready, held.get(queue), limits[queue], system.retry_delays_of(queue))
         for queue in SUBSCRIPTIONS
     ]
 
 
 def _on_the_way(
-    queue: str, before: int, ready: Mapping[str, int], held: Mapping[str, int], limit: int, known: Sequence[float]
+    queue: str, before: int, ready: Mapping[str, int], held: int | None, limit: int, known: Sequence[float]
 ) -> OnTheWay:
     retries = {name: ready[name] for name in ready if name.startswith(_retry_prefix(queue))}
     in_queues = before + ready.get(queue, 0) + sum(retries.values())
@@ -59,8 +59,8 @@ def _on_the_way(
     delays = _delays([float(name.removeprefix(_retry_prefix(queue)).removesuffix("s")) for name in retries], known)
     return OnTheWay(
         queue=queue,
-        counted=in_queues + held.get(queue, 0),
-        at_most=in_queues + max(limit, held.get(queue, 0)) + being_moved,
+        counted=in_queues + (limit if held is None else held),  # the broker may not have counted them yet
+        at_most=in_queues + max(limit, held or 0) + being_moved,
         retry_seconds=sum(delays),
         attempts=1 + len(delays),
     )

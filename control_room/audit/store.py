@@ -37,6 +37,8 @@ TABLES = (
     # The order id is empty where the letter belongs to no order: poison.
     """letters (order_id TEXT, seq INTEGER, queue TEXT, id TEXT, reason TEXT, error TEXT, parked_at REAL,
        discarded INTEGER, PRIMARY KEY (order_id, seq))""",
+    # What was given up once, as some orders' timelines say.
+    "given_up (order_id TEXT, queue TEXT, PRIMARY KEY (order_id, queue))",
     "leftovers (invariant TEXT, subject TEXT, what TEXT, PRIMARY KEY (invariant, subject))",
     # What settled orders lack, and which of them a message may still be on its way to.
     """lacking (order_id TEXT, queue TEXT, sent_at REAL, updated_at REAL, is_counted INTEGER,
@@ -167,6 +169,10 @@ class Books:
     def add_leftover(self, invariant: str, subject: str, what: str) -> None:
         """What a queue or an outbox still holds."""
         self._insert("INSERT INTO leftovers VALUES (?, ?, ?)", [(invariant, subject, what)])
+
+    def add_given_up(self, order_id: str, queues: Iterable[str]) -> None:
+        """The order says that the work of these queues was given up once, whatever came of it later."""
+        self._insert("INSERT OR IGNORE INTO given_up VALUES (?, ?)", [(order_id, queue) for queue in queues])
 
     def lacking(self) -> dict[str, int]:
         """How many settled orders lack what a message of each queue would bring. To be asked once, when all is in."""

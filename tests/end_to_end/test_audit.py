@@ -254,6 +254,31 @@ async def test_a_dead_letter_that_nobody_can_explain_is_named(
     assert {(each.invariant, each.subject) for each in report.violations} == {(invariant, orders["tok_visa"])}
 
 
+async def test_a_dead_letter_of_an_order_that_got_through_later_is_explained_by_its_timeline(system: System) -> None:
+    """As when its work was given up, and the sweep has sent it again for another reason."""
+    rail = Rail(system)
+    async with rail.http:
+        order_id = await rail.place("tok_broken")
+
+        async def is_stalled() -> bool:
+            return (await rail.order(order_id))["status"] == "stalled"  # type: ignore[no-any-return]
+
+        await eventually(is_stalled, 30, "the order to be stalled")
+        async with parked_messages(system, CHARGE) as (management, queue):
+            (letter,) = [each for each in await look_at(management, queue) if order_id in each["payload"]]
+            await publish(management, CHARGE, letter["payload"].replace("tok_broken", "tok_visa"))
+
+            async def is_explained() -> bool:
+                report = await audit(addresses(system), 0)
+                assert report.is_final, report.violations
+                return (await rail.order(order_id))["status"] == "confirmed"  # type: ignore[no-any-return]
+
+            await eventually(is_explained, 30, "the order to be confirmed, and its dead letter explained")
+        named = ("--id", letter["properties"]["message_id"], "--reason", "the order got through")
+        await order_rail("dead-letters", "discard", *named, *file_of(system))
+    await until_clean(system)
+
+
 async def test_a_running_system_gives_no_false_alarm(system: System, orders: dict[str, str]) -> None:
     rail = Rail(system)
     stop = asyncio.Event()

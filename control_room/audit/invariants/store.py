@@ -221,7 +221,8 @@ DEAD_LETTER_BELONGS = Invariant(
          AND NOT (l.queue = 'payment_service.charge' AND o.status = 'stalled')
          AND NOT EXISTS (
              SELECT 1 FROM notifications n WHERE n.order_id = l.order_id AND n.status = 'failed'
-             AND l.queue = 'notification_service.' || n.channel)""",
+             AND l.queue = 'notification_service.' || n.channel)
+         AND NOT EXISTS (SELECT 1 FROM given_up g WHERE g.order_id = l.order_id AND g.queue = l.queue)""",
 )
 OUTBOXES_EMPTY = Invariant(
     "outboxes-empty",
