@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from control_room.environment_file import read_variables
 from shared.settings import BrokerSettings, OperatorToken
+from shared.urls import checked_url
 
 ENVIRONMENT_FILE = Path(".run/environment")
 DISCARDS = "discarded-dead-letters.ndjson"
@@ -25,6 +26,12 @@ class SystemAddresses(BrokerSettings):
     payment_service_url: str = Field(min_length=1)
     notification_service_url: str = Field(min_length=1)
     operator_token: OperatorToken = Field("", repr=False)
+
+    @field_validator("order_service_url", "payment_service_url", "notification_service_url")
+    @classmethod
+    def _is_base_url(cls, value: str) -> str:
+        checked_url(value, ("http", "https"), "http://host:port")
+        return value
 
     @classmethod
     def of(cls, variables: Mapping[str, str | None]) -> Self:

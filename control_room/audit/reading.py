@@ -18,6 +18,7 @@ from control_room.dead_letters import parked
 from control_room.dead_letters.letter import DeadLetter
 from shared.messaging.channel import BrokerUnavailable, NotFound
 from shared.messaging.connection import Connection
+from shared.urls import without_credentials
 
 BATCH_ROWS = 1000
 
@@ -28,11 +29,9 @@ def unreadable(service: str, url: str, patience_seconds: float | None) -> Iterat
     try:
         yield
     except httpx.ConnectError as error:
-        raise AuditImpossible(service, f"it does not answer at {url}") from error
+        raise AuditImpossible(service, f"it does not answer at {without_credentials(url)}") from error
     except httpx.TimeoutException as error:
         raise AuditImpossible(service, f"it was silent for {patience_seconds or 0:g} s") from error
-    except httpx.InvalidURL as error:
-        raise AuditImpossible(service, f"{url} is no URL ({error})") from None
     except httpx.HTTPError as error:
         why = str(error) or type(error).__name__
         raise AuditImpossible(service, f"it went away while it was read ({why}); run it again") from error
@@ -72,7 +71,16 @@ async def _check(service: str, stream: httpx.Response) -> None:
     await stream.aread()
     if stream.status_code == httpx.codes.UNAUTHORIZED:
         raise AuditImpossible(service, "it refused the operator's token; is OPERATOR_TOKEN the one that it runs with?")
-    raise AuditImpossible(service, f"GET /audit was answered {stream.status_code}: {stream.text[:300]}")
+    raise AuditImpossible(service, f"GET /audit was answered {stream.status_code}: {_why(stream)[:300]}")
+
+
+def _why(answer: httpx.Response) -> str:
+    """What a problem says; else the body as it is."""
+    try:
+        problem = answer.json()
+        return str(problem.get("detail") or problem["title"])
+    except (ValueError, KeyError, AttributeError):
+        return answer.text
 
 
 async def read_dead_letters(books: Books, url: str) -> None:

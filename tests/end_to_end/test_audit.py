@@ -312,12 +312,24 @@ async def test_a_wrong_token_is_said_with_status_2(system: System) -> None:
         ("PAYMENT_SERVICE_URL", "http://127.0.0.1:1", "payment_service: it does not answer at http://127.0.0.1:1"),
         ("RABBITMQ_URL", "amqp://127.0.0.1:1/", "RabbitMQ: the dead letters could not be read"),
         ("RABBITMQ_MANAGEMENT_URL", "http://127.0.0.1:1", "RabbitMQ: RabbitMQ's management API"),
+        ("ORDER_SERVICE_URL", "http://no-such-host.invalid", "order_service: "),
+        ("PAYMENT_SERVICE_URL", "http://[::1", "PAYMENT_SERVICE_URL"),
+        ("NOTIFICATION_SERVICE_URL", "notification:8002", "NOTIFICATION_SERVICE_URL"),
+        ("RABBITMQ_MANAGEMENT_URL", "http://[::1", "RABBITMQ_MANAGEMENT_URL"),
+        ("RABBITMQ_MANAGEMENT_URL", "http://guest:wrong@{management}", "denied"),
+        ("RABBITMQ_URL", "amqp://guest:wrong@{amqp}/", "RabbitMQ: "),
+        ("RABBITMQ_URL", "amqp://{amqp}/no-such-vhost", "RabbitMQ: "),
     ],
 )
 async def test_a_part_that_is_away_is_said_with_status_2(
     system: System, orders: dict[str, str], variable: str, url: str, sentence: str
 ) -> None:
-    ended = await order_rail("audit", "--settle-seconds", "0", **{**system.environment, variable: url})
+    where = {
+        "management": system.environment["RABBITMQ_MANAGEMENT_URL"].rpartition("//")[2].rpartition("@")[2],
+        "amqp": system.environment["RABBITMQ_URL"].rpartition("@")[2].partition("/")[0],
+    }
+    given = {**system.environment, variable: url.format(**where)}
+    ended = await order_rail("audit", "--settle-seconds", "0", **given)
 
     assert ended.status == 2, ended.output
     assert sentence in ended.errors

@@ -19,6 +19,7 @@ from shared.events import encode
 from shared.messaging.message import Message
 from shared.messaging.publisher import Publisher
 from tests import examples
+from tests.order_rail import file_of, order_rail
 from tests.postgres import PrivatePostgres
 from tests.rail import Rail
 from tests.support import eventually
@@ -68,6 +69,22 @@ async def test_connections_that_the_database_cuts_under_load_cost_nothing(
     await placing
     await rail.all_final()
     await rail.reconcile()
+
+
+async def test_the_audit_says_whose_database_is_away(system: System, rail: Rail, postgres: PrivatePostgres) -> None:
+    await rail.place()
+    await rail.all_final()
+    await asyncio.to_thread(postgres.stop)
+    try:
+        ended = await order_rail("audit", *file_of(system))
+    finally:
+        await asyncio.to_thread(postgres.start)
+
+    assert (ended.status, ended.output) == (2, "")
+    assert "The audit could not be carried out: order_service: GET /audit was answered 503: " in ended.errors
+    assert len(ended.errors.splitlines()) == 1
+    await rail.is_ready()
+    assert (await order_rail("audit", *file_of(system))).status == 0
 
 
 async def test_a_database_restarted_under_load_costs_nothing(rail: Rail, postgres: PrivatePostgres) -> None:

@@ -28,3 +28,25 @@ def test_fifty_thousand_orders_are_reconciled_in_bounded_memory_and_one_fault_is
     (found,) = result["violations"]
     assert found.startswith("captured-equals-total 019366b4-0000-7")
     assert result["grown_by_mebibytes"] < ENOUGH_MEBIBYTES, result
+
+
+FULL_DISK = """
+import resource
+from benchmarks.audit import fill
+from control_room.audit import AuditImpossible
+from control_room.audit.store import books
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+try:
+    with books(float(2**40)) as kept:
+        fill(kept, 10_000)
+except AuditImpossible as error:
+    print(error)
+"""
+
+
+def test_where_there_is_no_room_for_the_books_the_audit_says_so() -> None:
+    ended = subprocess.run([sys.executable, "-c", FULL_DISK], cwd=ROOT, capture_output=True, check=True, text=True)
+
+    assert ended.stdout.startswith("the audit's own books: "), ended.stdout
+    assert "(TMPDIR)" in ended.stdout
