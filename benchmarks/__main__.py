@@ -25,6 +25,7 @@ from control_room.broker import BrokerError
 from control_room.installed import NotInstalledError
 from control_room.signals import run_until_signal
 from shared import logging
+from shared.output import accept_any_text
 
 MEASUREMENTS = {
     module.NAME: module for module in (accept, drain, latency, pass_through, footprint, watching, growth, reconcile)
@@ -125,4 +126,5 @@ def _say(sentence: str) -> None:
 
 
 if __name__ == "__main__":
+    accept_any_text()
     typer.run(main)
