@@ -16,6 +16,7 @@ from control_room.audit.report import AuditImpossible
 from control_room.audit.store import Books, Row
 from control_room.dead_letters import parked
 from control_room.dead_letters.letter import DeadLetter
+from shared.ids import canonical
 from shared.messaging.channel import BrokerUnavailable, NotFound
 from shared.messaging.connection import Connection
 from shared.urls import without_credentials
@@ -124,7 +125,7 @@ def read_journal(books: Books, journal: Path) -> None:
     try:
         with journal.open(encoding="utf-8") as file:
             lines = (line.strip() for line in file if line.endswith("\n"))
-            for batch in _batched(line for line in lines if line):
+            for batch in _batched(canonical(line) or line for line in lines if line):
                 books.accept(batch)
     except (OSError, UnicodeDecodeError) as error:
         raise AuditImpossible("the journal", f"{journal} can't be read: {error}") from error

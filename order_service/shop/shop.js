@@ -20,7 +20,7 @@ const rail = new Rail({
 
 /** The order that the address names: `#/orders/<id>`. Other addresses without a slash are places on the page. */
 function orderInAddress() {
-  return /^#\/orders\/([^/]+)$/.exec(location.hash)?.[1] ?? null;
+  return /^#\/orders\/([^/]+)$/.exec(location.hash)?.[1].toLowerCase() ?? null;
 }
 
 function open() {

@@ -177,12 +177,14 @@ async def test_a_violation_is_printed_with_what_each_service_says(system: System
 
 async def test_a_202_without_an_order_is_named(system: System, orders: dict[str, str], tmp_path: Path) -> None:
     journal = tmp_path / "accepted"
-    journal.write_text("".join(f"{order_id}\n" for order_id in [*orders.values(), "lost-order"]))
+    promised = [order_id.upper() for order_id in orders.values()]  # which is the same id
+    journal.write_text("".join(f"{order_id}\n" for order_id in [*promised, "lost-order"]))
 
     ended = await order_rail("audit", "--settle-seconds", "0", "--journal", str(journal), *file_of(system))
 
     assert ended.status == 1, ended.output
     assert "VIOLATION accepted-order-exists lost-order" in ended.output
+    assert ended.output.count("VIOLATION") == 1
 
 
 async def test_a_stuck_outbox_row_is_named_with_its_service(system: System, orders: dict[str, str]) -> None:
