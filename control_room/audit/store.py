@@ -3,13 +3,11 @@
 Rows are kept as they come and judged when all are in. Nothing here is precious: the file goes when the audit ends.
 """
 
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
-from tempfile import gettempdir
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
@@ -20,6 +18,8 @@ from control_room.audit.invariants.store import VIEWS
 from control_room.audit.report import AuditImpossible
 
 TRACK = "order_service.track"
+UNNAMED_FILE = "sqlite:///file:?uri=true"
+"""The kernel removes it with the process: an audit that is killed leaves nothing behind."""
 CACHE_KIBIBYTES = 32 * 1024
 Row = Mapping[str, Any]
 
@@ -245,20 +245,16 @@ def books(changed_before: float, only: frozenset[str] | None = None) -> Iterator
 
     Raises AuditImpossible, also in the block, where there is no room for them.
     """
-    engine = create_engine("sqlite://", creator=_unnamed, poolclass=StaticPool)
+    # One connection, which one thread uses after the other.
+    engine = create_engine(UNNAMED_FILE, poolclass=StaticPool, connect_args={"check_same_thread": False})
     event.listen(engine, "connect", _configure)
     try:
         yield Books(engine, changed_before, only)
     except DBAPIError as error:
-        why = f"{error.orig}; they need room in {gettempdir()} (TMPDIR), a kilobyte or two for each order"
+        why = f"{error.orig}; they need a kilobyte or two for each order in TMPDIR, or else in /var/tmp"
         raise AuditImpossible("the audit's own books", why) from error
     finally:
         engine.dispose()
-
-
-def _unnamed() -> sqlite3.Connection:
-    """A file without a name. The kernel removes it with the process: an audit that is killed leaves nothing behind."""
-    return sqlite3.connect("", check_same_thread=False)  # one connection, used by one thread after the other
 
 
 def _configure(connection: Any, _record: Any) -> None:
