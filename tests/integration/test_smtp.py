@@ -168,6 +168,14 @@ async def test_a_server_of_many_words_is_cut_short() -> None:
     assert len(str(caught.value)) < 500
 
 
+async def test_a_mail_that_is_not_read_to_its_end_was_certainly_not_taken() -> None:
+    longer_than_every_buffer = ("x" * 76 + "\n") * 400_000
+    async with odd_server({"TEXT": SILENCE}) as odd:
+        with pytest.raises(TransientError, match="the mail's text") as caught:
+            await send(odd.url + "?content_seconds=0.3", letter(text=longer_than_every_buffer))
+    assert not isinstance(caught.value, OutcomeUnknown)
+
+
 async def test_each_phase_has_a_limit_of_its_own() -> None:
     """A slow answer to the final dot is waited for, although the other phases are quick to be given up."""
     async with odd_server({"DOT": SILENCE}) as odd:

@@ -59,6 +59,8 @@ class OddServer:
             if verb == "STARTTLS" and answer.startswith("220") and self.tls is not None:
                 await writer.start_tls(self.tls)
             elif verb == "DATA" and answer.startswith("3"):
+                if self.answers.get("TEXT") == SILENCE:  # it does not even read
+                    await asyncio.Event().wait()
                 self.mails.append(await _mail(reader))
                 await self._answer("DOT", writer)
             elif verb == "QUIT":
