@@ -70,6 +70,8 @@ class Line:
     async def _body(self, method: str, status: int, headers: dict[str, str]) -> bytes:
         if method == "HEAD" or status in (204, 304):
             return b""
+        if "transfer-encoding" not in headers and "content-length" not in headers:
+            return await self._reader.read()
         if headers.get("transfer-encoding") != "chunked":
             return await self._reader.readexactly(int(headers["content-length"]))
         body = b""

@@ -6,10 +6,12 @@ a problem like all others; where a client is still sending, its connection is cl
 
 import asyncio
 import logging
+import sys
 from typing import Any, ClassVar
 
 import httptools
 import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from shared.http.limits import Limits, is_host
@@ -197,6 +199,8 @@ class Connection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answered = cycle
+        if cycle.scope["http_version"] == "1.0":
+            app = _until_closed(cycle, app)
         super()._start_asgi_task(cycle, app)
 
     def _refuse(self, problem: Problem) -> None:
@@ -238,7 +242,7 @@ class Connection(HttpToolsProtocol):
     def _last_cycle(self) -> RequestResponseCycle:
         method = self.parser.get_method().decode() if self.url else "GET"
         return RequestResponseCycle(
-            scope={"type": "http", "method": method},  # type: ignore[typeddict-item]
+            scope={"type": "http", "method": method, "http_version": "1.1"},  # type: ignore[typeddict-item]
             transport=_Lingering(self),  # type: ignore[arg-type]
             flow=self.flow,
             logger=self.logger,
@@ -296,6 +300,28 @@ def _problem_of(error: httptools.HttpParserError) -> Problem:
     if isinstance(error, httptools.HttpParserCallbackError):
         return Problem(400, "The target of the request is no path")
     return Problem(400, f"No HTTP/1.1 request: {error}")
+
+
+def _until_closed(cycle: RequestResponseCycle, app: ASGIApp) -> ASGIApp:
+    """`app` for a client of HTTP/1.0, which knows no chunks: a body of unknown length ends with the connection."""
+    has_length = True
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        async def unchunked(message: Message) -> None:
+            nonlocal has_length
+            if message["type"] == "http.response.start":
+                has_length = any(name.lower() == b"content-length" for name, _ in message["headers"])
+                if not has_length:
+                    cycle.chunked_encoding, cycle.expected_content_length = False, sys.maxsize
+            elif not has_length and not message.get("more_body", False):
+                await send({**message, "more_body": True})
+                cycle.expected_content_length = 0  # that was all
+                message = {"type": "http.response.body"}
+            await send(message)
+
+        await app(scope, receive, unchunked)
+
+    return answer
 
 
 class _Lingering:

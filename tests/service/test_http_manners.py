@@ -104,6 +104,25 @@ async def test_what_follows_a_head_on_its_connection_is_answered(orders: Running
 
 
 @pytest.mark.parametrize(
+    ("name", "path"),
+    [*((name, "/audit") for name in NAMES), ("order_service", "/orders/{order_id}"), ("order_service", "/"),
+     ("order_service", "/nowhere"), ("payment_service", "/docs")],
+)  # fmt: skip
+async def test_a_client_of_http_1_0_gets_the_same_without_chunks(
+    services: Services, order_id: str, name: str, path: str
+) -> None:
+    path, port = path.format(order_id=order_id), port_of(services[name])
+    rest = f"{path} HTTP/1.%d\r\nHost: here\r\nAuthorization: {OPERATOR['Authorization']}\r\n\r\n"
+    new, old = await ask(port, ("GET " + rest % 1).encode()), await ask(port, ("GET " + rest % 0).encode())
+    head = await ask(port, ("HEAD " + rest % 0).encode(), "HEAD")
+
+    assert (old.status, old.body) == (new.status, new.body)
+    assert (head.status, head.body) == (new.status, b"")
+    assert "transfer-encoding" not in old.headers
+    assert old.headers["connection"] == "close"
+
+
+@pytest.mark.parametrize(
     ("method", "path", "allow"),
     [("OPTIONS", "/orders", "GET, HEAD, POST"), ("DELETE", "/orders/1", "GET, HEAD"), ("POST", "/", "GET, HEAD"),
      ("OPTIONS", "/docs", "GET, HEAD"), ("TRACE", "/livez", "GET, HEAD"), ("PUT", "/swagger/x", "GET, HEAD")],
