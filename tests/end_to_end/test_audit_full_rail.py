@@ -201,6 +201,26 @@ async def test_what_waits_in_a_retry_queue_for_an_hour_is_in_flight_until_the_qu
         assert {each.subject for each in (await audited(system)).violations} == {flaky, visa}
 
 
+async def test_mails_that_are_held_while_the_mail_server_is_away_are_in_flight(
+    broker: Broker, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """They are in no queue as something that waits: the service holds them, and has acknowledged none."""
+    nobody = {"EMAIL_URL": f"smtp://127.0.0.1:{free_ports(1)[0]}"}
+    async with launched(broker, tmp_path_factory.mktemp("held"), **nobody) as system, client_of(system) as rail:
+        placed = await rail.place_many(["tok_visa"] * 5)
+
+        async def are_all_waiting() -> bool:
+            report = await audited(system)
+            assert report.violations == ()
+            return report.waiting == {EMAIL: len(placed)}
+
+        await eventually(are_all_waiting, 40, "all orders to wait for their mails")
+        ended = await order_rail("audit", "--settle-seconds", str(JUST_NOW_SECONDS), *file_of(system))
+
+    assert ended.status == 0, ended.output + ended.errors
+    assert f"Messages that may be theirs are on the way: 5 for {EMAIL}." in ended.output
+
+
 async def only_wrong(system: System, order_id: str, invariants: set[str]) -> bool:
     found = (await audited(system)).violations
     assert {(each.invariant, each.subject) for each in found} == {(name, order_id) for name in invariants}
