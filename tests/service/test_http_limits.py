@@ -191,7 +191,7 @@ async def test_what_never_ends_takes_no_memory(
         if status is not None:
             assert (await line.answer()).status == status
         await pouring
-        assert process.memory_info().rss - before < 8 * MIB
+        assert process.memory_info().rss - before < 16 * MIB
     assert (await service.http.get("/livez")).status_code == 200
 
 
@@ -240,7 +240,7 @@ async def test_requests_that_wait_on_one_connection_are_limited(service: Running
         statuses = [(await line.answer()).status for _ in range(102)]
         assert statuses == [200] * 101 + [429]
         assert await line.is_closed()
-    assert process.memory_info().rss - before < 8 * MIB
+    assert process.memory_info().rss - before < 16 * MIB
 
 
 async def test_large_pieces_of_many_requests_are_no_large_header(port: int) -> None:
@@ -254,7 +254,7 @@ async def test_large_pieces_of_many_requests_are_no_large_header(port: int) -> N
             assert (await line.answer()).status == 202
 
 
-SHORT = {"request_seconds": 0.4, "linger_seconds": 0.3, "unread_seconds": 0.5, "idle_seconds": 1}
+SHORT = {"request_seconds": 1.0, "linger_seconds": 0.3, "unread_seconds": 0.5, "idle_seconds": 1}
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -303,7 +303,7 @@ async def test_a_request_that_does_not_come_to_its_end_is_answered_408(quick: tu
             assert sent == b"GE"  # no request yet
             return
         assert answer.status == 408
-        assert "0.4 s" in answer.problem()["detail"]
+        assert "1 s" in answer.problem()["detail"]
         assert await line.is_closed()
 
 
@@ -342,7 +342,7 @@ async def trickle_until_closed(line: Line, filling: bytes) -> None:
 
 async def test_a_slow_request_in_good_time_is_answered_and_so_is_the_next(quick: tuple[int, Path]) -> None:
     async with connected(quick[0]) as line:
-        for _ in range(8):  # longer together than one may take
+        for _ in range(12):  # longer together than one may take
             for part in (b"POST /length HTTP/1.1\r\n", HOST, b"Content-Length: 3\r\n\r\n", b"a", b"bc"):
                 await line.send(part)
                 await asyncio.sleep(0.02)  # so that each part is a piece of its own
