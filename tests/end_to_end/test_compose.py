@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import subprocess
 import uuid
 from collections.abc import AsyncIterator, Mapping
@@ -63,9 +64,10 @@ asyncio.run(pull(*sys.argv[1:]))
 
 
 class Stack:
-    """The compose file, run as a project of its own on free ports, as if there were no `.env`."""
+    """The compose file in `directory`, run as a project of its own on free ports, as if there were no `.env`."""
 
-    def __init__(self) -> None:
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
         self.project = f"order-rail-test-{uuid.uuid4().hex[:8]}"
         self._ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
         self.operator_token = OPERATOR_TOKEN
@@ -82,7 +84,8 @@ class Stack:
     async def compose(self, *arguments: str) -> str:
         """`docker compose` with these arguments; its output. Fails the test if it fails."""
         options = ("--file", "docker-compose.yml", "--env-file", os.devnull, "--project-name", self.project)
-        return await _run("docker", "compose", *options, *arguments, environment=self._environment)
+        command = ("docker", "compose", *options, *arguments)
+        return await _run(*command, environment=self._environment, directory=self._directory)
 
     async def up(self, *services: str, replicas: Mapping[str, int] | None = None) -> None:
         """Start what does not run of these services, or of all; build if need be; wait until they are healthy."""
@@ -110,9 +113,22 @@ class Stack:
         await _run("docker", "image", "rm", "--force", f"{self.project}-image")
 
 
-async def _run(*command: str, environment: Mapping[str, str] | None = None) -> str:
+def strict_clone(directory: Path) -> Path:
+    """The project in `directory`, as `git clone` leaves it under a umask of 077: nobody but its owner can read it."""
+    listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listing, cwd=PROJECT, check=True, capture_output=True, text=True).stdout.split("\0")
+    for name in names:
+        if (PROJECT / name).is_file():
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(PROJECT / name, directory / name)
+    for path in directory.rglob("*"):
+        path.chmod(path.stat().st_mode & 0o700)
+    return directory
+
+
+async def _run(*command: str, environment: Mapping[str, str] | None = None, directory: Path = PROJECT) -> str:
     process = await asyncio.create_subprocess_exec(
-        *command, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        *command, cwd=directory, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     output, errors = await process.communicate()
     assert process.returncode == 0, f"{' '.join(command)}:\n{output.decode()}\n{errors.decode()}"
@@ -132,8 +148,8 @@ def engine() -> None:
 
 
 @pytest_asyncio.fixture(scope="module")
-async def stack(engine: None) -> AsyncIterator[Stack]:
-    running = Stack()
+async def stack(engine: None, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    running = Stack(strict_clone(tmp_path_factory.mktemp("clone")))
     try:
         await running.up(*NAMED)
         yield running
