@@ -7,6 +7,7 @@ from typing import Any, TypeVar, overload
 
 import pytest
 
+from shared.service import Part
 from shared.settings import BrokerSettings
 
 Seen = TypeVar("Seen")
@@ -39,6 +40,12 @@ async def eventually(look: Callable[[], Any], timeout_seconds: float = 10.0, exp
             last = f"a failed assertion: {problem}" if problem is not None else repr(seen)
             pytest.fail(f"waited {timeout_seconds:g} s for {expecting}; last saw {last}")
         await asyncio.sleep(POLL_SECONDS)
+
+
+async def start_ready(part: Part) -> None:
+    """Start a part of a service, and wait until it has all that it needs: a busy machine may take its time."""
+    await part.start()
+    await eventually(lambda: part.problem() is None, 30, "it to be ready")
 
 
 async def never(look: Callable[[], bool], seconds: float, unexpected: str) -> None:

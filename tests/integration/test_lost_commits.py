@@ -32,6 +32,7 @@ from tests import examples
 from tests.cut import Cut, cut_in_front_of
 from tests.postgres import PrivatePostgres
 from tests.service.process import RunningService, running
+from tests.support import start_ready
 
 CROWD = 19
 PATIENCE = Patience(dict.fromkeys(SUBSCRIPTIONS, 60.0))
@@ -41,7 +42,7 @@ PATIENCE = Patience(dict.fromkeys(SUBSCRIPTIONS, 60.0))
 async def opened(postgres: PrivatePostgres, metadata: MetaData) -> AsyncIterator[tuple[Database, Cut]]:
     async with cut_in_front_of(postgres.create_database()) as (cut, url):
         database = Database(url, metadata, name=f"cut-{uuid.uuid4().hex[:8]}")
-        await database.start()
+        await start_ready(database)
         yield database, cut
         await database.stop()
 

@@ -18,7 +18,7 @@ from shared.persistence.relay import BATCH_ROWS, CROWD_ROWS, OutboxRelay
 from shared.settings import BrokerSettings
 from tests import examples
 from tests.amqp import arrivals, queue_of
-from tests.support import eventually
+from tests.support import eventually, start_ready
 
 metadata = MetaData()
 outbox = Outbox(metadata)
@@ -42,7 +42,7 @@ def count(connection: Connection, rows: list[None]) -> list[int]:
 @pytest_asyncio.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     database = Database(database_url, metadata, name="test")
-    await database.start()
+    await start_ready(database)
     yield database
     await database.stop()
 

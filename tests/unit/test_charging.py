@@ -10,11 +10,12 @@ from payment_service.simulated_gateway import SimulatedGateway
 from shared.messaging.retry import OutcomeUnknown
 from shared.topology import attempt_seconds
 from tests import examples
+from tests.support import start_ready
 
 
 async def test_an_answer_that_does_not_come_is_awaited_for_a_limited_time(tmp_path: Path) -> None:
     gateway = SimulatedGateway(f"sqlite:///{tmp_path / 'gateway.db'}", latency_seconds=3600)
-    await gateway.start()
+    await start_ready(gateway)
     try:
         with pytest.raises(OutcomeUnknown, match=r"no answer from the gateway within 0\.05 s"):
             await Charging(gateway, 0.05, examples.order_placed()).perform(1)

@@ -20,7 +20,7 @@ from shared.persistence.database import Database
 from shared.persistence.failures import DatabaseUnavailable
 from shared.persistence.inbox import record_once
 from tests import examples
-from tests.support import eventually
+from tests.support import eventually, start_ready
 
 metadata = MetaData()
 table = Table("done", metadata, Column("key", String, primary_key=True), Column("status", String, nullable=False))
@@ -90,7 +90,7 @@ async def database(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncI
     monkeypatch.setattr(module, "LOCK_TIMEOUT_SECONDS", 0.05)
     tries.clear()
     database = Database(database_url, metadata, name="effects")
-    await database.start()
+    await start_ready(database)
     yield database
     await database.stop()
 

@@ -9,6 +9,7 @@ from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, sel
 
 from shared.persistence.database import Database
 from shared.persistence.inbox import record_once
+from tests.support import start_ready
 
 metadata = MetaData()
 work = Table(
@@ -35,7 +36,7 @@ def recorded(connection: Connection, keys: list[str]) -> list[tuple[str, int] | 
 @pytest_asyncio.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     database = Database(database_url, metadata, name="inbox")
-    await database.start()
+    await start_ready(database)
     yield database
     await database.stop()
 
@@ -78,7 +79,7 @@ async def test_in_one_group_done_wins_over_given_up(database: Database, done_fir
 async def test_two_writers_at_once_record_a_key_once(database_url: str) -> None:
     databases = [Database(database_url, metadata, name=f"inbox-{number}") for number in range(2)]
     for database in databases:
-        await database.start()
+        await start_ready(database)
     keys = [f"key-{number:03}" for number in range(50)]
 
     async def write_all(by: int) -> list[bool]:

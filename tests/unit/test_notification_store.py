@@ -14,12 +14,13 @@ from shared.events import Channel, Notice
 from shared.ids import new_id
 from shared.persistence.database import Database
 from tests import examples
+from tests.support import start_ready
 
 
 @pytest_asyncio.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     database = Database(database_url, store.metadata, name="notifications")
-    await database.start()
+    await start_ready(database)
     yield database
     await database.stop()
 

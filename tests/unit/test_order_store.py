@@ -14,6 +14,7 @@ from shared.ids import new_id
 from shared.persistence.database import Database
 from shared.topology.definition import SUBSCRIPTIONS
 from tests import examples
+from tests.support import start_ready
 
 PATIENCE = Patience(dict.fromkeys(SUBSCRIPTIONS, 60.0))
 
@@ -21,7 +22,7 @@ PATIENCE = Patience(dict.fromkeys(SUBSCRIPTIONS, 60.0))
 @pytest_asyncio.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     database = Database(database_url, store.metadata, name="orders")
-    await database.start()
+    await start_ready(database)
     yield database
     await database.stop()
 
@@ -101,7 +102,7 @@ async def test_a_key_used_for_something_else_tells_what_it_was_used_for(database
 async def test_two_replicas_with_the_same_keys_place_each_order_once(database_url: str) -> None:
     databases = [Database(database_url, store.metadata, name=f"orders-{number}") for number in range(2)]
     for database in databases:
-        await database.start()
+        await start_ready(database)
     keys = [f"key-{number:02}" for number in range(30)]
 
     first, second = await asyncio.gather(
@@ -160,7 +161,7 @@ async def test_a_report_on_an_unknown_order_is_recorded_nowhere(database: Databa
 async def test_replicas_that_track_one_order_at_once_lose_nothing(database_url: str) -> None:
     databases = [Database(database_url, store.metadata, name=f"orders-{number}") for number in range(2)]
     for database in databases:
-        await database.start()
+        await start_ready(database)
     order_ids = [(await placed_order(databases[0])).subject for _ in range(20)]
 
     await asyncio.gather(

@@ -19,6 +19,7 @@ from shared.events import AnyEvent, OrderPlaced, decode
 from shared.persistence.database import Database
 from shared.topology.definition import SUBSCRIPTIONS, attempt_seconds
 from tests import examples
+from tests.support import start_ready
 
 LIMIT = 100
 EMAIL, SMS, RESTAURANT = (f"notification_service.{channel}" for channel in ("email", "sms", "restaurant"))
@@ -63,7 +64,7 @@ def test_a_notification_that_was_given_up_is_no_longer_waited_for() -> None:
 @pytest_asyncio.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     database = Database(database_url, store.metadata, name="orders")
-    await database.start()
+    await start_ready(database)
     yield database
     await database.stop()
 

@@ -12,12 +12,13 @@ from shared.effects import Recording
 from shared.events import AnyEvent, OrderPlaced, decode
 from shared.persistence.database import Database
 from tests import examples
+from tests.support import start_ready
 
 
 @pytest_asyncio.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     database = Database(database_url, store.metadata, name="payments")
-    await database.start()
+    await start_ready(database)
     yield database
     await database.stop()
 

@@ -11,12 +11,13 @@ from payment_service.simulated_gateway import GatewayTimeout, GatewayUnavailable
 from shared.ids import new_id
 from shared.messaging.retry import PermanentError
 from tests.examples import euros
+from tests.support import start_ready
 
 
 @pytest_asyncio.fixture
 async def gateway(database_url: str) -> AsyncIterator[SimulatedGateway]:
     gateway = SimulatedGateway(database_url, latency_seconds=0)
-    await gateway.start()
+    await start_ready(gateway)
     yield gateway
     await gateway.stop()
 
@@ -82,7 +83,7 @@ async def test_the_same_key_twenty_times_at_once_charges_once(gateway: Simulated
 async def test_one_ledger_asked_through_two_services_charges_once(database_url: str) -> None:
     gateways = [SimulatedGateway(database_url, latency_seconds=0) for _ in range(2)]
     for gateway in gateways:
-        await gateway.start()
+        await start_ready(gateway)
     keys = [new_id() for _ in range(20)]
 
     answers = await asyncio.gather(
@@ -109,7 +110,7 @@ async def test_the_ledger_outlives_the_gateway(database_url: str) -> None:
     key, charge_ids = new_id(), []
     for _ in range(2):
         gateway = SimulatedGateway(database_url, latency_seconds=0)
-        await gateway.start()
+        await start_ready(gateway)
         answer = await gateway.charge(key, "tok_visa", euros(950))
         assert isinstance(answer, Charged)
         charge_ids.append(answer.charge_id)
