@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from control_room.signals import run_until_signal
+from shared.http.address import without_brackets
 
 CONNECT_TIMEOUT_SECONDS = 2.0
 CHUNK_BYTES = 64 * 1024
@@ -82,9 +83,9 @@ async def _carry(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> 
 async def _serve(services: Sequence[str]) -> None:
     async with AsyncExitStack() as stack:
         for service in services:
-            host, _, port = service.partition(":")
+            host, _, port = service.rpartition(":")
             listen_on = ("0.0.0.0", int(port))  # noqa: S104 - in a container; what is published is not decided here
-            await stack.enter_async_context(front_door(host, int(port), listen_on=listen_on))
+            await stack.enter_async_context(front_door(without_brackets(host), int(port), listen_on=listen_on))
         await asyncio.Event().wait()
 
 

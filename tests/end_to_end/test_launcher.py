@@ -259,9 +259,9 @@ async def test_a_second_system_on_a_broker_that_is_used_is_refused_and_the_first
     async with virtual_host(broker) as settings:
         given = addresses_of(settings) | {"RETRY_DELAYS_SECONDS": "0.2,0.5"}
         async with launch(tmp_path / "first", environment=given) as first:
-            second = Up(tmp_path / "second", **given)
-            assert await second.ended() == 1
-            said = second.output.read_text()
+            with brought_up(tmp_path / "second", **given) as second:
+                assert await second.ended() == 1
+                said = second.output.read_text()
             for queue in SUBSCRIPTIONS:
                 assert f"{queue} (1)" in said
             assert f"virtual host {settings.vhost}" in said
