@@ -1,7 +1,10 @@
 """TLS to RabbitMQ, for AMQP and for its management API: certificates of a private authority, checked by default."""
 
+import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
@@ -109,6 +112,17 @@ async def test_a_certificate_for_another_host_is_refused(tls_broker: TlsBroker) 
         await connect(settings)
     with pytest.raises(ManagementUnavailable, match=r"certificate is not valid for '127\.0\.0\.1'"):
         await ask(settings)
+
+
+async def test_a_certificate_that_has_run_out_is_said_to_have(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost", not_after=datetime(2020, 1, 1, tzinfo=UTC)).configure_cert(context)
+    async with await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0, ssl=context) as old:
+        port = old.sockets[0].getsockname()[1]
+        with pytest.raises(BrokerUnavailable, match="certificate has expired"):
+            await Connection.open(f"amqps://localhost:{port}/?cafile={quote(str(tmp_path / 'ca.pem'))}", "test")
 
 
 async def test_a_client_certificate_is_shown(tls_broker: TlsBroker) -> None:
