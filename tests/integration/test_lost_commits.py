@@ -22,17 +22,21 @@ from payment_service.payments import Charged, event_of, settled
 from payment_service.simulated_gateway.store import Charge
 from shared.effects import Recording
 from shared.ids import new_id
+from shared.messaging.message import Message
+from shared.messaging.publisher import Publisher
 from shared.persistence import database as database_module
 from shared.persistence import group_commit
 from shared.persistence.database import Database
 from shared.persistence.failures import CommitUnknown
+from shared.persistence.relay import OutboxRelay
 from shared.settings import BrokerSettings
 from shared.topology.definition import SUBSCRIPTIONS
 from tests import examples
+from tests.amqp import arrivals, queue_of
 from tests.cut import Cut, cut_in_front_of
 from tests.postgres import PrivatePostgres
 from tests.service.process import RunningService, running
-from tests.support import start_ready
+from tests.support import eventually, start_ready
 
 CROWD = 19
 PATIENCE = Patience(dict.fromkeys(SUBSCRIPTIONS, 60.0))
@@ -194,6 +198,35 @@ async def test_reports_about_orders_are_recorded_once_and_are_no_duplicates(post
         assert await count(database, store.timeline, store.duplicates) == [CROWD, 0]
         found = await asyncio.gather(*(database.read(store.get, each.order_id) for each in reports))
         assert {order and order.status for order in found} == {"paid"}
+
+
+@pytest.mark.parametrize("reaches_the_server", [True, False])
+async def test_events_whose_deletion_was_left_without_an_answer_are_published_once(
+    postgres: PrivatePostgres, module_broker_settings: BrokerSettings, reaches_the_server: bool
+) -> None:
+    store = order_service.store
+    publisher = Publisher(module_broker_settings.rabbitmq_url, "test", exchanges=["orders"])
+    await start_ready(publisher)
+    async with (
+        opened(postgres, store.metadata) as (database, cut),
+        queue_of(module_broker_settings, "orders", "order.placed.v1") as queue,
+        arrivals(module_broker_settings, queue) as messages,
+    ):
+        cut.after, cut.cuts, cut.swallows = b"DELETE FROM outbox", 1, int(not reaches_the_server)
+        relay = OutboxRelay(database, store.outbox, publisher)
+        await relay.start()
+        await asyncio.gather(*(database.write(store.place, Placement(examples.order_placed())) for _ in range(CROWD)))
+
+        async def is_empty() -> bool:
+            return await count(database, store.outbox.table) == [0]
+
+        await eventually(is_empty, 20, "the outbox to be empty")
+        await relay.stop()
+        await publisher.publish(Message("", queue, b"marker"))
+        await eventually(lambda: messages and messages[-1].body == b"marker", expecting="the marker")
+        assert cut.done == 1
+        assert len(messages) == CROWD + 1
+    await publisher.stop()
 
 
 @pytest.fixture
