@@ -46,6 +46,10 @@ async def arrivals(settings: BrokerSettings, queue: str) -> AsyncIterator[list[M
         await connection.close()
 
 
+_closed: set[str] = set()
+"""Connections that were closed here, by the broker's names: it goes on listing them for a while."""
+
+
 async def close_connection(settings: BrokerSettings, name: str) -> None:
     """Close the connection of this name from the broker's side, once the management API lists it."""
     async with Management(settings) as management:
@@ -57,6 +61,8 @@ async def close_connection(settings: BrokerSettings, name: str) -> None:
                 for each in connections
                 if each["vhost"] == settings.vhost and each["client_properties"].get("connection_name") == name
             ]
-            return found[0] if found else None
+            return next((each for each in found if each not in _closed), None)
 
-        await management.delete("connections", str(await eventually(find, expecting=f"connection {name!r}")))
+        connection = str(await eventually(find, expecting=f"connection {name!r}"))
+        _closed.add(connection)
+        await management.delete("connections", connection)

@@ -11,6 +11,7 @@ from prometheus_client import REGISTRY
 
 from shared import topology
 from shared.events import OrderPlaced, encode
+from shared.ids import new_id
 from shared.management import Management
 from shared.messaging import processor
 from shared.messaging.consumer import Consumer
@@ -50,7 +51,9 @@ async def consuming(
     settings: BrokerSettings, publisher: Publisher, handle: Handle, give_up: GiveUp | None = None
 ) -> AsyncIterator[Consumer]:
     subscription = Subscription(QUEUE, {OrderPlaced: handle}, CONCURRENCY, give_up)
-    consumer = Consumer(settings.rabbitmq_url, "test", [subscription], publisher, settings.retry_delays_of)
+    # A name of its own: the broker goes on listing the connections of the tests before for a while.
+    name = f"test {new_id()}"
+    consumer = Consumer(settings.rabbitmq_url, name, [subscription], publisher, settings.retry_delays_of)
     await consumer.start()
     try:
         yield consumer
@@ -309,7 +312,7 @@ async def test_deliveries_of_a_lost_connection_come_again_and_their_old_outcomes
     events = await place(publisher, CONCURRENCY)
     async with consuming(settings, publisher, handle) as consumer:
         await eventually(lambda: len(handled) == CONCURRENCY, expecting="all of them to be at hand")
-        await close_connection(settings, "test consumer")
+        await close_connection(settings, consumer._name)
         await eventually(lambda: all(handled[event.id] == 2 for event in events), 20, "each to be delivered again")
         release.set()
         await eventually(lambda: consumer.problem() is None, expecting="the consumer to be well")
@@ -331,13 +334,13 @@ async def test_an_outcome_of_a_lost_channel_settles_nothing_on_the_next_one(
         return DONE
 
     await place(publisher)
-    async with consuming(settings, publisher, handle):
+    async with consuming(settings, publisher, handle) as consumer:
         await eventually(lambda: len(begun) == 1, expecting="the first delivery")
-        await close_connection(settings, "test consumer")
+        await close_connection(settings, consumer._name)
         await eventually(lambda: len(begun) == 2, 20, "the second delivery, while the first is still under way")
         begun[0].set()
         await eventually(lambda: ended == [1], expecting="the outcome of the first delivery")
-        await close_connection(settings, "test consumer")
+        await close_connection(settings, consumer._name)
         await eventually(lambda: len(begun) == 3, 20, "a third delivery, since the second was never settled")
         begun[1].set()
         begun[2].set()

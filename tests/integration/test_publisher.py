@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 
 from control_room.broker import PrivateBroker
+from shared.ids import new_id
 from shared.management import Management
 from shared.messaging.channel import BrokerUnavailable
 from shared.messaging.message import Message
@@ -19,7 +20,8 @@ from tests.support import eventually
 
 @pytest_asyncio.fixture
 async def publisher(module_broker_settings: BrokerSettings) -> AsyncIterator[Publisher]:
-    publisher = Publisher(module_broker_settings.rabbitmq_url, "test", exchanges=["orders"])
+    # A name of its own: the broker goes on listing the connections of the tests before for a while.
+    publisher = Publisher(module_broker_settings.rabbitmq_url, f"test {new_id()}", exchanges=["orders"])
     await publisher.start()
     await publisher.connected()
     yield publisher
@@ -87,7 +89,7 @@ async def test_it_connects_again_after_its_connection_is_closed(
     publisher: Publisher, module_broker_settings: BrokerSettings
 ) -> None:
     async with queue_of(module_broker_settings, "orders", "greeting") as queue:
-        await close_connection(module_broker_settings, "test publisher")
+        await close_connection(module_broker_settings, publisher._name)
         await eventually(lambda: not publisher.is_connected, expecting="the connection to be lost")
         with pytest.raises(BrokerUnavailable):
             await publisher.publish(message("greeting"))

@@ -17,6 +17,7 @@ from shared.management import Management
 from shared.settings import BrokerSettings
 from tests import examples
 from tests.amqp import close_connection
+from tests.conftest import Broker, virtual_host
 from tests.service.mail import MailServer
 from tests.service.process import RunningService, running
 from tests.service.wire import Wire
@@ -50,10 +51,21 @@ def mail() -> Iterator[SlowMailServer]:
 
 
 @pytest_asyncio.fixture
-async def service(
-    module_broker_settings: BrokerSettings, directory: Path, mail: SlowMailServer
-) -> AsyncIterator[RunningService]:
-    async with running("notification_service", module_broker_settings, directory, EMAIL_URL=mail.url) as service:
+async def settings(broker: Broker) -> AsyncIterator[BrokerSettings]:
+    """A virtual host for each test: the connections of the service before have the same names."""
+    async with virtual_host(broker) as settings:
+        yield settings
+
+
+@pytest_asyncio.fixture
+async def wire(settings: BrokerSettings) -> AsyncIterator[Wire]:
+    async with Wire.open(settings) as wire:
+        yield wire
+
+
+@pytest_asyncio.fixture
+async def service(settings: BrokerSettings, tmp_path: Path, mail: SlowMailServer) -> AsyncIterator[RunningService]:
+    async with running("notification_service", settings, tmp_path, EMAIL_URL=mail.url) as service:
         yield service
 
 
@@ -69,24 +81,28 @@ async def full_disk(service: RunningService) -> AsyncIterator[None]:
         process.rlimit(psutil.RLIMIT_FSIZE, allowed)
 
 
-def send_payments(wire: Wire) -> list[str]:
-    """The recipients of the mails that they ask for."""
-    recipients = [f"{new_id()}@example.com" for _ in range(MAILS)]
+def some_recipients() -> list[str]:
+    return [f"{new_id()}@example.com" for _ in range(MAILS)]
+
+
+def send_payments(wire: Wire, recipients: list[str]) -> None:
+    """Each asks for a mail."""
     for recipient in recipients:
         wire.send(examples.payment_succeeded(email=recipient))
-    return recipients
 
 
 async def test_a_mail_that_can_not_be_recorded_is_sent_once(
     service: RunningService, wire: Wire, mail: SlowMailServer
 ) -> None:
-    mail.silent = set(early := send_payments(wire))
+    early, late = some_recipients(), some_recipients()
+    mail.silent = set(early)
+    send_payments(wire, early)
     await eventually(lambda: set(mail.asked) == set(early), expecting="every mail to be under way")
     async with full_disk(service):
         mail.silent.clear()
         await eventually(lambda: service.answers("/readyz", 503), 20, "/readyz to say so")
         await eventually(lambda: all(mail.received(recipient) for recipient in early), 20, "the mails to be sent")
-        late = send_payments(wire)
+        send_payments(wire, late)
 
         async def all_held() -> bool:
             return await service.metric("deliveries_held", queue="notification_service.email") == MAILS
@@ -104,18 +120,20 @@ async def test_a_mail_that_can_not_be_recorded_is_sent_once(
 
 
 async def test_a_mail_that_is_under_way_when_its_delivery_comes_again_is_sent_once(
-    service: RunningService, wire: Wire, mail: SlowMailServer, module_broker_settings: BrokerSettings
+    service: RunningService, wire: Wire, mail: SlowMailServer, settings: BrokerSettings
 ) -> None:
-    mail.silent = set(recipients := send_payments(wire))
+    recipients = some_recipients()
+    mail.silent = set(recipients)
+    send_payments(wire, recipients)
     await eventually(lambda: set(mail.asked) == set(recipients), expecting="every mail to be under way")
     before = await service.metric("broker_connections_opened")
-    await close_connection(module_broker_settings, "notification_service consumer")
+    await close_connection(settings, "notification_service consumer")
 
     async def all_came_again() -> bool:
         assert await service.metric("broker_connections_opened") > before
-        async with Management(module_broker_settings) as management:
-            queue = await management.find("queues", module_broker_settings.vhost, "notification_service.email")
-        return bool(queue["messages_unacknowledged"] == MAILS)
+        async with Management(settings) as management:
+            queue = await management.find("queues", settings.vhost, "notification_service.email")
+        return bool(queue.get("messages_unacknowledged") == MAILS)
 
     await eventually(all_came_again, 30, "the broker to deliver them again")
     mail.silent.clear()

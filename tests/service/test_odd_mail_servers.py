@@ -120,9 +120,11 @@ async def test_a_name_that_does_not_resolve_is_an_outage(
 ) -> None:
     url = "smtp://user:s3cret@no-such-host.invalid"
     async with notifying(module_broker_settings, directory, url) as service:
-        wire.send(examples.payment_succeeded())
+        wire.send(paid := examples.payment_succeeded())
         await eventually(lambda: "the mail server is away" in service.log.read_text(), 30)
     assert "s3cret" not in service.log.read_text()
+    async with odd_server() as odd, notifying(module_broker_settings, directory, odd.url) as service:
+        assert (await mailed(service, paid))["status"] == "delivered"
 
 
 async def test_it_stops_in_time_while_a_server_is_silent(
