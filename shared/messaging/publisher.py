@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -107,7 +108,7 @@ class Publisher:
         self._channel: _ConfirmingChannel | None = None
         self._ready = asyncio.Event()
         self._capacity = asyncio.Semaphore(MAX_IN_FLIGHT)
-        self._refusals = 0
+        self._refusals: Counter[str] = Counter()  # in a row, by destination
         self._problem: str | None = "RabbitMQ is away: not connected yet"
         self._task: asyncio.Task[None] | None = None
 
@@ -148,15 +149,24 @@ class Publisher:
             if late:
                 self._leave_channel(f"no confirm within {CONFIRM_TIMEOUT_SECONDS:g} s")
         outcomes = [sending.result() if isinstance(sending, asyncio.Future) else sending for sending in sent]
-        self._count_refusals(outcomes)
+        self._count_refusals(messages, outcomes)
         return outcomes
 
-    def _count_refusals(self, outcomes: Sequence[object]) -> None:
-        """After some in a row, try a new channel: RabbitMQ 3.10 may refuse on the old one when there is room again."""
-        is_refused = any(isinstance(outcome, Refused) for outcome in outcomes)
-        self._refusals = self._refusals + 1 if is_refused else 0
-        if self._refusals == REFUSALS_UNTIL_NEW_CHANNEL:
-            self._refusals = 0
+    def _count_refusals(self, messages: Sequence[Message], outcomes: Sequence[object]) -> None:
+        """After some in a row, try a new channel: RabbitMQ 3.10 may refuse on the old one when there is room again.
+
+        Each destination has its own count: that another queue takes its messages says nothing of the full one.
+        """
+        refused = {
+            _destination(message)
+            for message, outcome in zip(messages, outcomes, strict=True)
+            if isinstance(outcome, Refused)
+        }
+        for destination in {_destination(message) for message in messages} - refused:
+            self._refusals.pop(destination, None)
+        self._refusals.update(refused)
+        if any(self._refusals[destination] >= REFUSALS_UNTIL_NEW_CHANNEL for destination in refused):
+            self._refusals.clear()
             self._leave_channel("the broker goes on refusing messages")
 
     async def _send(self, message: Message) -> Sending | BrokerUnavailable:
@@ -217,6 +227,11 @@ class Publisher:
 
     def _say(self, problem: str | None) -> None:
         self._problem = problem
+
+
+def _destination(message: Message) -> str:
+    """The exchange; for the default exchange the queue, which is what the routing key names there."""
+    return message.exchange or message.routing_key
 
 
 def _error(entry: _Pending, acked: bool) -> PublishError | None:

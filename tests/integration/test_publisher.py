@@ -12,7 +12,7 @@ from shared.ids import new_id
 from shared.management import Management
 from shared.messaging.channel import BrokerUnavailable
 from shared.messaging.message import Message
-from shared.messaging.publisher import OutcomeUnknown, Publisher, Refused, Unroutable
+from shared.messaging.publisher import REFUSALS_UNTIL_NEW_CHANNEL, OutcomeUnknown, Publisher, Refused, Unroutable
 from shared.settings import BrokerSettings
 from tests.amqp import arrivals, close_connection, queue_of
 from tests.support import eventually
@@ -74,6 +74,27 @@ async def test_a_full_queue_refuses(publisher: Publisher, module_broker_settings
         with pytest.raises(Refused):  # a quorum queue finds out that it is full a few messages late
             for _ in range(1000):
                 await publisher.publish(message("narrow"))
+
+
+async def test_a_channel_on_which_a_queue_goes_on_refusing_is_given_up_though_other_queues_take_theirs(
+    publisher: Publisher, module_broker_settings: BrokerSettings
+) -> None:
+    """RabbitMQ 3.10 may refuse on the old channel when the queue has room again."""
+    limits = {"x-max-length": 1, "x-overflow": "reject-publish"}
+    async with (
+        queue_of(module_broker_settings, "orders", "narrow", arguments=limits),
+        queue_of(module_broker_settings, "orders", "wide") as wide,
+    ):
+        channel, refusals = publisher._channel, 0
+        while refusals < REFUSALS_UNTIL_NEW_CHANNEL:
+            assert publisher._channel is channel
+            (narrow,) = await publisher.publish_all([message("narrow")])
+            refusals += isinstance(narrow, Refused)
+            if refusals < REFUSALS_UNTIL_NEW_CHANNEL:
+                await publisher.publish(message(wide, exchange=""))
+        assert publisher._channel is not channel
+        await asyncio.wait_for(publisher.connected(), 15)
+        await publisher.publish(message(wide, exchange=""))
 
 
 async def test_more_messages_than_may_be_in_flight_all_arrive(
