@@ -63,6 +63,8 @@ def translated(error: Exception) -> Exception:
 
 def commit_unknown(error: Exception) -> CommitUnknown:
     """What `error`, in whose time a commit was under way, leaves behind."""
+    if isinstance(error, CommitUnknown):
+        return error
     unknown = CommitUnknown(f"it is unknown whether it was committed: {_first_line(error)}")
     unknown.__cause__ = error
     return unknown
@@ -88,11 +90,11 @@ def is_conflict(error: Exception) -> bool:
 
 
 def is_lost(error: Exception) -> bool:
-    """Whether what was asked last was left without an answer: with a connection that broke, or a disk that failed."""
+    """Whether what was asked last was left without an answer: the connection broke, or the disk would not say."""
     if not isinstance(error, DBAPIError):
         return False
-    code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
-    return error.connection_invalidated or _state(error) in _UNKNOWN_STATES or code == sqlite3.SQLITE_IOERR
+    code = getattr(error.orig, "sqlite_errorcode", 0)
+    return error.connection_invalidated or _state(error) in _UNKNOWN_STATES or code == sqlite3.SQLITE_IOERR_FSYNC
 
 
 def _is_unavailable_sqlite(error: sqlite3.Error) -> bool:

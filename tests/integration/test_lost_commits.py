@@ -116,6 +116,7 @@ async def test_where_nobody_can_look_it_is_unknown_and_repeating_it_is_safe(
             *(database.write(store.place, each) for each in placements), return_exceptions=True
         )
         assert {type(result) for result in results} == {CommitUnknown}
+        assert str(results[0]).count("unknown") == 1
 
         cut.is_closed = False
         again = [Placement(examples.order_placed(), each.idempotency_key, "asked") for each in placements]
