@@ -42,7 +42,7 @@ def record(connection: Connection, recordings: list[Recording[Notification]]) ->
     return written
 
 
-def tell_again(connection: Connection, events: list[Event]) -> list[None]:
+def re_emit(connection: Connection, events: list[Event]) -> list[None]:
     """Emit events that were emitted before."""
     outbox.add(connection, events)
     return [None for _ in events]
@@ -87,4 +87,4 @@ def _notification(row: Row[Any]) -> Notification:
     )
 
 
-records = Records(get, record, tell_again, is_final=lambda notification: notification.status is Status.DELIVERED)
+records = Records(get, record, re_emit, is_final=lambda notification: notification.status is Status.DELIVERED)

@@ -5,7 +5,7 @@ from pydantic import Field
 from order_service import api, shop, store
 from order_service.handlers import Tracking, subscriptions
 from order_service.live import Changes, LiveTimelines
-from order_service.orders import OrderRequest, Patience
+from order_service.orders import OrderRequest, SweepDelays
 from order_service.sweep import Sweeper
 from shared.controls import controls
 from shared.http.application import create_app
@@ -19,8 +19,8 @@ from shared.settings import ServiceSettings
 from shared.topology import given_up_after_seconds
 from shared.topology.definition import SUBSCRIPTIONS
 
-NEWS_SECONDS = 10.0
-"""For an outbox, and for the way of the news to this service."""
+REPORT_SECONDS = 10.0
+"""Added to each sweep delay for the way of a report to this service: an outbox, the broker, a queue."""
 
 
 class Settings(ServiceSettings):
@@ -29,15 +29,15 @@ class Settings(ServiceSettings):
     database_url: str = "sqlite:///.run/order_service.db"
     http_port: int = Field(default=8000, ge=0, le=65535)
     sweep_after_seconds: float | None = Field(default=None, ge=1, le=86400)
-    """None: for each queue as long as a message of it can be tried, lest what is being tried is told again too."""
+    """None: each queue's delay is as long as its messages can be tried, so that no attempt begins beside another."""
 
     @property
-    def patience(self) -> Patience:
-        """How long the sweep waits for news from each queue."""
-        return Patience({queue: self.sweep_after_seconds or self._given_up_after(queue) for queue in SUBSCRIPTIONS})
+    def sweep_delays(self) -> SweepDelays:
+        """How long the sweep waits for the report of each queue's consumer."""
+        return SweepDelays({queue: self.sweep_after_seconds or self._given_up_after(queue) for queue in SUBSCRIPTIONS})
 
     def _given_up_after(self, queue: str) -> float:
-        return given_up_after_seconds(queue, self.retry_delays_of(queue)) + NEWS_SECONDS
+        return given_up_after_seconds(queue, self.retry_delays_of(queue)) + REPORT_SECONDS
 
 
 def build(settings: Settings) -> Service:
@@ -49,7 +49,7 @@ def build(settings: Settings) -> Service:
     consumer = Consumer(
         settings.rabbitmq_url,
         "order_service",
-        subscriptions(Tracking(database, changes, settings.patience)),
+        subscriptions(Tracking(database, changes, settings.sweep_delays)),
         publisher,
         settings.retry_delays_of,
     )
@@ -70,7 +70,7 @@ def build(settings: Settings) -> Service:
             publisher,
             relay,
             consumer,
-            Sweeper(database, consumer, settings.patience),
+            Sweeper(database, consumer, settings.sweep_delays),
             *controls(settings, "order_service", consumer),
         ],
         HttpServer(app, settings.http_host, settings.http_port),

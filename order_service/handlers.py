@@ -2,7 +2,7 @@
 
 from order_service import store
 from order_service.live import Changes
-from order_service.orders import Patience, timeline_entry
+from order_service.orders import SweepDelays, timeline_entry
 from order_service.store import Report, Tracked
 from shared.events import (
     AnyEvent,
@@ -25,14 +25,14 @@ PATIENCE_SECONDS = 0.02
 class Tracking:
     """Keeps each order's timeline and status."""
 
-    def __init__(self, database: Database, changes: Changes, patience: Patience) -> None:
+    def __init__(self, database: Database, changes: Changes, sweep_delays: SweepDelays) -> None:
         self._database = database
         self._changes = changes
-        self._patience = patience
+        self._sweep_delays = sweep_delays
 
     async def track(self, event: AnyEvent, attempt: int) -> Ack:
         """Every event of the others ends here. Raises `PermanentError` for an order that was never placed here."""
-        report = Report(event.subject, timeline_entry(event), self._patience)
+        report = Report(event.subject, timeline_entry(event), self._sweep_delays)
         result = await self._database.write(store.track, report, patience_seconds=PATIENCE_SECONDS)
         if result is Tracked.UNKNOWN_ORDER:
             raise PermanentError("unknown-order", f"no order {event.subject} was placed here")

@@ -275,7 +275,7 @@ CHARGE = "payment_service.charge"
 
 
 def awaits(status: Status, timeline: Iterable[TimelineEntry], *, wants_sms: bool) -> frozenset[str]:
-    """The queues from which news of an order is still to come, by itself; none of them: it is not open.
+    """The queues whose consumers have yet to report on an order. Empty where the order is not open.
 
     A stalled order or a failed notification is not waited for: its dead letter waits for a person.
     """
@@ -294,18 +294,18 @@ def awaits(status: Status, timeline: Iterable[TimelineEntry], *, wants_sms: bool
 
 
 @dataclass(frozen=True)
-class Patience:
-    """For how long each queue may be silent about an order, in seconds, before the sweep tells its event again."""
+class SweepDelays:
+    """How many seconds the sweep waits for the report of each queue's consumer before it re-emits an order's event."""
 
     by_queue: Mapping[str, float]
 
     @property
     def usual_seconds(self) -> float:
-        """That of an order that was just placed."""
+        """The delay of an order that was just placed."""
         return self.by_queue[CHARGE]
 
     def seconds(self, queues: Iterable[str]) -> float:
-        """That of an order to which news from these is missing: the quickest is over first. Without any: infinite."""
+        """The delay of an order that lacks the reports of these queues: the shortest one; infinite without any."""
         return min((self.by_queue[queue] for queue in queues), default=inf)
 
 

@@ -29,8 +29,8 @@ from sqlalchemy.event import listen
 from order_service.orders import (
     PLACED_TYPE,
     Order,
-    Patience,
     Status,
+    SweepDelays,
     TimelineEntry,
     awaits,
     status_of,
@@ -56,8 +56,8 @@ orders = Table(
     Column("placed_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
     Column("sweeps", Integer, nullable=False, default=0),
-    # While more is to come: since when nothing has. Later, in the future even, where the sweep has to wait for longer
-    # than is usual: for a slow queue, or since the order was swept before.
+    # While events are still to come: the time of the last one. Later than that, even in the future, where the sweep has
+    # to wait for longer than usual: for a slow queue, or since the order was swept before.
     Column("quiet_since", UtcDateTime),
 )
 # As text, since SQLAlchemy's own way would import the dialects of every database, and make each start longer.
@@ -217,7 +217,7 @@ class Report:
 
     order_id: str
     entry: TimelineEntry
-    patience: Patience
+    sweep_delays: SweepDelays
 
 
 def track(connection: Connection, reports: list[Report]) -> list[Tracked]:
@@ -239,7 +239,7 @@ def track(connection: Connection, reports: list[Report]) -> list[Tracked]:
             timelines[report.order_id].append(report.entry)
     if new:
         connection.execute(insert(timeline), new)
-    _update_orders(connection, known, timelines, Counter(row["order_id"] for row in new), reports[0].patience)
+    _update_orders(connection, known, timelines, Counter(row["order_id"] for row in new), reports[0].sweep_delays)
     pairs = zip(reports, results, strict=True)
     _count_duplicates(connection, [report.order_id for report, result in pairs if result is Tracked.DUPLICATE])
     return results
@@ -261,7 +261,7 @@ def _lock_orders(connection: Connection, order_ids: set[str]) -> dict[str, Any]:
 
 
 def timelines_of(connection: Connection, order_ids: Iterable[str]) -> dict[str, list[TimelineEntry]]:
-    """What the others reported of each order, in the order in which it arrived."""
+    """The events of the other services about each order, in the order of their arrival."""
     found: dict[str, list[TimelineEntry]] = defaultdict(list)
     for row in connection.execute(_TIMELINES, {"order_ids": list(order_ids)}):
         found[row.order_id].append(TimelineEntry(row.event_id, row.type, row.at, row.detail))
@@ -284,7 +284,7 @@ def _update_orders(
     known: dict[str, Any],
     timelines: dict[str, list[TimelineEntry]],
     added: Mapping[str, int],
-    patience: Patience,
+    sweep_delays: SweepDelays,
 ) -> None:
     """Bring each order's status up to date, and when the sweep looks after it. `added`: its new entries, the last."""
     now = datetime.now(UTC)
@@ -294,18 +294,18 @@ def _update_orders(
         missing = awaits(status, entries, wants_sms=before.wants_sms)
         earlier = entries[: len(entries) - added[order_id]]
         was_missing = awaits(Status(before.status), earlier, wants_sms=before.wants_sms)
-        if status != before.status or patience.seconds(missing) != patience.seconds(was_missing):
-            changed.append({"id": order_id, "to": status, "now": now, "quiet": quiet_since(now, missing, patience)})
+        if status != before.status or sweep_delays.seconds(missing) != sweep_delays.seconds(was_missing):
+            changed.append({"id": order_id, "to": status, "now": now, "quiet": quiet_since(now, missing, sweep_delays)})
     if changed:
         connection.execute(_NEW_STATUS, changed)
 
 
-def quiet_since(now: datetime, missing: Collection[str], patience: Patience, sweeps: int = 0) -> datetime | None:
-    """So that the sweep finds it when the patience with it is over, which doubles each time that it is swept."""
+def quiet_since(now: datetime, missing: Collection[str], sweep_delays: SweepDelays, sweeps: int = 0) -> datetime | None:
+    """When the order became quiet, moved so that the sweep finds it after its delay. Each sweep doubles the delay."""
     if not missing:
         return None
-    wait_seconds = patience.seconds(missing) * 2 ** min(sweeps, MAX_DOUBLINGS)
-    return now + timedelta(seconds=wait_seconds - patience.usual_seconds)
+    wait_seconds = sweep_delays.seconds(missing) * 2 ** min(sweeps, MAX_DOUBLINGS)
+    return now + timedelta(seconds=wait_seconds - sweep_delays.usual_seconds)
 
 
 def get(connection: Connection, order_ids: list[str]) -> list[Order | None]:

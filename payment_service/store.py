@@ -56,7 +56,7 @@ def _values(payment: Payment) -> dict[str, Any]:
     }
 
 
-def tell_again(connection: Connection, events: list[Event]) -> list[None]:
+def re_emit(connection: Connection, events: list[Event]) -> list[None]:
     """Emit events that were emitted before."""
     outbox.add(connection, events)
     return [None for _ in events]
@@ -86,4 +86,4 @@ def _payment(row: Row[Any]) -> Payment:
     )
 
 
-records = Records(get, record, tell_again, is_final=lambda payment: payment.status is not Status.STALLED)
+records = Records(get, record, re_emit, is_final=lambda payment: payment.status is not Status.STALLED)

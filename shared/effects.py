@@ -14,7 +14,7 @@ import structlog
 from tenacity import AsyncRetrying, RetryError, stop_after_attempt, wait_random_exponential
 
 from shared.events import Event
-from shared.messaging.patience import while_not_ready
+from shared.messaging.hold import until_ready
 from shared.messaging.retry import DONE, DUPLICATE, Ack, PermanentError
 from shared.persistence.database import Database
 from shared.persistence.group_commit import Operation
@@ -61,7 +61,7 @@ class Records(Generic[Record]):
 
     get: Operation[str, Record | None]
     record: Operation[Recording[Record], bool]
-    tell_again: Operation[Event, None]
+    re_emit: Operation[Event, None]
     is_final: Callable[[Record], bool]
 
 
@@ -88,7 +88,7 @@ class Once(Generic[Record]):
             self._end_turn(effect.key)
 
     async def give_up(self, event: Event, attempts: int, error: str) -> bool:
-        """A `GiveUp`: let others know, unless the work turns out to be done; returns whether it was given up."""
+        """A `GiveUp`: record and publish the failure; returns False where the work turns out to be done."""
         effect = self._effect_of(event)
         if effect is None:
             return True
@@ -101,7 +101,7 @@ class Once(Generic[Record]):
     async def _do(self, effect: Effect[Record], event: Event, attempt: int) -> Ack:
         known = await self._database.look_up(self._records.get, effect.key)
         if known is not None and self._records.is_final(known):
-            await self._tell_again(effect, known, event)
+            await self._re_emit(effect, known, event)
             return DUPLICATE
         self._database.expect_writable()
         record = await effect.perform(attempt)
@@ -119,7 +119,7 @@ class Once(Generic[Record]):
             wait=wait_random_exponential(multiplier=0.2, max=MAX_RECORDING_PAUSE_SECONDS),
         )
         try:
-            return await tries(while_not_ready, self._database.write, self._records.record, recording)
+            return await tries(until_ready, self._database.write, self._records.record, recording)
         except RetryError as failed:
             reason = failed.last_attempt.exception()
             raise PermanentError("not-recorded", f"done, and could not be recorded: {reason}") from reason
@@ -132,13 +132,13 @@ class Once(Generic[Record]):
             known = await self._database.read(self._records.get, effect.key)
         if known is None:
             return True
-        await self._tell_again(effect, known, event)
+        await self._re_emit(effect, known, event)
         return not self._records.is_final(known)
 
-    async def _tell_again(self, effect: Effect[Record], known: Record, event: Event) -> None:
-        """If the sweep asks: word of the work may have been lost."""
+    async def _re_emit(self, effect: Effect[Record], known: Record, event: Event) -> None:
+        """Publish the event of finished work once more if the sweep asks for it: the first one may have been lost."""
         if event.again:
-            await self._database.write(self._records.tell_again, effect.told_by(known))
+            await self._database.write(self._records.re_emit, effect.told_by(known))
 
     async def _take_turn(self, key: str) -> None:
         """Wait until no other delivery in this process works under this key."""

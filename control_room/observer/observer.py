@@ -76,7 +76,7 @@ class Observer:
             began = time.monotonic()
             try:
                 await look()
-            except Exception:  # whoever watches must not be stopped by what it sees
+            except Exception:  # one look that fails must not end the observer
                 logger.exception("observer.look_failed")
             await self._pace.next_look(began)
 

@@ -1,6 +1,6 @@
 """The sweep: a broker can confirm a message and still lose it (a queue deleted under it), so somebody must look.
 
-Orders that have been open too long have their event emitted again, with the same id: idempotency makes it safe. Too
+The event of an order that has been open for too long is re-emitted under its own id: idempotency makes it safe. Too
 long is longer than a service goes on trying by itself, so that no second chain of attempts begins beside the first.
 
 It waits while this service is far behind with what it is told: the news that an order seems to lack may be in its
@@ -11,7 +11,7 @@ import asyncio
 
 import structlog
 
-from order_service.orders import Patience
+from order_service.orders import SweepDelays
 from order_service.sweep import store
 from shared import metrics
 from shared.messaging.channel import BrokerUnavailable
@@ -27,12 +27,12 @@ logger = structlog.get_logger(__name__)
 
 
 class Sweeper:
-    """Looks after open orders four times while the usual patience lasts, and at most every second."""
+    """Looks for lost orders four times in each usual delay, and at most once a second."""
 
-    def __init__(self, database: Database, consumer: Consumer, patience: Patience) -> None:
+    def __init__(self, database: Database, consumer: Consumer, sweep_delays: SweepDelays) -> None:
         self._database = database
         self._consumer = consumer
-        self._patience = patience
+        self._sweep_delays = sweep_delays
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -48,7 +48,7 @@ class Sweeper:
 
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(max(1.0, self._patience.usual_seconds / 4))
+            await asyncio.sleep(max(1.0, self._sweep_delays.usual_seconds / 4))
             try:
                 swept = await self._sweep()
             except (DatabaseUnavailable, BrokerUnavailable):
@@ -63,4 +63,4 @@ class Sweeper:
     async def _sweep(self) -> list[str]:
         if await self._consumer.backlog() > FAR_BEHIND_MESSAGES:
             return []
-        return await self._database.write(store.sweep, store.Sweep(self._patience, MAX_ORDERS_AT_ONCE))
+        return await self._database.write(store.sweep, store.Sweep(self._sweep_delays, MAX_ORDERS_AT_ONCE))

@@ -1,4 +1,4 @@
-"""The sweep's SQL: which open orders have been without news for too long, and when to look after them again."""
+"""The sweep's SQL: which open orders have had no event for too long, and when the sweep looks at them again."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,15 +8,15 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, bindparam, select, update
 
 from order_service import store
-from order_service.orders import Patience, Status, Turns, awaits, seems_lost
+from order_service.orders import Status, SweepDelays, Turns, awaits, seems_lost
 from shared.events import OrderPlaced, OrderPlacedData, OrderSummary
 
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """Look after the open orders that have been quiet for too long, at most `limit` of them."""
+    """Re-emit the events of at most `limit` open orders that have had no event for too long."""
 
-    patience: Patience
+    sweep_delays: SweepDelays
     limit: int
 
 
@@ -26,20 +26,20 @@ def sweep(connection: Connection, sweeps: list[Sweep]) -> list[list[str]]:
 
 
 def _sweep_once(connection: Connection, wanted: Sweep, now: datetime) -> list[str]:
-    quiet, long_ago = store.orders.c.quiet_since, now - timedelta(seconds=wanted.patience.usual_seconds)
+    quiet, long_ago = store.orders.c.quiet_since, now - timedelta(seconds=wanted.sweep_delays.usual_seconds)
     query = select(store.orders).where(quiet < long_ago).order_by(quiet, store.orders.c.order_id)
     rows = connection.execute(query.limit(wanted.limit).with_for_update(skip_locked=True)).all()
     if not rows:
         return []
     missing = _missing(connection, rows)
-    lost = _lost(connection, [row for row in rows if missing[row.order_id]], missing, wanted.patience, now)
+    lost = _lost(connection, [row for row in rows if missing[row.order_id]], missing, wanted.sweep_delays, now)
     store.outbox.add(connection, [_placed_again(row) for row in lost])
-    _put_off(connection, rows, {row.order_id for row in lost}, missing, wanted.patience, now)
+    _put_off(connection, rows, {row.order_id for row in lost}, missing, wanted.sweep_delays, now)
     return [row.order_id for row in lost]
 
 
 def _missing(connection: Connection, rows: Sequence[Row[Any]]) -> dict[str, frozenset[str]]:
-    """For each order, the queues from which news is still to come."""
+    """For each order, the queues whose consumers have not reported on it yet."""
     timelines = store.timelines_of(connection, [row.order_id for row in rows])
     return {row.order_id: awaits(Status(row.status), timelines[row.order_id], wants_sms=row.wants_sms) for row in rows}
 
@@ -48,14 +48,14 @@ def _lost(
     connection: Connection,
     rows: Sequence[Row[Any]],
     missing: Mapping[str, frozenset[str]],
-    patience: Patience,
+    sweep_delays: SweepDelays,
     now: datetime,
 ) -> Sequence[Row[Any]]:
-    """Those that later ones have passed by, as long ago as there is patience with what is missing.
+    """The orders that a later one has overtaken for longer than the delay of the queues that are missing.
 
-    Where none has passed by another, all may be lost, or wait. The last is told again to find out.
+    Where no order has been overtaken, all may be lost or merely wait: the last one's event is re-emitted to find out.
     """
-    seconds = {row.order_id: patience.seconds(missing[row.order_id]) for row in rows}
+    seconds = {row.order_id: sweep_delays.seconds(missing[row.order_id]) for row in rows}
     turns = {each: _turns(connection, now - timedelta(seconds=each)) for each in set(seconds.values())}
     return [row for row in rows if seems_lost(row.order_id, Status(row.status), turns[seconds[row.order_id]])] or rows[
         -1:
@@ -84,14 +84,14 @@ def _put_off(
     rows: Sequence[Row[Any]],
     swept: set[str],
     missing: Mapping[str, frozenset[str]],
-    patience: Patience,
+    sweep_delays: SweepDelays,
     now: datetime,
 ) -> None:
     values: list[dict[str, Any]] = [
         {
             "id": row.order_id,
             "count": (count := row.sweeps + (row.order_id in swept)),
-            "quiet": store.quiet_since(now, missing[row.order_id], patience, sweeps=count),
+            "quiet": store.quiet_since(now, missing[row.order_id], sweep_delays, sweeps=count),
         }
         for row in rows
     ]

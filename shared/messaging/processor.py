@@ -22,8 +22,8 @@ from shared.events import AnyEvent, Event, UnreadableEvent, decode
 from shared.messaging import message as headers
 from shared.messaging.acknowledger import Acknowledger
 from shared.messaging.channel import BrokerUnavailable
+from shared.messaging.hold import until_ready
 from shared.messaging.message import Delivery, Message
-from shared.messaging.patience import while_not_ready
 from shared.messaging.publisher import Publisher, PublishError
 from shared.messaging.retry import (
     DUPLICATE,
@@ -58,7 +58,7 @@ Handler = Callable[[Any, int], Awaitable[Ack]]
 """`handler(event, attempt)`: does the work durably, then returns `DONE` or `DUPLICATE`; raises to fail."""
 
 GiveUp = Callable[[Any, int, str], Awaitable[bool]]
-"""`give_up(event, attempts, error)`: tells others, durably, that this event is about to be dead-lettered.
+"""`give_up(event, attempts, error)`: records and publishes, durably, that this event is about to be dead-lettered.
 
 Returns False where the work turns out to be done already: then there is nothing to give up.
 """
@@ -169,7 +169,7 @@ class Processor:
             if self._held == 1:
                 logger.warning("deliveries are held", queue=self._queue, reason=str(error))
         try:
-            return await while_not_ready(function, *arguments, limit_seconds=self._hold_seconds)
+            return await until_ready(function, *arguments, limit_seconds=self._hold_seconds)
         finally:
             self._count_held(-1)
             if not self._held:

@@ -38,7 +38,7 @@ PROBE_TIMEOUT_SECONDS = LOCK_TIMEOUT_SECONDS + 1
 """After this time without an answer the service is not ready; a call under way goes on waiting."""
 
 ANSWER_SECONDS = 30.0
-"""A database server that owes an answer for so long is hung up on: it, or a proxy before it, may have lost the call.
+"""After this time without an answer the connections to the database server are cut: a proxy may have lost the query.
 
 Far longer than any statement of ours takes; a lock that somebody holds for a migration may take longer.
 """
@@ -54,8 +54,6 @@ SERVER_TIMEOUTS: dict[str, int] = {
     "tcp_user_timeout": 10_000,  # milliseconds
 }
 """libpq's: how soon a database server that has vanished without a word (a cut network) is noticed."""
-
-_MAX_PROBES = 1_000_000
 
 _TRANSACTION_ACTIVE = 1  # libpq's PQTRANS_ACTIVE: a command is under way
 
@@ -202,7 +200,7 @@ class Database:
         """Create the tables as soon as the database answers, then go on asking whether it can be written."""
         loop = asyncio.get_running_loop()
         while True:
-            self._hang_up_on_silence()
+            self._cut_silent_connections()
             try:
                 if not self._created.is_set():
                     await self._writer.submit(self._create, None)
@@ -216,12 +214,12 @@ class Database:
                 self._problem = str(error)
             await asyncio.sleep(PROBE_PAUSE_SECONDS if self.problem() else PROBE_SECONDS)
 
-    def _hang_up_on_silence(self) -> None:
+    def _cut_silent_connections(self) -> None:
         """The threads that wait for an answer are told that the connection broke."""
         if max(each.works_for_seconds for each in (self._writer, self._reader, self._looker)) > ANSWER_SECONDS:
             logger.warning("database does not answer; its connections are cut", database=self._name)
             for connection in list(self._connections):
-                _hang_up(connection)
+                _cut(connection)
 
     async def _probe(self) -> None:
         try:
@@ -235,6 +233,7 @@ class Database:
         _probe_metadata.create_all(connection)
         self._metadata.create_all(connection)
         self._check_columns(connection)
+        connection.execute(insert_new(connection, write_probe), {"id": 1, "probes": 0})
         return _write_probe(connection, rows)
 
     def _check_columns(self, connection: Connection) -> None:
@@ -250,8 +249,7 @@ class Database:
 
 
 def _write_probe(connection: Connection, rows: list[None]) -> list[None]:
-    connection.execute(insert_new(connection, write_probe), {"id": 1, "probes": 0})
-    connection.execute(write_probe.update().values(probes=(write_probe.c.probes + 1) % _MAX_PROBES))
+    connection.execute(write_probe.update().values(probes=write_probe.c.probes + 1))
     return rows
 
 
@@ -322,7 +320,7 @@ def _prepare_postgresql(connection: Any, _record: Any) -> None:
         connection.prepare_threshold = None
 
 
-def _hang_up(connection: Any) -> None:
+def _cut(connection: Any) -> None:
     """Shut the socket under a psycopg connection that waits for an answer. Its owner, in another thread, closes it."""
     with contextlib.suppress(Exception):  # closed meanwhile
         if connection.pgconn.transaction_status == _TRANSACTION_ACTIVE:

@@ -16,7 +16,7 @@ import payment_service.simulated_gateway.store
 import payment_service.store
 from notification_service.notifications import email, outcome
 from notification_service.notifications import event_of as notification_event
-from order_service.orders import Patience, timeline_entry
+from order_service.orders import SweepDelays, timeline_entry
 from order_service.store import Placement, Report, Tracked
 from payment_service.payments import Charged, event_of, settled
 from payment_service.simulated_gateway.store import Charge
@@ -39,7 +39,7 @@ from tests.service.process import RunningService, running
 from tests.support import eventually, start_ready
 
 CROWD = 19
-PATIENCE = Patience(dict.fromkeys(SUBSCRIPTIONS, 60.0))
+SWEEP_DELAYS = SweepDelays(dict.fromkeys(SUBSCRIPTIONS, 60.0))
 
 
 @asynccontextmanager
@@ -188,7 +188,7 @@ async def test_reports_about_orders_are_recorded_once_and_are_no_duplicates(post
         placements = [Placement(examples.order_placed()) for _ in range(CROWD)]
         await asyncio.gather(*(database.write(store.place, each) for each in placements))
         reports = [
-            Report(each.event.subject, timeline_entry(examples.payment_succeeded(each.event.subject)), PATIENCE)
+            Report(each.event.subject, timeline_entry(examples.payment_succeeded(each.event.subject)), SWEEP_DELAYS)
             for each in placements
         ]
         cut.cuts = 1

@@ -45,7 +45,7 @@ def record(connection: Connection, recordings: list[Recording[Fact]]) -> list[bo
     return record_once(connection, table, [vars(each.record) for each in recordings], provisional="failed")
 
 
-def tell_again(connection: Connection, events: list[Event]) -> list[None]:
+def re_emit(connection: Connection, events: list[Event]) -> list[None]:
     return [None] * len(events)
 
 
@@ -82,7 +82,7 @@ class Mailing:
 
 
 def once(database: Database, outside: Outside, records: Any = record) -> Once[Fact]:
-    return Once(database, Records(get, records, tell_again, lambda fact: fact.status == "done"), outside.effect_of)
+    return Once(database, Records(get, records, re_emit, lambda fact: fact.status == "done"), outside.effect_of)
 
 
 @pytest_asyncio.fixture

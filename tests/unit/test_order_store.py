@@ -7,7 +7,7 @@ import pytest_asyncio
 from sqlalchemy import Connection
 
 from order_service import store
-from order_service.orders import Patience, Status, timeline_entry
+from order_service.orders import Status, SweepDelays, timeline_entry
 from order_service.store import PageOfOrders, Placed, Placement, Report, Tracked
 from shared.events import AnyEvent, OrderPlaced, decode
 from shared.ids import new_id
@@ -16,7 +16,7 @@ from shared.topology.definition import SUBSCRIPTIONS
 from tests import examples
 from tests.support import start_ready
 
-PATIENCE = Patience(dict.fromkeys(SUBSCRIPTIONS, 60.0))
+SWEEP_DELAYS = SweepDelays(dict.fromkeys(SUBSCRIPTIONS, 60.0))
 
 
 @pytest_asyncio.fixture
@@ -40,7 +40,7 @@ async def placed_order(database: Database) -> OrderPlaced:
 
 async def track(database: Database, order_id: str, *events: AnyEvent) -> list[Tracked]:
     """In one group."""
-    reports = [Report(order_id, timeline_entry(event), PATIENCE) for event in events]
+    reports = [Report(order_id, timeline_entry(event), SWEEP_DELAYS) for event in events]
     return await asyncio.gather(*(database.write(store.track, report) for report in reports))
 
 
@@ -149,8 +149,8 @@ async def test_a_report_on_an_unknown_order_is_recorded_nowhere(database: Databa
     paid = examples.payment_succeeded(unknown)
 
     reports = [
-        Report(unknown, timeline_entry(paid), PATIENCE),
-        Report(known, timeline_entry(examples.payment_succeeded(known)), PATIENCE),
+        Report(unknown, timeline_entry(paid), SWEEP_DELAYS),
+        Report(known, timeline_entry(examples.payment_succeeded(known)), SWEEP_DELAYS),
     ]
     results = await asyncio.gather(*(database.write(store.track, report) for report in reports))
 

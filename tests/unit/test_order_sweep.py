@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from order_service import store
 from order_service.app import Settings
-from order_service.orders import CHARGE, Patience, Status, Turns, awaits, seems_lost, timeline_entry
+from order_service.orders import CHARGE, Status, SweepDelays, Turns, awaits, seems_lost, timeline_entry
 from order_service.store import Placement, Report
 from order_service.sweep.store import Sweep
 from order_service.sweep.store import sweep as sweep_once
@@ -90,17 +90,17 @@ async def told_again(database: Database) -> list[OrderPlaced]:
     return [event for event in await database.read(read, LIMIT) if isinstance(event, OrderPlaced)]
 
 
-def patience(seconds: float, *, emails: float | None = None) -> Patience:
-    return Patience({**dict.fromkeys(SUBSCRIPTIONS, seconds), EMAIL: seconds if emails is None else emails})
+def sweep_delays(seconds: float, *, emails: float | None = None) -> SweepDelays:
+    return SweepDelays({**dict.fromkeys(SUBSCRIPTIONS, seconds), EMAIL: seconds if emails is None else emails})
 
 
-async def hear(database: Database, order_id: str, *events: AnyEvent, patient: Patience | None = None) -> None:
+async def hear(database: Database, order_id: str, *events: AnyEvent, delays: SweepDelays | None = None) -> None:
     for event in events:
-        await database.write(store.track, Report(order_id, timeline_entry(event), patient or patience(LONG)))
+        await database.write(store.track, Report(order_id, timeline_entry(event), delays or sweep_delays(LONG)))
 
 
-async def sweep(database: Database, patient: Patience | float) -> list[str]:
-    wanted = patient if isinstance(patient, Patience) else patience(patient)
+async def sweep(database: Database, delays: SweepDelays | float) -> list[str]:
+    wanted = delays if isinstance(delays, SweepDelays) else sweep_delays(delays)
     return sorted(await database.write(sweep_once, Sweep(wanted, LIMIT)))
 
 
@@ -144,30 +144,30 @@ async def test_an_order_that_was_told_again_is_left_alone_for_a_while(database: 
 
 
 async def test_an_order_that_lacks_an_email_alone_has_the_time_that_emails_take(database: Database) -> None:
-    patient = patience(NOW, emails=LATE)
+    delays = sweep_delays(NOW, emails=LATE)
     mailing, later = await placed(database, 2)
-    await hear(database, mailing, examples.payment_succeeded(mailing), examples.ticket_delivered(), patient=patient)
-    await hear(database, later, examples.payment_succeeded(later), *TOLD, patient=patient)
+    await hear(database, mailing, examples.payment_succeeded(mailing), examples.ticket_delivered(), delays=delays)
+    await hear(database, later, examples.payment_succeeded(later), *TOLD, delays=delays)
 
-    assert await sweep(database, patient) == []
-    assert await sweep(database, patience(-LATE, emails=NOW)) == [mailing]  # an hour later
+    assert await sweep(database, delays) == []
+    assert await sweep(database, sweep_delays(-LATE, emails=NOW)) == [mailing]  # an hour later
 
 
 async def test_an_order_that_lacks_a_kitchen_ticket_too_is_told_again_soon(database: Database) -> None:
-    patient = patience(NOW, emails=LATE)
+    delays = sweep_delays(NOW, emails=LATE)
     silent, later = await placed(database, 2)
-    await hear(database, silent, examples.payment_succeeded(silent), patient=patient)
-    await hear(database, later, examples.payment_succeeded(later), *TOLD, patient=patient)
+    await hear(database, silent, examples.payment_succeeded(silent), delays=delays)
+    await hear(database, later, examples.payment_succeeded(later), *TOLD, delays=delays)
 
-    assert await sweep(database, patient) == [silent]
+    assert await sweep(database, delays) == [silent]
 
 
 async def test_an_email_that_was_asked_about_is_left_alone_for_as_long_as_emails_take(database: Database) -> None:
-    patient = patience(NOW, emails=LATE)
+    delays = sweep_delays(NOW, emails=LATE)
     (order,) = await placed(database, 1)
-    await hear(database, order, examples.payment_succeeded(order), examples.ticket_delivered(), patient=patient)
+    await hear(database, order, examples.payment_succeeded(order), examples.ticket_delivered(), delays=delays)
 
-    an_hour_later = patience(-LATE - LONG, emails=LONG)
+    an_hour_later = sweep_delays(-LATE - LONG, emails=LONG)
     assert await sweep(database, an_hour_later) == [order]
     assert await sweep(database, an_hour_later) == []
 
@@ -181,13 +181,13 @@ def attempts_last(settings: Settings, queue: str) -> float:
 @pytest.mark.parametrize("queue", [CHARGE, SMS, RESTAURANT, EMAIL])
 def test_by_itself_the_sweep_waits_until_nobody_can_be_trying_any_more(queue: str) -> None:
     for settings in (Settings(), Settings(retry_delays_seconds=(2, 600), email_retry_delays_seconds=(7.5,))):
-        assert settings.patience.seconds({queue}) > attempts_last(settings, queue)
+        assert settings.sweep_delays.seconds({queue}) > attempts_last(settings, queue)
 
 
 def test_by_itself_the_sweep_asks_about_a_lost_order_or_ticket_after_two_minutes_or_so() -> None:
     for missing in ({CHARGE}, {RESTAURANT, EMAIL}, {SMS}):
-        assert 60 < Settings().patience.seconds(missing) < 150
+        assert 60 < Settings().sweep_delays.seconds(missing) < 150
 
 
 def test_sweep_after_seconds_counts_for_every_queue_where_it_is_given() -> None:
-    assert set(Settings(sweep_after_seconds=7).patience.by_queue.items()) == {(queue, 7) for queue in SUBSCRIPTIONS}
+    assert set(Settings(sweep_after_seconds=7).sweep_delays.by_queue.items()) == {(queue, 7) for queue in SUBSCRIPTIONS}

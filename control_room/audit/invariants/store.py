@@ -154,7 +154,7 @@ PAYMENT_AGREES = Invariant(
 )
 FINAL_ORDER_NOTIFIED = Invariant(
     "final-order-notified",
-    "Whoever should know of a paid or declined order has been told, or a dead letter says why not",
+    "Each recipient of a paid or declined order has been notified, or a dead letter says why not",
     # What was given up is given-up-has-dead-letter's. But somebody must have told the customer of a confirmed one.
     """SELECT o.order_id, 'no ' || t.notice || ' by ' || t.channel FROM settled o JOIN to_be_told t USING (status)
        WHERE (o.wants_sms OR NOT t.by_wish) AND NOT EXISTS (

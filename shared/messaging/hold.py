@@ -1,5 +1,7 @@
 """Waiting for what this service itself needs, such as its database."""
 
+import asyncio
+import random
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -7,23 +9,25 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, s
 
 from shared.messaging.retry import NotReady
 
+FIRST_PAUSE_SECONDS = 0.2
 MAX_PAUSE_SECONDS = 3.0
 
 Result = TypeVar("Result")
 
 
-async def while_not_ready(
+async def until_ready(
     function: Callable[..., Awaitable[Result]], *arguments: Any, limit_seconds: float | None = None
 ) -> Result:
-    """Call it, and again for as long as it raises `NotReady`; after `limit_seconds` that is raised."""
-    try:  # the usual case goes without tenacity, which costs more than a handler
-        return await function(*arguments)
-    except NotReady:
-        pass
-    patience = AsyncRetrying(
+    """Call again, after pauses, what has just raised `NotReady`, until it does not.
+
+    After `limit_seconds` its `NotReady` is raised. The first call is left to the caller: tenacity costs more than a
+    handler.
+    """
+    await asyncio.sleep(random.uniform(0, FIRST_PAUSE_SECONDS))
+    retrying = AsyncRetrying(
         retry=retry_if_exception_type(NotReady),
-        wait=wait_random_exponential(multiplier=0.2, max=MAX_PAUSE_SECONDS),
+        wait=wait_random_exponential(multiplier=FIRST_PAUSE_SECONDS, max=MAX_PAUSE_SECONDS),
         stop=stop_never if limit_seconds is None else stop_after_delay(limit_seconds),
         reraise=True,
     )
-    return await patience(function, *arguments)
+    return await retrying(function, *arguments)
