@@ -7,12 +7,12 @@ container engine. The exit status is pytest's.
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 PROJECT = Path(__file__).parent.parent
 IMAGE = "rabbitmq:4.3-management"
@@ -61,18 +61,16 @@ def docker(*arguments: str) -> str:
 
 
 def wait_until_ready(management_url: str) -> None:
-    """Raises TimeoutError."""
-    deadline = time.monotonic() + START_WITHIN_SECONDS
-    while time.monotonic() < deadline:
-        try:
-            answer = httpx.get(f"{management_url}/api/overview", trust_env=False)
-        except httpx.TransportError:
-            answer = None
-        if answer is not None and answer.is_success:
+    """Raises httpx.HTTPError if it is not ready in time."""
+    for attempt in Retrying(
+        retry=retry_if_exception_type(httpx.HTTPError),
+        wait=wait_fixed(0.5),
+        stop=stop_after_delay(START_WITHIN_SECONDS),
+        reraise=True,
+    ):
+        with attempt:
+            answer = httpx.get(f"{management_url}/api/overview", trust_env=False).raise_for_status()
             print(f"RabbitMQ {answer.json()['rabbitmq_version']}", flush=True)
-            return
-        time.sleep(0.5)
-    raise TimeoutError(f"RabbitMQ did not answer within {START_WITHIN_SECONDS:g} s")
 
 
 if __name__ == "__main__":

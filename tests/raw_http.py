@@ -9,6 +9,16 @@ from typing import Any
 
 TIMEOUT_SECONDS = 15.0
 
+MIB = 1024 * 1024
+HOST = b"Host: here\r\n"
+GET = b"GET /livez HTTP/1.1\r\n" + HOST
+POST = b"POST /orders HTTP/1.1\r\n" + HOST
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+BODY = b'{"customer_email":"ada@example.com","items":[{"sku":"cola","quantity":1}]}'
+LENGTH = b"Content-Length: %d\r\n\r\n" % len(BODY)
+H2C = POST + b"Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAAQ\r\n"
+A_CHUNK = b"%x\r\n%s\r\n" % (len(BODY), BODY)
+
 
 @dataclass(frozen=True)
 class Answer:

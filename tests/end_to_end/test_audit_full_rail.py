@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from aiosmtpd.controller import Controller
 
 from control_room.addresses import SystemAddresses
 from control_room.audit import AuditImpossible, AuditReport, audit
@@ -20,7 +19,7 @@ from shared.topology import retry_queue
 from tests.conftest import Broker
 from tests.order_rail import file_of, launched, order_rail
 from tests.rail import Rail
-from tests.service.mail import MailServer
+from tests.service.mail import MailServer, serving
 from tests.support import eventually
 
 CHARGE, EMAIL = "payment_service.charge", "notification_service.email"
@@ -33,12 +32,8 @@ JUST_NOW_SECONDS = 0.2
 
 @pytest.fixture(scope="module")
 def mail() -> Iterator[MailServer]:
-    server = MailServer()
-    controller = Controller(server, hostname="127.0.0.1", port=free_ports(1)[0])
-    controller.start()
-    server.url = f"smtp://127.0.0.1:{controller.port}"
-    yield server
-    controller.stop()
+    with serving(MailServer()) as server:
+        yield server
 
 
 @pytest_asyncio.fixture(scope="module")

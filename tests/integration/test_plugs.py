@@ -15,7 +15,7 @@ from control_room.processes import SupervisedProcess
 from tests.support import eventually
 
 NAME = "payment_service"
-LIVES = [sys.executable, "-c", "import time; time.sleep(600)"]
+LIVES = [sys.executable, "-c", "import signal; signal.pause()"]
 
 
 @pytest_asyncio.fixture

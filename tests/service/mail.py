@@ -1,9 +1,17 @@
 """A mail server that keeps what it gets, and refuses what it is told to."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from email import message_from_bytes
 from email.message import Message
-from typing import Any
+from typing import Any, TypeVar
+
+from aiosmtpd.controller import Controller
+
+from control_room.ports import free_ports
+
+Server = TypeVar("Server", bound="MailServer")
 
 
 class MailServer:
@@ -37,3 +45,15 @@ class MailServer:
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
         self._mails += [(recipient, message_from_bytes(envelope.content)) for recipient in envelope.rcpt_tos]
         return "250 OK"
+
+
+@contextmanager
+def serving(server: Server) -> Iterator[Server]:
+    """The server at work on a free port of the loopback address, until the block ends."""
+    controller = Controller(server, hostname="127.0.0.1", port=free_ports(1)[0])
+    controller.start()
+    server.url = f"smtp://127.0.0.1:{controller.port}"
+    try:
+        yield server
+    finally:
+        controller.stop()

@@ -1,34 +1,29 @@
 """What a service takes of a client: so much, for so long, and never more memory than that."""
 
 import asyncio
-import json
-import os
-import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 import pytest_asyncio
 
-from control_room.children import end, spawn
 from control_room.ports import free_ports
 from shared.settings import BrokerSettings
-from tests.raw_http import Answer, Closed, Line, ask, connected
+from tests.raw_http import (
+    A_CHUNK,
+    BODY,
+    CHUNKED,
+    GET,
+    H2C,
+    HOST,
+    LENGTH,
+    MIB,
+    POST,
+    ask,
+    connected,
+)
 from tests.service.process import RunningService, running
-from tests.support import eventually
-
-MIB = 1024 * 1024
-HOST = b"Host: here\r\n"
-GET = b"GET /livez HTTP/1.1\r\n" + HOST
-POST = b"POST /orders HTTP/1.1\r\n" + HOST
-CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
-BODY = b'{"customer_email":"ada@example.com","items":[{"sku":"cola","quantity":1}]}'
-LENGTH = b"Content-Length: %d\r\n\r\n" % len(BODY)
-H2C = POST + b"Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAAQ\r\n"
-A_CHUNK = b"%x\r\n%s\r\n" % (len(BODY), BODY)
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -44,27 +39,6 @@ def port(service: RunningService) -> int:
     port = service.http.base_url.port
     assert port is not None
     return port
-
-
-@asynccontextmanager
-async def limited(directory: Path, **limits: Any) -> AsyncIterator[tuple[int, Path]]:
-    """Our server with other limits: its port and its log."""
-    (port,) = free_ports(1)
-    log = directory / f"limited-{port}.log"
-    command = [sys.executable, "-m", "tests.limited_server", str(port), json.dumps(limits)]
-    process = await spawn(command, os.environ, log)
-    try:
-        await eventually(lambda: answers(port), 30, f"the server; its log: {log}")
-        yield port, log
-    finally:
-        await end(process, 5)
-
-
-async def answers(port: int) -> bool:
-    try:
-        return (await ask(port, GET + b"Connection: close\r\n\r\n")).status == 200
-    except OSError:
-        return False
 
 
 REFUSED = {
@@ -254,16 +228,6 @@ async def test_large_pieces_of_many_requests_are_no_large_header(port: int) -> N
             assert (await line.answer()).status == 202
 
 
-SHORT = {"request_seconds": 1.0, "linger_seconds": 0.3, "unread_seconds": 0.5, "idle_seconds": 1}
-
-
-@pytest_asyncio.fixture(scope="module")
-async def quick(directory: Path) -> AsyncIterator[tuple[int, Path]]:
-    """A server whose patience is short."""
-    async with limited(directory, **SHORT) as found:
-        yield found
-
-
 async def test_the_body_of_a_request_for_http_2_may_come_later_and_so_may_the_next_request(port: int) -> None:
     async with connected(port) as line:
         await line.send(H2C + b"Expect: 100-continue\r\n" + LENGTH)
@@ -271,172 +235,3 @@ async def test_the_body_of_a_request_for_http_2_may_come_later_and_so_may_the_ne
         for part in (BODY[:20], BODY[20:] + H2C[:60], H2C[60:] + LENGTH, BODY + GET + b"\r\n"):
             await line.send(part)
         assert [(await line.answer()).status for _ in range(3)] == [202, 202, 200]
-
-
-async def test_a_trailer_is_no_header(quick: tuple[int, Path]) -> None:
-    head = b"GET /headers HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
-    answer = await ask(quick[0], head + b"0\r\nAuthorization: Bearer x\r\nHost: evil\r\n\r\n")
-    assert json.loads(answer.body) == ["host", "transfer-encoding"]
-
-
-SLOW = {
-    "in the method": b"GE",
-    "in the target": b"GET /liv",
-    "in a header": GET + b"A: b",
-    "after a header": GET,
-    "before the body": b"POST /length HTTP/1.1\r\n" + HOST + b"Content-Length: 9\r\n\r\n",
-    "in the body": b"POST /length HTTP/1.1\r\n" + HOST + b"Content-Length: 9\r\n\r\n{",
-    "in a chunk": b"POST /length HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n7fffffffffffffff\r\nab",
-    "in the trailers": b"POST /length HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n0\r\nA: b",
-    "waiting for 100": b"POST /length HTTP/1.1\r\n" + HOST + b"Expect: 100-continue\r\nContent-Length: 9\r\n\r\n",
-}
-
-
-@pytest.mark.parametrize("sent", SLOW.values(), ids=SLOW.keys())
-async def test_a_request_that_does_not_come_to_its_end_is_answered_408(quick: tuple[int, Path], sent: bytes) -> None:
-    async with connected(quick[0]) as line:
-        await line.send(sent)
-        try:
-            answer = await line.answer()
-            answer = await line.answer() if answer.status == 100 else answer
-        except Closed:
-            assert sent == b"GE"  # no request yet
-            return
-        assert answer.status == 408
-        assert "1 s" in answer.problem()["detail"]
-        assert await line.is_closed()
-
-
-@pytest.mark.parametrize("filling", [b"A: b\r\n", b"a"], ids=["headers", "bytes"])
-async def test_a_client_that_sends_a_little_now_and_then_has_no_longer(quick: tuple[int, Path], filling: bytes) -> None:
-    async with connected(quick[0]) as line:
-        await line.send(GET)
-        answer = asyncio.create_task(line.answer())
-        while not answer.done():
-            await line.send(filling)
-            await asyncio.wait([answer], timeout=0.05)
-        assert (await answer).status == 408
-
-
-@pytest.mark.parametrize("filling", [b"", b"\r\n"], ids=["nothing", "blank lines"])
-async def test_a_connection_without_a_request_is_closed(quick: tuple[int, Path], filling: bytes) -> None:
-    async with connected(quick[0]) as line:
-        await trickle_until_closed(line, filling)
-
-
-@pytest.mark.parametrize("filling", [b"", b"\r\n"], ids=["nothing", "blank lines"])
-async def test_a_connection_without_a_further_request_is_closed(quick: tuple[int, Path], filling: bytes) -> None:
-    async with connected(quick[0]) as line:
-        await line.send(GET + b"\r\n")
-        assert (await line.answer()).status == 200
-        await trickle_until_closed(line, filling)
-
-
-async def trickle_until_closed(line: Line, filling: bytes) -> None:
-    closed = asyncio.create_task(line.is_closed())
-    while not closed.done():
-        await line.send(filling)
-        await asyncio.wait([closed], timeout=0.05)
-    assert await closed
-
-
-async def test_a_slow_request_in_good_time_is_answered_and_so_is_the_next(quick: tuple[int, Path]) -> None:
-    async with connected(quick[0]) as line:
-        for _ in range(12):  # longer together than one may take
-            for part in (b"POST /length HTTP/1.1\r\n", HOST, b"Content-Length: 3\r\n\r\n", b"a", b"bc"):
-                await line.send(part)
-                await asyncio.sleep(0.02)  # so that each part is a piece of its own
-            assert (await line.answer()).body == b"3"
-
-
-async def test_the_rest_of_a_body_that_was_answered_without_it_has_its_time_too(quick: tuple[int, Path]) -> None:
-    async with connected(quick[0]) as line:
-        await line.send(GET + b"Content-Length: 50\r\n\r\nab")
-        assert (await line.answer()).status == 200
-        assert await line.is_closed()
-
-
-async def test_a_client_that_does_not_read_takes_no_memory_and_is_cut_off(quick: tuple[int, Path]) -> None:
-    port = quick[0]
-    async with connected(port) as line:
-        line.stop_reading()
-        await line.send(b"GET /endless HTTP/1.1\r\n" + HOST + b"\r\n")
-        await eventually(lambda: streams(port, 1), expecting="the stream to have begun")
-
-        await eventually(lambda: streams(port, 0), expecting="the stream to be over")
-
-
-async def test_the_head_of_a_stream_is_not_the_beginning_of_one(quick: tuple[int, Path]) -> None:
-    async with connected(quick[0]) as line:
-        await line.send(b"HEAD /endless HTTP/1.1\r\n" + HOST + b"\r\n" + b"GET /streams HTTP/1.1\r\n" + HOST + b"\r\n")
-        assert (await line.answer("HEAD")).headers["content-type"] == "application/octet-stream"
-        assert (await line.answer()).status == 200
-        await eventually(lambda: streams(quick[0], 0), expecting="no stream")
-
-
-async def streams(port: int, expected: int) -> bool:
-    return int((await ask(port, b"GET /streams HTTP/1.1\r\n" + HOST + b"\r\n")).body) == expected
-
-
-async def test_connections_are_limited_and_those_over_it_are_told(directory: Path) -> None:
-    async with limited(directory, connections=3) as (port, _):
-        async with connected(port) as first, connected(port), connected(port):
-            await first.send(GET + b"\r\n")
-            assert (await first.answer()).status == 200
-            async with connected(port) as fourth:
-                answer: Answer = await fourth.answer()
-                assert (answer.status, answer.headers["retry-after"]) == (503, "1")
-                assert answer.problem()
-                assert await fourth.is_closed()
-            await first.send(GET + b"\r\n")
-            assert (await first.answer()).status == 200
-        await eventually(lambda: answers(port), expecting="room for others")
-
-
-async def test_answers_under_way_at_the_end_are_no_errors(directory: Path) -> None:
-    async with AsyncExitStack() as client, limited(directory) as (port, log):
-        line = await client.enter_async_context(connected(port))  # it is there for longer than the server
-        line.stop_reading()
-        await line.send(b"GET /endless HTTP/1.1\r\n" + HOST + b"\r\n")
-        await eventually(lambda: streams(port, 1), expecting="the stream to have begun")
-    told = log.read_text()
-    assert "Cancel 1 running task" in told
-    assert "Traceback" not in told
-
-
-async def test_a_report_whose_database_is_away_is_a_503_and_one_line(quick: tuple[int, Path]) -> None:
-    port, log = quick
-    before = len(log.read_text())
-    answer = await ask(port, b"GET /audit/0 HTTP/1.1\r\n" + HOST + b"\r\n")
-
-    assert (answer.status, answer.headers["retry-after"]) == (503, "1")
-    assert answer.problem()
-    lines = log.read_text()[before:].splitlines()
-    assert len(lines) == 1
-    assert "connection refused" in lines[0]
-
-
-@pytest.mark.parametrize("pages", [1, 3])
-async def test_a_report_whose_database_goes_away_breaks_off_with_one_line(quick: tuple[int, Path], pages: int) -> None:
-    port, log = quick
-    before = len(log.read_text())
-    async with connected(port) as line:
-        await line.send(f"GET /audit/{pages} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
-        with pytest.raises(Closed):
-            await line.answer()
-    lines = log.read_text()[before:].splitlines()
-    assert len(lines) == 1
-    assert "connection refused" in lines[0]
-
-
-@pytest.mark.parametrize("path", ["/audit/-1", "/bug"])
-async def test_an_error_of_ours_is_logged_once(quick: tuple[int, Path], path: str) -> None:
-    port, log = quick
-    before = len(log.read_text())
-    async with connected(port) as line:
-        await line.send(f"GET {path} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
-        try:
-            assert (await line.answer()).status == 500
-        except Closed:
-            assert path == "/audit/-1"  # that had begun
-    assert log.read_text()[before:].count("Traceback") == 1

@@ -9,16 +9,14 @@ from typing import Any
 import psutil
 import pytest
 import pytest_asyncio
-from aiosmtpd.controller import Controller
 
-from control_room.ports import free_ports
 from shared.ids import new_id
 from shared.management import Management
 from shared.settings import BrokerSettings
 from tests import examples
 from tests.amqp import close_connection
 from tests.conftest import Broker, virtual_host
-from tests.service.mail import MailServer
+from tests.service.mail import MailServer, serving
 from tests.service.process import RunningService, running
 from tests.service.wire import Wire
 from tests.support import eventually, never
@@ -42,12 +40,8 @@ class SlowMailServer(MailServer):
 
 @pytest.fixture
 def mail() -> Iterator[SlowMailServer]:
-    server = SlowMailServer()
-    controller = Controller(server, hostname="127.0.0.1", port=free_ports(1)[0])
-    controller.start()
-    server.url = f"smtp://127.0.0.1:{controller.port}"
-    yield server
-    controller.stop()
+    with serving(SlowMailServer()) as server:
+        yield server
 
 
 @pytest_asyncio.fixture

@@ -6,14 +6,12 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from aiosmtpd.controller import Controller
 
-from control_room.ports import free_ports
 from shared.events import NotificationFailed
 from shared.ids import new_id
 from shared.settings import BrokerSettings
 from tests import examples
-from tests.service.mail import MailServer
+from tests.service.mail import MailServer, serving
 from tests.service.process import RunningService, running
 from tests.service.wire import Wire, headers_of
 from tests.support import eventually
@@ -23,12 +21,8 @@ EMAIL_QUEUE = "notification_service.email"
 
 @pytest.fixture(scope="module")
 def mail() -> Any:
-    server = MailServer()
-    controller = Controller(server, hostname="127.0.0.1", port=free_ports(1)[0])
-    controller.start()
-    server.url = f"smtp://127.0.0.1:{controller.port}"
-    yield server
-    controller.stop()
+    with serving(MailServer()) as server:
+        yield server
 
 
 @pytest_asyncio.fixture(scope="module")

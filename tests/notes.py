@@ -1,0 +1,52 @@
+"""A table of notes, with operations over it, for tests of the database."""
+
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import sqlalchemy
+from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, insert, select
+
+from shared.persistence.database import Database, UtcDateTime
+from tests.support import start_ready
+
+metadata = MetaData()
+notes = Table(
+    "notes",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("text", String, nullable=False),
+    Column("at", UtcDateTime),
+)
+
+groups: list[int] = []
+"""How many rows each call of `write_notes` was given."""
+
+
+def write_notes(connection: Connection, rows: list[tuple[int, str]]) -> list[str]:
+    groups.append(len(rows))
+    connection.execute(insert(notes), [{"id": number, "text": text} for number, text in rows])
+    return [f"wrote {number}" for number, _ in rows]
+
+
+def read_notes(connection: Connection, numbers: list[int]) -> list[str | None]:
+    found = {row.id: row.text for row in connection.execute(select(notes))}
+    return [found.get(number) for number in numbers]
+
+
+def count_notes(connection: Connection, rows: Sequence[None]) -> list[int]:
+    return [connection.execute(select(sqlalchemy.func.count()).select_from(notes)).scalar_one()] * len(rows)
+
+
+def refuse_odd(connection: Connection, numbers: list[int]) -> list[int]:
+    if odd := [number for number in numbers if number % 2]:
+        raise ValueError(f"odd: {odd}")
+    return numbers
+
+
+@asynccontextmanager
+async def opened(url: str, *, is_there: bool = True) -> AsyncIterator[Database]:
+    database = Database(url, metadata, name=f"test-{uuid.uuid4().hex[:8]}")
+    await (start_ready(database) if is_there else database.start())
+    yield database
+    await database.stop()

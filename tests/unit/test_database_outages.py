@@ -1,0 +1,184 @@
+"""A database that is locked, full, away or read only: calls say so, and go on by themselves once it is back."""
+
+import asyncio
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy import Column, Connection, Integer, MetaData, Table
+
+from shared.persistence import database as module
+from shared.persistence.database import Database
+from shared.persistence.failures import DatabaseUnavailable
+from tests.notes import count_notes, groups, notes, opened, read_notes, write_notes
+from tests.pgbouncer import PrivatePgBouncer
+from tests.postgres import PrivatePostgres
+from tests.support import eventually
+
+
+async def test_a_locked_database_is_unavailable_and_recovers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOCK_TIMEOUT_SECONDS", 0.1)
+    async with opened(f"sqlite:///{tmp_path}/test.db") as database:
+        other = sqlite3.connect(tmp_path / "test.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+
+        results = await asyncio.gather(
+            *(database.write(write_notes, (number, "text")) for number in range(100)), return_exceptions=True
+        )
+        assert {type(result) for result in results} == {DatabaseUnavailable}
+        assert str(results[0]) == "database is locked"
+        assert database.problem() == "database: database is locked"
+        assert await database.read(count_notes, None) == 0  # readers are not held up
+
+        other.execute("ROLLBACK")
+        other.close()
+        assert await database.write(write_notes, (1, "text")) == "wrote 1"
+        assert database.problem() is None
+
+
+async def test_readiness_does_not_flap_while_the_database_is_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in (("LOCK_TIMEOUT_SECONDS", 0.1), ("PROBE_SECONDS", 0.1), ("PROBE_PAUSE_SECONDS", 0.05)):
+        monkeypatch.setattr(module, name, seconds)
+    async with opened(f"sqlite:///{tmp_path}/test.db") as database:
+        with closing(sqlite3.connect(tmp_path / "test.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            await eventually(database.problem, expecting="it to be found out, though nobody writes")
+            for _ in range(10):  # each of them longer than the pause after a probe
+                with pytest.raises(DatabaseUnavailable):
+                    await database.write(write_notes, (1, "text"))
+                assert await database.read(count_notes, None) == 0
+                assert database.problem()
+        await eventually(lambda: database.problem() is None, expecting="it to be found out, though nobody writes")
+
+
+async def test_a_database_that_only_reads_is_not_ready_though_nobody_writes(
+    postgres: PrivatePostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PROBE_SECONDS", 0.1)
+    url = postgres.create_database()
+    name = url.rpartition("/")[2]
+    async with opened(url) as database:
+        with psycopg.connect(postgres.url("postgres"), autocommit=True) as other:
+            other.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+            other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+            await eventually(database.problem, expecting="it to be found out")
+            assert "read-only" in (database.problem() or "")
+            with pytest.raises(DatabaseUnavailable):
+                await database.write(write_notes, (1, "text"))
+            assert await database.read(count_notes, None) == 0
+            other.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+        await eventually(lambda: database.problem() is None, expecting="new connections to be made")
+        assert await database.write(write_notes, (1, "text")) == "wrote 1"
+
+
+async def test_transactions_that_deadlock_are_run_again(postgres: PrivatePostgres) -> None:
+    def move(connection: Connection, rows: list[tuple[int, int]]) -> list[None]:
+        for number in (number for row in rows for number in row):
+            connection.execute(notes.update().where(notes.c.id == number).values(text="moved"))
+            connection.exec_driver_sql("SELECT pg_sleep(0.05)")
+        return [None] * len(rows)
+
+    url = postgres.create_database()
+    async with opened(url) as first, opened(url) as second:
+        await asyncio.gather(*(first.write(write_notes, (number, "text")) for number in (1, 2)))
+        for _ in range(3):
+            await asyncio.gather(first.write(move, (1, 2)), second.write(move, (2, 1)))
+        with psycopg.connect(url, autocommit=True) as connection:
+            await eventually(lambda: deadlocks(connection), expecting="PostgreSQL to have counted one")
+
+
+def deadlocks(connection: psycopg.Connection[tuple[int]]) -> int:
+    counted = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+    return (connection.execute(counted).fetchone() or (0,))[0]
+
+
+async def test_a_full_database_is_unavailable_loses_nothing_and_recovers(tmp_path: Path) -> None:
+    async with opened(f"sqlite:///{tmp_path}/test.db") as database:
+        written = []
+        await database.write(limit_pages, 16)
+        with pytest.raises(DatabaseUnavailable, match="full"):
+            for number in range(1000):
+                await database.write(write_notes, (number, "text" * 1000))
+                written.append(number)
+        assert 0 < len(written) < 100
+        assert await database.read(count_notes, None) == len(written)
+
+        await database.write(limit_pages, 1000)
+        assert await database.write(write_notes, (len(written), "text" * 1000)) == f"wrote {len(written)}"
+
+
+def limit_pages(connection: Connection, limits: list[int]) -> list[int]:
+    return [connection.exec_driver_sql(f"PRAGMA max_page_count = {limit}").scalar_one() for limit in limits]
+
+
+async def test_tables_of_another_version_are_told_apart_at_the_start(database_url: str) -> None:
+    async with opened(database_url):
+        pass
+    newer = MetaData()
+    Table(notes.name, newer, Column("id", Integer, primary_key=True), Column("colour", Integer))
+    database = Database(database_url, newer, name="test")
+    await database.start()
+    try:
+        await eventually(lambda: "table notes has no column colour" in (database.problem() or ""))
+        with pytest.raises(DatabaseUnavailable, match="colour"):
+            await database.read(count_notes, None)
+    finally:
+        await database.stop()
+
+
+async def test_a_database_server_that_is_away_is_waited_for(postgres: PrivatePostgres) -> None:
+    url = postgres.create_database()
+    postgres.stop()
+    try:
+        async with opened(url, is_there=False) as database:
+            await eventually(lambda: "refused" in (database.problem() or ""))
+            with pytest.raises(DatabaseUnavailable):
+                await database.write(write_notes, (1, "text"))
+
+            postgres.start()
+            await eventually(lambda: database.problem() is None, expecting="the tables to be created")
+            assert await database.write(write_notes, (1, "text")) == "wrote 1"
+
+            postgres.stop()
+            with pytest.raises(DatabaseUnavailable):
+                await database.write(write_notes, (2, "text"))
+            postgres.start()
+            assert await database.write(write_notes, (2, "text")) == "wrote 2"
+    finally:
+        if not postgres.is_running:
+            postgres.start()
+
+
+async def test_behind_a_pooler_each_transaction_may_meet_another_server_process(postgres: PrivatePostgres) -> None:
+    """PgBouncer in transaction mode: what was prepared on one server connection is not known to the next."""
+    with PrivatePgBouncer(postgres.port) as pooler:
+        url = pooler.url(postgres.create_database())
+        groups.clear()
+        async with opened(url) as first, opened(url) as second:
+            for number in range(0, 80, 8):
+                databases = [first, second] * 4
+                await asyncio.gather(
+                    *(each.write(write_notes, (number + n, "text")) for n, each in enumerate(databases)),
+                    *(each.read(read_notes, number) for each in databases),
+                    *(hold_a_transaction(each) for each in databases),
+                )
+            assert await first.read(count_notes, None) == 80
+            assert first.problem() is second.problem() is None
+
+
+async def hold_a_transaction(database: Database) -> None:
+    async with database.transaction() as transaction:
+        await transaction.run(read_notes, [1])
+        await transaction.run(count_notes, [None])
+
+
+async def test_two_processes_may_create_the_same_tables_at_once(postgres: PrivatePostgres) -> None:
+    url = postgres.create_database()
+    async with opened(url) as first, opened(url) as second:
+        await first.write(write_notes, (1, "text"))
+        assert await second.read(read_notes, 1) == "text"
+        assert first.is_shared
