@@ -58,10 +58,10 @@ clean: ## remove everything that was made here: environment, data, caches
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 prerequisites:
-	@sh control_room/install_prerequisites.sh
+	@sh control_room/launcher/install_prerequisites.sh
 
 test-prerequisites:
-	@FOR_TESTS=1 sh control_room/install_prerequisites.sh
+	@FOR_TESTS=1 sh control_room/launcher/install_prerequisites.sh
 
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 

@@ -21,10 +21,10 @@ from benchmarks.machine import describe
 from benchmarks.picture import draw
 from benchmarks.results import Results
 from benchmarks.stage import MeasurementFailed, set_up
-from control_room.broker import BrokerError
-from control_room.installed import NotInstalledError
+from control_room.launcher.broker import BrokerError
+from control_room.launcher.installed import NotInstalledError
 from control_room.signals import run_until_signal
-from shared import logging
+from shared.observability import logging
 from shared.output import accept_any_text
 
 MEASUREMENTS = {

@@ -4,14 +4,14 @@ from typing import Any
 
 import typer
 
-from control_room import topology
-from control_room.audit.command import audit_command
-from control_room.chaos.command import chaos
-from control_room.dead_letters import command as dead_letters
-from control_room.flash_sale.command import flash_sale
-from control_room.page.command import control_room
-from control_room.tour.command import tour
-from control_room.up import up
+from control_room.dashboard.page.command import control_room
+from control_room.experiments.chaos.command import chaos
+from control_room.experiments.flash_sale.command import flash_sale
+from control_room.experiments.tour.command import tour
+from control_room.launcher.command import up
+from control_room.operations import topology
+from control_room.operations.audit.command import audit_command
+from control_room.operations.dead_letters import command as dead_letters
 from shared.output import accept_any_text
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from playwright.async_api import Browser, Page, async_playwright
 
-from control_room.addresses import SystemAddresses
-from control_room.launcher import System, launch
-from control_room.scenarios.system import customers
-from control_room.up import page as control_room_page
+from control_room.experiments.scenarios.system import customers
+from control_room.launcher.command import page as control_room_page
+from control_room.launcher.system import System, launch
+from control_room.operations.addresses import SystemAddresses
 
 IMAGES = Path(__file__).with_name("images")
 LARGEST_BYTES = 150_000

@@ -11,15 +11,15 @@ from order_service import orders, store
 from order_service.idempotency import fingerprint, idempotency_key
 from order_service.live import LiveTimelines, entry_json, has_more
 from order_service.orders import MENU, Order, OrderRequest, Status, UnknownDish, in_order, notifications_of
-from shared import metrics
 from shared.events import Money, OrderItem, OrderPlaced, OrderPlacedData, OrderSummary
 from shared.http.json_body import check_names, json_body, not_json
 from shared.http.operators import NDJSON, PAGE_ROWS, Row, ndjson, operator
 from shared.http.problems import FieldError, Problem, documented, outcome_unknown
 from shared.ids import GivenId, canonical, new_id
+from shared.observability import metrics
+from shared.observability.tracing import start_span
 from shared.persistence.database import Database
 from shared.persistence.failures import CommitUnknown
-from shared.tracing import start_span
 
 DESCRIPTION = """Takes orders and answers at once; payment and notification happen behind a queue.
 

@@ -36,8 +36,8 @@ from order_service.orders import (
     status_of,
 )
 from shared.events import OrderPlaced, OrderSummary
+from shared.persistence.batcher import is_repeated
 from shared.persistence.database import UtcDateTime, insert_new
-from shared.persistence.group_commit import is_repeated
 from shared.persistence.outbox import Outbox
 
 MAX_DOUBLINGS = 6

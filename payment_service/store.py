@@ -8,8 +8,8 @@ from payment_service.payments import Payment, Status
 from shared.effects import Recording, Records
 from shared.events import Event, Money
 from shared.persistence.database import UtcDateTime
-from shared.persistence.inbox import record_once
 from shared.persistence.outbox import Outbox
+from shared.persistence.record_once import record_once
 
 metadata = MetaData()
 outbox = Outbox(metadata)

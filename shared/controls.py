@@ -13,11 +13,11 @@ from typing import Literal
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from shared import metrics
 from shared.messaging.channel import BrokerUnavailable
 from shared.messaging.connection import Connection, keep_connected
 from shared.messaging.consumer import Consumer
 from shared.messaging.message import Delivery
+from shared.observability import metrics
 from shared.service import Part
 from shared.settings import ServiceSettings
 from shared.topology.definition import CONTROL

@@ -16,8 +16,8 @@ from tenacity import AsyncRetrying, RetryError, stop_after_attempt, wait_random_
 from shared.events import Event
 from shared.messaging.hold import until_ready
 from shared.messaging.retry import DONE, DUPLICATE, Ack, PermanentError
+from shared.persistence.batcher import Operation
 from shared.persistence.database import Database
-from shared.persistence.group_commit import Operation
 
 RECORDING_TRIES = 5
 """How often a recording is tried that fails for another reason than a database that is away."""

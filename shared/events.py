@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from shared.ids import OrderId, new_id
-from shared.tracing import current_traceparent
+from shared.observability.tracing import current_traceparent
 
 MAX_EVENT_BYTES = 256 * 1024
 """The largest event that is written or read. An order of the largest legal request is a tenth of this."""

@@ -9,9 +9,10 @@ from typing import Protocol, TypeVar
 
 import structlog
 
-from shared import logging, output, settings
+from shared import output, settings
 from shared.event_loop import new_event_loop
 from shared.http.server import HttpServer
+from shared.observability import logging
 from shared.settings import ServiceSettings
 
 SWITCH_SECONDS = 0.001

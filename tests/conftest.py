@@ -11,9 +11,9 @@ from urllib.parse import quote, urlsplit
 import pytest
 import pytest_asyncio
 
-from control_room.broker import PrivateBroker
-from shared import logging
+from control_room.launcher.broker import PrivateBroker
 from shared.management import Management
+from shared.observability import logging
 from shared.settings import BrokerSettings
 from shared.topology import provision
 from tests.postgres import PostgresNotInstalled, PrivatePostgres

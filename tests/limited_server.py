@@ -9,12 +9,12 @@ from typing import Any
 from fastapi import Request
 from fastapi.responses import Response, StreamingResponse
 
-from shared import logging
 from shared.event_loop import new_event_loop
 from shared.http.application import create_app
 from shared.http.limits import Limits
 from shared.http.operators import Row, ndjson
 from shared.http.server import HttpServer
+from shared.observability import logging
 from shared.persistence.failures import DatabaseUnavailable
 
 app = create_app(title="Limited", description="", operator_token="")

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from control_room.launcher import System, launch
+from control_room.launcher.system import System, launch
 from shared.management import Management
 from tests.conftest import Broker
 

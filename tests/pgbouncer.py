@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from control_room.children import death_pact
-from control_room.ports import free_ports
+from control_room.launcher.children import death_pact
+from control_room.launcher.ports import free_ports
 from tests.postgres import ADMINISTRATOR, unprivileged_account
 
 POOL_CONNECTIONS = 3

@@ -13,8 +13,8 @@ from typing import Any
 
 import psycopg
 
-from control_room.children import death_pact
-from control_room.ports import free_ports
+from control_room.launcher.children import death_pact
+from control_room.launcher.ports import free_ports
 
 START_TIMEOUT_SECONDS = 30
 STOP_TIMEOUT_SECONDS = 15

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import httpx
 
-from control_room.launcher import SERVICES
+from control_room.launcher.system import SERVICES
 from tests.support import eventually
 
 FINAL = {"confirmed", "declined", "cancelled", "refunded"}

@@ -17,7 +17,7 @@ import uvloop
 
 from benchmarks.load.order import ORDER
 from benchmarks.load.statistics import percentile
-from control_room.load import post
+from control_room.experiments.load import post
 
 ACCEPTED = b"HTTP/1.1 202"
 END_OF_HEAD = b"\r\n\r\n"

@@ -14,7 +14,7 @@ import typer
 import uvloop
 
 from benchmarks.load.order import ORDER
-from control_room.load import Connections, at_their_times, poisson, post
+from control_room.experiments.load import Connections, at_their_times, poisson, post
 
 SEED = 1
 

@@ -13,7 +13,7 @@ from shared.events import (
     encode,
 )
 from shared.ids import new_id
-from shared.tracing import start_span
+from shared.observability.tracing import start_span
 
 ORDER = json.dumps(
     {

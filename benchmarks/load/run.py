@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from benchmarks.bench import Scale
 from benchmarks.stage import REPOSITORY, MeasurementFailed, Scene
-from control_room.children import death_pact, kill
+from control_room.launcher.children import death_pact, kill
 
 PROGRAM_TIMEOUT_SECONDS = 300.0
 

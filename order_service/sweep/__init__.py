@@ -13,9 +13,9 @@ import structlog
 
 from order_service.orders import SweepDelays
 from order_service.sweep import store
-from shared import metrics
 from shared.messaging.channel import BrokerUnavailable
 from shared.messaging.consumer import Consumer
+from shared.observability import metrics
 from shared.persistence.database import Database
 from shared.persistence.failures import DatabaseUnavailable
 

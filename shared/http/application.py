@@ -9,11 +9,11 @@ from fastapi.responses import Response
 from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
-from shared import metrics
-from shared.http import deliveries, docs, problems
+from shared.http import delivery_log, docs, problems
 from shared.http.body_limit import BodyLimit
 from shared.http.problems import ProblemDetails
 from shared.http.short_cut import Application
+from shared.observability import metrics
 
 
 class Health(BaseModel):
@@ -40,7 +40,7 @@ def create_app(
     problems.install(app)
     app.include_router(docs.router)
     app.include_router(_health)
-    app.include_router(deliveries.router)
+    app.include_router(delivery_log.router)
     _describe(app, [*schemas, ProblemDetails])
     return app
 

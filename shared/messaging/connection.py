@@ -9,10 +9,10 @@ from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.exceptions import IncompatibleProtocolError, StreamLostError
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
-from shared import metrics
 from shared.amqp_url import amqp_url
 from shared.messaging.channel import BrokerUnavailable, Channel, first_of, reason_of, resolve
 from shared.messaging.wire import WireConnection
+from shared.observability import metrics
 
 HEARTBEAT_SECONDS = 20
 OPEN_TIMEOUT_SECONDS = 10.0

@@ -16,8 +16,6 @@ from typing import Any
 import structlog
 from tenacity import AsyncRetrying, RetryError, retry_if_exception_type, wait_random_exponential
 
-from shared import metrics
-from shared.deliveries import note_handled
 from shared.events import AnyEvent, Event, UnreadableEvent, decode
 from shared.messaging import message as headers
 from shared.messaging.acknowledger import Acknowledger
@@ -37,9 +35,11 @@ from shared.messaging.retry import (
     RetryPolicy,
     TransientError,
 )
+from shared.observability import metrics
+from shared.observability.delivery_log import note_handled
+from shared.observability.tracing import start_span
 from shared.topology import dead_queue, retry_queue
 from shared.topology.definition import SECOND_TRY_SECONDS
-from shared.tracing import start_span
 
 MAX_HICCUP_SECONDS = 0.1
 MAX_MOVE_PAUSE_SECONDS = 3.0

@@ -9,11 +9,11 @@ from itertools import takewhile
 
 import structlog
 
-from shared import metrics
-from shared.deliveries import note_published
 from shared.messaging.channel import BrokerUnavailable, Channel, NotFound
 from shared.messaging.connection import Connection, keep_connected
 from shared.messaging.message import Message
+from shared.observability import metrics
+from shared.observability.delivery_log import note_published
 
 MAX_IN_FLIGHT = 1000
 """Unconfirmed messages at the most: pika buffers without bound, so the bound is here."""

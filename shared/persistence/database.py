@@ -24,9 +24,9 @@ from sqlalchemy import Column, DateTime, Engine, Integer, MetaData, Table, TypeD
 from sqlalchemy.engine import URL, Connection, Dialect, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared import metrics
+from shared.observability import metrics
+from shared.persistence.batcher import GroupCommit, Operation, Result, Row, discard_if_stale
 from shared.persistence.failures import DatabaseUnavailable, translated
-from shared.persistence.group_commit import GroupCommit, Operation, Result, Row, discard_if_stale
 
 LOCK_TIMEOUT_SECONDS = 5.0
 """How long SQLite waits for another process's lock before it says that it is locked."""

@@ -26,7 +26,7 @@ from sqlalchemy.types import BigInteger
 
 from shared.events import Event, encode
 from shared.messaging.message import Message
-from shared.persistence.group_commit import tell_after_commit
+from shared.persistence.batcher import tell_after_commit
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,11 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection
 
-from shared import metrics
 from shared.messaging.publisher import Publisher, Unroutable
+from shared.observability import metrics
+from shared.persistence.batcher import Operation, rest_seconds
 from shared.persistence.database import Database
 from shared.persistence.failures import DatabaseUnavailable
-from shared.persistence.group_commit import Operation, rest_seconds
 from shared.persistence.outbox import Outbox, OutboxRow
 
 BATCH_ROWS = 100

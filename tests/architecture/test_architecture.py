@@ -81,6 +81,6 @@ def test_no_file_is_too_long_to_hold_one_thing() -> None:
 
 def test_no_text_becomes_attributes_of_the_control_rooms_page() -> None:
     """`props(f"...")` parses its argument: a quotation mark in what is filled in would end one and begin another."""
-    pages = [file for file in FILES if str(file).startswith("control_room/page/")]
+    pages = [file for file in FILES if str(file).startswith("control_room/dashboard/page/")]
     assert pages
     assert not [str(file) for file in pages if re.search(r"\.props\(\s*f[\"']", (ROOT / file).read_text())]

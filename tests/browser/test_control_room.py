@@ -13,9 +13,9 @@ import pytest_asyncio
 from dotenv import dotenv_values
 from playwright.async_api import Locator, Page, expect
 
-from control_room.addresses import SystemAddresses
-from control_room.audit import audit
-from control_room.launcher import Ports
+from control_room.launcher.system import Ports
+from control_room.operations.addresses import SystemAddresses
+from control_room.operations.audit import audit
 from shared.management import Management
 from tests import order_rail
 from tests.browser.conftest import OpenPage, assert_accessible, assert_fits

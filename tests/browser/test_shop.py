@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Page, Route, expect
 
-from control_room.launcher import System
+from control_room.launcher.system import System
 from order_service.orders import Status
 from tests.browser.conftest import OpenPage, Watch, assert_accessible, assert_fits
 from tests.conftest import Broker

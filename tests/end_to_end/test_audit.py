@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from control_room.addresses import SystemAddresses
-from control_room.audit import AuditImpossible, AuditReport, audit
-from control_room.launcher import System
+from control_room.launcher.system import System
+from control_room.operations.addresses import SystemAddresses
+from control_room.operations.audit import AuditImpossible, AuditReport, audit
 from shared.management import Management
 from shared.topology import dead_queue, provision, retry_queue
 from tests.conftest import Broker

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from control_room.addresses import SystemAddresses
-from control_room.audit import AuditImpossible, AuditReport, audit
-from control_room.launcher import System
-from control_room.ports import free_ports
+from control_room.launcher.ports import free_ports
+from control_room.launcher.system import System
+from control_room.operations.addresses import SystemAddresses
+from control_room.operations.audit import AuditImpossible, AuditReport, audit
 from shared.management import Management
 from shared.topology import retry_queue
 from tests.conftest import Broker

@@ -11,8 +11,8 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from control_room.broker import PrivateBroker
-from control_room.launcher import SERVICES, System, launch
+from control_room.launcher.broker import PrivateBroker
+from control_room.launcher.system import SERVICES, System, launch
 from shared.management import Management
 from tests.rail import Rail
 from tests.support import eventually

@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
-from control_room.chaos.run import JOURNAL
+from control_room.experiments.chaos.run import JOURNAL
 from shared.ids import new_id
 from tests.support import eventually
 

@@ -5,10 +5,10 @@ import asyncio
 import pytest
 import pytest_asyncio
 
-from control_room.chaos.faults import FAULTS
-from control_room.chaos.report import ChaosReport
-from control_room.chaos.run import Plan, started
-from control_room.chaos.schedule import Fall
+from control_room.experiments.chaos.faults import FAULTS
+from control_room.experiments.chaos.report import ChaosReport
+from control_room.experiments.chaos.run import Plan, started
+from control_room.experiments.chaos.schedule import Fall
 
 FALLS = [
     Fall(2.0, "freeze", "payment_service", 9.0),

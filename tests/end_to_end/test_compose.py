@@ -15,8 +15,8 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from control_room.launcher import SERVICES
-from control_room.ports import free_ports
+from control_room.launcher.ports import free_ports
+from control_room.launcher.system import SERVICES
 from tests.rail import Rail
 from tests.support import eventually
 
@@ -50,9 +50,9 @@ for placed_at, followed_at in [(here, there), (there, here)]:
 # Pulls a plug as the control room does: where it knows the replicas by name. Prints what the service then says.
 PULL_A_PLUG = """
 import asyncio, sys
-from control_room.addresses import find_system
-from control_room.pace import Pace
-from control_room.plugs.exchange import ExchangePlugs
+from control_room.operations.addresses import find_system
+from control_room.dashboard.pace import Pace
+from control_room.dashboard.process_control.exchange import ExchangePlugs
 
 async def pull(service, action):
     async with ExchangePlugs(find_system(None), Pace()) as plugs:

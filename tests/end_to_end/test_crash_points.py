@@ -10,8 +10,8 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from control_room.chaos.crash import DIED
-from control_room.launcher import System, launch
+from control_room.experiments.chaos.crash import DIED
+from control_room.launcher.system import System, launch
 from shared.settings import BrokerSettings
 from tests.rail import Rail
 from tests.support import addresses_of, eventually
@@ -44,7 +44,7 @@ async def rail(system: System) -> AsyncIterator[Rail]:
 async def arm(system: System, rail: Rail, service: str, call: str, flag: Path) -> None:
     """Start the service again so that it dies around the call, once."""
     process = system.processes[service]
-    process.command = [sys.executable, "-m", "control_room.chaos.crash", service, call, str(flag)]
+    process.command = [sys.executable, "-m", "control_room.experiments.chaos.crash", service, call, str(flag)]
     pid = process.pid
     os.kill(pid, signal.SIGTERM)
     await eventually(lambda: process.pid != pid, 20, expecting=f"{service} to be started again")

@@ -12,9 +12,9 @@ import psycopg
 import pytest
 import pytest_asyncio
 
-from control_room.launcher import System, launch
-from control_room.ports import free_ports
-from control_room.processes import SupervisedProcess
+from control_room.launcher.ports import free_ports
+from control_room.launcher.processes import SupervisedProcess
+from control_room.launcher.system import System, launch
 from shared.events import encode
 from shared.messaging.message import Message
 from shared.messaging.publisher import Publisher

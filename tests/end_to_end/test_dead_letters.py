@@ -14,10 +14,10 @@ import pytest
 import pytest_asyncio
 from aiosmtpd.controller import Controller
 
-from control_room.addresses import DISCARDS, SystemAddresses, discards_beside
-from control_room.audit import audit
-from control_room.launcher import System
-from control_room.ports import free_ports
+from control_room.launcher.ports import free_ports
+from control_room.launcher.system import System
+from control_room.operations.addresses import DISCARDS, SystemAddresses, discards_beside
+from control_room.operations.audit import audit
 from shared.management import Management
 from tests.conftest import Broker
 from tests.order_rail import file_of, launched, order_rail, start

@@ -10,8 +10,8 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from control_room.launcher import SERVICES, System, launch
-from control_room.processes import SupervisedProcess
+from control_room.launcher.processes import SupervisedProcess
+from control_room.launcher.system import SERVICES, System, launch
 from tests.rail import Rail
 from tests.support import eventually
 

@@ -8,7 +8,7 @@ from typing import Any
 import psutil
 import pytest
 
-from control_room.flash_sale import Progress, SaleFailed, sell
+from control_room.experiments.flash_sale import Progress, SaleFailed, sell
 from tests.conftest import Broker
 from tests.order_rail import file_of, launched, order_rail, start
 from tests.support import eventually

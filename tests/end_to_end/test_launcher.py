@@ -16,7 +16,7 @@ import psutil
 import pytest
 from dotenv import dotenv_values
 
-from control_room.launcher import SERVICES, LaunchError, Ports, launch
+from control_room.launcher.system import SERVICES, LaunchError, Ports, launch
 from shared.settings import BrokerSettings
 from shared.topology.definition import SUBSCRIPTIONS
 from tests.conftest import Broker, virtual_host

@@ -8,7 +8,7 @@ import httpx
 import psutil
 import pytest_asyncio
 
-from control_room.launcher import SERVICES
+from control_room.launcher.system import SERVICES
 from shared.management import Management
 from shared.settings import BrokerSettings
 from tests.conftest import Broker, virtual_host

@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from control_room.addresses import SystemAddresses
-from control_room.launcher import SERVICES, System
-from control_room.plugs import PlugState
-from control_room.plugs.launcher import LauncherPlugs
-from control_room.plugs.mail_route import LauncherMailRoute
-from control_room.scenarios import SCENARIOS, Runner, Scenario, Stage
+from control_room.dashboard.process_control import PlugState
+from control_room.dashboard.process_control.launcher import LauncherPlugs
+from control_room.dashboard.process_control.mail_route import LauncherMailRoute
+from control_room.experiments.scenarios import SCENARIOS, Runner, Scenario, Stage
+from control_room.launcher.system import SERVICES, System
+from control_room.operations.addresses import SystemAddresses
 from tests.conftest import Broker
 from tests.order_rail import launched
 from tests.support import eventually

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 import pytest_asyncio
 
-from control_room.launcher import System, launch
+from control_room.launcher.system import System, launch
 from shared.management import Management
 from shared.settings import BrokerSettings
 from tests.rail import Rail

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from control_room.launcher import System
+from control_room.launcher.system import System
 from tests import examples
 from tests.conftest import Broker
 from tests.order_rail import COMMAND, file_of, launched

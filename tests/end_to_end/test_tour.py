@@ -15,8 +15,8 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from control_room.launcher import System, launch
-from control_room.tour.steps import STEPS
+from control_room.experiments.tour.steps import STEPS
+from control_room.launcher.system import System, launch
 from shared.management import Management
 from tests.conftest import Broker
 from tests.support import eventually

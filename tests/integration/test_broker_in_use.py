@@ -3,8 +3,8 @@
 import pika
 import pytest
 
-from control_room import broker_in_use
-from control_room.broker_in_use import BrokerInUse, until_nobody_consumes
+from control_room.launcher import broker_in_use
+from control_room.launcher.broker_in_use import BrokerInUse, until_nobody_consumes
 from shared.settings import BrokerSettings
 from tests.conftest import Broker, virtual_host
 

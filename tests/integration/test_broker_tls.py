@@ -12,8 +12,8 @@ import pytest
 import pytest_asyncio
 import trustme
 
-from control_room.broker import PrivateBroker
-from control_room.ports import free_ports
+from control_room.launcher.broker import PrivateBroker
+from control_room.launcher.ports import free_ports
 from shared.amqp_url import amqp_url
 from shared.management import Management, ManagementUnavailable
 from shared.messaging.channel import BrokerUnavailable

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from control_room.dead_letters.discard import NotDiscarded, discard
-from control_room.dead_letters.listing import groups
-from control_room.dead_letters.parked import WINDOW, connected, dead_letters, inspect
-from control_room.dead_letters.redrive import NoConsumer, RedriveStopped, redrive
-from control_room.dead_letters.selection import Selection
+from control_room.operations.dead_letters.discard import NotDiscarded, discard
+from control_room.operations.dead_letters.listing import groups
+from control_room.operations.dead_letters.parked import WINDOW, connected, dead_letters, inspect
+from control_room.operations.dead_letters.redrive import NoConsumer, RedriveStopped, redrive
+from control_room.operations.dead_letters.selection import Selection
 from shared.events import encode
 from shared.management import Management
 from shared.messaging.connection import Connection

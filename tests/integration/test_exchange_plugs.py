@@ -6,11 +6,11 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from control_room.addresses import SystemAddresses
-from control_room.launcher import SERVICES, System
-from control_room.pace import Pace
-from control_room.plugs import PlugState, PlugStuck
-from control_room.plugs.exchange import ExchangePlugs
+from control_room.dashboard.pace import Pace
+from control_room.dashboard.process_control import PlugState, PlugStuck
+from control_room.dashboard.process_control.exchange import ExchangePlugs
+from control_room.launcher.system import SERVICES, System
+from control_room.operations.addresses import SystemAddresses
 from tests.conftest import Broker
 from tests.order_rail import launched
 from tests.rail import Rail

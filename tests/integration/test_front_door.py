@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from control_room import front_door as module
-from control_room.front_door import front_door
-from control_room.ports import free_ports
+from control_room.launcher import front_door as module
+from control_room.launcher.front_door import front_door
+from control_room.launcher.ports import free_ports
 
 ANYWHERE = ("127.0.0.1", 0)
 A_LOT = bytes(5_000_000)

@@ -9,7 +9,7 @@ from itertools import islice
 
 import pytest
 
-from control_room.load import AnswerLost, Connections, at_their_times, poisson, post
+from control_room.experiments.load import AnswerLost, Connections, at_their_times, poisson, post
 from tests.support import eventually
 
 OK = b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\nX-Seen: yes\r\n\r\n{}"

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from control_room import pace as module
-from control_room.addresses import SystemAddresses
-from control_room.observer.broker import SILENT_AFTER_SECONDS
-from control_room.observer.observer import watching
-from control_room.pace import Pace
+from control_room.dashboard import pace as module
+from control_room.dashboard.pace import Pace
+from control_room.dashboard.snapshots.broker import SILENT_AFTER_SECONDS
+from control_room.dashboard.snapshots.observer import watching
+from control_room.operations.addresses import SystemAddresses
 from tests.conftest import Broker
 from tests.order_rail import launched
 from tests.support import eventually

@@ -24,8 +24,8 @@ from shared.effects import Recording
 from shared.ids import new_id
 from shared.messaging.message import Message
 from shared.messaging.publisher import Publisher
+from shared.persistence import batcher
 from shared.persistence import database as database_module
-from shared.persistence import group_commit
 from shared.persistence.database import Database
 from shared.persistence.failures import CommitUnknown
 from shared.persistence.relay import OutboxRelay
@@ -107,7 +107,7 @@ async def test_a_server_that_never_answers_is_hung_up_on(
 async def test_where_nobody_can_look_it_is_unknown_and_repeating_it_is_safe(
     postgres: PrivatePostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(group_commit, "ASK_SECONDS", 0.3)
+    monkeypatch.setattr(batcher, "ASK_SECONDS", 0.3)
     store = order_service.store
     async with opened(postgres, store.metadata) as (database, cut):
         placements = [Placement(examples.order_placed(), f"key-{n}", "asked") for n in range(CROWD)]

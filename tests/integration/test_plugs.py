@@ -9,9 +9,9 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from control_room.plugs import PlugState, PlugStuck
-from control_room.plugs.launcher import LauncherPlugs
-from control_room.processes import SupervisedProcess
+from control_room.dashboard.process_control import PlugState, PlugStuck
+from control_room.dashboard.process_control.launcher import LauncherPlugs
+from control_room.launcher.processes import SupervisedProcess
 from tests.support import eventually
 
 NAME = "payment_service"

@@ -12,14 +12,14 @@ import httpx
 import psutil
 import pytest
 
-from control_room.broker import BrokerError, PrivateBroker
-from control_room.ports import is_free
+from control_room.launcher.broker import BrokerError, PrivateBroker
+from control_room.launcher.ports import is_free
 from tests.support import eventually
 
 STARTS_A_NODE_AND_SAYS_SO = """
 import asyncio, json, sys
 from pathlib import Path
-from control_room.broker import PrivateBroker
+from control_room.launcher.broker import PrivateBroker
 
 async def main():
     async with PrivateBroker(Path(sys.argv[1])) as node:

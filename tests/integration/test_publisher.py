@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 
-from control_room.broker import PrivateBroker
+from control_room.launcher.broker import PrivateBroker
 from shared.ids import new_id
 from shared.management import Management
 from shared.messaging.channel import BrokerUnavailable

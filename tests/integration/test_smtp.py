@@ -13,7 +13,7 @@ import pytest
 import structlog
 import trustme
 
-from control_room.ports import free_ports
+from control_room.launcher.ports import free_ports
 from notification_service import smtp
 from notification_service.notifications import Letter
 from notification_service.smtp import SmtpChannel

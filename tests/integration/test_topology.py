@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 from pika.adapters.blocking_connection import BlockingChannel
 
-from control_room.broker import PrivateBroker
+from control_room.launcher.broker import PrivateBroker
 from shared.management import Management, ManagementDenied, ManagementUnavailable
 from shared.settings import BrokerSettings
 from shared.topology import dead_queue, retry_queue

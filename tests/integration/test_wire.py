@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest_asyncio
 
-from control_room.chaos.wire import Proxy, proxy_to
+from control_room.experiments.chaos.wire import Proxy, proxy_to
 from shared.events import OrderPlaced, encode
 from shared.messaging.connection import Connection
 from shared.messaging.consumer import Consumer

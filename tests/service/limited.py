@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from control_room.children import end, spawn
-from control_room.ports import free_ports
+from control_room.launcher.children import end, spawn
+from control_room.launcher.ports import free_ports
 from tests.raw_http import GET, ask
 from tests.support import eventually
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from aiosmtpd.controller import Controller
 
-from control_room.ports import free_ports
+from control_room.launcher.ports import free_ports
 
 Server = TypeVar("Server", bound="MailServer")
 

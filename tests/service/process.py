@@ -11,9 +11,9 @@ from typing import Any
 
 import httpx
 
-from control_room.children import end, spawn
-from control_room.logs import tail
-from control_room.ports import free_ports
+from control_room.launcher.children import end, spawn
+from control_room.launcher.logs import tail
+from control_room.launcher.ports import free_ports
 from shared.settings import BrokerSettings
 from tests.support import eventually
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from control_room.ports import free_ports
+from control_room.launcher.ports import free_ports
 from shared.settings import BrokerSettings
 from tests.postgres import PostgresNotInstalled, PrivatePostgres
 from tests.service.process import OPERATOR, RunningService, running

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from control_room.children import end, spawn
-from control_room.ports import free_ports
+from control_room.launcher.children import end, spawn
+from control_room.launcher.ports import free_ports
 from tests.raw_http import Line, ask, connected
 from tests.support import eventually
 

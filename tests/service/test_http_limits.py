@@ -8,7 +8,7 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from control_room.ports import free_ports
+from control_room.launcher.ports import free_ports
 from shared.settings import BrokerSettings
 from tests.raw_http import (
     A_CHUNK,

@@ -12,7 +12,7 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from control_room.ports import free_ports
+from control_room.launcher.ports import free_ports
 from shared.ids import new_id
 from shared.settings import BrokerSettings
 from tests.raw_http import ask, connected

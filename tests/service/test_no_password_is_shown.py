@@ -13,7 +13,7 @@ import pytest_asyncio
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
 
-from control_room.ports import free_ports
+from control_room.launcher.ports import free_ports
 from shared.settings import BrokerSettings, load
 from tests import examples
 from tests.conftest import Broker

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from control_room.logs import tail
-from control_room.ports import free_ports
+from control_room.launcher.logs import tail
+from control_room.launcher.ports import free_ports
 from shared.events import PaymentSucceeded
 from shared.settings import BrokerSettings
 from tests import examples

@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from control_room.ports import free_ports
+from control_room.launcher.ports import free_ports
 from shared.management import Management
 from shared.settings import BrokerSettings
 from shared.topology import provision

@@ -4,7 +4,7 @@ from http.cookies import SimpleCookie
 
 from starlette.requests import Request
 
-from control_room.page.access import entered, viewer_of
+from control_room.dashboard.page.access import entered, viewer_of
 
 TOKEN = "a long and secret token"
 

@@ -2,9 +2,9 @@
 
 import json
 
-from control_room.addresses import SystemAddresses
-from control_room.observer import Auditing
-from control_room.pace import Pace
+from control_room.dashboard.pace import Pace
+from control_room.dashboard.snapshots import Auditing
+from control_room.operations.addresses import SystemAddresses
 
 ADDRESSES = SystemAddresses(
     order_service_url="http://x", payment_service_url="http://x", notification_service_url="http://x"

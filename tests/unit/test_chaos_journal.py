@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from control_room.chaos.journal import Journal, accepted_orders, write_order_ids
+from control_room.experiments.chaos.journal import Journal, accepted_orders, write_order_ids
 from tests.support import eventually
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from control_room.chaos.report import ChaosReport, FallReport, LoadReport, MemoryReport, to_markdown
+from control_room.experiments.chaos.report import ChaosReport, FallReport, LoadReport, MemoryReport, to_markdown
 
 FALL = FallReport("kill", "payment_service", 12.0, 0.1, ("process 1 ended with status -9",), 2.0, 3.0)
 LOAD = LoadReport(

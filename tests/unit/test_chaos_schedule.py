@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from control_room.chaos.faults import FAULTS
-from control_room.chaos.schedule import Kind, chosen, draw
+from control_room.experiments.chaos.faults import FAULTS
+from control_room.experiments.chaos.schedule import Kind, chosen, draw
 
 KINDS = {name: fault.kind for name, fault in FAULTS.items()}
 SEEDS = st.integers(0, 10**6)

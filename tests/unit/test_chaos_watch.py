@@ -5,9 +5,9 @@ from uuid import UUID
 import httpx
 import pytest
 
-from control_room.chaos.customers import Accepted
-from control_room.chaos.watch import MEMORY_WINDOW_SECONDS, WARM_AFTER_SECONDS, Memory, OpenOrders, Watch
-from control_room.replicas import Total
+from control_room.experiments.chaos.customers import Accepted
+from control_room.experiments.chaos.watch import MEMORY_WINDOW_SECONDS, WARM_AFTER_SECONDS, Memory, OpenOrders, Watch
+from control_room.operations.replicas import Total
 
 
 def orders(*order_ids: str) -> OpenOrders:

@@ -14,10 +14,10 @@ from prometheus_client import REGISTRY
 from sqlalchemy import Connection, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from shared.persistence import group_commit
+from shared.persistence import batcher
+from shared.persistence.batcher import CROWD_ROWS, MAX_GROUP_ROWS, tell_after_commit
 from shared.persistence.database import Database, insert_new
 from shared.persistence.failures import DatabaseUnavailable
-from shared.persistence.group_commit import CROWD_ROWS, MAX_GROUP_ROWS, tell_after_commit
 from tests.notes import count_notes, groups, notes, opened, read_notes, refuse_odd, write_notes
 
 
@@ -47,8 +47,8 @@ async def test_all_that_waits_is_written_in_one_transaction(database: Database) 
 @pytest.fixture
 def tired(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on the database rests for a minute after each transaction."""
-    monkeypatch.setattr(group_commit, "REST", 1e9)
-    monkeypatch.setattr(group_commit, "LONGEST_REST_SECONDS", 60)
+    monkeypatch.setattr(batcher, "REST", 1e9)
+    monkeypatch.setattr(batcher, "LONGEST_REST_SECONDS", 60)
 
 
 @pytest.mark.usefixtures("tired")
@@ -68,8 +68,8 @@ async def test_a_crowd_that_writes_over_and_over_shares_each_transaction(databas
 async def test_those_who_come_shortly_after_a_transaction_share_the_next(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(group_commit, "REST", 1e9)
-    monkeypatch.setattr(group_commit, "LONGEST_REST_SECONDS", 0.3)
+    monkeypatch.setattr(batcher, "REST", 1e9)
+    monkeypatch.setattr(batcher, "LONGEST_REST_SECONDS", 0.3)
     await asyncio.gather(*(database.write(write_notes, (number, "text")) for number in range(2)))
 
     writing = []

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from control_room.audit.reading import read_discards, read_journal
-from control_room.audit.report import AuditImpossible
-from control_room.audit.store import books
-from control_room.dead_letters import discard
-from control_room.dead_letters.letter import DeadLetter
-from control_room.dead_letters.redrive import redriven
-from control_room.dead_letters.selection import Selection, queue_named
+from control_room.operations.audit.reading import read_discards, read_journal
+from control_room.operations.audit.report import AuditImpossible
+from control_room.operations.audit.store import books
+from control_room.operations.dead_letters import discard
+from control_room.operations.dead_letters.letter import DeadLetter
+from control_room.operations.dead_letters.redrive import redriven
+from control_room.operations.dead_letters.selection import Selection, queue_named
 from shared.events import encode
 from shared.messaging.message import Message
 from tests.examples import order_placed

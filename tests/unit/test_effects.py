@@ -18,7 +18,7 @@ from shared.messaging.retry import DONE, DUPLICATE, NotReady, PermanentError, Tr
 from shared.persistence import database as module
 from shared.persistence.database import Database
 from shared.persistence.failures import DatabaseUnavailable
-from shared.persistence.inbox import record_once
+from shared.persistence.record_once import record_once
 from tests import examples
 from tests.support import eventually, start_ready
 

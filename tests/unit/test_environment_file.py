@@ -8,7 +8,7 @@ from dotenv import dotenv_values
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from control_room.environment_file import Unwritable, read_variables, write_variables
+from control_room.operations.environment_file import Unwritable, read_variables, write_variables
 
 NASTY = "'\"$#`\\ !{}X~*?[];&|<>()=%\n\té"
 VALUES = st.text(st.sampled_from(NASTY) | st.characters(exclude_characters="\0\r", exclude_categories=["Cs"]))

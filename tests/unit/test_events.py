@@ -30,7 +30,7 @@ from shared.events import (
     encode,
 )
 from shared.ids import UUID_PATTERN, new_id
-from shared.tracing import start_span
+from shared.observability.tracing import start_span
 from tests import examples
 
 MAKERS: list[Callable[[], AnyEvent]] = [

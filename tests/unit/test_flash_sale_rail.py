@@ -2,8 +2,14 @@
 
 import pytest
 
-from control_room.flash_sale.chart import chart
-from control_room.flash_sale.rail import Look, accepted_rate, oldest_age_seconds, paid_rate, seconds_to_drain
+from control_room.experiments.flash_sale.chart import chart
+from control_room.experiments.flash_sale.rail import (
+    Look,
+    accepted_rate,
+    oldest_age_seconds,
+    paid_rate,
+    seconds_to_drain,
+)
 
 
 def filling(seconds: int, accepted_a_second: int = 100, paid_a_second: int = 10) -> list[Look]:

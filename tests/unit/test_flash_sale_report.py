@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from control_room.flash_sale.crowd import percentiles
-from control_room.flash_sale.rail import Look
-from control_room.flash_sale.report import OVER, SaleReport, to_markdown
-from control_room.flash_sale.run import paced
-from control_room.flash_sale.sell import SaleResult
+from control_room.experiments.flash_sale.crowd import percentiles
+from control_room.experiments.flash_sale.rail import Look
+from control_room.experiments.flash_sale.report import OVER, SaleReport, to_markdown
+from control_room.experiments.flash_sale.run import paced
+from control_room.experiments.flash_sale.sell import SaleResult
 
 SALE = SaleResult(
     seconds=10.0, placed=1000, accepted=1000, refused={}, unanswered=0,

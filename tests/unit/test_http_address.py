@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from control_room.ports import free_ports, is_free
-from control_room.replicas import replicas
+from control_room.launcher.ports import free_ports, is_free
+from control_room.operations.replicas import replicas
 from shared.http.address import listen, resolved, url_of
 
 IS_READY = Path(__file__).parents[2] / "docker" / "is-ready"

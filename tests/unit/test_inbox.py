@@ -8,7 +8,7 @@ import pytest_asyncio
 from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, select
 
 from shared.persistence.database import Database
-from shared.persistence.inbox import record_once
+from shared.persistence.record_once import record_once
 from tests.support import start_ready
 
 metadata = MetaData()

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import structlog
 
-from shared import logging
-from shared.tracing import start_span
+from shared.observability import logging
+from shared.observability.tracing import start_span
 
 FULL = Path("/dev/full")
 

@@ -2,11 +2,11 @@
 
 import pytest
 
-from control_room.observer.broker import views
-from control_room.observer.drain import seconds_to_drain
-from control_room.observer.picture import Picture, Point, ServiceView
-from control_room.observer.services import Meter
-from control_room.replicas import Sample, Total, parsed
+from control_room.dashboard.snapshots.broker import views
+from control_room.dashboard.snapshots.drain import seconds_to_drain
+from control_room.dashboard.snapshots.services import Meter
+from control_room.dashboard.snapshots.snapshot import Picture, Point, ServiceView
+from control_room.operations.replicas import Sample, Total, parsed
 from shared.topology.definition import EXCHANGES, SUBSCRIPTIONS
 
 PAGE = """\

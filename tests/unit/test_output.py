@@ -26,8 +26,8 @@ walk(typer.main.get_command(app), [])
 """
 SHOW_A_SALE = """
 from rich.console import Console
-from control_room.flash_sale.display import _picture
-from control_room.flash_sale.rail import Look
+from control_room.experiments.flash_sale.display import _picture
+from control_room.experiments.flash_sale.rail import Look
 from shared.output import accept_any_text
 accept_any_text()
 Console(force_terminal=True).print(_picture([Look(float(at), at * at, at) for at in range(60)]))
@@ -41,7 +41,7 @@ Console(force_terminal=True).print(Spinner("dots"))
 """
 SHOW_A_DEAD_LETTER = r"""
 from rich.console import Console
-from control_room.dead_letters.display import _body
+from control_room.operations.dead_letters.display import _body
 from shared.output import accept_any_text
 accept_any_text()
 Console().print(_body(b'{"customer_email": "j\\u00fcrgen@example.com", "half": "\\ud800"}'))
@@ -49,7 +49,8 @@ Console().print(_body(b'{"customer_email": "j\\u00fcrgen@example.com", "half": "
 LOG_AN_EMAIL = """
 import logging as standard
 import structlog
-from shared import logging, output
+from shared import output
+from shared.observability import logging
 output.accept_any_text()
 for log_format in ("json", "console"):
     logging.configure("tests", log_format)

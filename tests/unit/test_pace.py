@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from control_room import pace as module
-from control_room.observer.auditing import pauses
-from control_room.pace import Pace
+from control_room.dashboard import pace as module
+from control_room.dashboard.pace import Pace
+from control_room.dashboard.snapshots.auditing import pauses
 
 LONG_SECONDS = 60.0
 

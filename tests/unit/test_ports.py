@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from control_room import ports
-from control_room.ports import FIRST_PORT, LAST_PORT, free_ports, is_free
+from control_room.launcher import ports
+from control_room.launcher.ports import FIRST_PORT, LAST_PORT, free_ports, is_free
 
-ASK = "from control_room.ports import free_ports; print(*(port for _ in range(20) for port in free_ports(3)))"
+ASK = "from control_room.launcher.ports import free_ports; print(*(port for _ in range(20) for port in free_ports(3)))"
 
 
 def test_processes_that_ask_at_the_same_time_get_different_ports() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from control_room.run_directory import AlreadyRunningError, RunDirectory
+from control_room.launcher.run_directory import AlreadyRunningError, RunDirectory
 
 
 def test_a_directory_is_held_by_one_at_a_time_and_free_afterwards(tmp_path: Path) -> None:

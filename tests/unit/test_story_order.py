@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from control_room.story_order import Act, Entry, in_order
+from control_room.operations.causal_order import Act, Entry, in_order
 
 ORDERS, PAYMENTS, NOTIFICATIONS = "order_service", "payment_service", "notification_service"
 PLACED, PAID, TOLD = "order.placed.v1", "payment.succeeded.v1", "notification.delivered.v1"

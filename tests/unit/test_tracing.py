@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from shared.tracing import current_trace_id, current_traceparent, start_span
+from shared.observability.tracing import current_trace_id, current_traceparent, start_span
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"

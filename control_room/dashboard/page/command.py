@@ -1,0 +1,78 @@
+"""`order-rail control-room`: the page for a system that runs elsewhere, such as in containers."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from control_room.dashboard.pace import Pace
+from control_room.dashboard.process_control import Plugs
+from control_room.operations.addresses import (
+    ENVIRONMENT_FILE,
+    NotRunning,
+    SystemAddresses,
+    discards_beside,
+    find_system,
+)
+from control_room.signals import run_until_signal
+from shared.observability.logging import configure as configure_logging
+from shared.settings import load
+
+
+class PageSettings(BaseSettings):
+    """Where the page is served, and whether the services listen for those who pull their plugs."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True)
+
+    http_host: str = "127.0.0.1"
+    http_port: int = Field(8080, ge=1, le=65535)
+    controls_enabled: bool = False
+
+
+def control_room(
+    environment_file: Annotated[
+        Path | None, typer.Option(help=f"Says where the system is. Default: {ENVIRONMENT_FILE}.")
+    ] = None,
+) -> None:
+    """Show a running system live, on http://HTTP_HOST:HTTP_PORT, until Ctrl-C. `order-rail up` has it built in.
+
+    With CONTROLS_ENABLED=true the services' plugs can be pulled there, if they listen for it too.
+    """
+    configure_logging("control_room", os.environ.get("LOG_FORMAT", "console"))
+    settings = load(PageSettings)
+    try:
+        addresses = find_system(environment_file)
+        run_until_signal(_serve(settings, addresses, discards_beside(environment_file)))
+    except (NotRunning, OSError) as error:
+        typer.echo(f"The control room could not be opened: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+async def _serve(settings: PageSettings, addresses: SystemAddresses, journal: Path) -> None:
+    from control_room.dashboard.page.room import opened  # noqa: PLC0415 - NiceGUI costs a second; other commands go without
+    from control_room.dashboard.page.server import serving  # noqa: PLC0415
+
+    pace = Pace()
+    async with (
+        _plugs(settings, addresses, pace) as plugs,
+        opened(addresses, journal, pace, plugs) as room,
+        serving(room, settings.http_host, settings.http_port),
+    ):
+        await asyncio.Event().wait()
+
+
+@asynccontextmanager
+async def _plugs(settings: PageSettings, addresses: SystemAddresses, pace: Pace) -> AsyncIterator[Plugs | None]:
+    from control_room.dashboard.process_control.exchange import ExchangePlugs  # noqa: PLC0415 - it is part of the page
+
+    if not settings.controls_enabled:
+        yield None
+        return
+    async with ExchangePlugs(addresses, pace) as plugs:
+        yield plugs

@@ -1,0 +1,93 @@
+"""The whole page: a heading that says whether all is well, and the panels below it."""
+
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+from nicegui import ui
+
+from control_room.dashboard.pace import Pace
+from control_room.dashboard.page import audit, dead_letters, levelling, order, plugs, rail, scenarios, theme
+from control_room.dashboard.page.access import Viewer
+from control_room.dashboard.page.parts import swap, text
+from control_room.dashboard.page.room import Room
+from control_room.dashboard.snapshots import Picture
+
+REFRESH_SECONDS = 1.0
+STALE_SECONDS = 4.0
+SHOWN_PROBLEMS = 4
+HOW_TO_ENTER = (
+    "You can look at everything here. To change something, open the link that 'order-rail up' printed, "
+    "or enter the operator token:"
+)
+
+
+class Panel(Protocol):
+    """`show` is called every second with the latest picture."""
+
+    def show(self, picture: Picture) -> None: ...
+
+
+def build(room: Room, viewer: Viewer, order_id: str = "") -> None:
+    """The page for one viewer, kept up to date while it is open; with the story of an order, if one is named."""
+    theme.apply()
+    summary = _Summary(room)
+    with ui.element("div").classes("room"):
+        if not viewer.may_act:
+            _invite()
+        panels: Sequence[Panel] = (
+            summary,
+            rail.Rail(room),
+            levelling.Levelling(room),
+            plugs.PlugBoard(room, viewer),
+            scenarios.Scenarios(room, viewer),
+            *_books(room, order_id),
+            dead_letters.DeadLetters(room, viewer),
+        )
+
+    def refresh() -> None:
+        for panel in panels:
+            panel.show(room.observer.picture)
+
+    ui.timer(REFRESH_SECONDS, refresh)
+    _look_often(room.pace)
+
+
+def _look_often(pace: Pace) -> None:
+    """For as long as a browser has this page open, and is not away for longer than it may take to come back."""
+    client = ui.context.client
+    client.on_connect(lambda: pace.open(client.id))
+    client.on_delete(lambda: pace.close(client.id))
+
+
+def _books(room: Room, order_id: str) -> Sequence[Panel]:
+    """The audit with the story of an order below it: one column, as high as it likes."""
+    with ui.element("div").classes("stack"):
+        return audit.Audit(room), order.OrderStory(room, order_id)
+
+
+class _Summary:
+    """The heading: what is broken, or that nothing is."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        with ui.element("header").classes("heading"):
+            text("Order Rail", tag="h1")
+            self._state = text("", "state", tag="p").props("role=status")
+
+    def show(self, picture: Picture) -> None:
+        problems = list(picture.problems)
+        if time.time() - max(picture.at, self._room.pace.opened_at) > STALE_SECONDS:
+            problems = ["the control room itself has stopped looking"]
+        more = f" and {len(problems) - SHOWN_PROBLEMS} more" if len(problems) > SHOWN_PROBLEMS else ""
+        self._state.set_text("; ".join(problems[:SHOWN_PROBLEMS]) + more if problems else "Everything runs.")
+        swap(self._state, "broken" if problems else "fine", ("broken", "fine"))
+
+
+def _invite() -> None:
+    """How a viewer becomes one who may act."""
+    with ui.element("form").classes("card invitation").props('method=get action="/"'):
+        text(HOW_TO_ENTER, tag="label").props("for=token")
+        ui.element("input").props("id=token name=token type=password autocomplete=off required")
+        with ui.element("button").props("type=submit").classes("button plain"):
+            text("Enter", tag="span")

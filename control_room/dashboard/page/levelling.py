@@ -1,0 +1,124 @@
+"""Load levelling: what comes in, what goes out, and what waits in between, over time on one chart."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from nicegui import ui
+from nicegui.elements.mixins.text_element import TextElement
+
+from control_room.dashboard.page.parts import card, duration, named, number, text
+from control_room.dashboard.page.room import Room
+from control_room.dashboard.snapshots import Picture, Point
+from control_room.dashboard.snapshots.drain import seconds_to_drain
+
+SHOWN_SECONDS = 300
+POINTS = 150
+HINT = (
+    "A rush comes in faster than it can be paid. Nobody waits for that: what can't be done now stays in the queue, "
+    "and is worked off at the pace that payments can go."
+)
+INK = "getComputedStyle(document.body).getPropertyValue('--{}').trim()"
+"""Evaluated in the browser: the chart is a drawing, and style sheets don't reach into it."""
+
+
+class Levelling:
+    """The chart, and its last values in words."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._drawn_at = 0.0
+        with card("Load levelling", HINT, "levelling"):
+            with ui.element("dl").classes("figures"):
+                names = ("accepted/s", "paid/s", "customers told/s", "backlog", "time to drain")
+                self._figures = [_figure(name) for name in names]
+            self._chart = ui.echart(_options()).classes("chart")
+            named(self._chart, "Chart of the last five minutes", "img")
+
+    def show(self, picture: Picture) -> None:
+        history = self._room.observer.history
+        left = seconds_to_drain(history)
+        values = (number(picture.accepted), number(picture.paid), number(picture.told), f"{picture.backlog:,}")
+        for figure, value in zip(self._figures, (*values, _when(left)), strict=True):
+            figure.set_text(value)
+        self._draw([point for point in history if point.at > picture.at - SHOWN_SECONDS], left)
+
+    def _draw(self, points: Sequence[Point], left: float | None) -> None:
+        if not points or points[-1].at == self._drawn_at:
+            return
+        last = points[-1]
+        self._drawn_at = last.at
+        step = max(1, len(points) // POINTS)
+        options = self._chart.options
+        options["dataset"]["source"] = _columns([*points[:-1:step], last])
+        options["series"][-1]["data"] = _prediction(last, left)
+        options["xAxis"]["min"] = round((last.at - SHOWN_SECONDS) * 1000)
+        label = f"{last.accepted:.0f} accepted, {last.paid:.0f} paid a second; backlog {last.backlog}"
+        named(self._chart, f"Chart of the last five minutes. Now: {label}")
+
+
+def _when(seconds: float | None) -> str:
+    if seconds is None:
+        return "it grows"
+    return "nothing waits" if not seconds else f"about {duration(seconds)}"
+
+
+def _figure(name: str) -> TextElement:
+    with ui.element("div").classes("figure-" + name.partition("/")[0].replace(" ", "-")):
+        text(name, tag="dt")
+        return text("", tag="dd")
+
+
+def _columns(points: Sequence[Point]) -> dict[str, list[float]]:
+    """Flat lists: what NiceGUI watches for changes it copies, and nested lists cost it a good deal."""
+    return {
+        "at": [round(point.at * 1000) for point in points],
+        "accepted": [round(point.accepted, 1) for point in points],
+        "paid": [round(point.paid, 1) for point in points],
+        "customers told": [round(point.told, 1) for point in points],
+        "backlog": [point.backlog for point in points],
+    }
+
+
+def _prediction(last: Point, left: float | None) -> list[list[float]]:
+    """From now to when the backlog will be gone; nothing where that can't be said."""
+    return [[round(last.at * 1000), last.backlog], [round((last.at + left) * 1000), 0]] if left else []
+
+
+def _options() -> dict[str, Any]:
+    ink, line, plain = {":color": INK.format("soft")}, {"lineStyle": {":color": INK.format("line")}}, {"show": False}
+    axis = {"type": "value", "min": 0, "nameTextStyle": ink, "axisLabel": ink}
+    return {
+        "animation": False,
+        "dataset": {"source": _columns([])},
+        "aria": {"enabled": False},
+        "grid": {"left": 52, "right": 60, "top": 56, "bottom": 28},
+        "legend": {"type": "scroll", "top": 0, "left": 0, "itemWidth": 18, "textStyle": ink},
+        "tooltip": {"trigger": "axis"},
+        "xAxis": {"type": "time", "axisLabel": {**ink, "hideOverlap": True}, "axisLine": line, "splitLine": plain},
+        "yAxis": [
+            {**axis, "name": "per second", "splitLine": line},
+            {**axis, "name": "backlog", "splitLine": plain, "minInterval": 1},
+        ],
+        "series": [
+            _series("accepted", "chart-accepted"),
+            _series("paid", "chart-paid"),
+            _series("customers told", "chart-told"),
+            {**_series("backlog", "chart-backlog", axis=1), "areaStyle": {"opacity": 0.15}},
+            {**_line("predicted", "chart-backlog", axis=1, dash="dashed"), "data": []},
+        ],
+    }  # fmt: skip
+
+
+def _series(column: str, colour: str, *, axis: int = 0) -> dict[str, Any]:
+    return {**_line(column, colour, axis=axis), "encode": {"x": "at", "y": column}}
+
+
+def _line(name: str, colour: str, *, axis: int = 0, dash: str = "solid") -> dict[str, Any]:
+    return {
+        "name": name,
+        "type": "line",
+        "yAxisIndex": axis,
+        "showSymbol": False,
+        "lineStyle": {"width": 2, "type": dash, ":color": INK.format(colour)},
+        "itemStyle": {":color": INK.format(colour)},
+    }

@@ -1,0 +1,137 @@
+"""The rail: services, exchanges and queues, from left to right as an order passes them, with what is in them now."""
+
+import math
+
+from nicegui import ui
+from nicegui.elements.mixins.text_element import TextElement
+
+from control_room.dashboard.page.parts import NAMES, card, named, number, swap, text
+from control_room.dashboard.page.room import Room
+from control_room.dashboard.process_control import PlugState
+from control_room.dashboard.snapshots import Picture, QueueView, ServiceView
+
+FULL_BAR = 100_000
+"""Messages: the bar of a queue that holds so many is full. It grows with their logarithm."""
+STOPS = (
+    ("order_service", "orders", ("payment_service.charge",)),
+    ("payment_service", "payments", tuple(f"notification_service.{each}" for each in ("email", "sms", "restaurant"))),
+    ("notification_service", "notifications", ("order_service.track",)),
+)
+STATES = ("fine", "busy", "broken")
+PLUGGED = {PlugState.DOWN: "unplugged here", PlugState.PAUSED: "paused here", PlugState.SLOW: "slowed here"}
+HINT = (
+    "An order travels from left to right: a service puts a message into an exchange, that puts a copy into each queue "
+    "that wants one, and the next service takes it out."
+)
+
+
+class Rail:
+    """The picture of the whole."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._services: dict[str, _Service] = {}
+        self._exchanges: dict[str, ui.element] = {}
+        self._queues: dict[str, _Queue] = {}
+        with card("The rail", HINT, "rail"), ui.element("div").classes("stops"):
+            for service, exchange, queues in STOPS:
+                with ui.element("div"):
+                    self._services[service] = _Service(service)
+                    self._exchanges[exchange] = _exchange(exchange)
+                with ui.element("div").classes("queues"):
+                    self._queues |= {queue: _Queue(queue) for queue in queues}
+            text("… and the order service keeps each order's story.", "hint end", tag="p")
+
+    def show(self, picture: Picture) -> None:
+        for name, service in picture.services.items():
+            plug = self._room.plugs.state(name) if self._room.plugs else PlugState.RUNNING
+            self._services[name].show(service, plug, _speed(name, picture))
+        for name, exchange in self._exchanges.items():
+            swap(exchange, "fine" if name in picture.exchanges else "broken", STATES)
+        for name, queue in picture.queues.items():
+            self._queues[name].show(queue, is_known=not picture.broker_problem)
+
+
+def _speed(service: str, picture: Picture) -> str:
+    match service:
+        case "order_service":
+            return f"{number(picture.accepted)} orders accepted/s"
+        case "payment_service":
+            return f"{number(picture.paid)} charged/s"
+        case _:
+            return f"{number(picture.told)} customers told/s"
+
+
+class _Service:
+    def __init__(self, name: str) -> None:
+        with named(ui.element("div").classes("service"), NAMES[name], "group") as self._box:
+            text(NAMES[name], "name")
+            _code(name)
+            self._speed = text("", "speed")
+            self._state = text("", "state")
+            self._outbox = text("", "outbox")
+
+    def show(self, service: ServiceView, plug: PlugState, speed: str) -> None:
+        self._speed.set_text(speed)
+        self._state.set_text(_state(service, plug))
+        self._outbox.set_text(f"{service.outbox:,} in its outbox" if service.outbox else "")
+        state = "fine" if service.is_ready else "broken"
+        swap(self._box, "busy" if service.is_ready and plug is PlugState.SLOW else state, STATES)
+
+
+def _state(service: ServiceView, plug: PlugState) -> str:
+    told = "; ".join(service.problems) if service.problems else "ready"
+    if service.is_ready and service.replicas > 1:
+        told = f"ready, {service.replicas} of them"
+    return f"{PLUGGED[plug]}: {told}" if plug in PLUGGED else told
+
+
+def _exchange(name: str) -> ui.element:
+    with named(ui.element("div").classes("exchange"), f"Exchange {name}", "group") as box:
+        text("exchange", "code", tag="span")
+        text(name, "name", tag="span")
+    return box
+
+
+def _code(name: str) -> None:
+    """A name as the broker knows it; where it must be broken, it is between its words."""
+    ui.html(name.replace("_", "_<wbr>").replace(".", ".<wbr>"), sanitize=False).classes("code")
+
+
+class _Queue:
+    def __init__(self, name: str) -> None:
+        with named(ui.element("div").classes("queue"), f"Queue: {NAMES[name]}", "group") as self._box:
+            text(NAMES[name], "name")
+            _code(name)
+            with ui.element("div").classes("depth"):
+                self._waiting = text("", "figure")
+                text("waiting", "unit")
+                self._speed = text("", "speed")
+            with ui.element("div").classes("bar").props("aria-hidden=true"):
+                self._bar = ui.element("div")
+            with ui.element("dl"):
+                self._facts = [_fact(each) for each in ("in work", "consumers", "retrying", "set aside")]
+            self._problem = text("", "state")
+
+    def show(self, queue: QueueView, *, is_known: bool) -> None:
+        values = (queue.in_work, queue.consumers, queue.retrying, queue.dead)
+        self._waiting.set_text(f"{queue.waiting:,}" if is_known else "?")
+        self._speed.set_text(f"{number(queue.per_second)} taken/s")
+        for fact, value in zip(self._facts, values, strict=True):
+            fact.set_text(f"{value:,}" if is_known else "?")
+        self._bar.style(f"width: {_fullness(queue.waiting):.0f}%")
+        problem = queue.problem if is_known else "not known: RabbitMQ does not answer"
+        self._problem.set_text(problem)
+        swap(self._box, "broken" if problem else "busy" if queue.waiting > queue.in_work + 10 else "fine", STATES)
+        swap(self._facts[-1], "some" if queue.dead else "none", ("some", "none"))
+
+
+def _fact(name: str) -> TextElement:
+    with ui.element("div"):
+        text(name, tag="dt")
+        return text("", tag="dd")
+
+
+def _fullness(waiting: int) -> float:
+    """Of 100."""
+    return min(100.0, 100 * math.log1p(waiting) / math.log1p(FULL_BAR))

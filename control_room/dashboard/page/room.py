@@ -1,0 +1,43 @@
+"""What all viewers share: the system that is watched, and those who watch it."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from control_room.background import running
+from control_room.dashboard.pace import Pace
+from control_room.dashboard.process_control import Plugs
+from control_room.dashboard.snapshots import Auditing, Desk, Observer
+from control_room.dashboard.snapshots.observer import watching
+from control_room.experiments.scenarios import MailRoute, Runner, Stage
+from control_room.operations.addresses import SystemAddresses
+
+
+@dataclass(frozen=True)
+class Room:
+    """`plugs` is None where services can't be stopped from here."""
+
+    addresses: SystemAddresses
+    pace: Pace
+    observer: Observer
+    auditing: Auditing
+    desk: Desk
+    runner: Runner
+    plugs: Plugs | None
+
+
+@asynccontextmanager
+async def opened(
+    addresses: SystemAddresses, journal: Path, pace: Pace, plugs: Plugs | None = None, mail: MailRoute | None = None
+) -> AsyncIterator[Room]:
+    """A room that watches while the block runs. `journal`: where discarded dead letters are kept."""
+    async with AsyncExitStack() as stack:
+        observer = await stack.enter_async_context(watching(addresses, pace))
+        auditing = Auditing(addresses, ("--discards", str(journal)), lambda: observer.picture.accepted, pace)
+        desk = Desk(addresses, journal, lambda: observer.picture.dead_letters, pace)
+        for work, name in ((auditing.run(), "auditing"), (desk.run(), "dead letters")):
+            await stack.enter_async_context(running(work, name))
+        runner = Runner(Stage(addresses, plugs, mail))
+        stack.push_async_callback(runner.stop)
+        yield Room(addresses, pace, observer, auditing, desk, runner, plugs)

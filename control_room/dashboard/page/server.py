@@ -1,0 +1,84 @@
+"""Serves the page from an event loop that runs already, and leaves signals to whoever runs that."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI
+from fastapi.responses import Response
+from nicegui import app as framework
+from nicegui import ui
+from starlette.requests import Request
+
+from control_room.dashboard.page import access, layout
+from control_room.dashboard.page.room import Room
+from control_room.dashboard.page.whole_body import WholeBody
+from shared.http import address, problems
+from shared.http.connection import limited
+from shared.http.head import HeadAsGet
+from shared.http.limits import Limits
+
+GRACE_SECONDS = 1
+RECONNECT_SECONDS = 10.0
+MESSAGES_KEPT = 100
+"""Updates that a viewer who was away for a moment gets later; the whole page is sent anew to one who missed more."""
+MAX_MESSAGE_BYTES = 256 * 1024
+"""Of what a browser sends over its WebSocket: clicks and entries."""
+FAVICON = Path(__file__).with_name("favicon.svg")
+
+
+@asynccontextmanager
+async def serving(room: Room, host: str, port: int) -> AsyncIterator[None]:
+    """Serve the room's page while the block runs. A process can do so once. Raises OSError if the port is taken."""
+    listening = address.listen(host, port)
+    limits = Limits()
+    config = uvicorn.Config(
+        _application(room), http=limited(limits), log_config=None, access_log=False, lifespan="on",
+        server_header=False, ws_max_size=MAX_MESSAGE_BYTES, ws_max_queue=8,
+        timeout_keep_alive=limits.idle_seconds, timeout_graceful_shutdown=GRACE_SECONDS,
+    )  # fmt: skip
+    server = _Server(config)
+    task = asyncio.create_task(server.serve(sockets=[listening]), name="control room")
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def _application(room: Room) -> FastAPI:
+    app = FastAPI(title="Order Rail: the control room", docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(WholeBody)
+    app.add_middleware(HeadAsGet)
+    for each in (app, framework):
+        each.router.redirect_slashes = False  # it would redirect to http:// and what the client says the host is
+        each.add_exception_handler(405, problems.response_to)
+
+    @app.get("/livez")
+    @app.get("/readyz")
+    async def ready() -> dict[str, str]:
+        return {"status": "ok"}  # what is wrong with the system is said on the page, and is no fault of the page
+
+    @ui.page("/")
+    def page(request: Request) -> Response | None:
+        token = room.addresses.operator_token
+        answer = access.entered(request, token)
+        if answer is None:
+            layout.build(room, access.viewer_of(request, token), request.query_params.get("order", ""))
+        return answer
+
+    ui.run_with(
+        app, title="Order Rail: control room", dark=None, tailwind=False, show_welcome_message=False,
+        language="en-US", favicon=FAVICON, reconnect_timeout=RECONNECT_SECONDS, message_history_length=MESSAGES_KEPT,
+        binding_refresh_interval=None,
+    )  # fmt: skip
+    return app
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield  # whoever runs the loop handles them

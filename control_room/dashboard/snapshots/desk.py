@@ -1,0 +1,81 @@
+"""The dead letters, looked through once for all viewers, and acted on one at a time."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import structlog
+
+from control_room.dashboard.pace import Pace
+from control_room.operations.addresses import SystemAddresses
+from control_room.operations.dead_letters.discard import discard
+from control_room.operations.dead_letters.letter import DeadLetter
+from control_room.operations.dead_letters.listing import Group, groups
+from control_room.operations.dead_letters.parked import QUEUES, connected, dead_letters
+from control_room.operations.dead_letters.redrive import redrive
+from control_room.operations.dead_letters.selection import Selection
+from shared.messaging.channel import BrokerUnavailable
+
+SHOWN_EACH = 20
+LOOK_SECONDS, UNWATCHED_LOOK_SECONDS = 1.0, 60.0
+SHARE_OF_TIME = 0.1
+"""A look holds the messages while it lasts: nine tenths of the time nobody does."""
+
+logger = structlog.get_logger(__name__)
+
+
+class Desk:
+    """`groups` are the dead letters by queue and cause, as of the last look; `trouble` says why there was none."""
+
+    def __init__(self, addresses: SystemAddresses, journal: Path, count: Callable[[], int], pace: Pace) -> None:
+        self.groups: Sequence[Group] = ()
+        self.trouble = ""
+        self._url, self._journal, self._count = addresses.rabbitmq_url, journal, count
+        self._pace = pace
+        self._lock = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Look again whenever there are more or fewer of them, until cancelled."""
+        while True:
+            await self._pace.pause(LOOK_SECONDS, UNWATCHED_LOOK_SECONDS)
+            if self._count() == sum(group.count for group in self.groups):
+                continue
+            began = time.monotonic()
+            await self.look()
+            await asyncio.sleep((time.monotonic() - began) / SHARE_OF_TIME)
+
+    async def look(self) -> None:
+        """Go through all of them now."""
+        async with self._lock:
+            try:
+                async with connected(self._url) as connection:
+                    self.groups = await groups(connection, Selection(), SHOWN_EACH)
+                self.trouble = ""
+            except BrokerUnavailable as error:
+                self.trouble = str(error)
+
+    async def about(self, order_id: str) -> list[DeadLetter]:
+        """The dead letters of one order. Raises BrokerUnavailable."""
+        if not self._count():
+            return []
+        found: list[DeadLetter] = []
+        async with self._lock, connected(self._url) as connection:
+            for queue in QUEUES:
+                async with dead_letters(connection, queue) as letters:
+                    found += [held.letter async for held in letters if held.letter.order_id == order_id]
+        return found
+
+    async def redrive(self, selection: Selection, rate: float) -> int:
+        """Send back what is selected, at most `rate` a second; how many. Raises what `redrive` raises."""
+        async with self._lock, connected(self._url) as connection:
+            sent = await redrive(self._url, connection, selection, rate)
+        await self.look()
+        return sent
+
+    async def discard(self, selection: Selection, because: str) -> int:
+        """Remove what is selected, and keep it in the journal; how many. Raises what `discard` raises."""
+        async with self._lock, connected(self._url) as connection:
+            removed = await discard(connection, selection, because, self._journal)
+        await self.look()
+        return len(removed)

@@ -1,0 +1,106 @@
+"""A service, looked at over HTTP: whether each replica is ready, and what they have counted together."""
+
+import asyncio
+import time
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping
+
+import httpx
+
+from control_room.dashboard.pace import UNWATCHED_SECONDS
+from control_room.dashboard.snapshots.snapshot import ServiceView
+from control_room.operations.replicas import Sample, Total, parsed, replicas
+
+TIMEOUT_SECONDS = 3.0
+"""A service that is busy answers late, and is not to be called silent for it."""
+RATE_SECONDS = 3.0
+STALE_SECONDS = UNWATCHED_SECONDS + 2 * TIMEOUT_SECONDS
+OUTBOX = "order_rail_outbox_pending"
+COUNTERS = (
+    "order_rail_orders_accepted_total",
+    "order_rail_deliveries_settled_total",
+    "order_rail_duplicate_deliveries_total",
+)
+
+Counter = tuple[str, str, str]
+"""Metric, queue, outcome; the last two may be empty."""
+
+
+class Meter:
+    """A counter over the last seconds: how fast it rises."""
+
+    def __init__(self) -> None:
+        self._readings: deque[tuple[float, float]] = deque()
+
+    def read(self, value: float, now: float) -> None:
+        """It stands at `value`."""
+        self._readings.append((now, value))
+        while len(self._readings) > 2 and self._readings[1][0] < now - RATE_SECONDS:
+            self._readings.popleft()
+
+    def per_second(self, now: float) -> float:
+        """0 where it was not read lately: nothing is known to happen."""
+        if len(self._readings) < 2 or self._readings[-1][0] < now - STALE_SECONDS:
+            return 0.0
+        (first_at, first), (last_at, last) = self._readings[0], self._readings[-1]
+        return max(0.0, (last - first) / (last_at - first_at))
+
+
+class WatchedService:
+    """Keeps a view of one service, and the speed of its counters."""
+
+    def __init__(self, name: str, url: str, http: httpx.AsyncClient) -> None:
+        self.view = ServiceView(name, problems=("not looked yet",))
+        self._name, self._url, self._http = name, url, http
+        self._totals: dict[tuple[str, Counter], Total] = defaultdict(Total)
+        self._meters: dict[Counter, Meter] = defaultdict(Meter)
+
+    async def look(self) -> None:
+        """Look once; what goes wrong is in the view."""
+        try:
+            urls = await replicas(self._url)
+            found = await asyncio.gather(*(self._look_at(url) for url in urls))
+        except OSError:
+            self.view = ServiceView(self._name, problems=("it does not run",))
+            self._count({})
+            return
+        pages = {url: samples for url, (samples, _) in zip(urls, found, strict=True) if samples is not None}
+        problems = dict.fromkeys(problem for _, some in found for problem in some)
+        self._count(pages)
+        outbox = max((sample.value for page in pages.values() for sample in page if sample.metric == OUTBOX), default=0)
+        self.view = ServiceView(self._name, len(pages), tuple(problems), int(outbox))
+
+    def per_second(self, *counters: Counter) -> float:
+        """The speed of some counters together, over all replicas."""
+        now = time.monotonic()
+        return sum(self._meters[counter].per_second(now) for counter in counters if counter in self._meters)
+
+    def total(self, counter: Counter) -> float:
+        """What a counter has counted since we began to look and before, over all replicas."""
+        return sum(total.total for (_, each), total in self._totals.items() if each == counter)
+
+    async def _look_at(self, url: str) -> tuple[list[Sample] | None, list[str]]:
+        """What one replica counts, None if it does not answer; and its problems."""
+        try:
+            ready, page = await asyncio.gather(
+                *(self._http.get(f"{url}/{call}", timeout=TIMEOUT_SECONDS) for call in ("readyz", "metrics"))
+            )
+            problems = [] if ready.is_success else list(ready.json()["problems"])
+            return parsed(page.raise_for_status().text, "order_rail_"), problems
+        except httpx.TimeoutException:
+            return None, ["it is there and does not answer"]
+        except (httpx.HTTPError, ValueError, KeyError):
+            return None, ["it does not run"]
+
+    def _count(self, pages: Mapping[str, Iterable[Sample]]) -> None:
+        for url, page in pages.items():
+            for sample in page:
+                if sample.metric in COUNTERS:
+                    self._totals[url, _counter(sample)].see(sample.value)
+        now = time.monotonic()
+        for counter in {counter for _, counter in self._totals}:
+            self._meters[counter].read(self.total(counter), now)
+
+
+def _counter(sample: Sample) -> Counter:
+    return sample.metric, sample.labels.get("queue", ""), sample.labels.get("outcome", "")

@@ -1,0 +1,194 @@
+"""What came of a flash sale: plain data, as Markdown and as JSON. No I/O."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from control_room.experiments.flash_sale.rail import Look, oldest_age_seconds
+from control_room.experiments.flash_sale.sell import SaleResult
+
+OVER = "over"
+"""The phase of a sale that nobody broke off."""
+
+
+@dataclass(frozen=True)
+class SaleReport:
+    """A whole sale, or as much of it as there was. `orders` in `seconds` is what was asked for.
+
+    `sale` is what the customers saw. `looks`: the rail once a second. `predicted_seconds`, `drained_seconds`: from the
+    end of the sale until all was paid, by the pace of payments then, and as it was; None if that was not seen.
+    `processor_seconds`: what each process took during the sale. `audit` is the audit's report as JSON.
+    """
+
+    orders: int
+    seconds: float
+    payments_per_minute: int | None
+    drain: bool
+    ended_in: str
+    sale: SaleResult | None
+    looks: tuple[Look, ...]
+    predicted_seconds: float | None
+    drained_seconds: float | None
+    processor_seconds: Mapping[str, float]
+    audit: Mapping[str, Any] | None
+    processors: int = field(default_factory=lambda: os.cpu_count() or 1)
+    failures: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "failures", tuple(self._failures()))
+
+    @property
+    def held(self) -> bool:
+        """Whether every order was accepted, none was lost, and the books agree."""
+        return not self.failures
+
+    @property
+    def largest_backlog(self) -> int:
+        """Accepted orders that waited for their payment, at the most."""
+        return max((look.backlog for look in self.looks), default=0)
+
+    @property
+    def longest_wait_seconds(self) -> float:
+        """The greatest age of the oldest order that waited."""
+        return max((oldest_age_seconds(self.looks[: end + 1]) for end in range(len(self.looks))), default=0.0)
+
+    @property
+    def paid_per_minute(self) -> Mapping[str, float]:
+        """The pace of payments during the sale and while the rail drained, where there was time to see one."""
+        end = self.sale.seconds if self.sale else 0.0
+        parts = {
+            "during the sale": [look for look in self.looks if look.seconds <= end],
+            "afterwards": [look for look in self.looks if look.seconds >= end and look.backlog],
+        }
+        paces = {name: _pace(looks) for name, looks in parts.items()}
+        return {name: 60 * pace for name, pace in paces.items() if pace is not None}
+
+    def as_json(self) -> dict[str, Any]:
+        """For machines."""
+        derived = {
+            "largest_backlog": self.largest_backlog,
+            "longest_wait_seconds": self.longest_wait_seconds,
+            "paid_per_minute": dict(self.paid_per_minute),
+        }
+        return {"held": self.held, **asdict(self), **derived}
+
+    def _failures(self) -> Iterator[str]:
+        if self.ended_in != OVER:
+            yield f"broken off, in the phase: {self.ended_in}"
+        yield from self._failures_of_the_sale()
+        if self.audit is None:
+            yield "the books were not audited"
+            return
+        if self.drain and self.drained_seconds is None:
+            yield f"the rail did not drain: {self.looks[-1].backlog:,} orders were still waiting"
+        if self.drained_seconds is not None and self.payments_per_minute and self.audit["in_flight"]:
+            yield f"{self.audit['in_flight']:,} orders are still in flight"
+        for violation in self.audit["violations"]:
+            yield f"{violation['invariant']}: {violation['subject']}: {violation['what']}"
+
+    def _failures_of_the_sale(self) -> Iterator[str]:
+        if self.sale is None:
+            yield "no order was placed"
+            return
+        if self.sale.placed < self.orders:
+            yield f"only {self.sale.placed:,} of {self.orders:,} orders were placed"
+        for answer, count in self.sale.refused.items():
+            yield f"{count:,} orders were refused: {answer}"
+        without = self.sale.placed - self.sale.accepted - sum(self.sale.refused.values())
+        if without:
+            yield f"{without:,} orders had no answer"
+
+
+def _pace(looks: Sequence[Look]) -> float | None:
+    if len(looks) < 2 or looks[-1].seconds - looks[0].seconds < 1:
+        return None
+    return (looks[-1].paid - looks[0].paid) / (looks[-1].seconds - looks[0].seconds)
+
+
+def to_markdown(report: SaleReport) -> str:
+    """For people. Refers to the chart as `chart.svg`, beside it."""
+    sections = (_verdict(report), _sale(report), _rail(report), _processors(report), _audit(report))
+    return "\n".join(line for section in sections if section for line in (*section, ""))
+
+
+def _verdict(report: SaleReport) -> list[str]:
+    asked = f"{report.orders:,} orders in {report.seconds:g} s"
+    pace = f", payments at {report.payments_per_minute:,} a minute at the most" if report.payments_per_minute else ""
+    verdict = "All were accepted, and none was lost." if report.held else f"{len(report.failures)} things did not hold:"
+    failures = [f"- {_cell(failure)}" for failure in report.failures]
+    return ["# Flash sale", "", f"{asked}{pace}. **{verdict}**", "", *failures, "![The rail](chart.svg)"]
+
+
+def _sale(report: SaleReport) -> list[str]:
+    sale = report.sale
+    if sale is None:
+        return []
+    rate = f"{sale.accepted / max(sale.seconds, 0.001):,.0f} a second"
+    return [
+        "## Customers",
+        "",
+        f"- {sale.placed:,} orders placed, {sale.accepted:,} answered with 202, in {sale.seconds:.1f} s: {rate}",
+        f"- time to a 202, from the moment the order was due: {_milliseconds(sale.latency_seconds)}",
+        f"- how late the crowd itself was, which is part of it: {_milliseconds(sale.lateness_seconds)}",
+    ]
+
+
+def _rail(report: SaleReport) -> list[str]:
+    paces = ", ".join(f"{pace:,.0f} a minute {when}" for when, pace in report.paid_per_minute.items())
+    lines = [
+        "## The rail",
+        "",
+        f"- payments: {paces or 'none seen'}",
+        f"- largest backlog: {report.largest_backlog:,} orders",
+        f"- longest wait for a payment: {report.longest_wait_seconds:,.0f} s",
+    ]
+    if report.drain:
+        predicted, actual = _seconds(report.predicted_seconds), _seconds(report.drained_seconds)
+        lines.append(f"- time to drain after the last order: {predicted} predicted, {actual} in fact")
+    return lines
+
+
+def _processors(report: SaleReport) -> list[str]:
+    if report.sale is None or not report.processor_seconds:
+        return []
+    taken = {**report.processor_seconds, "the crowd": report.sale.processor_seconds}
+    of_one = {name: 100 * seconds / max(report.sale.seconds, 0.001) for name, seconds in taken.items()}
+    rows = [
+        (name, f"{taken[name]:.1f}", f"{share:.0f} %", f"{share / report.processors:.1f} %")
+        for name, share in sorted(of_one.items(), key=lambda item: -item[1])
+    ]
+    total = sum(of_one.values())
+    rows.append(("all", f"{sum(taken.values()):.1f}", f"{total:.0f} %", f"{total / report.processors:.1f} %"))
+    heads = ("process", "processor time (s)", "of one processor", f"of all {report.processors}")
+    return ["## Processor time during the sale", "", *_table(heads, rows)]
+
+
+def _audit(report: SaleReport) -> list[str]:
+    if report.audit is None:
+        return []
+    counts = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in report.audit["counts"].items())
+    in_flight = report.audit["in_flight"]
+    note = [f"{in_flight:,} orders were still in flight, and judged as such.", ""] if in_flight else []
+    rows = [
+        (check["name"], check["meaning"], check["not_judged"] or str(check["violations"]))
+        for check in report.audit["checks"]
+    ]
+    return ["## Audit", "", counts, "", *note, *_table(("invariant", "meaning", "violations"), rows)]
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return ["| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines]
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _milliseconds(seconds: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {1000 * value:,.1f} ms" for name, value in seconds.items()) or "none"
+
+
+def _seconds(seconds: float | None) -> str:
+    return "unknown" if seconds is None else f"{seconds:,.0f} s"

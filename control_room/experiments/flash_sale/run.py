@@ -1,0 +1,188 @@
+"""One flash sale from beginning to end: a system to sell on, the sale, the drain, the audit."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from control_room.background import running
+from control_room.experiments.flash_sale.rail import seconds_to_drain
+from control_room.experiments.flash_sale.report import SaleReport
+from control_room.experiments.flash_sale.sell import Progress, Sale
+from control_room.experiments.flash_sale.watch import Processors, Watch
+from control_room.launcher.system import launch
+from control_room.operations.addresses import SystemAddresses, find_environment, find_system
+from control_room.operations.audit import AuditReport, audit
+from control_room.operations.audit.leftovers import leftovers
+from shared.management import Management
+
+GATEWAY_LATENCY_SECONDS = 1.0
+"""Of the system that is started: long against what else a charge takes, short against the time between two looks."""
+
+SYSTEM_SETTINGS = {
+    # A system and a broker of its own, whatever the environment says.
+    **dict.fromkeys(("RABBITMQ_URL", "RABBITMQ_MANAGEMENT_URL", "GATEWAY_URL"), ""),
+    **dict.fromkeys(("ORDER_SERVICE_DATABASE_URL", "PAYMENT_SERVICE_DATABASE_URL"), ""),
+    **dict.fromkeys(("NOTIFICATION_SERVICE_DATABASE_URL", "EMAIL_URL", "SMS_URL", "RESTAURANT_URL"), ""),
+}
+ACCEPTED_IDS = "accepted"
+GIVE_UP_AFTER_SECONDS = 60.0
+"""Without a single payment, or without the last notification: then the rail does not drain by itself."""
+
+POLL_SECONDS = 0.5
+AUDIT_AGAIN_SECONDS = 2.0
+OTHERS_SETTLE_SECONDS = 5.0
+"""While orders still wait, or others place some: the audit passes over those that have just changed."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is asked for. `payments_per_minute` is None where the system runs already and sets its own pace."""
+
+    orders: int
+    seconds: float
+    directory: Path
+    payments_per_minute: int | None
+    drain: bool = True
+
+
+def paced(payments_per_minute: int) -> dict[str, str]:
+    """The environment of a payment service that charges at most so many orders a minute."""
+    concurrency = max(1, round(payments_per_minute / 60 * GATEWAY_LATENCY_SECONDS))
+    latency_seconds = concurrency * 60 / payments_per_minute
+    return {"PAYMENT_CONCURRENCY": str(concurrency), "GATEWAY_LATENCY_SECONDS": f"{latency_seconds:.6g}"}
+
+
+class FlashSale:
+    """A sale on a system that runs. It may be watched while it goes on, and reported on wherever it was broken off."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        addresses: SystemAddresses,
+        environment: Mapping[str, str | None],
+        http: httpx.AsyncClient,
+        management: Management,
+    ) -> None:
+        self.plan = plan
+        self.watch = Watch(addresses, http, management)
+        self.phase = "starting"
+        self.progress = Progress(0.0, 0, 0, 0, 0)
+        self._addresses, self._http, self._management = addresses, http, management
+        self._sale = Sale(addresses.services["order_service"], plan.orders, plan.seconds, plan.directory / ACCEPTED_IDS)
+        self._processors = Processors(environment)
+        self._processors_before: dict[str, float] = {}
+        self._processor_seconds: dict[str, float] = {}
+        self._predicted_seconds: float | None = None
+        self._drained_seconds: float | None = None
+        self._audit: AuditReport | None = None
+
+    async def run(self) -> None:
+        """Sell, wait until all is drained, audit. Raises SaleFailed, AuditImpossible, one of UNREACHABLE."""
+        await self.watch.begin()
+        async with running(self.watch.follow(), "flash sale watch"):
+            await self._sell()
+            if self.plan.drain:
+                self.phase = "no more orders come; the rail drains"
+                await self._drain(time.monotonic())
+            self.phase = "audit"
+            await self._audit_until_clean()
+        self.phase = "over"
+
+    def report(self) -> SaleReport:
+        """What has come of it so far."""
+        return SaleReport(
+            orders=self.plan.orders,
+            seconds=self.plan.seconds,
+            payments_per_minute=self.plan.payments_per_minute,
+            drain=self.plan.drain,
+            ended_in=self.phase,
+            sale=self._sale.result,
+            looks=tuple(self.watch.looks),
+            predicted_seconds=self._predicted_seconds,
+            drained_seconds=self._drained_seconds,
+            processor_seconds=self._processor_seconds,
+            audit=self._audit.as_json() if self._audit else None,
+        )
+
+    async def _sell(self) -> None:
+        self.phase = "sale"
+        self._processors_before = self._processors.seconds()
+        try:
+            await self._sale.run(self._see)
+            await self.watch.look()
+        finally:
+            after = self._processors.seconds()
+            self._processor_seconds = {
+                name: after[name] - before for name, before in self._processors_before.items() if name in after
+            }
+            self._predicted_seconds = seconds_to_drain(self.watch.looks)
+
+    def _see(self, progress: Progress) -> None:
+        self.progress = progress
+
+    async def _drain(self, began_at: float) -> None:
+        """Until every order is paid and told of, or nothing moves any more."""
+        paid, paid_at = -1, time.monotonic()
+        while self.watch.looks[-1].backlog:
+            if self.watch.looks[-1].paid != paid:
+                paid, paid_at = self.watch.looks[-1].paid, time.monotonic()
+            if time.monotonic() - paid_at > GIVE_UP_AFTER_SECONDS:
+                return
+            await asyncio.sleep(POLL_SECONDS)
+        self._drained_seconds = time.monotonic() - began_at
+        await self._until_quiet(time.monotonic() + GIVE_UP_AFTER_SECONDS)
+
+    async def _until_quiet(self, deadline: float) -> None:
+        """The last orders' notifications."""
+        while time.monotonic() < deadline:
+            if (await leftovers(self._addresses, self._http, self._management)).is_empty:
+                return
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _audit_until_clean(self) -> None:
+        """On a system of our own that has drained, nothing may be in flight any more."""
+        must_be_final = self._drained_seconds is not None and self.plan.payments_per_minute is not None
+        settle_seconds = 0.0 if must_be_final else OTHERS_SETTLE_SECONDS
+        deadline = time.monotonic() + GIVE_UP_AFTER_SECONDS
+        while True:
+            self._audit = await audit(self._addresses, settle_seconds, self.plan.directory / ACCEPTED_IDS)
+            is_over = self._audit.is_final if must_be_final else self._audit.is_clean
+            if is_over or time.monotonic() > deadline:
+                return
+            await asyncio.sleep(AUDIT_AGAIN_SECONDS)
+
+
+@asynccontextmanager
+async def on_own_system(plan: Plan, progress: Callable[[str], None]) -> AsyncIterator[FlashSale]:
+    """A system with a broker of its own, which pays at the plan's pace; nothing of it runs after the block.
+
+    Raises LaunchError.
+    """
+    pace = paced(plan.payments_per_minute) if plan.payments_per_minute else {}
+    async with launch(plan.directory, environment={**SYSTEM_SETTINGS, **pace}, progress=progress) as system:
+        addresses = SystemAddresses.of(system.environment)
+        async with _visited(plan, addresses, system.environment) as sale:
+            yield sale
+
+
+@asynccontextmanager
+async def on_running_system(plan: Plan, environment_file: Path | None) -> AsyncIterator[FlashSale]:
+    """The system that the file, or our environment, tells of. Raises NotRunning."""
+    environment, _ = find_environment(environment_file)
+    async with _visited(plan, find_system(environment_file), environment) as sale:
+        yield sale
+
+
+@asynccontextmanager
+async def _visited(
+    plan: Plan, addresses: SystemAddresses, environment: Mapping[str, str | None]
+) -> AsyncIterator[FlashSale]:
+    async with AsyncExitStack() as stack:
+        http = await stack.enter_async_context(httpx.AsyncClient(timeout=10, trust_env=False))
+        management = await stack.enter_async_context(Management(addresses))
+        yield FlashSale(plan, addresses, environment, http, management)

@@ -1,0 +1,107 @@
+"""A flash sale on a running system: a crowd that orders, in a process of its own."""
+
+import asyncio
+import json
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from control_room.launcher.children import death_pact, kill
+
+LONGEST_LINE_BYTES = 1024 * 1024
+
+
+class SaleFailed(Exception):
+    """The crowd's process ended without a result; the message is the last that it said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a sale is, `seconds` after its beginning. `unanswered`: no answer came, so there may be an order."""
+
+    seconds: float
+    placed: int
+    accepted: int
+    refused: int
+    unanswered: int
+
+
+@dataclass(frozen=True, slots=True)
+class SaleResult:
+    """What customers saw. `refused`: how many got another answer than 202, by what it said.
+
+    `latency_seconds`: from the moment an order was due to its 202, as p50, p99, p99.9 and max. `lateness_seconds`: how
+    late the crowd itself was, which is part of it. `processor_seconds`: what the crowd's process took meanwhile.
+    """
+
+    seconds: float
+    placed: int
+    accepted: int
+    refused: Mapping[str, int]
+    unanswered: int
+    latency_seconds: Mapping[str, float]
+    lateness_seconds: Mapping[str, float]
+    processor_seconds: float
+
+
+async def sell(
+    order_service_url: str,
+    orders: int,
+    seconds: float,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    *,
+    accepted_ids: Path | None = None,
+) -> SaleResult:
+    """Place `orders` orders at random times within `seconds`, whether or not those before have been answered.
+
+    Returns once every order has its answer. `on_progress` is called a few times a second; the ids of the orders that
+    were accepted go to the file `accepted_ids`, one a line. Raises SaleFailed. Cancelled, it places no further order.
+    """
+    return await Sale(order_service_url, orders, seconds, accepted_ids).run(on_progress)
+
+
+class Sale:
+    """One sale. `result` is there also when it was cancelled: it tells of those who came."""
+
+    def __init__(self, order_service_url: str, orders: int, seconds: float, accepted_ids: Path | None = None) -> None:
+        self.result: SaleResult | None = None
+        self.pid: int | None = None
+        self._arguments = (order_service_url.rstrip("/"), str(orders), str(seconds), str(accepted_ids or ""))
+
+    async def run(self, on_progress: Callable[[Progress], None]) -> SaleResult:
+        """As `sell`."""
+        crowd = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "control_room.experiments.flash_sale.crowd", *self._arguments,
+            stdin=DEVNULL, stdout=PIPE, stderr=PIPE, limit=LONGEST_LINE_BYTES, start_new_session=True,
+            preexec_fn=death_pact(),
+        )  # fmt: skip
+        self.pid = crowd.pid
+        try:
+            await self._listen(crowd, on_progress)
+        except asyncio.CancelledError:
+            crowd.terminate()
+            await self._listen(crowd, on_progress)
+            raise
+        finally:
+            await kill(crowd)
+        return self._concluded(await _read_all(crowd.stderr))
+
+    async def _listen(self, crowd: Process, on_progress: Callable[[Progress], None]) -> None:
+        """Until it has said all it had to say."""
+        while crowd.stdout is not None and (line := await crowd.stdout.readline()):
+            said = json.loads(line)
+            if "latency_seconds" in said:
+                self.result = SaleResult(**said)
+            else:
+                on_progress(Progress(**said))
+
+    def _concluded(self, errors: str) -> SaleResult:
+        if self.result is None:
+            raise SaleFailed(errors.strip().rpartition("\n")[2] or "it was ended from outside")
+        return self.result
+
+
+async def _read_all(stream: asyncio.StreamReader | None) -> str:
+    return (await stream.read()).decode(errors="replace") if stream is not None else ""

@@ -1,0 +1,89 @@
+"""Runs one scenario at a time, for all viewers."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import httpx
+import structlog
+
+from control_room.dashboard.process_control import PlugStuck
+from control_room.experiments.load import AnswerLost
+from control_room.experiments.scenarios.scenario import NotSeen, Outcome, Scenario, Stage
+from control_room.experiments.tour.steps import Wrong
+from control_room.experiments.tour.system import Unexpected
+from control_room.operations.addresses import NotRunning
+from control_room.operations.audit import AuditImpossible
+from shared.management import TopologyError
+from shared.messaging.channel import BrokerUnavailable
+from shared.messaging.publisher import PublishError
+
+FAILURES = (
+    NotSeen, Wrong, Unexpected, NotRunning, PlugStuck, AuditImpossible, AnswerLost, TopologyError, BrokerUnavailable,
+    PublishError, httpx.HTTPError, OSError,
+)  # fmt: skip
+
+logger = structlog.get_logger(__name__)
+
+
+@dataclass
+class Run:
+    """A scenario that is being played, or was. `outcome` is None until it is over; `now` says how far it is."""
+
+    scenario: Scenario
+    started_at: float
+    now: str = "begins"
+    outcome: Outcome | None = None
+    took_seconds: float = 0.0
+
+
+class Runner:
+    """`runs` holds the latest run of each scenario by name; `current` the one that is being played."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.runs: dict[str, Run] = {}
+        self.current: Run | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, scenario: Scenario, chosen: Mapping[str, int]) -> None:
+        """Begin to play it; nothing happens while another is being played."""
+        if self.current is None:
+            self.current = self.runs[scenario.name] = Run(scenario, time.monotonic())
+            self._task = asyncio.create_task(self._play(self.current, chosen), name=f"scenario {scenario.name}")
+
+    async def stop(self) -> None:
+        """Break off what is being played; it puts everything right first."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _play(self, run: Run, chosen: Mapping[str, int]) -> None:
+        try:
+            run.outcome = await self._outcome(run, chosen)
+        except asyncio.CancelledError:
+            run.outcome = Outcome("that it is played to its end", "it was stopped", held=False)
+            raise
+        except Exception as error:  # a bug: the viewers are told, and the others can still be played
+            logger.exception("scenario.failed", scenario=run.scenario.name)
+            run.outcome = _failed(f"it failed: {error!r}")
+        finally:
+            run.took_seconds = time.monotonic() - run.started_at
+            self.current = None
+
+    async def _outcome(self, run: Run, chosen: Mapping[str, int]) -> Outcome:
+        def say(what: str) -> None:
+            run.now = what
+
+        try:
+            async with asyncio.timeout(run.scenario.limit_seconds):
+                return await run.scenario.play(self.stage, chosen, say)
+        except TimeoutError:
+            return _failed(f"after {run.scenario.limit_seconds:.0f} s it was still here: {run.now}")
+        except FAILURES as error:
+            return _failed(str(error) or type(error).__name__)
+
+
+def _failed(seen: str) -> Outcome:
+    return Outcome("that it can be played to its end", seen, held=False)

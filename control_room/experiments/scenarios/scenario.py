@@ -1,0 +1,87 @@
+"""What a scenario is, and what it works with."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from control_room.dashboard.process_control import Plugs
+from control_room.operations.addresses import SystemAddresses
+
+
+class MailRoute(Protocol):
+    """Where emails go."""
+
+    async def lead_to(self, url: str) -> None:
+        """Start the notification service again with this EMAIL_URL; with an empty one as it was before."""
+        ...
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A running system with what can be done to it. What is None can't be done here."""
+
+    addresses: SystemAddresses
+    plugs: Plugs | None = None
+    mail: MailRoute | None = None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A number that a viewer may choose, from `low` to `high`."""
+
+    name: str
+    label: str
+    usual: int
+    low: int
+    high: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What should have happened, what did, and whether that is as it should be."""
+
+    expected: str
+    seen: str
+    held: bool
+
+
+class NotSeen(Exception):
+    """What was expected did not happen in time; the message says what was there instead."""
+
+
+Say = Callable[[str], None]
+"""Tells the viewers how far it is, in a few words."""
+
+Play = Callable[[Stage, Mapping[str, int], Say], Awaitable[Outcome]]
+"""`play(stage, settings, say)` does it and puts everything right again, also when it is broken off. Raises NotSeen, or
+what the calls that it makes raise."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """`look_for` tells the viewer in a sentence what to watch. `needs`: attributes of the stage that must be there."""
+
+    name: str
+    title: str
+    look_for: str
+    play: Play
+    settings: tuple[Setting, ...] = ()
+    needs: tuple[str, ...] = ()
+    limit_seconds: float = 120.0
+
+    def impossible(self, stage: Stage) -> str:
+        """Why it can't be played here; empty if it can."""
+        missing = [need for need in self.needs if getattr(stage, need) is None]
+        reasons = {
+            "plugs": "It needs services that can be stopped from here (CONTROLS_ENABLED=true).",
+            "mail": "It needs the native system (make up): there the mail server can be exchanged.",
+        }
+        return " ".join(reasons[need] for need in missing)
+
+    def check(self, chosen: Mapping[str, int | None]) -> str:
+        """What is wrong with the settings that a viewer chose; empty if nothing is."""
+        for setting in self.settings:
+            value = chosen.get(setting.name)
+            if value is None or not setting.low <= value <= setting.high:
+                return f"{setting.label}: expected a number from {setting.low:,} to {setting.high:,}."
+        return ""

@@ -1,0 +1,313 @@
+"""A private RabbitMQ node, run from an installed `rabbitmq-server`: own data, ports, cookie and epmd, loopback only."""
+
+import asyncio
+import os
+import secrets
+import signal
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx
+
+from control_room.launcher.children import end, kill, signal_group, spawn
+from control_room.launcher.installed import ERLANG_FOLDERS, find_control, find_epmd, find_server
+from control_room.launcher.logs import tail
+from control_room.launcher.ports import free_ports, is_free
+
+NODE_NAME = "order_rail@localhost"  # need not be unique: each node has an epmd of its own
+START_TIMEOUT_SECONDS = 90.0
+STOP_GRACE_SECONDS = 15.0
+POLL_SECONDS = 0.1
+AMQP_GREETING = b"AMQP\x00\x00\x09\x01"
+
+CONFIGURATION = """\
+listeners.tcp.1 = 127.0.0.1:{amqp_port}
+management.tcp.ip = 127.0.0.1
+management.tcp.port = {management_port}
+# often enough for a live picture of the queues
+collect_statistics_interval = 1000
+disk_free_limit.absolute = 50MB
+vm_memory_high_watermark.absolute = 1GB
+# a small log of quorum queues: less memory, and less to read again at the next start
+raft.wal_max_size_bytes = 67108864
+log.console = false
+log.file.level = info
+# a RabbitMQ of our days logs every call of its management API
+log.file.rotation.size = 10485760
+log.file.rotation.count = 3
+"""
+ADVANCED_CONFIGURATION = """\
+%% A retry comes back to its queue by dead-lettering. Should that queue be full for a moment, the node tries again
+%% after this time; 180 s if it is not told, and nothing else comes back meanwhile.
+%% A quorum queue counts its messages by a clock of its own; every 5 s if it is not told.
+[{rabbit, [{dead_letter_worker_publisher_confirm_timeout, 5000}, {quorum_tick_interval, 1000}]}].
+"""
+
+
+class BrokerError(Exception):
+    """The node did not start, or does not run; the message says what its log says."""
+
+
+class PrivateBroker:
+    """One RabbitMQ node whose files all lie in `directory`. It keeps its ports and its data from start to start."""
+
+    def __init__(
+        self,
+        directory: Path,
+        amqp_port: int | None = None,
+        management_port: int | None = None,
+        configuration: str = "",
+    ) -> None:
+        """Without ports it takes free ones. `configuration`: further lines of rabbitmq.conf."""
+        self.directory, self._configuration = directory.absolute(), configuration
+        free = free_ports(4)
+        self.amqp_port = amqp_port or free[0]
+        self.management_port = management_port or free[1]
+        self._distribution_port, self._epmd_port = free[2:]
+        self._epmd: Process | None = None
+        self._node: Process | None = None
+        self._ending = False
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    def amqp_url(self, vhost: str = "/") -> str:
+        """The AMQP URL of a virtual host, as the user `guest`."""
+        return f"amqp://guest:guest@127.0.0.1:{self.amqp_port}/{quote(vhost, safe='')}"
+
+    @property
+    def management_url(self) -> str:
+        """The management HTTP API, as the user `guest`; without `/api`."""
+        return f"http://guest:guest@127.0.0.1:{self.management_port}"
+
+    @property
+    def pid(self) -> int:
+        """The node's process. BrokerError if it does not run."""
+        return self._running().pid
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the node's process lives, ready or not."""
+        return self._node is not None and self._node.returncode is None
+
+    @property
+    def has_died(self) -> bool:
+        """Whether the node ended though nobody called `stop` or `kill`."""
+        return self._node is not None and self._node.returncode is not None and not self._ending
+
+    @property
+    def log(self) -> Path:
+        """What RabbitMQ itself logs."""
+        return self.directory / "log" / "rabbitmq.log"
+
+    async def start(self) -> None:
+        """Start the node and wait until AMQP and the management API answer.
+
+        Raises BrokerError with the end of the node's log if it dies, or isn't ready within 90 seconds.
+        """
+        if self.is_running:
+            return
+        await self.kill()  # if it died by itself, end what it left of its process group
+        self._check_directory()
+        self._check_ports()
+        self._write_files()
+        try:
+            await self._start_epmd()
+            self._ending = False
+            self._node = await spawn([find_server()], self._environment(), self._start_log, self.directory)
+            await self._wait_until_ready()
+        except BaseException:
+            await self.kill()
+            await self._stop_epmd()
+            raise
+
+    async def stop(self) -> None:
+        """Stop the node in order, by force after 15 seconds; then its epmd. Does nothing where nothing runs."""
+        if self._node is not None:
+            self._ending = True
+            await end(self._node, STOP_GRACE_SECONDS)
+            self._node = None
+        await self._stop_epmd()
+
+    async def kill(self) -> None:
+        """Kill the node at once, as `kill -9` does. Its data stays, and `start` brings it back."""
+        if self._node is not None:
+            self._ending = True
+            await kill(self._node)
+            self._node = None
+
+    def suspend(self) -> None:
+        """Freeze the node: its connections stay open and nothing answers on them."""
+        signal_group(self._running(), signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a frozen node go on."""
+        signal_group(self._running(), signal.SIGCONT)
+
+    async def control(self, *arguments: str) -> None:
+        """Run `rabbitmqctl` on the node. Raises BrokerError with what it said if it fails; NotInstalledError."""
+        command = await asyncio.create_subprocess_exec(
+            find_control(),
+            "--quiet",
+            *arguments,
+            env=self._environment(),
+            cwd=self.directory,
+            stdin=DEVNULL,
+            stdout=PIPE,
+            stderr=STDOUT,
+            start_new_session=True,
+        )
+        try:
+            said, _ = await command.communicate()
+        except asyncio.CancelledError:
+            await kill(command)
+            raise
+        if command.returncode != 0:
+            raise BrokerError(f"rabbitmqctl {' '.join(arguments)}: {said.decode(errors='replace').strip()}")
+
+    def _running(self) -> Process:
+        if self._node is None:
+            raise BrokerError(f"the RabbitMQ node in {self.directory} is not running")
+        return self._node
+
+    @property
+    def _start_log(self) -> Path:
+        return self.directory / "log" / "start.log"
+
+    def _write_files(self) -> None:
+        for folder in ("data", "log", "conf.d"):
+            (self.directory / folder).mkdir(parents=True, exist_ok=True)
+        ports = {"amqp_port": self.amqp_port, "management_port": self.management_port}
+        self._write("rabbitmq.conf", CONFIGURATION.format(**ports) + self._configuration)
+        self._write("enabled_plugins", "[rabbitmq_management].\n")
+        self._write("advanced.config", ADVANCED_CONFIGURATION)
+        self._write("rabbitmq-env.conf", "")
+        self._write_cookie()
+
+    def _write(self, name: str, text: str) -> None:
+        (self.directory / name).write_text(text, encoding="utf-8")
+
+    def _write_cookie(self) -> None:
+        cookie = self.directory / ".erlang.cookie"
+        if not cookie.exists():
+            cookie.touch(mode=0o600)  # Erlang refuses a cookie that others can read
+            cookie.write_text(secrets.token_hex(20))
+
+    def _environment(self) -> dict[str, str]:
+        """Our own without what steers RabbitMQ or Erlang, lest another node's settings leak in; then this node's."""
+        foreign = ("RABBITMQ_", "ERL_", "NOTIFY_SOCKET", "LISTEN_")
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+        files = {
+            "RABBITMQ_CONF_ENV_FILE": "rabbitmq-env.conf",
+            "RABBITMQ_CONFIG_FILE": "rabbitmq.conf",
+            "RABBITMQ_CONFIG_FILES": "conf.d",
+            "RABBITMQ_ADVANCED_CONFIG_FILE": "advanced.config",
+            "RABBITMQ_ENABLED_PLUGINS_FILE": "enabled_plugins",
+            "RABBITMQ_MNESIA_BASE": "data",
+            "RABBITMQ_MNESIA_DIR": "data/node",
+            "RABBITMQ_PLUGINS_EXPAND_DIR": "data/plugins",
+            "RABBITMQ_FEATURE_FLAGS_FILE": "data/feature_flags",
+            "RABBITMQ_PID_FILE": "data/node.pid",
+            "RABBITMQ_LOG_BASE": "log",
+            "RABBITMQ_LOGS": "log/rabbitmq.log",
+        }
+        return {
+            **inherited,
+            **{name: str(self.directory / file) for name, file in files.items()},
+            "HOME": str(self.directory),  # where Erlang looks for its cookie
+            "PATH": os.pathsep.join((os.environ.get("PATH", os.defpath), *ERLANG_FOLDERS)),
+            "ERL_CRASH_DUMP_SECONDS": "0",  # a node that can't start says why in its log
+            "ERL_EPMD_PORT": str(self._epmd_port),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODENAME": NODE_NAME,
+            "RABBITMQ_DIST_PORT": str(self._distribution_port),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+            "RUNNING_UNDER_SYSTEMD": "true",  # makes the start script become the node instead of its parent
+        }
+
+    def _check_directory(self) -> None:
+        """Refuse what RabbitMQ 3.10 and its scripts can't live with: the node would start and never answer."""
+        if "'" in str(self.directory) or not str(self.directory).isprintable():
+            raise BrokerError(f"RabbitMQ can't run in {self.directory}: choose a directory without ' in its path")
+
+    def _check_ports(self) -> None:
+        """Refuse a taken port here: the checks for readiness would take the other server's answers for ours."""
+        uses = {"AMQP": self.amqp_port, "management": self.management_port, "Erlang": self._distribution_port}
+        for use, port in uses.items():
+            if not is_free(port):
+                raise BrokerError(f"RabbitMQ did not start: TCP port {port}, for {use}, is taken by another process")
+
+    async def _start_epmd(self) -> None:
+        """Run our own epmd in the foreground; else Erlang starts one for the machine, which stays behind."""
+        if self._epmd is None or self._epmd.returncode is not None:
+            command = [find_epmd(), "-port", str(self._epmd_port), "-address", "127.0.0.1"]
+            self._epmd = await spawn(command, self._environment(), self._start_log, self.directory)
+        await self._poll(self._epmd_answers, "epmd")
+
+    async def _stop_epmd(self) -> None:
+        if self._epmd is not None:
+            await kill(self._epmd)
+            self._epmd = None
+
+    async def _wait_until_ready(self) -> None:
+        await self._poll(self._amqp_answers, "AMQP")
+        await self._poll(self._management_answers, "the management API")
+
+    async def _poll(self, answers: Callable[[], Coroutine[Any, Any, bool]], what: str) -> None:
+        try:
+            async with asyncio.timeout(START_TIMEOUT_SECONDS):
+                while not await answers():
+                    self._check_alive()
+                    await asyncio.sleep(POLL_SECONDS)
+        except TimeoutError:
+            raise self._failure(f"{what} did not answer within {START_TIMEOUT_SECONDS:g} s") from None
+
+    def _check_alive(self) -> None:
+        for name, process in (("epmd", self._epmd), ("the node", self._node)):
+            if process is not None and process.returncode is not None:
+                raise self._failure(f"{name} ended with status {process.returncode}")
+
+    def _failure(self, problem: str) -> BrokerError:
+        tails = (tail(log) for log in (self.log, self._start_log))
+        ports = f"AMQP {self.amqp_port}, management {self.management_port}"
+        return BrokerError(f"RabbitMQ in {self.directory} ({ports}) did not start: {problem}\n" + "\n".join(tails))
+
+    async def _epmd_answers(self) -> bool:
+        return await _exchange(self._epmd_port, b"\x00\x01n", 4) is not None  # a request for the names it knows
+
+    async def _amqp_answers(self) -> bool:
+        start_method = await _exchange(self.amqp_port, AMQP_GREETING, 11)
+        return start_method is not None and start_method[7:] == b"\x00\x0a\x00\x0a"
+
+    async def _management_answers(self) -> bool:
+        try:
+            async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
+                answer = await client.get(f"{self.management_url}/api/overview")
+        except httpx.HTTPError:
+            return False
+        return answer.status_code == httpx.codes.OK
+
+
+async def _exchange(port: int, request: bytes, length: int) -> bytes | None:
+    """The first `length` bytes of a server's answer; None if it doesn't listen or hangs up."""
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return None
+    try:
+        writer.write(request)
+        return await reader.readexactly(length)
+    except (OSError, asyncio.IncompleteReadError):
+        return None
+    finally:
+        writer.close()

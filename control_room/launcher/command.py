@@ -1,0 +1,80 @@
+"""`order-rail up`: the whole system as processes of this machine, until Ctrl-C."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import quote
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from control_room.dashboard.pace import Pace
+from control_room.dashboard.process_control.launcher import LauncherPlugs
+from control_room.dashboard.process_control.mail_route import LauncherMailRoute
+from control_room.launcher.system import LaunchError, Ports, System, launch
+from control_room.operations.addresses import DISCARDS, SystemAddresses
+from control_room.signals import run_until_signal
+from shared.observability.logging import configure as configure_logging
+from shared.settings import load
+from shared.urls import without_credentials
+
+console = Console(highlight=False, soft_wrap=True, emoji=False)
+
+
+def up(
+    run_directory: Annotated[Path, typer.Option(help="Where its data and logs go.")] = Path(".run"),
+) -> None:
+    """Start RabbitMQ (unless RABBITMQ_URL is set), the three services and the control room; stay until Ctrl-C."""
+    configure_logging("control_room", os.environ.get("LOG_FORMAT", "console"))
+    ports = load(Ports)
+    try:
+        run_until_signal(_stay_up(run_directory, ports))
+    except LaunchError as error:
+        console.print(f"[red]Order Rail did not start.[/] {escape(str(error))}")
+        raise typer.Exit(1) from None
+    console.print("Stopped.")
+
+
+async def _stay_up(run_directory: Path, ports: Ports) -> None:
+    async with launch(run_directory, ports, progress=lambda step: console.print(f"{step} ..."), page=page) as system:
+        _introduce(system)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            console.print("Stopping ...")
+
+
+@asynccontextmanager
+async def page(system: System) -> AsyncIterator[None]:
+    """The control room, in this process: its plugs are signals to children of ours."""
+    from control_room.dashboard.page.room import opened  # noqa: PLC0415 - NiceGUI costs a second; other commands go without
+    from control_room.dashboard.page.server import serving  # noqa: PLC0415
+
+    addresses, journal = SystemAddresses.of(system.environment), system.run.path / DISCARDS
+    async with (
+        LauncherPlugs(system.processes) as plugs,
+        opened(addresses, journal, Pace(), plugs, LauncherMailRoute(system.processes["notification_service"])) as room,
+        serving(room, system.http_host, system.ports.control_room_port),
+    ):
+        yield
+
+
+def _introduce(system: System) -> None:
+    console.print("\n[bold green]Order Rail is running.[/] Ctrl-C stops it.")
+    link = f"{system.control_room_url}/?token={quote(system.operator_token, safe='')}"
+    console.print(f"  {'control room':22}{escape(link)}")
+    console.print(f"  {'shop':22}{system.url('order_service')}")
+    for service in system.processes:
+        console.print(f"  {service:22}{system.url(service)}/docs")
+    console.print(f"  {'RabbitMQ':22}{escape(_broker_page(system))}")
+    console.print(f"  {'logs, addresses':22}{escape(str(system.run.path))}/*.log, environment\n")
+
+
+def _broker_page(system: System) -> str:
+    """Where RabbitMQ's page is. A user's own password is not printed; that of our own node is no secret."""
+    page = without_credentials(system.broker_settings.management_url)
+    return f"{page} (guest / guest)" if system.broker is not None else page

@@ -1,0 +1,143 @@
+"""A service's process, started again whenever it ends by itself, unless somebody holds it down."""
+
+import asyncio
+import signal
+import time
+from asyncio.subprocess import Process
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+
+from control_room.launcher.children import end, kill, signal_group, spawn
+
+STOP_GRACE_SECONDS = 10.0
+FIRST_DELAY_SECONDS = 0.2
+LONGEST_DELAY_SECONDS = 5.0
+HEALTHY_AFTER_SECONDS = 30.0  # a process that lived this long died of something new: start it again quickly
+
+logger = structlog.get_logger(__name__)
+
+
+class SupervisedProcess:
+    """One child process and the loop that watches it. `on_restart` is called once it has a new pid.
+
+    A changed `command` or `environment` counts from the next start.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        log: Path,
+        on_restart: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.name, self.log = name, log
+        self.command, self.environment, self._on_restart = command, environment, on_restart
+        self.last_exit_status: int | None = None  # of the process before the one that runs now
+        self._process: Process | None = None
+        self._started_at = 0.0
+        self._watcher: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
+        self._may_run = asyncio.Event()
+        self._may_run.set()
+        self._started_again = asyncio.Event()
+
+    @property
+    def pid(self) -> int:
+        """The process that runs now, or ran last. RuntimeError before `start`."""
+        return self._current().pid
+
+    @property
+    def exit_status(self) -> int | None:
+        """None while it runs; negative for the signal that ended it."""
+        return self._current().returncode
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it lives, frozen or not."""
+        return self._process is not None and self._process.returncode is None
+
+    @property
+    def is_held_down(self) -> bool:
+        """Whether it stays down until `release`."""
+        return not self._may_run.is_set()
+
+    async def start(self) -> None:
+        """Start it once. It is not started again until `keep_alive`."""
+        self._process = await spawn(self.command, self.environment, self.log)
+        self._started_at = time.monotonic()
+
+    def keep_alive(self) -> None:
+        """From now on start it again whenever it ends, after a delay that grows while it keeps dying."""
+        self._watcher = asyncio.create_task(self._watch(), name=f"watch {self.name}")
+
+    async def kill(self, *, hold_down: bool = False) -> None:
+        """SIGKILL. It is started again as after any other end; with `hold_down` not before `release`."""
+        if hold_down:
+            self._may_run.clear()
+        await kill(self._current())
+
+    def release(self) -> None:
+        """Nobody holds it down any more: it is started again at once."""
+        self._may_run.set()
+
+    async def restart(self) -> None:
+        """SIGTERM, after 10 s SIGKILL; returns once another runs in its place, with what has changed meanwhile."""
+        self._started_again.clear()
+        await end(self._current(), STOP_GRACE_SECONDS)
+        await self._started_again.wait()
+
+    def freeze(self) -> None:
+        """Stop it where it is: its connections stay open, and it does nothing."""
+        signal_group(self._current(), signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on after `freeze`."""
+        signal_group(self._current(), signal.SIGCONT)
+
+    async def stop(self) -> None:
+        """SIGTERM, after 10 s SIGKILL; it is not started again."""
+        self._stopping.set()
+        self.release()
+        if self._process is not None:
+            await end(self._process, STOP_GRACE_SECONDS)
+        if self._watcher is not None:
+            await self._watcher
+            await end(self._current(), STOP_GRACE_SECONDS)  # it may have been starting again just then
+
+    def _current(self) -> Process:
+        if self._process is None:
+            raise RuntimeError(f"{self.name} was never started")
+        return self._process
+
+    async def _watch(self) -> None:
+        delay = FIRST_DELAY_SECONDS
+        while not self._stopping.is_set():
+            status = self.last_exit_status = await self._current().wait()
+            if time.monotonic() - self._started_at > HEALTHY_AFTER_SECONDS:
+                delay = FIRST_DELAY_SECONDS
+            was_held_down = self.is_held_down
+            await self._may_run.wait()
+            if await self._stopped_within(0 if was_held_down else delay):
+                return
+            delay = min(delay * 2, LONGEST_DELAY_SECONDS)
+            await self._start_again(status)
+
+    async def _stopped_within(self, seconds: float) -> bool:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        return self._stopping.is_set()
+
+    async def _start_again(self, status: int) -> None:
+        try:
+            await self.start()
+        except OSError as error:  # no memory, no processes: try again later
+            logger.warning("process.not_started", name=self.name, error=str(error))
+            return
+        logger.warning("process.started_again", name=self.name, ended_with=status, pid=self.pid)
+        self._started_again.set()
+        self._on_restart()

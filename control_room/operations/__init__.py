@@ -1,0 +1,1 @@
+"""Works on any running system, native or in containers: audit, dead letters, topology, order history."""

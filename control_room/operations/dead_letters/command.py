@@ -1,0 +1,175 @@
+"""`order-rail dead-letters list|show|redrive|discard`: the commands themselves."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, NoReturn, TypeVar
+
+import typer
+from rich.console import Console
+
+from control_room.operations.addresses import (
+    ENVIRONMENT_FILE,
+    NotRunning,
+    SystemAddresses,
+    discards_beside,
+    find_system,
+)
+from control_room.operations.dead_letters import display
+from control_room.operations.dead_letters.discard import NotDiscarded, discard
+from control_room.operations.dead_letters.listing import groups
+from control_room.operations.dead_letters.parked import connected, dead_letters
+from control_room.operations.dead_letters.redrive import NoConsumer, RedriveStopped, redrive
+from control_room.operations.dead_letters.selection import Selection, queue_named
+from control_room.operations.quiet import quiet
+from shared.messaging.channel import BrokerUnavailable
+from shared.messaging.connection import Connection
+
+PLAIN_WIDTH = 160
+
+app = typer.Typer(help="Messages that were set aside: look at them, send them back, remove them.", no_args_is_help=True)
+Result = TypeVar("Result")
+
+IdArgument = Annotated[str, typer.Argument(metavar="ID", help="As `list` shows it: the message's id.")]
+IdOption = Annotated[str | None, typer.Option("--id", help="Only the message with this id, as `list` shows it.")]
+CauseOption = Annotated[str | None, typer.Option("--cause", help="Only those with this cause, as `list` shows it.")]
+QueueOption = Annotated[
+    str | None, typer.Option("--queue", help="Only those of this queue, such as payment_service.charge.")
+]
+FileOption = Annotated[
+    Path | None, typer.Option("--environment-file", help=f"Says where the system is. Default: {ENVIRONMENT_FILE}.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="For machines: a line of JSON for each message, whole.")]
+
+
+@app.command("list")
+def list_command(
+    queue: QueueOption = None,
+    cause: CauseOption = None,
+    limit: Annotated[int, typer.Option(min=0, help="How many messages to show of each group.")] = 5,
+    as_json: JsonOption = False,
+    environment_file: FileOption = None,
+) -> None:
+    """Show what was set aside, by queue and cause. Nothing is removed or reordered."""
+    selection = _selection(None, cause, queue)
+
+    async def work(_system: SystemAddresses, connection: Connection) -> None:
+        if as_json:
+            await _print_lines(connection, selection)
+        else:
+            display.show_groups(_console(), await groups(connection, selection, limit))
+
+    _run(environment_file, work)
+
+
+@app.command("show")
+def show_command(
+    id: IdArgument, queue: QueueOption = None, as_json: JsonOption = False, environment_file: FileOption = None
+) -> None:
+    """Show one message with its headers and its event. Exit status 1 if there is none with this id."""
+    selection = _selection(id, None, queue)
+
+    async def work(_system: SystemAddresses, connection: Connection) -> int:
+        return await _print_lines(connection, selection, plain=not as_json)
+
+    if not _run(environment_file, work):
+        _fail(f"there is no dead letter {id}", status=1)
+
+
+@app.command("redrive")
+def redrive_command(
+    id: IdOption = None,
+    cause: CauseOption = None,
+    queue: QueueOption = None,
+    every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    rate: Annotated[float, typer.Option(min=0.1, max=100_000, help="Messages a second, at the most.")] = 200.0,
+    force: Annotated[bool, typer.Option(help="Also while the queue has no consumer.")] = False,
+    environment_file: FileOption = None,
+) -> None:
+    """Send messages back to the queue that they were going to. Twice is harmless, and so is breaking it off.
+
+    Exit status 1 if it was refused or stopped half-way, 2 if the broker could not be reached.
+    """
+    selection = _selection(id, cause, queue)
+    if every == (selection != Selection()):
+        raise typer.BadParameter("say which: --id, --cause, --queue (together they narrow it down), or --all")
+
+    async def work(system: SystemAddresses, connection: Connection) -> int:
+        return await redrive(system.rabbitmq_url, connection, selection, rate, force=force)
+
+    sent = _run(environment_file, work)
+    typer.echo(f"sent back {sent} messages")
+    if id is not None and not sent:
+        _fail(f"there is no dead letter {id}", status=1)
+
+
+@app.command("discard")
+def discard_command(
+    id: IdArgument,
+    reason: Annotated[str, typer.Option(help="Why it is right to remove it; kept in the journal.")],
+    queue: QueueOption = None,
+    journal: Annotated[
+        Path | None, typer.Option(help="Where it is kept, a line of JSON each. Default: beside the environment file.")
+    ] = None,
+    environment_file: FileOption = None,
+) -> None:
+    """Remove a message on purpose. It is first written to a journal, whole and with the reason.
+
+    Exit status 1 if nothing was removed, 2 if the broker could not be reached.
+    """
+    if not reason.strip():
+        raise typer.BadParameter("expected a reason", param_hint="--reason")
+    selection, file = _selection(id, None, queue), journal or discards_beside(environment_file)
+
+    async def work(_system: SystemAddresses, connection: Connection) -> int:
+        return len(await discard(connection, selection, reason, file))
+
+    typer.echo(f"discarded {_run(environment_file, work)} messages; kept in {file}")
+
+
+def _selection(id: str | None, cause: str | None, queue: str | None) -> Selection:
+    try:
+        return Selection(id, cause, None if queue is None else queue_named(queue))
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--queue") from None
+
+
+async def _print_lines(connection: Connection, selection: Selection, *, plain: bool = False) -> int:
+    """Each selected message as it comes, so that memory stays bounded; how many there were."""
+    count, console = 0, _console()
+    for queue in selection.queues:
+        async with dead_letters(connection, queue) as letters:
+            async for held in letters:
+                if held.letter not in selection:
+                    continue
+                if plain:
+                    display.show_letter(console, held.letter)
+                else:
+                    typer.echo(display.as_json(held.letter))
+                count += 1
+    return count
+
+
+def _run(environment_file: Path | None, work: Callable[[SystemAddresses, Connection], Awaitable[Result]]) -> Result:
+    async def connect_and_work() -> Result:
+        system = find_system(environment_file)
+        async with connected(system.rabbitmq_url) as connection:
+            return await work(system, connection)
+
+    quiet()
+    try:
+        return asyncio.run(connect_and_work())
+    except (NoConsumer, RedriveStopped, NotDiscarded) as error:
+        _fail(str(error), status=1)
+    except (NotRunning, BrokerUnavailable) as error:
+        _fail(str(error), status=2)
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False, emoji=False)
+
+
+def _fail(sentence: str, *, status: int) -> NoReturn:
+    typer.echo(sentence, err=True)
+    raise typer.Exit(status)

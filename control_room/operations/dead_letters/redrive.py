@@ -1,0 +1,129 @@
+"""Sends dead letters back to the queue that they were going to.
+
+Each is published there and confirmed before it is taken out of the dead letters: a crash in between leaves both, and
+consumers do the same work only once. So redriving is safe to break off and to repeat.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from control_room.operations.dead_letters.letter import DeadLetter
+from control_room.operations.dead_letters.parked import Held, dead_letters, inspect
+from control_room.operations.dead_letters.selection import Selection
+from shared.messaging import message as headers
+from shared.messaging.channel import BrokerUnavailable
+from shared.messaging.connection import Connection
+from shared.messaging.message import Message
+from shared.messaging.publisher import Publisher, PublishError
+
+BATCH = 100
+CONNECT_TIMEOUT_SECONDS = 10.0
+
+
+class NoConsumer(Exception):
+    """Nobody would take what is sent back to `queue` now."""
+
+    def __init__(self, queue: str) -> None:
+        super().__init__(
+            f"{queue} has no consumer now: {queue.partition('.')[0]} does not run, or has lost its connection. "
+            "Nothing was sent back. Start it first, or use --force: then the messages wait in the queue."
+        )
+        self.queue = queue
+
+
+class RedriveStopped(Exception):
+    """The broker did not take message number `sent` + 1. It and those after it are still dead letters."""
+
+    def __init__(self, sent: int, why: str) -> None:
+        super().__init__(f"stopped after {sent} messages: {why}. The others are still dead letters; run it again.")
+        self.sent = sent
+
+
+async def redrive(url: str, connection: Connection, selection: Selection, rate: float, *, force: bool = False) -> int:
+    """Send back what is selected, at most `rate` a second; how many there were.
+
+    Raises NoConsumer before anything is sent, RedriveStopped half-way, or BrokerUnavailable.
+    """
+    queues = [queue for queue in selection.queues if await _has_any(connection, queue, selection)]
+    if not force:
+        for queue in queues:
+            if not (await inspect(connection, queue)).consumers:
+                raise NoConsumer(queue)
+    sender = _Sender(url, rate)
+    try:
+        await sender.start()
+        for queue in queues:
+            await _redrive_queue(sender, connection, queue, selection)
+    finally:
+        await sender.stop()
+    return sender.sent
+
+
+async def _has_any(connection: Connection, queue: str, selection: Selection) -> bool:
+    async with dead_letters(connection, queue) as letters:
+        async for held in letters:
+            if held.letter in selection:
+                return True
+    return False
+
+
+async def _redrive_queue(sender: "_Sender", connection: Connection, queue: str, selection: Selection) -> None:
+    batch: list[Held] = []
+    async with dead_letters(connection, queue) as letters:
+        async for held in letters:
+            if held.letter in selection:
+                batch.append(held)
+            if len(batch) == sender.batch:
+                await sender.send(batch)
+                batch.clear()
+        await sender.send(batch)
+
+
+class _Sender:
+    """Publishes batches, evenly in time, and takes out of the dead letters what the broker has confirmed."""
+
+    def __init__(self, url: str, rate: float) -> None:
+        self._publisher = Publisher(url, "order-rail redrive")
+        self._rate = rate
+        # Of a tenth of a second, so that a low rate comes one by one and a high one is not held up by confirms.
+        self.batch = max(1, min(BATCH, int(rate / 10)))
+        self.sent = 0
+        self._started_at = 0.0
+
+    async def start(self) -> None:
+        await self._publisher.start()
+        try:
+            await asyncio.wait_for(self._publisher.connected(), CONNECT_TIMEOUT_SECONDS)
+        except TimeoutError:
+            raise BrokerUnavailable(self._publisher.problem() or "no connection to publish on") from None
+        self._started_at = asyncio.get_running_loop().time()
+
+    async def send(self, batch: Sequence[Held]) -> None:
+        errors = await self._publisher.publish_all([redriven(held.letter) for held in batch])
+        for held, error in zip(batch, errors, strict=True):
+            if error is None:
+                held.take()
+                self.sent += 1
+        first = next((error for error in errors if error is not None), None)
+        if first is not None:
+            raise RedriveStopped(self.sent, _why(first))
+        early = self._started_at + self.sent / self._rate - asyncio.get_running_loop().time()
+        await asyncio.sleep(max(0.0, early))
+
+    async def stop(self) -> None:
+        await self._publisher.stop()
+
+
+def redriven(letter: DeadLetter) -> Message:
+    """The message as it goes back: from attempt 1 again, with when it was first seen, redriven, and how often."""
+    first_seen = letter.message.headers.get(headers.FIRST_SEEN)
+    kept = {headers.FIRST_SEEN: first_seen} if isinstance(first_seen, str) else {}
+    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    added = {headers.ATTEMPT: 1, headers.REDRIVEN_AT: now, headers.REDRIVE_COUNT: letter.redrives + 1}
+    return replace(letter.message, exchange="", routing_key=letter.queue, headers={**kept, **added})
+
+
+def _why(error: PublishError | BrokerUnavailable) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,166 @@
+"""`order-rail topology apply|keep|show`: what the broker should hold, put in place and looked after."""
+
+import asyncio
+import signal
+import sys
+import time
+from collections.abc import Coroutine
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
+
+import typer
+from pydantic import SecretStr
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from shared.management import ManagementUnavailable, TopologyError
+from shared.observability.logging import configure as configure_logging
+from shared.settings import BrokerSettings, load
+from shared.topology import Binding, Exchange, Queue, ServiceUser, topology
+from shared.topology.provision import Difference, apply, difference, keep
+
+RETRY_SECONDS = 0.5
+PLAIN_WIDTH = 200  # of a table that goes to a file or a pipe, so that no line is broken
+
+app = typer.Typer(help="The broker's exchanges, queues and bindings: create, keep, compare.", no_args_is_help=True)
+Result = TypeVar("Result")
+
+
+class TopologySettings(BrokerSettings):
+    """The broker, and the passwords of the services that have a user of their own; a service without one has none."""
+
+    order_service_rabbitmq_password: SecretStr = SecretStr("")
+    payment_service_rabbitmq_password: SecretStr = SecretStr("")
+    notification_service_rabbitmq_password: SecretStr = SecretStr("")
+    log_format: Literal["json", "console"] = "console"
+
+    @property
+    def passwords(self) -> dict[str, str]:
+        """By service, only those that are set."""
+        every = {
+            "order_service": self.order_service_rabbitmq_password,
+            "payment_service": self.payment_service_rabbitmq_password,
+            "notification_service": self.notification_service_rabbitmq_password,
+        }
+        return {service: secret.get_secret_value() for service, secret in every.items() if secret.get_secret_value()}
+
+
+@app.command("apply")
+def apply_command(
+    wait_seconds: Annotated[float, typer.Option(min=0, help="How long to wait for a broker that is starting.")] = 30.0,
+) -> None:
+    """Create what is missing. Changes nothing that exists, and deletes nothing."""
+    settings = load(TopologySettings)
+    created = _run(_apply_when_it_answers(settings, time.monotonic() + wait_seconds))
+    for item in created:
+        typer.echo(f"created {item}")
+    if not created:
+        typer.echo("nothing to do")
+
+
+@app.command("keep")
+def keep_command(
+    ready_file: Annotated[
+        Path | None, typer.Option(help="Written once everything is in place, removed at the start and the end.")
+    ] = None,
+    interval_seconds: Annotated[float, typer.Option(min=0.1, help="How often to look.")] = 2.0,
+) -> None:
+    """Apply, and go on watching: put back what goes missing, until SIGTERM or Ctrl-C."""
+    settings = load(TopologySettings)
+    configure_logging("topology", settings.log_format)
+    try:
+        _forget(ready_file)  # one left behind by a run that was killed would be a lie
+        _run(_keep_until_told(settings, interval_seconds, ready_file))
+    except OSError as error:
+        _fail(f"--ready-file: {error}")
+    finally:
+        with suppress(OSError):
+            _forget(ready_file)
+
+
+@app.command("show")
+def show_command() -> None:
+    """Compare the broker with what should be there. Exit status 1 if something is missing or differs."""
+    settings = load(TopologySettings)
+    found = _run(difference(settings, passwords=settings.passwords))
+    Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, emoji=False).print(_table(settings, found))
+    if found.missing or found.differs:
+        raise typer.Exit(1)
+
+
+async def _apply_when_it_answers(settings: TopologySettings, deadline: float) -> tuple[str, ...]:
+    while True:
+        try:
+            return await apply(settings, passwords=settings.passwords)
+        except ManagementUnavailable:
+            if time.monotonic() >= deadline:
+                raise
+        await asyncio.sleep(RETRY_SECONDS)
+
+
+async def _keep_until_told(settings: TopologySettings, interval_seconds: float, ready_file: Path | None) -> None:
+    keeping = asyncio.create_task(
+        keep(
+            settings,
+            passwords=settings.passwords,
+            interval_seconds=interval_seconds,
+            on_applied=lambda: ready_file.touch() if ready_file else None,
+        )
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, keeping.cancel)
+    with suppress(asyncio.CancelledError):
+        await keeping
+
+
+def _forget(ready_file: Path | None) -> None:
+    if ready_file:
+        ready_file.unlink(missing_ok=True)
+
+
+def _run(work: Coroutine[Any, Any, Result]) -> Result:
+    try:
+        return asyncio.run(work)
+    except TopologyError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+def _fail(sentence: str) -> NoReturn:
+    typer.echo(sentence, err=True)
+    raise typer.Exit(1)
+
+
+def _table(settings: BrokerSettings, found: Difference) -> Table:
+    table = Table("item", "should", "is", title=escape(f"Topology of virtual host {settings.vhost}"))
+    wanted = topology(settings.retry_delays_of, controls=settings.controls_enabled)
+    items = (*wanted.exchanges, *wanted.queues, *wanted.bindings)
+    others = [item for item in found.missing if not isinstance(item, Exchange | Queue | Binding)]
+    for item in (*others, *items):
+        table.add_row(escape(str(item)), escape(_expectation(item)), _state(item, found))
+    return table
+
+
+def _expectation(item: object) -> str:
+    match item:
+        case Queue(arguments={"x-message-ttl": milliseconds}):
+            return f"holds for {milliseconds} ms, then back"
+        case Queue(arguments={"x-dead-letter-routing-key": _, "x-delivery-limit": limit}):
+            return f"dead after {limit} returns"
+        case Queue():
+            return "parks dead letters"
+        case ServiceUser():
+            return f"write {item.write}, read {item.read}"
+        case _:
+            return ""
+
+
+def _state(item: object, found: Difference) -> str:
+    if item in found.missing:
+        return "[red]missing[/]"
+    differs = [line for line in found.differs if line.item == str(item)]
+    lines = [escape(f"{line.argument} is {line.found!r}, not {line.expected!r}") for line in differs]
+    return "\n".join(["[yellow]differs[/]", *lines]) if lines else "[green]ok[/]"

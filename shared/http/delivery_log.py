@@ -1,0 +1,54 @@
+"""An operators' call: what this process has lately published and handled for an order."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Query
+from pydantic import AwareDatetime, BaseModel, Field
+
+from shared.http.operators import operator
+from shared.http.problems import documented
+from shared.ids import GivenId
+from shared.observability import delivery_log
+
+
+class DeliveryNote(BaseModel):
+    """`place`: the queue that it came from, or the exchange or queue that it was published to."""
+
+    at: AwareDatetime
+    act: Literal["published", "handled"]
+    place: str = Field(examples=["payment_service.charge"])
+    type: str | None = Field(examples=["order.placed.v1"])
+    message_id: str | None
+    attempt: int
+    outcome: str = Field(examples=["done"])
+    detail: str
+    redelivered: bool
+
+
+class DeliveryNotes(BaseModel):
+    """`known_since`: nothing is known of what was before."""
+
+    known_since: AwareDatetime
+    deliveries: list[DeliveryNote]
+
+
+router = APIRouter(tags=["operators"])
+
+
+@router.get("/deliveries", dependencies=[Depends(operator)], responses=documented(401, 422))
+async def read_deliveries(
+    order_id: Annotated[GivenId, Query(examples=["019366b4-4a7e-7c3e-9d0a-3f2b8a6f1c55"])],
+) -> DeliveryNotes:
+    """Every publish and every delivery of an order, as far as this process remembers; oldest first."""
+    return DeliveryNotes(
+        known_since=_time(delivery_log.known_since()),
+        deliveries=[
+            DeliveryNote.model_validate({**note._asdict(), "at": _time(note.at)})
+            for note in delivery_log.about(order_id)
+        ],
+    )
+
+
+def _time(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
