@@ -19,7 +19,7 @@ from benchmarks.load.order import SUMMARY
 from notification_service import store as notification_store
 from order_service import store as order_store
 from payment_service import store as payment_store
-from payment_service.simulated_gateway import store as gateway_store
+from payment_service.gateways.simulated import store as gateway_store
 from shared.events import OrderPlaced, OrderPlacedData
 from shared.ids import new_id
 from shared.persistence.database import Database

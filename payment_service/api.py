@@ -8,8 +8,8 @@ from fastapi.responses import Response, StreamingResponse
 from pydantic import AwareDatetime, BaseModel, Field
 
 from payment_service import store
+from payment_service.gateways import Gateway
 from payment_service.payments import Payment, Status
-from payment_service.simulated_gateway import SimulatedGateway
 from shared.events import Money
 from shared.http.operators import NDJSON, PAGE_ROWS, Row, ndjson, operator
 from shared.http.problems import Problem, documented
@@ -24,7 +24,7 @@ class Parts:
     """What the calls below work with; `app.py` puts it into the application's state."""
 
     database: Database
-    gateway: SimulatedGateway
+    gateway: Gateway
 
 
 def _parts(request: Request) -> Parts:

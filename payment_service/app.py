@@ -3,8 +3,8 @@
 from pydantic import Field, field_validator
 
 from payment_service import api, store
+from payment_service.gateways import checked_gateway_url, open_gateway
 from payment_service.handlers import CHARGE, subscriptions
-from payment_service.simulated_gateway import SimulatedGateway
 from shared.controls import controls
 from shared.http.application import create_app
 from shared.http.server import HttpServer
@@ -13,10 +13,8 @@ from shared.messaging.publisher import Publisher
 from shared.persistence.database import Database
 from shared.persistence.relay import OutboxRelay
 from shared.service import Service
-from shared.settings import ServiceSettings, checked_database_url
+from shared.settings import ServiceSettings
 from shared.topology import attempt_seconds
-
-SIMULATED = "simulated+"
 
 
 class Settings(ServiceSettings):
@@ -26,7 +24,7 @@ class Settings(ServiceSettings):
     http_port: int = Field(default=8001, ge=0, le=65535)
     payment_concurrency: int = Field(default=64, ge=1, le=2000)
     gateway_latency_seconds: float = Field(default=0.1, ge=0, le=60)
-    gateway_url: str = f"{SIMULATED}sqlite:///.run/gateway.db"
+    gateway_url: str = "simulated+sqlite:///.run/gateway.db"
 
     @property
     def answer_seconds(self) -> float:
@@ -35,16 +33,14 @@ class Settings(ServiceSettings):
 
     @field_validator("gateway_url")
     @classmethod
-    def _is_simulated(cls, value: str) -> str:
-        if not value.startswith(SIMULATED):
-            raise ValueError(f"expected {SIMULATED}<database URL of its ledger>; there is no other gateway yet")
-        return SIMULATED + checked_database_url(value.removeprefix(SIMULATED))
+    def _has_an_adapter(cls, value: str) -> str:
+        return checked_gateway_url(value)
 
 
 def build(settings: Settings) -> Service:
     """Every part, in the order in which it starts."""
     database = Database(settings.database_url, store.metadata, name="payments")
-    gateway = SimulatedGateway(settings.gateway_url.removeprefix(SIMULATED), settings.gateway_latency_seconds)
+    gateway = open_gateway(settings.gateway_url, settings.gateway_latency_seconds)
     publisher = Publisher(settings.rabbitmq_url, "payment_service", exchanges=["payments"])
     relay = OutboxRelay(database, store.outbox, publisher)
     consumer = Consumer(

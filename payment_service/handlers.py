@@ -4,7 +4,7 @@ import asyncio
 from functools import partial
 
 from payment_service import store
-from payment_service.gateway import Gateway
+from payment_service.gateways import Gateway
 from payment_service.payments import Charged, Declined, Payment, PaymentEvent, event_of, settled, stalled
 from shared.effects import Once
 from shared.events import OrderPlaced

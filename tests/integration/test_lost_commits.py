@@ -12,14 +12,14 @@ from sqlalchemy import Connection, MetaData, Table, func, select
 
 import notification_service.store
 import order_service.store
-import payment_service.simulated_gateway.store
+import payment_service.gateways.simulated.store
 import payment_service.store
 from notification_service.notifications import email, outcome
 from notification_service.notifications import event_of as notification_event
 from order_service.orders import SweepDelays, timeline_entry
 from order_service.store import Placement, Report, Tracked
+from payment_service.gateways.simulated.store import Charge
 from payment_service.payments import Charged, event_of, settled
-from payment_service.simulated_gateway.store import Charge
 from shared.effects import Recording
 from shared.ids import new_id
 from shared.messaging.message import Message
@@ -171,7 +171,7 @@ async def test_notifications_and_their_events_are_there_once(postgres: PrivatePo
 
 
 async def test_charges_of_the_simulated_gateway_are_still_new(postgres: PrivatePostgres) -> None:
-    store = payment_service.simulated_gateway.store
+    store = payment_service.gateways.simulated.store
     async with opened(postgres, store.metadata) as (database, cut):
         charges = [Charge(new_id(), new_id(), 100, "EUR") for _ in range(CROWD)]
         cut.cuts = 1

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from payment_service.app import Settings
+from payment_service.gateways.simulated import SimulatedGateway
 from payment_service.handlers import CHARGE, Charging
-from payment_service.simulated_gateway import SimulatedGateway
 from shared.messaging.retry import OutcomeUnknown
 from shared.topology import attempt_seconds
 from tests import examples

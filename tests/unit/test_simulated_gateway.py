@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from payment_service.gateways.simulated import GatewayTimeout, GatewayUnavailable, SimulatedGateway
 from payment_service.payments import Charged, Declined
-from payment_service.simulated_gateway import GatewayTimeout, GatewayUnavailable, SimulatedGateway
 from shared.ids import new_id
 from shared.messaging.retry import PermanentError
 from tests.examples import euros

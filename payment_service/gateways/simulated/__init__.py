@@ -7,9 +7,9 @@ import asyncio
 import random
 from typing import Any
 
+from payment_service.gateways.simulated import store
+from payment_service.gateways.simulated.store import LedgerEntry
 from payment_service.payments import Charged, Declined
-from payment_service.simulated_gateway import store
-from payment_service.simulated_gateway.store import LedgerEntry
 from shared.events import Money
 from shared.ids import new_id
 from shared.messaging.retry import PermanentError, TransientError

@@ -1,0 +1,47 @@
+"""The port to the payment gateway, an outside system that moves the money, and its adapters by URL scheme."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+from payment_service.gateways.simulated import SimulatedGateway
+from payment_service.payments import Charged, Declined
+from shared.events import Money
+from shared.service import Part
+from shared.settings import checked_database_url
+
+
+class Gateway(Part, Protocol):
+    """Charges payment tokens. The same idempotency key gets the same answer, and is charged once."""
+
+    async def charge(self, idempotency_key: str, token: str, amount: Money) -> Charged | Declined:
+        """Raises `TransientError` when there was no answer: the charge may have gone through or not."""
+        ...
+
+    async def ledger_page(self, after: str | None, limit: int) -> list[Any]:
+        """The next rows of the gateway's own ledger after the charge id `after`, oldest first."""
+        ...
+
+
+class Adapter(NamedTuple):
+    """`check` returns an address or raises `ValueError`; `open` takes the address and the latency in seconds."""
+
+    check: Callable[[str], str]
+    open: Callable[[str, float], Gateway]
+
+
+ADAPTERS: Mapping[str, Adapter] = {"simulated": Adapter(checked_database_url, SimulatedGateway)}
+"""By the scheme of GATEWAY_URL, `<scheme>+<address>`. The simulated gateway's address is its ledger's database URL."""
+
+
+def checked_gateway_url(url: str) -> str:
+    """The URL with its address as the adapter checked it. Raises `ValueError` if no adapter takes it."""
+    scheme, _, address = url.partition("+")
+    if scheme not in ADAPTERS:
+        raise ValueError("expected simulated+<database URL of its ledger>; there is no other gateway yet")
+    return f"{scheme}+{ADAPTERS[scheme].check(address)}"
+
+
+def open_gateway(url: str, latency_seconds: float) -> Gateway:
+    """The adapter for a URL that `checked_gateway_url` accepts; it connects when it is started."""
+    scheme, _, address = url.partition("+")
+    return ADAPTERS[scheme].open(address, latency_seconds)
