@@ -16,7 +16,7 @@ from typing import Any
 
 from control_room.operations.audit.auditor import judge
 from control_room.operations.audit.reading import BATCH_ROWS
-from control_room.operations.audit.store import Books, books
+from control_room.operations.audit.reconciliation import Books, books
 
 EUR = {"amount_minor": 2150, "currency": "EUR"}
 DEFAULT_ORDERS = 1_000_000

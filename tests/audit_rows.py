@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from control_room.operations.audit.auditor import judge
+from control_room.operations.audit.reconciliation import Books, books
 from control_room.operations.audit.report import AuditReport
-from control_room.operations.audit.store import Books, books
 
 EUR = {"amount_minor": 2150, "currency": "EUR"}
 OTHER = {"amount_minor": 2151, "currency": "EUR"}

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 # More than the books keep in memory; then it says how much of that lies in TMPDIR, and waits to be killed.
 AUDIT = """
 import os, sys
-from control_room.operations.audit.store import CACHE_KIBIBYTES, books
+from control_room.operations.audit.reconciliation import CACHE_KIBIBYTES, books
 
 with books(0) as kept:
     with kept._engine.begin() as connection:

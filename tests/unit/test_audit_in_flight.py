@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from control_room.operations.audit.auditor import _spare_what_waits, judge
+from control_room.operations.audit.reconciliation import OnTheWay
 from control_room.operations.audit.report import AuditReport
-from control_room.operations.audit.store import OnTheWay
 from tests.audit_rows import NOW, Rows, charge, filled, letter, order, payment, remove, right_rows, told
 
 

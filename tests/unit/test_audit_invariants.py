@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from control_room.operations.audit.auditor import judge
-from control_room.operations.audit.invariants.store import INVARIANTS
-from control_room.operations.audit.store import books
+from control_room.operations.audit.invariants import INVARIANTS
+from control_room.operations.audit.reconciliation import books
 from tests.audit_rows import (
     CHANGED_BEFORE,
     EUR,

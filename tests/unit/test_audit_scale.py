@@ -33,10 +33,10 @@ def test_fifty_thousand_orders_are_reconciled_in_bounded_memory_and_one_fault_is
 FULL_DISK = """
 import resource
 from benchmarks.audit import fill
-from control_room.operations.audit import AuditImpossible, store
-from control_room.operations.audit.store import books
+from control_room.operations.audit import AuditImpossible, reconciliation
+from control_room.operations.audit.reconciliation import books
 
-store.CACHE_KIBIBYTES = 64  # beyond that, books go to disk
+reconciliation.CACHE_KIBIBYTES = 64  # beyond that, books go to disk
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 try:
     with books(float(2**40)) as kept:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from control_room.operations.audit.reading import read_discards, read_journal
+from control_room.operations.audit.reconciliation import books
 from control_room.operations.audit.report import AuditImpossible
-from control_room.operations.audit.store import books
 from control_room.operations.dead_letters import discard
 from control_room.operations.dead_letters.letter import DeadLetter
 from control_room.operations.dead_letters.redrive import redriven

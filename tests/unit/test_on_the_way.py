@@ -3,7 +3,7 @@
 import pytest
 
 from control_room.operations.audit.on_the_way import _on_the_way
-from control_room.operations.audit.store import OnTheWay
+from control_room.operations.audit.reconciliation import OnTheWay
 
 QUEUE = "notification_service.email"
 READY = {QUEUE: 3, f"{QUEUE}.retry.1s": 2, f"{QUEUE}.retry.1800s": 0, "notification_service.sms": 50}

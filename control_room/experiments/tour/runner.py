@@ -10,7 +10,7 @@ from control_room.experiments.tour.steps import Progress, Step, Wrong
 from control_room.experiments.tour.system import System, Unexpected
 from control_room.operations.addresses import SystemAddresses
 from control_room.operations.audit import AuditReport, audit
-from control_room.operations.audit.invariants.store import ONE_FINAL_STATE
+from control_room.operations.audit.invariants import ONE_FINAL_STATE
 from shared.management import TopologyError
 
 AGAIN_SECONDS = 0.5

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 
 from control_room.operations.addresses import SystemAddresses
-from control_room.operations.audit.invariants.store import (
+from control_room.operations.audit.invariants import (
     DEAD_LETTER_BELONGS,
     IDLE_ONLY,
     INVARIANTS,
@@ -27,8 +27,8 @@ from control_room.operations.audit.invariants.store import (
 from control_room.operations.audit.leftovers import PATIENCE_SECONDS, leftovers, settled_leftovers
 from control_room.operations.audit.on_the_way import on_the_way
 from control_room.operations.audit.reading import Reader, read_dead_letters, read_discards, read_journal, unreadable
+from control_room.operations.audit.reconciliation import Books, OnTheWay, books
 from control_room.operations.audit.report import AuditImpossible, AuditReport, Check, Violation
-from control_room.operations.audit.store import Books, OnTheWay, books
 from shared.management import Management, TopologyError
 
 SHOWN = 100

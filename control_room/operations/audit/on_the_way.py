@@ -11,8 +11,8 @@ import httpx
 
 from control_room.operations.addresses import SystemAddresses
 from control_room.operations.audit.leftovers import outboxes
+from control_room.operations.audit.reconciliation import OnTheWay
 from control_room.operations.audit.report import AuditImpossible
-from control_room.operations.audit.store import OnTheWay
 from control_room.operations.dead_letters import parked
 from shared.management import Management, TopologyError
 from shared.messaging.channel import BrokerUnavailable, NotFound

@@ -12,8 +12,8 @@ import httpx
 from pydantic_core import from_json
 
 from control_room.operations.addresses import SystemAddresses
+from control_room.operations.audit.reconciliation import Books, Row
 from control_room.operations.audit.report import AuditImpossible
-from control_room.operations.audit.store import Books, Row
 from control_room.operations.dead_letters import parked
 from control_room.operations.dead_letters.letter import DeadLetter
 from shared.ids import canonical

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
-from control_room.operations.audit.invariants.store import VIEWS
+from control_room.operations.audit.invariants import VIEWS
 from control_room.operations.audit.report import AuditImpossible
 
 TRACK = "order_service.track"
