@@ -1,6 +1,5 @@
 """Helpers for every test: waiting for what must become true, without sleeping for it."""
 
-import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, overload
@@ -9,6 +8,7 @@ import pytest
 
 from shared.service import Part
 from shared.settings import BrokerSettings
+from shared.waiting import poll
 
 Seen = TypeVar("Seen")
 
@@ -31,15 +31,18 @@ async def eventually(look: Callable[[], Any], timeout_seconds: float = 10.0, exp
     `look` may be a coroutine function, and may use `assert`: a failed assertion counts as "not yet".
     Fails the test after `timeout_seconds`, with what was last seen.
     """
-    deadline = asyncio.get_running_loop().time() + timeout_seconds
-    while True:
-        seen, problem = await _look(look)
-        if seen and problem is None:
-            return seen
-        if asyncio.get_running_loop().time() > deadline:
-            last = f"a failed assertion: {problem}" if problem is not None else repr(seen)
-            pytest.fail(f"waited {timeout_seconds:g} s for {expecting}; last saw {last}")
-        await asyncio.sleep(POLL_SECONDS)
+
+    async def probe() -> Any:
+        seen = look()
+        return await seen if inspect.isawaitable(seen) else seen
+
+    try:
+        seen = await poll(probe, within_seconds=timeout_seconds, every_seconds=POLL_SECONDS, not_yet=(AssertionError,))
+    except AssertionError as problem:
+        pytest.fail(f"waited {timeout_seconds:g} s for {expecting}; last saw a failed assertion: {problem}")
+    if not seen:
+        pytest.fail(f"waited {timeout_seconds:g} s for {expecting}; last saw {seen!r}")
+    return seen
 
 
 async def start_ready(part: Part) -> None:
@@ -50,18 +53,11 @@ async def start_ready(part: Part) -> None:
 
 async def never(look: Callable[[], bool], seconds: float, unexpected: str) -> None:
     """Fail the test as soon as `look` returns something true within these seconds: for what must not happen."""
-    deadline = asyncio.get_running_loop().time() + seconds
-    while asyncio.get_running_loop().time() < deadline:
-        assert not look(), unexpected
-        await asyncio.sleep(POLL_SECONDS)
 
+    async def probe() -> bool:
+        return look()
 
-async def _look(look: Callable[[], Any]) -> tuple[Any, AssertionError | None]:
-    try:
-        seen = look()
-        return (await seen if inspect.isawaitable(seen) else seen), None
-    except AssertionError as problem:
-        return None, problem
+    assert not await poll(probe, within_seconds=seconds, every_seconds=POLL_SECONDS), unexpected
 
 
 def addresses_of(settings: BrokerSettings) -> dict[str, str]:
