@@ -1,16 +1,18 @@
 """What every replica of a service counts: its URL may stand for several processes, each with counts of its own."""
 
 import asyncio
-import re
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import httpx
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from shared.http.address import in_url
 
-_LABEL = re.compile(r'(\w+)="([^"]*)"')
+NO_LABELS: Mapping[str, str] = {}
 
 
 @dataclass
@@ -26,22 +28,13 @@ class Total:
         self.last = value
 
 
-@dataclass(frozen=True)
-class Sample:
-    """One line of a page in Prometheus' text format."""
+async def samples(http: httpx.AsyncClient, url: str, metric: str, labels: Mapping[str, str] = NO_LABELS) -> list[float]:
+    """For each replica the sum of the metric's samples that carry these labels; 0 if there are none.
 
-    metric: str
-    labels: dict[str, str]
-    value: float
-
-
-async def samples(http: httpx.AsyncClient, url: str, metric: str, label: str = "") -> list[float]:
-    """The metric of each replica, the sum over its labels that contain `label`; 0 where it was never counted.
-
-    Raises httpx.HTTPError, or OSError where the name does not resolve.
+    Raises httpx.HTTPError, or OSError if the host name does not resolve.
     """
     pages = [await http.get(f"{replica}/metrics") for replica in await replicas(url)]
-    return [_sum(page.raise_for_status().text, metric, label) for page in pages]
+    return [_sum(parsed(page.raise_for_status().text), metric, labels) for page in pages]
 
 
 async def replicas(url: str) -> list[str]:
@@ -55,18 +48,12 @@ async def replicas(url: str) -> list[str]:
     return [parts._replace(netloc=f"{in_url(ip)}:{port}").geturl() for ip in addresses]
 
 
-def parsed(page: str, prefix: str) -> list[Sample]:
-    """The samples on a page whose metric begins with `prefix`, without the buckets of histograms."""
-    lines = (line for line in page.splitlines() if line.startswith(prefix) and "_bucket{" not in line)
-    return [_sample(line) for line in lines]
+def parsed(page: str) -> list[Sample]:
+    """The samples of Order Rail's own metrics, without the buckets of histograms, which nobody reads."""
+    lines = (line for line in page.splitlines() if line.startswith("order_rail_") and "_bucket{" not in line)
+    families = text_string_to_metric_families("\n".join(lines) + "\n")
+    return [sample for family in families for sample in family.samples]
 
 
-def _sample(line: str) -> Sample:
-    what, _, value = line.rpartition(" ")
-    metric, _, labels = what.partition("{")
-    return Sample(metric, dict(_LABEL.findall(labels)), float(value))
-
-
-def _sum(page: str, metric: str, label: str) -> float:
-    lines = (line for line in page.splitlines() if line.startswith(metric) and label in line)
-    return sum(float(line.rpartition(" ")[2]) for line in lines)
+def _sum(page: list[Sample], metric: str, labels: Mapping[str, str]) -> float:
+    return sum(each.value for each in page if each.name == metric and labels.items() <= each.labels.items())

@@ -36,7 +36,7 @@ class Levelling:
 
     def show(self, picture: Picture) -> None:
         history = self._room.observer.history
-        left = seconds_to_drain(history)
+        left = seconds_to_drain([(point.at, point.backlog) for point in history])
         values = (number(picture.accepted), number(picture.paid), number(picture.told), f"{picture.backlog:,}")
         for figure, value in zip(self._figures, (*values, _when(left)), strict=True):
             figure.set_text(value)

@@ -122,7 +122,7 @@ class ExchangePlugs:
             pages = [await self._http.get(f"{url}/metrics") for url in await replicas(self._services[service])]
         except (OSError, httpx.HTTPError):
             return PlugState.RUNNING
-        held = {sample.metric for page in pages for sample in parsed(page.text, "order_rail_") if sample.value}
+        held = {sample.name for page in pages for sample in parsed(page.text) if sample.value}
         if "order_rail_paused" in held:
             return PlugState.PAUSED
         return PlugState.SLOW if "order_rail_slowed_seconds" in held else PlugState.RUNNING

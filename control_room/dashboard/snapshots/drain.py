@@ -1,30 +1,31 @@
-"""When the rail will be empty, if it goes on as it does now. No I/O."""
+"""When a backlog will be gone. No I/O."""
 
 from collections.abc import Sequence
 
-from control_room.dashboard.snapshots.snapshot import Point
-
 LOOK_BACK_SECONDS = 15.0
 SLOWEST_PER_SECOND = 0.5
-"""A backlog that shrinks more slowly than this does not shrink: its counts wobble."""
+"""Counts vary by some messages from reading to reading: a slower decrease cannot be told from that."""
 
 
-def seconds_to_drain(history: Sequence[Point]) -> float | None:
-    """From the slope of the backlog over the last seconds; 0 if there is none, None if it does not shrink."""
-    if not history or not history[-1].backlog:
+def seconds_to_drain(readings: Sequence[tuple[float, float]]) -> float | None:
+    """When nothing is left, from the trend of the last seconds; None if the count does not fall.
+
+    A reading is a time in seconds and how much was left then. The result counts from the last reading.
+    """
+    if not readings or readings[-1][1] <= 0:
         return 0.0
-    recent = [point for point in history if point.at > history[-1].at - LOOK_BACK_SECONDS]
-    slope = _slope(recent)
-    return history[-1].backlog / -slope if slope < -SLOWEST_PER_SECOND else None
+    last_at, left = readings[-1]
+    slope = _slope([reading for reading in readings if reading[0] > last_at - LOOK_BACK_SECONDS])
+    return left / -slope if slope < -SLOWEST_PER_SECOND else None
 
 
-def _slope(points: Sequence[Point]) -> float:
-    """Messages a second, by least squares; 0 where there is too little to see one."""
-    count = len(points)
+def _slope(readings: Sequence[tuple[float, float]]) -> float:
+    """The change per second, by least squares; 0 for fewer than three readings."""
+    count = len(readings)
     if count < 3:
         return 0.0
-    middle_at = sum(point.at for point in points) / count
-    middle_backlog = sum(point.backlog for point in points) / count
-    spread = sum((point.at - middle_at) ** 2 for point in points)
-    together = sum((point.at - middle_at) * (point.backlog - middle_backlog) for point in points)
+    middle_at = sum(at for at, _ in readings) / count
+    middle_left = sum(left for _, left in readings) / count
+    spread = sum((at - middle_at) ** 2 for at, _ in readings)
+    together = sum((at - middle_at) * (left - middle_left) for at, left in readings)
     return together / spread if spread else 0.0

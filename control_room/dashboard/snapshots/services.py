@@ -6,10 +6,11 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping
 
 import httpx
+from prometheus_client.samples import Sample
 
 from control_room.dashboard.pace import UNWATCHED_SECONDS
 from control_room.dashboard.snapshots.snapshot import ServiceView
-from control_room.operations.replicas import Sample, Total, parsed, replicas
+from control_room.operations.replicas import Total, parsed, replicas
 
 TIMEOUT_SECONDS = 3.0
 """A service that is busy answers late, and is not to be called silent for it."""
@@ -67,7 +68,7 @@ class WatchedService:
         pages = {url: samples for url, (samples, _) in zip(urls, found, strict=True) if samples is not None}
         problems = dict.fromkeys(problem for _, some in found for problem in some)
         self._count(pages)
-        outbox = max((sample.value for page in pages.values() for sample in page if sample.metric == OUTBOX), default=0)
+        outbox = max((sample.value for page in pages.values() for sample in page if sample.name == OUTBOX), default=0)
         self.view = ServiceView(self._name, len(pages), tuple(problems), int(outbox))
 
     def per_second(self, *counters: Counter) -> float:
@@ -86,7 +87,7 @@ class WatchedService:
                 *(self._http.get(f"{url}/{call}", timeout=TIMEOUT_SECONDS) for call in ("readyz", "metrics"))
             )
             problems = [] if ready.is_success else list(ready.json()["problems"])
-            return parsed(page.raise_for_status().text, "order_rail_"), problems
+            return parsed(page.raise_for_status().text), problems
         except httpx.TimeoutException:
             return None, ["it is there and does not answer"]
         except (httpx.HTTPError, ValueError, KeyError):
@@ -95,7 +96,7 @@ class WatchedService:
     def _count(self, pages: Mapping[str, Iterable[Sample]]) -> None:
         for url, page in pages.items():
             for sample in page:
-                if sample.metric in COUNTERS:
+                if sample.name in COUNTERS:
                     self._totals[url, _counter(sample)].see(sample.value)
         now = time.monotonic()
         for counter in {counter for _, counter in self._totals}:
@@ -103,4 +104,4 @@ class WatchedService:
 
 
 def _counter(sample: Sample) -> Counter:
-    return sample.metric, sample.labels.get("queue", ""), sample.labels.get("outcome", "")
+    return sample.name, sample.labels.get("queue", ""), sample.labels.get("outcome", "")

@@ -147,9 +147,9 @@ class Watch:
                 continue
             self.memory.setdefault(service, Memory(now)).measure(resident, now)
 
-    async def metric(self, service: str, name: str, label: str = "") -> float:
+    async def metric(self, service: str, name: str, labels: Mapping[str, str]) -> float:
         """A metric of a service now. Raises one of UNREACHABLE."""
-        return sum(await samples(self.http, self.urls[service], name, label))
+        return sum(await samples(self.http, self.urls[service], name, labels))
 
     async def unready(self) -> dict[str, str]:
         """By service that is not ready: why."""

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from control_room.dashboard.snapshots import drain
+
 RATE_SECONDS = 5.0
-PREDICTION_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +41,9 @@ def paid_rate(looks: Sequence[Look], over_seconds: float = RATE_SECONDS) -> floa
 
 
 def seconds_to_drain(looks: Sequence[Look]) -> float | None:
-    """How long the backlog lasts at the pace of the last payments, if no more orders come; None without payments."""
-    if not looks or looks[-1].backlog == 0:
-        return 0.0
-    pace = paid_rate(looks, PREDICTION_SECONDS)
-    return looks[-1].backlog / pace if pace > 0 else None
+    """When the orders accepted so far are paid, if no more orders come; None without payments."""
+    accepted = looks[-1].accepted if looks else 0
+    return drain.seconds_to_drain([(look.seconds, accepted - look.paid) for look in looks])
 
 
 def oldest_age_seconds(looks: Sequence[Look]) -> float:

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 
 import httpx
 import psutil
+from prometheus_client.samples import Sample
 
 from control_room.experiments.flash_sale.rail import Look
 from control_room.operations.addresses import SystemAddresses
-from control_room.operations.replicas import Sample, Total, parsed, replicas
+from control_room.operations.replicas import Total, parsed, replicas
 from shared.management import Management, TopologyError
 
 LOOK_SECONDS = 1.0
@@ -63,25 +64,25 @@ class Watch:
             accepted=round(self._accepted.total - self._before[0]),
             paid=round(self._paid.total - self._before[1]),
             # Replicas share one outbox, and each counts all of it.
-            in_outbox=round(max((each.value for each in order_service if each.metric == OUTBOX), default=0)),
+            in_outbox=round(max((each.value for each in order_service if each.name == OUTBOX), default=0)),
             in_queue=queue.get("messages", 0),
         )
 
     async def _count(self) -> list[Sample]:
         """Bring the totals up to date; returns what the order service said."""
         order_service = await self._samples("order_service")
-        self._accepted.see(sum(each.value for each in order_service if each.metric == ACCEPTED))
+        self._accepted.see(sum(each.value for each in order_service if each.name == ACCEPTED))
         self._paid.see(sum(each.value for each in await self._samples("payment_service") if _is_answered(each)))
         return order_service
 
     async def _samples(self, service: str) -> list[Sample]:
         """What every replica counts."""
         pages = [await self._http.get(f"{url}/metrics") for url in await replicas(self._addresses.services[service])]
-        return [sample for page in pages for sample in parsed(page.raise_for_status().text, "order_rail_")]
+        return [sample for page in pages for sample in parsed(page.raise_for_status().text)]
 
 
 def _is_answered(sample: Sample) -> bool:
-    is_charge = sample.metric == SETTLED and sample.labels.get("queue") == CHARGE_QUEUE
+    is_charge = sample.name == SETTLED and sample.labels.get("queue") == CHARGE_QUEUE
     return is_charge and sample.labels.get("outcome") in ANSWERED
 
 

@@ -92,7 +92,7 @@ class System:
 
     async def duplicates(self) -> float:
         """How many deliveries of `payment_service.charge` found their work done: the sum over all replicas."""
-        return sum(await samples(self._http, self._urls["payment_service"], DUPLICATES, f'queue="{CHARGE_QUEUE}"'))
+        return sum(await samples(self._http, self._urls["payment_service"], DUPLICATES, {"queue": CHARGE_QUEUE}))
 
     async def retry_delays_seconds(self) -> list[float]:
         """The delays that this broker has retry queues for."""

@@ -113,7 +113,7 @@ async def connections_closed(scene: Scene, fall: Fall, marks: Marks) -> None:
         await asyncio.gather(*(scene.management.delete("connections", name) for name in closed))
     finally:
         marks.end()
-    after = await scene.until_counted(fall.target, CONNECTIONS, "", before + len(closed))
+    after = await scene.until_counted(fall.target, CONNECTIONS, {}, before + len(closed))
     marks.saw(f"{len(closed)} connections were closed, and {after - before:g} opened again")
 
 

@@ -58,13 +58,13 @@ async def locked(scene: Scene, database: str, seconds: float) -> AsyncIterator[s
 
 async def _goes_on(scene: Scene, database: str, before: float, marks: Marks) -> None:
     service, label = WRITERS[database]
-    after = await scene.until_counted(service, COMMITS, f'database="{label}"', before + 1)
+    after = await scene.until_counted(service, COMMITS, {"database": label}, before + 1)
     marks.saw(f"{service} committed nothing to it meanwhile, and {after - before:g} transactions soon after")
 
 
 async def _commits(scene: Scene, database: str) -> float:
     service, label = WRITERS[database]
-    return await scene.counter(service, COMMITS, f'database="{label}"')
+    return await scene.counter(service, COMMITS, {"database": label})
 
 
 async def _has_said(log: Path, word: str) -> bool:

@@ -45,9 +45,9 @@ LONG_AFTER_US = _LongAfterUs(2000, 1, 1, tzinfo=UTC)
 async def duplicates(scene: Scene, _fall: Fall, marks: Marks) -> None:
     """Real orders are published again, several times."""
     queue = "payment_service.charge"
-    service, label = "payment_service", f'queue="{queue}"'
+    service, labels = "payment_service", {"queue": queue}
     placed = await _placed_orders(scene)
-    before = await scene.counter(service, DUPLICATES, label)
+    before = await scene.counter(service, DUPLICATES, labels)
     copies = placed * COPIES
     marks.begin()
     try:
@@ -55,7 +55,7 @@ async def duplicates(scene: Scene, _fall: Fall, marks: Marks) -> None:
     finally:
         marks.end()
     # Not all of them: the copies of an order whose charge never works are no duplicates, but further attempts.
-    after = await scene.until_counted(service, DUPLICATES, label, before + len(copies) / 2)
+    after = await scene.until_counted(service, DUPLICATES, labels, before + len(copies) / 2)
     marks.saw(f"{len(copies)} copies of {len(placed)} orders were published; {after - before:g} duplicates suppressed")
 
 
@@ -115,15 +115,15 @@ async def hostile_headers(scene: Scene, fall: Fall, marks: Marks) -> None:
 async def _expect_parked(scene: Scene, fall: Fall, marks: Marks, messages: Sequence[Message]) -> None:
     """Publish them; the service must set each aside, over the connections that it has."""
     service = fall.target.partition(".")[0]
-    label = f'outcome="deadletter",queue="{fall.target}"'
+    labels = {"outcome": "deadletter", "queue": fall.target}
     pid = scene.process(service).pid
-    before = await scene.counter(service, SETTLED, label)
+    before = await scene.counter(service, SETTLED, labels)
     marks.begin()
     try:
         await _publish(scene, messages)
     finally:
         marks.end()
-    after = await scene.until_counted(service, SETTLED, label, before + len(messages))
+    after = await scene.until_counted(service, SETTLED, labels, before + len(messages))
     if scene.process(service).pid != pid:
         raise NoEvidence(f"{service} died of it")
     marks.saw(f"{len(messages)} messages were published to {messages[0].exchange}, {after - before:g} were set aside")

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -12,6 +12,7 @@ from control_room.experiments.chaos.wire import Proxy
 from control_room.launcher.broker import PrivateBroker
 from control_room.launcher.processes import SupervisedProcess
 from control_room.launcher.system import System
+from control_room.operations.replicas import NO_LABELS
 from shared.management import Management, TopologyError
 
 HEARTBEAT_SECONDS = 3
@@ -90,24 +91,29 @@ class Scene:
 
         return f"{await self.until(count, 'orders in flight')} orders in flight"
 
-    async def counter(self, service: str, metric: str, label: str = "") -> float:
+    async def counter(self, service: str, metric: str, labels: Mapping[str, str] = NO_LABELS) -> float:
         """A counter of a service, as soon as it answers."""
 
         async def read() -> tuple[float]:
-            return (await self.watch.metric(service, metric, label),)
+            return (await self.watch.metric(service, metric, labels),)
 
         return (await self.until(read, f"{service} to answer /metrics"))[0]
 
     async def until_counted(
-        self, service: str, metric: str, label: str, at_least: float, patience_seconds: float = PATIENCE_SECONDS
+        self,
+        service: str,
+        metric: str,
+        labels: Mapping[str, str],
+        at_least: float,
+        patience_seconds: float = PATIENCE_SECONDS,
     ) -> float:
         """Wait until a counter has come so far; its value."""
 
         async def look() -> float:
-            value = await self.watch.metric(service, metric, label)
+            value = await self.watch.metric(service, metric, labels)
             return value if value >= at_least else 0
 
-        expecting = f"{metric}{{{label}}} of {service} at {at_least:g}"
+        expecting = f"{metric}{labels} of {service} at {at_least:g}"
         return await self.until(look, expecting, patience_seconds)
 
     async def until_unready(self, *words: str) -> str:

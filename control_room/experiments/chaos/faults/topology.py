@@ -36,7 +36,7 @@ async def queue_deleted(scene: Scene, fall: Fall, marks: Marks) -> None:
         marks.saw(f"it was deleted with {held} messages waiting in it, and put back after {gone_seconds:.1f} s")
         marks.end()
         try:
-            after = await scene.until_counted("order_service", SWEPT, "", before + 1, SWEEP_PATIENCE_SECONDS)
+            after = await scene.until_counted("order_service", SWEPT, {}, before + 1, SWEEP_PATIENCE_SECONDS)
         except NoEvidence:
             continue  # the keeper was so quick that nothing was lost: then again
         marks.saw(f"{after - before:g} orders had their event told again")
@@ -118,12 +118,12 @@ async def retry_queue_deleted(scene: Scene, fall: Fall, marks: Marks) -> None:
 
 async def _until_returned(scene: Scene, service: str, exchange: str, take: Callable[[], Awaitable[None]]) -> float:
     """How many messages came back to the service; the keeper may be so quick that none does: then take it again."""
-    label = f'exchange="{exchange}",result="unroutable"'
-    before = await scene.counter(service, PUBLISHED, label)
+    labels = {"exchange": exchange, "result": "unroutable"}
+    before = await scene.counter(service, PUBLISHED, labels)
     for _ in range(TRIES):
         await take()
         with suppress(NoEvidence):
-            return await scene.until_counted(service, PUBLISHED, label, before + 1, 4) - before
+            return await scene.until_counted(service, PUBLISHED, labels, before + 1, 4) - before
     raise NoEvidence(f"nothing came back to {service}, though it was taken {TRIES} times")
 
 
@@ -132,15 +132,15 @@ async def queue_full(scene: Scene, fall: Fall, marks: Marks) -> None:
 
     Not the queue of charges: RabbitMQ 3.10 brings no retries back to a queue that was full once.
     """
-    label, service = 'result="refused"', "payment_service"
-    before = await scene.counter(service, PUBLISHED, label)
+    labels, service = {"result": "refused"}, "payment_service"
+    before = await scene.counter(service, PUBLISHED, labels)
     policy = ("policies", scene.management.vhost, "chaos-full")
     definition = {"pattern": f"^{fall.target}$", "definition": {"max-length": FULL_MESSAGES}, "apply-to": "queues"}
     marks.begin()
     try:
         await scene.management.put(*policy, body=definition)
         async with _held_still(scene, fall.target):
-            after = await scene.until_counted(service, PUBLISHED, label, before + 1)
+            after = await scene.until_counted(service, PUBLISHED, labels, before + 1)
         # Not before it has room again: RabbitMQ 3.10 tells those whom it refused only when messages leave.
         await scene.until(lambda: _is_worked_off(scene, fall.target), f"{fall.target} to be worked off")
     finally:

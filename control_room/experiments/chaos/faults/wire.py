@@ -32,12 +32,12 @@ async def blackhole(scene: Scene, fall: Fall, marks: Marks) -> None:
 
 async def lost_confirms(scene: Scene, _fall: Fall, marks: Marks) -> None:
     """What RabbitMQ says is lost, what it is told arrives: events are there, and nobody knows."""
-    label, lost_before = 'result="outcomeunknown"', scene.wire.held_bytes
-    before = await scene.counter("order_service", PUBLISHED, label)
+    labels, lost_before = {"result": "outcomeunknown"}, scene.wire.held_bytes
+    before = await scene.counter("order_service", PUBLISHED, labels)
     marks.begin()
     scene.wire.hold_answers()
     try:
-        after = await scene.until_counted("order_service", PUBLISHED, label, before + 1)
+        after = await scene.until_counted("order_service", PUBLISHED, labels, before + 1)
     finally:
         scene.wire.heal()
         marks.end()
