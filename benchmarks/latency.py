@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from benchmarks.bench import Bench
 from benchmarks.books import told_at
 from benchmarks.load.run import run_program
-from benchmarks.load.statistics import percentile
 from benchmarks.stage import MeasurementFailed, Scene
+from control_room.text import percentile
 
 NAME = "latency"
 WARM_UP_SECONDS = 3.0

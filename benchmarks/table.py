@@ -9,6 +9,7 @@ from rich.table import Table
 from benchmarks.contenders import CEILINGS, ORDER_RAIL, PEERS
 from benchmarks.goals import Verdict
 from benchmarks.results import Results
+from control_room.text import markdown_table
 
 TITLES = {contender.name: contender.title for contender in (ORDER_RAIL, *PEERS, *CEILINGS)}
 COLUMNS = ("contender", "what", "median", "lowest", "highest", "rounds")
@@ -28,9 +29,9 @@ def to_markdown(results: Results, verdicts: list[Verdict]) -> str:
     """The same as Markdown, after a line about the machine."""
     parts = [machine_line(results.machine)]
     for measurement in results.measurements:
-        parts += [f"### {measurement}", _markdown(COLUMNS, _rows(results, measurement))]
+        parts += [f"### {measurement}", "\n".join(markdown_table(COLUMNS, _rows(results, measurement)))]
     if verdicts:
-        parts += ["### goals", _markdown(GOAL_COLUMNS, _goal_rows(verdicts))]
+        parts += ["### goals", "\n".join(markdown_table(GOAL_COLUMNS, _goal_rows(verdicts)))]
     return "\n\n".join(parts) + "\n"
 
 
@@ -70,8 +71,3 @@ def _print(console: Console, title: str, columns: tuple[str, ...], rows: Iterato
     for row in rows:
         table.add_row(*row)
     console.print(table)
-
-
-def _markdown(columns: tuple[str, ...], rows: Iterator[Cells]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -16,8 +16,8 @@ import typer
 import uvloop
 
 from benchmarks.load.order import ORDER
-from benchmarks.load.statistics import percentile
 from control_room.experiments.load import post
+from control_room.text import percentile
 
 ACCEPTED = b"HTTP/1.1 202"
 END_OF_HEAD = b"\r\n\r\n"

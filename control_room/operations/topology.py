@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-import sys
 import time
 from collections.abc import Coroutine
 from contextlib import suppress
@@ -11,10 +10,10 @@ from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 import typer
 from pydantic import SecretStr
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from control_room.text import console
 from shared.management import ManagementUnavailable, TopologyError
 from shared.observability.logging import configure as configure_logging
 from shared.settings import BrokerSettings, load
@@ -22,7 +21,6 @@ from shared.topology import Binding, Exchange, Queue, ServiceUser, topology
 from shared.topology.provision import Difference, apply, difference, keep
 
 RETRY_SECONDS = 0.5
-PLAIN_WIDTH = 200  # of a table that goes to a file or a pipe, so that no line is broken
 
 app = typer.Typer(help="The broker's exchanges, queues and bindings: create, keep, compare.", no_args_is_help=True)
 Result = TypeVar("Result")
@@ -85,7 +83,7 @@ def show_command() -> None:
     """Compare the broker with what should be there. Exit status 1 if something is missing or differs."""
     settings = load(TopologySettings)
     found = _run(difference(settings, passwords=settings.passwords))
-    Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, emoji=False).print(_table(settings, found))
+    console().print(_table(settings, found))
     if found.missing or found.differs:
         raise typer.Exit(1)
 

@@ -3,10 +3,7 @@
 import json
 from pathlib import Path
 
-import pytest
-
 from benchmarks.goals import verdicts
-from benchmarks.load.statistics import percentile
 from benchmarks.results import Results
 from benchmarks.table import number, to_markdown
 
@@ -81,11 +78,6 @@ def test_the_table_names_contenders_as_people_do() -> None:
     markdown = to_markdown(results_of(("accept", "order_rail", "rate", 1234.5)), [])
 
     assert "| Order Rail | rate (unit) | 1,234 | 1,234 | 1,234 | 1 |" in markdown
-
-
-@pytest.mark.parametrize(("percent", "expected"), [(50, 2.0), (99, 4.0), (100, 4.0), (25, 1.0), (26, 2.0)])
-def test_a_percentile_is_a_value_that_was_seen(percent: float, expected: float) -> None:
-    assert percentile([1.0, 2.0, 3.0, 4.0], percent) == expected
 
 
 def test_numbers_keep_three_digits() -> None:

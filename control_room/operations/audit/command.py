@@ -2,18 +2,14 @@
 
 import asyncio
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from control_room.operations.addresses import ENVIRONMENT_FILE, NotRunning, discards_beside, find_system
 from control_room.operations.audit import AuditImpossible, audit, display
-from control_room.operations.quiet import quiet
-
-PLAIN_WIDTH = 160  # of the table, where the output goes to a file or a pipe
+from control_room.text import console, silence_logs
 
 
 def audit_command(
@@ -35,7 +31,7 @@ def audit_command(
 
     Exit status 1 if anything disagrees, 2 if the audit could not be carried out.
     """
-    quiet()
+    silence_logs()
     try:
         system = find_system(environment_file)
         kept = discards or discards_beside(environment_file)
@@ -46,6 +42,6 @@ def audit_command(
     if as_json:
         typer.echo(json.dumps(report.as_json(), indent=2))
     else:
-        display.show(Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False, emoji=False), report)
+        display.show(console(), report)
     if not report.is_clean:
         raise typer.Exit(1)

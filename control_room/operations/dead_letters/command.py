@@ -1,13 +1,11 @@
 """`order-rail dead-letters list|show|redrive|discard`: the commands themselves."""
 
 import asyncio
-import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, NoReturn, TypeVar
 
 import typer
-from rich.console import Console
 
 from control_room.operations.addresses import (
     ENVIRONMENT_FILE,
@@ -22,11 +20,9 @@ from control_room.operations.dead_letters.listing import groups
 from control_room.operations.dead_letters.parked import connected, dead_letters
 from control_room.operations.dead_letters.redrive import NoConsumer, RedriveStopped, redrive
 from control_room.operations.dead_letters.selection import Selection, queue_named
-from control_room.operations.quiet import quiet
+from control_room.text import console, silence_logs
 from shared.messaging.channel import BrokerUnavailable
 from shared.messaging.connection import Connection
-
-PLAIN_WIDTH = 160
 
 app = typer.Typer(help="Messages that were set aside: look at them, send them back, remove them.", no_args_is_help=True)
 Result = TypeVar("Result")
@@ -58,7 +54,7 @@ def list_command(
         if as_json:
             await _print_lines(connection, selection)
         else:
-            display.show_groups(_console(), await groups(connection, selection, limit))
+            display.show_groups(console(), await groups(connection, selection, limit))
 
     _run(environment_file, work)
 
@@ -137,14 +133,14 @@ def _selection(id: str | None, cause: str | None, queue: str | None) -> Selectio
 
 async def _print_lines(connection: Connection, selection: Selection, *, plain: bool = False) -> int:
     """Each selected message as it comes, so that memory stays bounded; how many there were."""
-    count, console = 0, _console()
+    count, output = 0, console()
     for queue in selection.queues:
         async with dead_letters(connection, queue) as letters:
             async for held in letters:
                 if held.letter not in selection:
                     continue
                 if plain:
-                    display.show_letter(console, held.letter)
+                    display.show_letter(output, held.letter)
                 else:
                     typer.echo(display.as_json(held.letter))
                 count += 1
@@ -157,17 +153,13 @@ def _run(environment_file: Path | None, work: Callable[[SystemAddresses, Connect
         async with connected(system.rabbitmq_url) as connection:
             return await work(system, connection)
 
-    quiet()
+    silence_logs()
     try:
         return asyncio.run(connect_and_work())
     except (NoConsumer, RedriveStopped, NotDiscarded) as error:
         _fail(str(error), status=1)
     except (NotRunning, BrokerUnavailable) as error:
         _fail(str(error), status=2)
-
-
-def _console() -> Console:
-    return Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False, emoji=False)
 
 
 def _fail(sentence: str, *, status: int) -> NoReturn:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from control_room.operations.dead_letters.letter import DeadLetter
 from control_room.operations.dead_letters.parked import dead_letters
 from control_room.operations.dead_letters.selection import Selection
+from control_room.text import duration
 from shared.messaging.connection import Connection
 
 
@@ -43,11 +44,5 @@ async def groups(connection: Connection, selection: Selection, shown: int) -> li
 
 
 def age(since: datetime | None) -> str:
-    """For people: `12 s`, `3 min`, `2 h`, `5 d`; empty where nobody knows."""
-    if since is None:
-        return ""
-    seconds = max(0.0, (datetime.now(UTC) - since).total_seconds())
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"
+    """Such as `3 min 20 s`; empty if unknown."""
+    return "" if since is None else duration(max(0.0, (datetime.now(UTC) - since).total_seconds()))
