@@ -1,6 +1,6 @@
 """Controls: with CONTROLS_ENABLED a service can be killed, paused and slowed down through the broker, on purpose.
 
-It is how the control room pulls the plugs of services that run in containers, where it can send no signals. What is
+The control room uses it for services that run in containers, where it can send no signals. What is
 published to the exchange `control` with a service's name as routing key is heard by every replica of the service that
 runs just then: `{"action": "slow", "delay_seconds": 0.5}`.
 """
@@ -61,7 +61,7 @@ class Controls:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def problem(self) -> str | None:
-        """That nobody can pull its plug keeps no service from its work; that somebody has, does."""
+        """Being paused makes a service unready; being unreachable for commands does not."""
         return "paused by an operator" if self._is_paused else None
 
     async def _listen(self, connection: Connection) -> None:

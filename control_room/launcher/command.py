@@ -13,8 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from control_room.dashboard.pace import Pace
-from control_room.dashboard.process_control.launcher import LauncherPlugs
-from control_room.dashboard.process_control.mail_route import LauncherMailRoute
+from control_room.dashboard.process_control.launcher import LauncherControl, LauncherMailRoute
 from control_room.launcher.system import LaunchError, Ports, System, launch
 from control_room.operations.addresses import DISCARDS, SystemAddresses
 from control_room.signals import run_until_signal
@@ -50,14 +49,16 @@ async def _stay_up(run_directory: Path, ports: Ports) -> None:
 
 @asynccontextmanager
 async def page(system: System) -> AsyncIterator[None]:
-    """The control room, in this process: its plugs are signals to children of ours."""
+    """The control room, in this process: which signals the services, its children."""
     from control_room.dashboard.page.room import opened  # noqa: PLC0415 - NiceGUI costs a second; other commands go without
     from control_room.dashboard.page.server import serving  # noqa: PLC0415
 
     addresses, journal = SystemAddresses.of(system.environment), system.run.path / DISCARDS
     async with (
-        LauncherPlugs(system.processes) as plugs,
-        opened(addresses, journal, Pace(), plugs, LauncherMailRoute(system.processes["notification_service"])) as room,
+        LauncherControl(system.processes) as control,
+        opened(
+            addresses, journal, Pace(), control, LauncherMailRoute(system.processes["notification_service"])
+        ) as room,
         serving(room, system.http_host, system.ports.control_room_port),
     ):
         yield

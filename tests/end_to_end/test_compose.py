@@ -47,17 +47,17 @@ for placed_at, followed_at in [(here, there), (there, here)]:
     print(json.dumps([[event["type"] for event in data], [entry["type"] for entry in timeline]]))
 """
 
-# Pulls a plug as the control room does: where it knows the replicas by name. Prints what the service then says.
-PULL_A_PLUG = """
+# Controls a service as the control room does: where it knows the replicas by name. Prints what the service then says.
+CONTROL_A_SERVICE = """
 import asyncio, sys
 from control_room.operations.addresses import find_system
 from control_room.dashboard.pace import Pace
-from control_room.dashboard.process_control.exchange import ExchangePlugs
+from control_room.dashboard.process_control.exchange import ExchangeControl
 
 async def pull(service, action):
-    async with ExchangePlugs(find_system(None), Pace()) as plugs:
-        await getattr(plugs, action)(service)
-        print(plugs.state(service))
+    async with ExchangeControl(find_system(None), Pace()) as control:
+        await getattr(control, action)(service)
+        print(control.state(service))
 
 asyncio.run(pull(*sys.argv[1:]))
 """
@@ -102,10 +102,10 @@ class Stack:
         found: list[dict[str, Any]] = json.loads(await _run("docker", "inspect", *ids))
         return found
 
-    async def pull_plug(self, service: str, action: str) -> str:
+    async def control(self, service: str, action: str) -> str:
         """What the service says afterwards."""
         python = ("run", "--rm", "-T", "--entrypoint", "python", "order-rail")
-        return (await self.compose(*python, "-c", PULL_A_PLUG, service, action)).strip()
+        return (await self.compose(*python, "-c", CONTROL_A_SERVICE, service, action)).strip()
 
     async def remove(self) -> None:
         """Leave nothing behind: containers, volumes, network, image."""
@@ -307,14 +307,14 @@ async def _restarts(stack: Stack) -> dict[str, int]:
 
 async def test_every_replica_of_a_service_can_be_paused_and_killed_through_the_broker(stack: Stack, rail: Rail) -> None:
     await stack.up(replicas=REPLICAS)
-    assert await stack.pull_plug("payment_service", "pause") == "paused"
+    assert await stack.control("payment_service", "pause") == "paused"
     await rail.place_many(["tok_visa"] * 20)
     assert set((await rail.statuses()).values()) == {"placed"}
-    assert await stack.pull_plug("payment_service", "resume") == "running"
+    assert await stack.control("payment_service", "resume") == "running"
     await rail.all_final()
 
     before = [container["RestartCount"] for container in await stack.containers("payment_service")]
-    await stack.pull_plug("payment_service", "kill")
+    await stack.control("payment_service", "kill")
 
     async def are_back() -> bool:
         containers = await stack.containers("payment_service")

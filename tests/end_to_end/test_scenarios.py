@@ -5,9 +5,8 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from control_room.dashboard.process_control import PlugState
-from control_room.dashboard.process_control.launcher import LauncherPlugs
-from control_room.dashboard.process_control.mail_route import LauncherMailRoute
+from control_room.dashboard.process_control import ProcessState
+from control_room.dashboard.process_control.launcher import LauncherControl, LauncherMailRoute
 from control_room.experiments.scenarios import SCENARIOS, Runner, Scenario, Stage
 from control_room.launcher.system import SERVICES, System
 from control_room.operations.addresses import SystemAddresses
@@ -27,9 +26,9 @@ async def system(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> As
 
 @pytest_asyncio.fixture
 async def runner(system: System) -> AsyncIterator[Runner]:
-    async with LauncherPlugs(system.processes) as plugs:
+    async with LauncherControl(system.processes) as control:
         mail = LauncherMailRoute(system.processes["notification_service"])
-        playing = Runner(Stage(SystemAddresses.of(system.environment), plugs, mail))
+        playing = Runner(Stage(SystemAddresses.of(system.environment), control, mail))
         yield playing
         await playing.stop()
 
@@ -50,12 +49,14 @@ async def test_what_a_scenario_expects_is_what_is_seen(runner: Runner, scenario:
 
 async def test_one_that_is_broken_off_puts_everything_right(runner: Runner) -> None:
     outage = next(scenario for scenario in SCENARIOS if scenario.name == "outage")
-    plugs = runner.stage.plugs
-    assert plugs is not None
+    control = runner.stage.control
+    assert control is not None
     runner.start(outage, {"seconds": 60})
-    await eventually(lambda: plugs.state("payment_service") is PlugState.DOWN, expecting="the payment service to go")
+    await eventually(
+        lambda: control.state("payment_service") is ProcessState.DOWN, expecting="the payment service to go"
+    )
     await runner.stop()
-    assert [plugs.state(service) for service in SERVICES] == [PlugState.RUNNING] * 3
+    assert [control.state(service) for service in SERVICES] == [ProcessState.RUNNING] * 3
     assert runner.current is None
     outcome = runner.runs["outage"].outcome
     assert outcome is not None
@@ -69,7 +70,7 @@ async def test_only_one_is_played_at_a_time(runner: Runner) -> None:
     assert list(runner.runs) == ["outage"]
 
 
-def test_without_plugs_and_mail_it_is_said_what_is_missing() -> None:
+def test_without_process_control_and_mail_it_is_said_what_is_missing() -> None:
     addresses = SystemAddresses(order_service_url="http://x", payment_service_url="http://x",
                                 notification_service_url="http://x")  # fmt: skip
     missing = {scenario.name: scenario.impossible(Stage(addresses)) for scenario in SCENARIOS}

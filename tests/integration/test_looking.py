@@ -24,12 +24,12 @@ async def test_a_system_that_nobody_watches_is_looked_at_seldom_and_is_not_said_
     pace = Pace()
     async with launched(broker, tmp_path) as system, watching(SystemAddresses.of(system.environment), pace) as observer:
         pace.open("a page")
-        await eventually(lambda: not observer.picture.problems, 10, "everything to be seen to run")
+        await eventually(lambda: not observer.snapshot.problems, 10, "everything to be seen to run")
         pace.close("a page")
         seen = len(observer.history)
         await eventually(lambda: len(observer.history) >= seen + 2, 4 * UNWATCHED_SECONDS, "two looks that nobody sees")
         unwatched = list(observer.history)[seen:]
         assert all(later.at - earlier.at > UNWATCHED_SECONDS / 2 for earlier, later in pairwise(unwatched))
-        assert observer.picture.problems == []
+        assert observer.snapshot.problems == []
         pace.open("a page")
         await eventually(lambda: len(observer.history) >= seen + 4, UNWATCHED_SECONDS, "looks that somebody sees")

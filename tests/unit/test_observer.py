@@ -6,7 +6,7 @@ from prometheus_client.samples import Sample
 from control_room.dashboard.snapshots.broker import views
 from control_room.dashboard.snapshots.drain import seconds_to_drain
 from control_room.dashboard.snapshots.services import Meter
-from control_room.dashboard.snapshots.snapshot import Picture, ServiceView
+from control_room.dashboard.snapshots.snapshot import ServiceView, Snapshot
 from control_room.operations.replicas import Total, parsed
 from shared.topology.definition import EXCHANGES, SUBSCRIPTIONS
 
@@ -57,21 +57,21 @@ def test_a_queue_that_is_missing_or_has_no_consumer_is_broken() -> None:
 
 
 def test_whatever_is_broken_is_said_in_a_sentence() -> None:
-    picture = Picture(
+    snapshot = Snapshot(
         services={"payment_service": ServiceView("payment_service", problems=("it does not run",))},
         queues=views((queue(name) for name in SUBSCRIPTIONS), CONSUMERS),
         exchanges=frozenset(EXCHANGES) - {"payments"},
         broker_problem="",
     )
-    assert picture.problems == ["payment_service: it does not run", "exchange payments is missing"]
+    assert snapshot.problems == ["payment_service: it does not run", "exchange payments is missing"]
 
 
 def test_of_a_silent_broker_nothing_more_is_said_than_that() -> None:
-    assert Picture(broker_problem="it does not answer").problems == ["RabbitMQ: it does not answer"]
+    assert Snapshot(broker_problem="it does not answer").problems == ["RabbitMQ: it does not answer"]
 
 
 def test_the_backlog_is_what_waits_in_outboxes_and_on_the_way_to_the_customer() -> None:
-    picture = Picture(
+    snapshot = Snapshot(
         services={
             "order_service": ServiceView("order_service", 1, outbox=10),
             "payment_service": ServiceView("payment_service", 1, outbox=1),
@@ -81,7 +81,7 @@ def test_the_backlog_is_what_waits_in_outboxes_and_on_the_way_to_the_customer() 
              queue("notification_service.restaurant", ready=1000)], CONSUMERS
         ),
     )  # fmt: skip
-    assert picture.backlog == 10 + 1 + 105 + 20
+    assert snapshot.backlog == 10 + 1 + 105 + 20
 
 
 @pytest.mark.parametrize(

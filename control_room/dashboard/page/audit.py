@@ -8,7 +8,7 @@ from nicegui import ui
 
 from control_room.dashboard.page.parts import button, card, duration, swap, text
 from control_room.dashboard.page.room import Room
-from control_room.dashboard.snapshots import Picture
+from control_room.dashboard.snapshots import Snapshot
 from control_room.dashboard.snapshots.auditing import BUSY_PER_SECOND, Verdict
 
 HINT = (
@@ -31,9 +31,9 @@ class Audit:
             self._violations = ui.element("ul").classes("violations")
             button("Audit now", self._ask, kind="plain")
 
-    def show(self, picture: Picture) -> None:
+    def show(self, snapshot: Snapshot) -> None:
         auditing = self._room.auditing
-        self._now.set_text(_now(auditing.is_running, auditing.trouble, auditing.last, picture.accepted))
+        self._now.set_text(_now(auditing.is_running, auditing.trouble, auditing.last, snapshot.accepted))
         if auditing.last is not self._shown:
             self._shown = auditing.last
             self._show_verdict()

@@ -12,7 +12,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from control_room.dashboard.pace import Pace
-from control_room.dashboard.process_control import Plugs
+from control_room.dashboard.process_control import ProcessControl
 from control_room.operations.addresses import (
     ENVIRONMENT_FILE,
     NotRunning,
@@ -26,7 +26,7 @@ from shared.settings import load
 
 
 class PageSettings(BaseSettings):
-    """Where the page is served, and whether the services listen for those who pull their plugs."""
+    """Where the page is served, and whether the services take commands from it."""
 
     model_config = SettingsConfigDict(env_ignore_empty=True)
 
@@ -42,7 +42,7 @@ def control_room(
 ) -> None:
     """Show a running system live, on http://HTTP_HOST:HTTP_PORT, until Ctrl-C. `order-rail up` has it built in.
 
-    With CONTROLS_ENABLED=true the services' plugs can be pulled there, if they listen for it too.
+    With CONTROLS_ENABLED=true services can be stopped and slowed down there, if it is set for them, too.
     """
     configure_logging("control_room", os.environ.get("LOG_FORMAT", "console"))
     settings = load(PageSettings)
@@ -60,19 +60,21 @@ async def _serve(settings: PageSettings, addresses: SystemAddresses, journal: Pa
 
     pace = Pace()
     async with (
-        _plugs(settings, addresses, pace) as plugs,
-        opened(addresses, journal, pace, plugs) as room,
+        _control(settings, addresses, pace) as control,
+        opened(addresses, journal, pace, control) as room,
         serving(room, settings.http_host, settings.http_port),
     ):
         await asyncio.Event().wait()
 
 
 @asynccontextmanager
-async def _plugs(settings: PageSettings, addresses: SystemAddresses, pace: Pace) -> AsyncIterator[Plugs | None]:
-    from control_room.dashboard.process_control.exchange import ExchangePlugs  # noqa: PLC0415 - it is part of the page
+async def _control(
+    settings: PageSettings, addresses: SystemAddresses, pace: Pace
+) -> AsyncIterator[ProcessControl | None]:
+    from control_room.dashboard.process_control.exchange import ExchangeControl  # noqa: PLC0415 - it is part of the page
 
     if not settings.controls_enabled:
         yield None
         return
-    async with ExchangePlugs(addresses, pace) as plugs:
-        yield plugs
+    async with ExchangeControl(addresses, pace) as control:
+        yield control

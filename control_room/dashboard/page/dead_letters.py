@@ -9,7 +9,7 @@ from nicegui import ui
 from control_room.dashboard.page.access import Viewer
 from control_room.dashboard.page.parts import NAMES, button, card, named, text
 from control_room.dashboard.page.room import Room
-from control_room.dashboard.snapshots import Picture
+from control_room.dashboard.snapshots import Snapshot
 from control_room.operations.dead_letters.discard import NotDiscarded
 from control_room.operations.dead_letters.display import as_json
 from control_room.operations.dead_letters.letter import DeadLetter
@@ -32,25 +32,25 @@ class DeadLetters:
     """The groups, drawn anew when they have changed: else a button might vanish just as somebody presses it."""
 
     def __init__(self, room: Room, viewer: Viewer) -> None:
-        self._desk, self._viewer = room.desk, viewer
+        self._dead_letters, self._viewer = room.dead_letters, viewer
         self._drawn: object = None
         with card("Dead letters", HINT, "dead-letters"):
             self._trouble = text("", "note broken")
             self._groups = ui.element("div").classes("groups")
             self._here = ui.element("div")  # for what must outlive a redrawing: dialogs and notices
 
-    def show(self, _picture: Picture) -> None:
-        self._trouble.set_text(self._desk.trouble)
-        if (seen := [_essence(group) for group in self._desk.groups]) != self._drawn:
+    def show(self, _snapshot: Snapshot) -> None:
+        self._trouble.set_text(self._dead_letters.trouble)
+        if (seen := [_essence(group) for group in self._dead_letters.groups]) != self._drawn:
             self._drawn = seen
             self._groups.clear()
             with self._groups:
                 self._draw()
 
     def _draw(self) -> None:
-        if not self._desk.groups:
+        if not self._dead_letters.groups:
             text("There are none.", "note")
-        for group in self._desk.groups:
+        for group in self._dead_letters.groups:
             self._draw_group(group)
 
     def _draw_group(self, group: Group) -> None:
@@ -108,7 +108,7 @@ class DeadLetters:
             self._say(f"How many a second? Between 1 and {HIGHEST_RATE:,}.", "negative")
             return
         try:
-            sent = await self._desk.redrive(selection, rate)
+            sent = await self._dead_letters.redrive(selection, rate)
         except FAILURES as error:
             self._say(str(error), "negative")
         else:
@@ -116,7 +116,7 @@ class DeadLetters:
 
     async def _discard(self, letter: DeadLetter, reason: str) -> None:
         try:
-            removed = await self._desk.discard(Selection(id=letter.id, queue=letter.queue), reason)
+            removed = await self._dead_letters.discard(Selection(id=letter.id, queue=letter.queue), reason)
         except FAILURES as error:
             self._say(str(error), "negative")
         else:

@@ -7,11 +7,11 @@ from typing import Protocol
 from nicegui import ui
 
 from control_room.dashboard.pace import Pace
-from control_room.dashboard.page import audit, dead_letters, levelling, order, plugs, rail, scenarios, theme
+from control_room.dashboard.page import audit, dead_letters, levelling, order, process_control, rail, scenarios, theme
 from control_room.dashboard.page.access import Viewer
 from control_room.dashboard.page.parts import swap, text
 from control_room.dashboard.page.room import Room
-from control_room.dashboard.snapshots import Picture
+from control_room.dashboard.snapshots import Snapshot
 
 REFRESH_SECONDS = 1.0
 STALE_SECONDS = 4.0
@@ -23,9 +23,9 @@ HOW_TO_ENTER = (
 
 
 class Panel(Protocol):
-    """`show` is called every second with the latest picture."""
+    """`show` is called every second with the latest snapshot."""
 
-    def show(self, picture: Picture) -> None: ...
+    def show(self, snapshot: Snapshot) -> None: ...
 
 
 def build(room: Room, viewer: Viewer, order_id: str = "") -> None:
@@ -39,7 +39,7 @@ def build(room: Room, viewer: Viewer, order_id: str = "") -> None:
             summary,
             rail.Rail(room),
             levelling.Levelling(room),
-            plugs.PlugBoard(room, viewer),
+            process_control.ProcessControlPanel(room, viewer),
             scenarios.Scenarios(room, viewer),
             *_books(room, order_id),
             dead_letters.DeadLetters(room, viewer),
@@ -47,7 +47,7 @@ def build(room: Room, viewer: Viewer, order_id: str = "") -> None:
 
     def refresh() -> None:
         for panel in panels:
-            panel.show(room.observer.picture)
+            panel.show(room.observer.snapshot)
 
     ui.timer(REFRESH_SECONDS, refresh)
     _look_often(room.pace)
@@ -75,9 +75,9 @@ class _Summary:
             text("Order Rail", tag="h1")
             self._state = text("", "state", tag="p").props("role=status")
 
-    def show(self, picture: Picture) -> None:
-        problems = list(picture.problems)
-        if time.time() - max(picture.at, self._room.pace.opened_at) > STALE_SECONDS:
+    def show(self, snapshot: Snapshot) -> None:
+        problems = list(snapshot.problems)
+        if time.time() - max(snapshot.at, self._room.pace.opened_at) > STALE_SECONDS:
             problems = ["the control room itself has stopped looking"]
         more = f" and {len(problems) - SHOWN_PROBLEMS} more" if len(problems) > SHOWN_PROBLEMS else ""
         self._state.set_text("; ".join(problems[:SHOWN_PROBLEMS]) + more if problems else "Everything runs.")

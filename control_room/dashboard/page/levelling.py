@@ -8,7 +8,7 @@ from nicegui.elements.mixins.text_element import TextElement
 
 from control_room.dashboard.page.parts import card, duration, named, number, text
 from control_room.dashboard.page.room import Room
-from control_room.dashboard.snapshots import Picture, Point
+from control_room.dashboard.snapshots import Point, Snapshot
 from control_room.dashboard.snapshots.drain import seconds_to_drain
 
 SHOWN_SECONDS = 300
@@ -34,13 +34,13 @@ class Levelling:
             self._chart = ui.echart(_options()).classes("chart")
             named(self._chart, "Chart of the last five minutes", "img")
 
-    def show(self, picture: Picture) -> None:
+    def show(self, snapshot: Snapshot) -> None:
         history = self._room.observer.history
         left = seconds_to_drain([(point.at, point.backlog) for point in history])
-        values = (number(picture.accepted), number(picture.paid), number(picture.told), f"{picture.backlog:,}")
+        values = (number(snapshot.accepted), number(snapshot.paid), number(snapshot.told), f"{snapshot.backlog:,}")
         for figure, value in zip(self._figures, (*values, _when(left)), strict=True):
             figure.set_text(value)
-        self._draw([point for point in history if point.at > picture.at - SHOWN_SECONDS], left)
+        self._draw([point for point in history if point.at > snapshot.at - SHOWN_SECONDS], left)
 
     def _draw(self, points: Sequence[Point], left: float | None) -> None:
         if not points or points[-1].at == self._drawn_at:

@@ -8,7 +8,7 @@ from nicegui import ui
 
 from control_room.dashboard.page.parts import NAMES, button, card, text
 from control_room.dashboard.page.room import Room
-from control_room.dashboard.snapshots import Picture
+from control_room.dashboard.snapshots import Snapshot
 from control_room.operations.causal_order import Entry
 from control_room.operations.order_history import NoSuchOrder, Story, check, tell
 from shared.messaging.channel import BrokerUnavailable
@@ -33,7 +33,7 @@ class OrderStory:
         if order_id:
             ui.timer(0.1, self._tell, once=True)
 
-    def show(self, _picture: Picture) -> None:
+    def show(self, _snapshot: Snapshot) -> None:
         """Nothing moves here by itself."""
 
     async def _tell(self) -> None:
@@ -43,7 +43,7 @@ class OrderStory:
             return
         try:
             check(order_id)
-            letters = await self._room.desk.about(order_id)
+            letters = await self._room.dead_letters.about(order_id)
             story = await tell(self._room.addresses, order_id, letters)
         except FAILURES as error:
             self._say(str(error) or type(error).__name__)

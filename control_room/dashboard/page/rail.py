@@ -7,8 +7,8 @@ from nicegui.elements.mixins.text_element import TextElement
 
 from control_room.dashboard.page.parts import NAMES, card, named, number, swap, text
 from control_room.dashboard.page.room import Room
-from control_room.dashboard.process_control import PlugState
-from control_room.dashboard.snapshots import Picture, QueueView, ServiceView
+from control_room.dashboard.process_control import ProcessState
+from control_room.dashboard.snapshots import QueueView, ServiceView, Snapshot
 
 FULL_BAR = 100_000
 """Messages: the bar of a queue that holds so many is full. It grows with their logarithm."""
@@ -18,7 +18,7 @@ STOPS = (
     ("notification_service", "notifications", ("order_service.track",)),
 )
 STATES = ("fine", "busy", "broken")
-PLUGGED = {PlugState.DOWN: "unplugged here", PlugState.PAUSED: "paused here", PlugState.SLOW: "slowed here"}
+HELD = {ProcessState.DOWN: "stopped here", ProcessState.PAUSED: "paused here", ProcessState.SLOW: "slowed here"}
 HINT = (
     "An order travels from left to right: a service puts a message into an exchange, that puts a copy into each queue "
     "that wants one, and the next service takes it out."
@@ -26,7 +26,7 @@ HINT = (
 
 
 class Rail:
-    """The picture of the whole."""
+    """All of them."""
 
     def __init__(self, room: Room) -> None:
         self._room = room
@@ -42,24 +42,24 @@ class Rail:
                     self._queues |= {queue: _Queue(queue) for queue in queues}
             text("… and the order service keeps each order's story.", "hint end", tag="p")
 
-    def show(self, picture: Picture) -> None:
-        for name, service in picture.services.items():
-            plug = self._room.plugs.state(name) if self._room.plugs else PlugState.RUNNING
-            self._services[name].show(service, plug, _speed(name, picture))
+    def show(self, snapshot: Snapshot) -> None:
+        for name, service in snapshot.services.items():
+            held = self._room.control.state(name) if self._room.control else ProcessState.RUNNING
+            self._services[name].show(service, held, _speed(name, snapshot))
         for name, exchange in self._exchanges.items():
-            swap(exchange, "fine" if name in picture.exchanges else "broken", STATES)
-        for name, queue in picture.queues.items():
-            self._queues[name].show(queue, is_known=not picture.broker_problem)
+            swap(exchange, "fine" if name in snapshot.exchanges else "broken", STATES)
+        for name, queue in snapshot.queues.items():
+            self._queues[name].show(queue, is_known=not snapshot.broker_problem)
 
 
-def _speed(service: str, picture: Picture) -> str:
+def _speed(service: str, snapshot: Snapshot) -> str:
     match service:
         case "order_service":
-            return f"{number(picture.accepted)} orders accepted/s"
+            return f"{number(snapshot.accepted)} orders accepted/s"
         case "payment_service":
-            return f"{number(picture.paid)} charged/s"
+            return f"{number(snapshot.paid)} charged/s"
         case _:
-            return f"{number(picture.told)} customers told/s"
+            return f"{number(snapshot.told)} customers told/s"
 
 
 class _Service:
@@ -71,19 +71,19 @@ class _Service:
             self._state = text("", "state")
             self._outbox = text("", "outbox")
 
-    def show(self, service: ServiceView, plug: PlugState, speed: str) -> None:
+    def show(self, service: ServiceView, held: ProcessState, speed: str) -> None:
         self._speed.set_text(speed)
-        self._state.set_text(_state(service, plug))
+        self._state.set_text(_state(service, held))
         self._outbox.set_text(f"{service.outbox:,} in its outbox" if service.outbox else "")
         state = "fine" if service.is_ready else "broken"
-        swap(self._box, "busy" if service.is_ready and plug is PlugState.SLOW else state, STATES)
+        swap(self._box, "busy" if service.is_ready and held is ProcessState.SLOW else state, STATES)
 
 
-def _state(service: ServiceView, plug: PlugState) -> str:
+def _state(service: ServiceView, held: ProcessState) -> str:
     told = "; ".join(service.problems) if service.problems else "ready"
     if service.is_ready and service.replicas > 1:
         told = f"ready, {service.replicas} of them"
-    return f"{PLUGGED[plug]}: {told}" if plug in PLUGGED else told
+    return f"{HELD[held]}: {told}" if held in HELD else told
 
 
 def _exchange(name: str) -> ui.element:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from control_room.background import running
 from control_room.dashboard.pace import Pace
-from control_room.dashboard.process_control import Plugs
-from control_room.dashboard.snapshots import Auditing, Desk, Observer
+from control_room.dashboard.process_control import ProcessControl
+from control_room.dashboard.snapshots import Auditing, DeadLetterView, Observer
 from control_room.dashboard.snapshots.observer import watching
 from control_room.experiments.scenarios import MailRoute, Runner, Stage
 from control_room.operations.addresses import SystemAddresses
@@ -16,28 +16,32 @@ from control_room.operations.addresses import SystemAddresses
 
 @dataclass(frozen=True)
 class Room:
-    """`plugs` is None where services can't be stopped from here."""
+    """`control` is None where services can't be stopped from here."""
 
     addresses: SystemAddresses
     pace: Pace
     observer: Observer
     auditing: Auditing
-    desk: Desk
+    dead_letters: DeadLetterView
     runner: Runner
-    plugs: Plugs | None
+    control: ProcessControl | None
 
 
 @asynccontextmanager
 async def opened(
-    addresses: SystemAddresses, journal: Path, pace: Pace, plugs: Plugs | None = None, mail: MailRoute | None = None
+    addresses: SystemAddresses,
+    journal: Path,
+    pace: Pace,
+    control: ProcessControl | None = None,
+    mail: MailRoute | None = None,
 ) -> AsyncIterator[Room]:
     """A room that watches while the block runs. `journal`: where discarded dead letters are kept."""
     async with AsyncExitStack() as stack:
         observer = await stack.enter_async_context(watching(addresses, pace))
-        auditing = Auditing(addresses, ("--discards", str(journal)), lambda: observer.picture.accepted, pace)
-        desk = Desk(addresses, journal, lambda: observer.picture.dead_letters, pace)
-        for work, name in ((auditing.run(), "auditing"), (desk.run(), "dead letters")):
+        auditing = Auditing(addresses, ("--discards", str(journal)), lambda: observer.snapshot.accepted, pace)
+        dead_letters = DeadLetterView(addresses, journal, lambda: observer.snapshot.dead_letters, pace)
+        for work, name in ((auditing.run(), "auditing"), (dead_letters.run(), "dead letters")):
             await stack.enter_async_context(running(work, name))
-        runner = Runner(Stage(addresses, plugs, mail))
+        runner = Runner(Stage(addresses, control, mail))
         stack.push_async_callback(runner.stop)
-        yield Room(addresses, pace, observer, auditing, desk, runner, plugs)
+        yield Room(addresses, pace, observer, auditing, dead_letters, runner, control)

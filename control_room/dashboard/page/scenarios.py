@@ -7,7 +7,7 @@ from nicegui import ui
 from control_room.dashboard.page.access import Viewer
 from control_room.dashboard.page.parts import button, card, duration, named, swap, text
 from control_room.dashboard.page.room import Room
-from control_room.dashboard.snapshots import Picture
+from control_room.dashboard.snapshots import Snapshot
 from control_room.experiments.scenarios import SCENARIOS, Run, Runner, Scenario
 
 HINT = "Each plays on the running system, with real orders and real faults, and says what came of it. One at a time."
@@ -20,7 +20,7 @@ class Scenarios:
         with card("Scenarios", HINT, "scenarios"), ui.element("div").classes("plays"):
             self._cards = [_Card(scenario, room.runner, viewer) for scenario in SCENARIOS]
 
-    def show(self, _picture: Picture) -> None:
+    def show(self, _snapshot: Snapshot) -> None:
         for each in self._cards:
             each.show()
 

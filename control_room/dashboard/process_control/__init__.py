@@ -1,7 +1,7 @@
-"""The plugs of the services: each can be pulled, held still and slowed down, and put right again, on purpose.
+"""Kills, pauses, slows down and resumes services on purpose.
 
-`Plugs` is what whoever pulls them sees; each way to do it has an adapter in a file of its own: `launcher.py` signals
-the processes that the launcher started, `exchange.py` asks services that listen for it (`CONTROLS_ENABLED`).
+`ProcessControl` is the port. Its adapters: `launcher.py` signals the processes that the launcher started, `exchange.py`
+sends commands to services that run with `CONTROLS_ENABLED=true`.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Protocol
 
 
-class PlugState(StrEnum):
+class ProcessState(StrEnum):
     """What was last done to a service, as far as it still holds."""
 
     RUNNING = "running"
@@ -19,12 +19,12 @@ class PlugState(StrEnum):
     SLOW = "slow"
 
 
-class PlugStuck(Exception):
+class ControlFailed(Exception):
     """It could not be done; the message says why, and what to do."""
 
 
-class Plugs(Protocol):
-    """A plug for each service, by the service's name. Each call raises PlugStuck.
+class ProcessControl(Protocol):
+    """Every call names a service, and raises ControlFailed.
 
     `meanings` says in a sentence what each of "kill", "pause" and "slow" does here, since the ways differ.
     `can_hold_down`: whether a killed service can be kept from coming back.
@@ -33,7 +33,7 @@ class Plugs(Protocol):
     meanings: Mapping[str, str]
     can_hold_down: bool
 
-    def state(self, service: str) -> PlugState:
+    def state(self, service: str) -> ProcessState:
         """What holds now; a service that died and came back by itself is running."""
         ...
 

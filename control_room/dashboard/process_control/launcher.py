@@ -1,18 +1,18 @@
-"""Plugs of services that are processes of ours: real signals."""
+"""Process control by signals, for services that are children of this process."""
 
 import asyncio
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
-from control_room.dashboard.process_control import PlugState, PlugStuck
+from control_room.dashboard.process_control import ControlFailed, ProcessState
 from control_room.launcher.processes import SupervisedProcess
 
 SLOW_FROZEN_SECONDS, SLOW_RUNNING_SECONDS = 0.9, 0.1
 """A slow service is frozen and let go on in turn: well within the broker's heartbeat."""
 
 
-class LauncherPlugs:
+class LauncherControl:
     """Use it as an async context manager: at the end every service may run freely again."""
 
     meanings: Mapping[str, str] = {
@@ -36,14 +36,14 @@ class LauncherPlugs:
         for service in self._processes:
             await self.resume(service)
 
-    def state(self, service: str) -> PlugState:
+    def state(self, service: str) -> ProcessState:
         process = self._process(service)
         if process.is_held_down:
-            return PlugState.DOWN
+            return ProcessState.DOWN
         if self._frozen.get(service) == process.pid:
-            return PlugState.PAUSED
+            return ProcessState.PAUSED
         is_slow = self._slowed.get(service, (0, None))[0] == process.pid
-        return PlugState.SLOW if is_slow else PlugState.RUNNING
+        return ProcessState.SLOW if is_slow else ProcessState.RUNNING
 
     async def kill(self, service: str, *, hold_down: bool = False) -> None:
         await self._process(service).kill(hold_down=hold_down)
@@ -75,12 +75,14 @@ class LauncherPlugs:
         try:
             return self._processes[service]
         except KeyError:
-            raise PlugStuck(f"there is no service {service}; expected one of {', '.join(self._processes)}") from None
+            raise ControlFailed(
+                f"there is no service {service}; expected one of {', '.join(self._processes)}"
+            ) from None
 
     def _running(self, service: str) -> SupervisedProcess:
         process = self._process(service)
         if not process.is_running:
-            raise PlugStuck(f"{service} does not run just now; start it first")
+            raise ControlFailed(f"{service} does not run just now; start it first")
         return process
 
 
@@ -91,3 +93,17 @@ async def _limp(process: SupervisedProcess, pid: int) -> None:
         await asyncio.sleep(SLOW_FROZEN_SECONDS)
         process.thaw()
         await asyncio.sleep(SLOW_RUNNING_SECONDS)
+
+
+class LauncherMailRoute:
+    """Sends emails to another mail server, by starting the notification service again with another `EMAIL_URL`."""
+
+    def __init__(self, process: SupervisedProcess) -> None:
+        self._process, self._usual = process, dict(process.environment)
+
+    async def lead_to(self, url: str) -> None:
+        """An empty URL restores the usual one. Raises ControlFailed."""
+        if not self._process.is_running:
+            raise ControlFailed("notification_service does not run just now; start it first")
+        self._process.environment = {**self._usual, "EMAIL_URL": url} if url else self._usual
+        await self._process.restart()

@@ -14,7 +14,7 @@ from control_room.background import running
 from control_room.dashboard.pace import Pace
 from control_room.dashboard.snapshots.broker import WatchedBroker
 from control_room.dashboard.snapshots.services import Counter, WatchedService
-from control_room.dashboard.snapshots.snapshot import CHARGE, EMAIL, Picture, Point, QueueView
+from control_room.dashboard.snapshots.snapshot import CHARGE, EMAIL, Point, QueueView, Snapshot
 from control_room.operations.addresses import SystemAddresses
 from shared.management import Management
 
@@ -27,10 +27,10 @@ logger = structlog.get_logger(__name__)
 
 
 class Observer:
-    """`picture` is the latest, `history` has a point for each, of 15 minutes at the least. Use `watching`."""
+    """`snapshot` is the latest, `history` has a point for each, of 15 minutes at the least. Use `watching`."""
 
     def __init__(self, services: Mapping[str, WatchedService], broker: WatchedBroker, pace: Pace) -> None:
-        self.picture = Picture()
+        self.snapshot = Snapshot()
         self.history: deque[Point] = deque(maxlen=HISTORY_POINTS)
         self._services, self._broker, self._pace = services, broker, pace
 
@@ -43,12 +43,12 @@ class Observer:
         """Look at everything until cancelled: each part in a loop of its own, so that none waits for a frozen one."""
         looks = [service.look for service in self._services.values()]
         async with asyncio.TaskGroup() as group:
-            for look in (*looks, self._broker.look, self._take_picture):
+            for look in (*looks, self._broker.look, self._take_snapshot):
                 group.create_task(self._again_and_again(look))
 
-    async def _take_picture(self) -> None:
+    async def _take_snapshot(self) -> None:
         broker, services = self._broker, self._services
-        self.picture = Picture(
+        self.snapshot = Snapshot(
             at=time.time(),
             services={name: service.view for name, service in services.items()},
             queues={name: self._with_speed(queue) for name, queue in broker.queues.items()},
@@ -58,7 +58,7 @@ class Observer:
             paid=self._first_time(CHARGE),
             told=self._first_time(EMAIL),
         )
-        self.history.append(self.picture.point)
+        self.history.append(self.snapshot.point)
 
     def _with_speed(self, queue: QueueView) -> QueueView:
         service = self._services[queue.name.partition(".")[0]]

@@ -65,7 +65,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Picture:
+class Snapshot:
     """Everything at one moment. `broker_problem` says why the queues' counts are not of now; empty if they are."""
 
     at: float = 0.0

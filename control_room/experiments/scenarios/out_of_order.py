@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
-from control_room.dashboard.process_control import Plugs
+from control_room.dashboard.process_control import ProcessControl
 from control_room.experiments.scenarios.outage import away
 from control_room.experiments.scenarios.scenario import NotSeen, Outcome, Say, Scenario, Stage
 from control_room.experiments.scenarios.system import Customers, customers, publish, settled
@@ -26,10 +26,10 @@ WAIT_SECONDS = 30.0
 
 async def play(stage: Stage, _chosen: Mapping[str, int], say: Say) -> Outcome:
     """While the order service is away its news waits; it is put back the wrong way round, and then it returns."""
-    if stage.plugs is None:
-        raise ValueError("no plugs")
+    if stage.control is None:
+        raise ValueError("no process control")
     async with visit(stage.addresses) as system, customers(stage.addresses) as some:
-        ids = await _shuffle(stage, stage.plugs, some, say)
+        ids = await _shuffle(stage, stage.control, some, say)
         await system.wait_until_ready(WAIT_SECONDS)
         say("the order service is back, and reads its news backwards")
         orders = await settled(system, ids, WAIT_SECONDS)
@@ -43,17 +43,17 @@ async def play(stage: Stage, _chosen: Mapping[str, int], say: Say) -> Outcome:
     )
 
 
-async def _shuffle(stage: Stage, plugs: Plugs, some: Customers, say: Say) -> list[str]:
+async def _shuffle(stage: Stage, control: ProcessControl, some: Customers, say: Say) -> list[str]:
     """Orders whose news lies in the queue the wrong way round; the order service is back at the end."""
     url = stage.addresses.rabbitmq_url
     async with AsyncExitStack() as orders_away, connected(url) as connection:
-        async with away(plugs, "payment_service"):
+        async with away(control, "payment_service"):
             say(f"{ORDERS} orders are placed while the payment service is away")
             before = (await inspect(connection, CHARGE)).messages
             ids = [placed.order_id for placed in await some.order_at_once(["tok_visa"] * ORDERS)]
             await until(lambda: _has_arrived(connection, before + ORDERS))
             say("the order service goes away")
-            await orders_away.enter_async_context(away(plugs, "order_service"))
+            await orders_away.enter_async_context(away(control, "order_service"))
         say("the payment service is back; its news waits for the order service")
         await _put_back_reversed(connection, url, set(ids))
     return ids
@@ -89,5 +89,5 @@ SCENARIO = Scenario(
     look_for="While the order service is away, its news is turned round in its queue. It hears of the email before the "
     "payment, and comes to the same end: a status is made of what happened, not of what came last.",
     play=play,
-    needs=("plugs",),
+    needs=("control",),
 )

@@ -4,7 +4,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
-from control_room.dashboard.process_control import Plugs
+from control_room.dashboard.process_control import ProcessControl
 from control_room.experiments.scenarios.scenario import Outcome, Say, Scenario, Setting, Stage
 from control_room.experiments.scenarios.system import Customers, Placed, customers, settled
 from control_room.experiments.scenarios.tour import once_each
@@ -17,11 +17,11 @@ RECOVER_WITHIN_SECONDS = 60.0
 
 async def play(stage: Stage, chosen: Mapping[str, int], say: Say) -> Outcome:
     """Orders come in at a steady rate while nobody can charge them."""
-    if stage.plugs is None:
-        raise ValueError("no plugs")
+    if stage.control is None:
+        raise ValueError("no process control")
     seconds = chosen["seconds"]
     async with visit(stage.addresses) as system:
-        async with away(stage.plugs, SERVICE), customers(stage.addresses) as some:
+        async with away(stage.control, SERVICE), customers(stage.addresses) as some:
             placed = await _order_for(some, seconds, say)
         back_at = time.monotonic()
         say("it is back; what waited is being charged")
@@ -38,13 +38,13 @@ async def play(stage: Stage, chosen: Mapping[str, int], say: Say) -> Outcome:
 
 
 @asynccontextmanager
-async def away(plugs: Plugs, service: str) -> AsyncIterator[None]:
+async def away(control: ProcessControl, service: str) -> AsyncIterator[None]:
     """The service does nothing while the block runs: killed where it can be kept down, else paused."""
     try:
-        await (plugs.kill(service, hold_down=True) if plugs.can_hold_down else plugs.pause(service))
+        await (control.kill(service, hold_down=True) if control.can_hold_down else control.pause(service))
         yield
     finally:
-        await (plugs.start(service) if plugs.can_hold_down else plugs.resume(service))
+        await (control.start(service) if control.can_hold_down else control.resume(service))
 
 
 async def _order_for(some: Customers, seconds: float, say: Say) -> list[Placed]:
@@ -61,6 +61,6 @@ SCENARIO = Scenario(
     "it is back, the queue empties by itself.",
     play=play,
     settings=(Setting("seconds", "seconds away", 30, 3, 120),),
-    needs=("plugs",),
+    needs=("control",),
     limit_seconds=300,
 )

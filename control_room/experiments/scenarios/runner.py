@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import httpx
 import structlog
 
-from control_room.dashboard.process_control import PlugStuck
+from control_room.dashboard.process_control import ControlFailed
 from control_room.experiments.load import AnswerLost
 from control_room.experiments.scenarios.scenario import NotSeen, Outcome, Scenario, Stage
 from control_room.experiments.tour.steps import Wrong
@@ -20,8 +20,8 @@ from shared.messaging.channel import BrokerUnavailable
 from shared.messaging.publisher import PublishError
 
 FAILURES = (
-    NotSeen, Wrong, Unexpected, NotRunning, PlugStuck, AuditImpossible, AnswerLost, TopologyError, BrokerUnavailable,
-    PublishError, httpx.HTTPError, OSError,
+    NotSeen, Wrong, Unexpected, NotRunning, ControlFailed, AuditImpossible, AnswerLost, TopologyError,
+    BrokerUnavailable, PublishError, httpx.HTTPError, OSError,
 )  # fmt: skip
 
 logger = structlog.get_logger(__name__)

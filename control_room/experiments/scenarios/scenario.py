@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from control_room.dashboard.process_control import Plugs
+from control_room.dashboard.process_control import ProcessControl
 from control_room.operations.addresses import SystemAddresses
 
 
@@ -21,7 +21,7 @@ class Stage:
     """A running system with what can be done to it. What is None can't be done here."""
 
     addresses: SystemAddresses
-    plugs: Plugs | None = None
+    control: ProcessControl | None = None
     mail: MailRoute | None = None
 
 
@@ -73,7 +73,7 @@ class Scenario:
         """Why it can't be played here; empty if it can."""
         missing = [need for need in self.needs if getattr(stage, need) is None]
         reasons = {
-            "plugs": "It needs services that can be stopped from here (CONTROLS_ENABLED=true).",
+            "control": "It needs services that can be stopped from here (CONTROLS_ENABLED=true).",
             "mail": "It needs the native system (make up): there the mail server can be exchanged.",
         }
         return " ".join(reasons[need] for need in missing)

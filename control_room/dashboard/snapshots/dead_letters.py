@@ -25,7 +25,7 @@ SHARE_OF_TIME = 0.1
 logger = structlog.get_logger(__name__)
 
 
-class Desk:
+class DeadLetterView:
     """`groups` are the dead letters by queue and cause, as of the last look; `trouble` says why there was none."""
 
     def __init__(self, addresses: SystemAddresses, journal: Path, count: Callable[[], int], pace: Pace) -> None:
