@@ -59,7 +59,6 @@ def build(settings: Settings) -> Service:
     app.state.parts = api.Parts(database)
     app.include_router(api.router)
     return Service(
-        "notification_service",
         [database, publisher, relay, consumer, *controls(settings, "notification_service", consumer)],
         HttpServer(app, settings.http_host, settings.http_port),
     )

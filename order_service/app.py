@@ -64,7 +64,6 @@ def build(settings: Settings) -> Service:
     app.add_short_cut("POST", "/orders", api.place_order)
     app.include_router(shop.router)
     return Service(
-        "order_service",
         [
             database,
             publisher,

@@ -54,7 +54,6 @@ def build(settings: Settings) -> Service:
     app.state.parts = api.Parts(database, gateway)
     app.include_router(api.router)
     return Service(
-        "payment_service",
         [database, gateway, publisher, relay, consumer, *controls(settings, "payment_service", consumer)],
         HttpServer(app, settings.http_host, settings.http_port),
     )

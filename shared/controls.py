@@ -18,7 +18,7 @@ from shared.messaging.connection import Connection, keep_connected
 from shared.messaging.consumer import Consumer
 from shared.messaging.message import Delivery
 from shared.observability import metrics
-from shared.service import Part
+from shared.service import Component
 from shared.settings import ServiceSettings
 from shared.topology.definition import CONTROL
 
@@ -36,8 +36,8 @@ class Command(BaseModel):
     delay_seconds: float = Field(default=0.5, ge=0, le=60)
 
 
-def controls(settings: ServiceSettings, service: str, consumer: Consumer) -> list[Part]:
-    """The part that listens, or nothing at all where controls are not enabled."""
+def controls(settings: ServiceSettings, service: str, consumer: Consumer) -> list[Component]:
+    """The component that listens for commands; none where controls are not enabled."""
     return [Controls(settings.rabbitmq_url, service, consumer)] if settings.controls_enabled else []
 
 

@@ -14,11 +14,11 @@ from shared.settings import BrokerSettings
 TIMEOUT_SECONDS = 10.0
 
 
-class TopologyError(Exception):
-    """The topology could not be read, or could not be put in place."""
+class ManagementError(Exception):
+    """A call of the management API failed."""
 
 
-class ManagementUnavailable(TopologyError):
+class ManagementUnavailable(ManagementError):
     """Nothing usable answered at `url`; trying again later may help."""
 
     def __init__(self, url: str, why: str) -> None:
@@ -26,7 +26,7 @@ class ManagementUnavailable(TopologyError):
         self.url, self.why = url, why
 
 
-class ManagementDenied(TopologyError):
+class ManagementDenied(ManagementError):
     """The broker knows who asks and says no, or doesn't know who asks."""
 
     def __init__(self, url: str, user: str, action: str, why: str) -> None:
@@ -38,7 +38,7 @@ class ManagementDenied(TopologyError):
         self.url, self.user, self.action, self.why = url, user, action, why
 
 
-class ManagementRefused(TopologyError):
+class ManagementRefused(ManagementError):
     """The broker understood `action` and won't do it: the request, not the moment, is wrong."""
 
     def __init__(self, url: str, action: str, status: int, why: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any, TypeVar, overload
 
 import pytest
 
-from shared.service import Part
+from shared.service import Component
 from shared.settings import BrokerSettings
 from shared.waiting import poll
 
@@ -45,10 +45,10 @@ async def eventually(look: Callable[[], Any], timeout_seconds: float = 10.0, exp
     return seen
 
 
-async def start_ready(part: Part) -> None:
-    """Start a part of a service, and wait until it has all that it needs: a busy machine may take its time."""
-    await part.start()
-    await eventually(lambda: part.problem() is None, 30, "it to be ready")
+async def start_ready(component: Component) -> None:
+    """Start a component of a service, and wait until it has all that it needs: a busy machine may take its time."""
+    await component.start()
+    await eventually(lambda: component.problem() is None, 30, "it to be ready")
 
 
 async def never(look: Callable[[], bool], seconds: float, unexpected: str) -> None:

@@ -24,15 +24,17 @@ from control_room.launcher.processes import SupervisedProcess
 from control_room.launcher.run_directory import AlreadyRunningError, RunDirectory
 from control_room.operations.environment_file import Unwritable
 from shared.http import address
-from shared.management import TopologyError
+from shared.management import ManagementError
 from shared.settings import BrokerSettings, checked_token
-from shared.topology import provision
+from shared.topology.provision import TopologyDiffers, apply, keep
 
 SERVICES = ("order_service", "payment_service", "notification_service")
 READY_TIMEOUT_SECONDS = 60.0
 POLL_SECONDS = 0.05
 BROKER_WATCH_SECONDS = 0.5
-WENT_WRONG = (AlreadyRunningError, NotInstalledError, BrokerError, BrokerInUse, TopologyError, Unwritable)
+WENT_WRONG = (
+    AlreadyRunningError, NotInstalledError, BrokerError, BrokerInUse, ManagementError, TopologyDiffers, Unwritable,
+)  # fmt: skip
 
 logger = structlog.get_logger(__name__)
 
@@ -219,8 +221,8 @@ async def _start(
     if broker is None:
         await until_nobody_consumes(settings, progress)
     progress("Applying the topology")
-    await provision.apply(settings)
-    await stack.enter_async_context(running(provision.keep(settings), "topology keeper"))
+    await apply(settings)
+    await stack.enter_async_context(running(keep(settings), "topology keeper"))
     system = System(run, ports, broker, settings, variables)
     progress("Starting the services")
     stack.callback(run.remove_environment)  # once more after the stop: a process may have been coming back

@@ -14,11 +14,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from control_room.text import console
-from shared.management import ManagementUnavailable, TopologyError
+from shared.management import ManagementError, ManagementUnavailable
 from shared.observability.logging import configure as configure_logging
 from shared.settings import BrokerSettings, load
 from shared.topology import Binding, Exchange, Queue, ServiceUser, topology
-from shared.topology.provision import Difference, apply, difference, keep
+from shared.topology.provision import Difference, TopologyDiffers, apply, difference, keep
 
 RETRY_SECONDS = 0.5
 
@@ -121,7 +121,7 @@ def _forget(ready_file: Path | None) -> None:
 def _run(work: Coroutine[Any, Any, Result]) -> Result:
     try:
         return asyncio.run(work)
-    except TopologyError as error:
+    except (ManagementError, TopologyDiffers) as error:
         _fail(str(error))
     except KeyboardInterrupt:
         raise typer.Exit(130) from None

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple, Protocol
 from payment_service.gateways.simulated import SimulatedGateway
 from payment_service.payments import Charged, Declined
 from shared.events import Money
-from shared.service import Part
+from shared.service import Component
 from shared.settings import checked_database_url
 
 
-class Gateway(Part, Protocol):
+class Gateway(Component, Protocol):
     """Charges payment tokens. The same idempotency key gets the same answer, and is charged once."""
 
     async def charge(self, idempotency_key: str, token: str, amount: Money) -> Charged | Declined:

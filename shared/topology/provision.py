@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from shared.management import Management, ManagementDenied, TopologyError
+from shared.management import Management, ManagementDenied, ManagementError
 from shared.settings import BrokerSettings
 from shared.topology.definition import Binding, Exchange, Item, Queue, ServiceUser, Topology, VirtualHost, topology
 
@@ -45,7 +45,7 @@ class Difference:
     differs: tuple[Differs, ...]
 
 
-class TopologyDiffers(TopologyError):
+class TopologyDiffers(Exception):
     """Some of it exists with other properties. Nothing was changed: only a person may drop messages."""
 
     def __init__(self, differences: tuple[Differs, ...]) -> None:
@@ -59,7 +59,7 @@ class TopologyDiffers(TopologyError):
 
 
 async def difference(settings: BrokerSettings, *, passwords: Passwords | None = None) -> Difference:
-    """Compare the broker with the topology and change nothing. Raises `TopologyError`."""
+    """Compare the broker with the topology and change nothing. Raises `ManagementError`."""
     async with Management(settings) as management:
         return await _compare(management, _wanted(settings), passwords or {})
 
@@ -111,7 +111,7 @@ async def _keep_once(management: Management, wanted: Topology, passwords: Passwo
         found = await _compare(management, wanted, passwords)
         for item in await _create(management, found.missing, passwords):
             log.warning("topology.put_in_place", item=item)
-    except TopologyError as error:
+    except ManagementError as error:
         return str(error)
     return str(TopologyDiffers(found.differs)) if found.differs else ""
 

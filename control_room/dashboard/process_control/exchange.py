@@ -15,7 +15,7 @@ from control_room.dashboard.pace import Pace
 from control_room.dashboard.process_control import ControlFailed, ProcessState
 from control_room.operations.addresses import SystemAddresses
 from control_room.operations.replicas import parsed, replicas
-from shared.management import Management, TopologyError
+from shared.management import Management, ManagementError
 from shared.topology.definition import CONTROL
 
 SLOW_DELAY_SECONDS = 2.0
@@ -96,7 +96,7 @@ class ExchangeControl:
         }
         try:
             answer = await self._management.post("exchanges", self._management.vhost, CONTROL, "publish", body=message)
-        except TopologyError as error:
+        except ManagementError as error:
             raise ControlFailed(f"{service} can't be told: {error}") from error
         if not answer["routed"]:
             raise ControlFailed(f"{service} does not listen: it does not run, or it runs without CONTROLS_ENABLED=true")

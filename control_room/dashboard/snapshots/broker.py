@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from control_room.dashboard.snapshots.snapshot import QueueView
-from shared.management import Management, TopologyError
+from shared.management import Management, ManagementError
 from shared.topology import dead_queue
 from shared.topology.definition import EXCHANGES, SUBSCRIPTIONS
 
@@ -48,7 +48,7 @@ class WatchedBroker:
                 self._consumers = Counter(consumer["queue"]["name"] for consumer in consumers)
             if self._looks % EXCHANGES_EVERY == 0:
                 self.exchanges = frozenset(each["name"] for each in await self._find("exchanges", columns="name"))
-        except TopologyError as error:
+        except ManagementError as error:
             self._why = str(error)
             return
         finally:

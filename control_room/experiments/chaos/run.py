@@ -25,7 +25,7 @@ from control_room.launcher.installed import NotInstalledError
 from control_room.launcher.system import LaunchError, System, launch
 from control_room.operations.addresses import SystemAddresses
 from control_room.operations.audit import AuditReport, audit
-from shared.management import Management, TopologyError
+from shared.management import Management, ManagementError
 from shared.messaging.channel import BrokerUnavailable
 
 SYSTEM_SETTINGS = {
@@ -41,7 +41,7 @@ SYSTEM_SETTINGS = {
 RECOVERY_DEADLINE_SECONDS = 60.0
 POLL_SECONDS = 0.1
 AUDIT_AGAIN_SECONDS = 2.0
-WENT_WRONG = (NoEvidence, TopologyError, BrokerError, BrokerUnavailable, NotInstalledError, psutil.Error, OSError)
+WENT_WRONG = (NoEvidence, ManagementError, BrokerError, BrokerUnavailable, NotInstalledError, psutil.Error, OSError)
 JOURNAL, ACCEPTED = "journal", "accepted"
 
 

@@ -12,7 +12,7 @@ from prometheus_client.samples import Sample
 from control_room.experiments.flash_sale.rail import Look
 from control_room.operations.addresses import SystemAddresses
 from control_room.operations.replicas import Total, parsed, replicas
-from shared.management import Management, TopologyError
+from shared.management import Management, ManagementError
 
 LOOK_SECONDS = 1.0
 ACCEPTED = "order_rail_orders_accepted_total"
@@ -22,7 +22,7 @@ CHARGE_QUEUE = "payment_service.charge"
 ANSWERED = ("ack", "deadletter")
 """Outcomes of a delivery after which its order waits no longer; a retry comes back."""
 
-UNREACHABLE = (httpx.HTTPError, TopologyError, OSError, ValueError)
+UNREACHABLE = (httpx.HTTPError, ManagementError, OSError, ValueError)
 
 
 class Watch:

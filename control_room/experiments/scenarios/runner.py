@@ -15,12 +15,12 @@ from control_room.experiments.tour.steps import Wrong
 from control_room.experiments.tour.system import Unexpected
 from control_room.operations.addresses import NotRunning
 from control_room.operations.audit import AuditImpossible
-from shared.management import TopologyError
+from shared.management import ManagementError
 from shared.messaging.channel import BrokerUnavailable
 from shared.messaging.publisher import PublishError
 
 FAILURES = (
-    NotSeen, Wrong, Unexpected, NotRunning, ControlFailed, AuditImpossible, AnswerLost, TopologyError,
+    NotSeen, Wrong, Unexpected, NotRunning, ControlFailed, AuditImpossible, AnswerLost, ManagementError,
     BrokerUnavailable, PublishError, httpx.HTTPError, OSError,
 )  # fmt: skip
 

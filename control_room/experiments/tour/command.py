@@ -20,7 +20,7 @@ from control_room.launcher.system import LaunchError, launch
 from control_room.operations.addresses import ENVIRONMENT_FILE, NotRunning, SystemAddresses, find_system
 from control_room.operations.audit import AuditImpossible
 from control_room.signals import run_until_signal
-from shared.management import TopologyError
+from shared.management import ManagementError
 
 PLAIN_WIDTH = 160  # of the table at the end, where the output goes to a file or a pipe
 HOW_TO_START = (
@@ -45,7 +45,7 @@ def tour(
         interrupted = run_until_signal(guide.start_and_run() if start else guide.run(find_system(environment_file)))
     except NotRunning as error:
         _fail(console, f"{error}\n{HOW_TO_START}")
-    except (LaunchError, TopologyError) as error:
+    except (LaunchError, ManagementError) as error:
         _fail(console, str(error))
     if interrupted:
         raise typer.Exit(130)

@@ -11,11 +11,11 @@ from control_room.experiments.tour.system import System, Unexpected
 from control_room.operations.addresses import SystemAddresses
 from control_room.operations.audit import AuditReport, audit
 from control_room.operations.audit.invariants import ONE_FINAL_STATE
-from shared.management import TopologyError
+from shared.management import ManagementError
 
 AGAIN_SECONDS = 0.5
 HEADWAY_SECONDS = 0.25  # between two starts, so that no step's first answer waits for another's
-FAILURES = (Wrong, Unexpected, httpx.HTTPError, TopologyError, OSError, KeyError, ValueError)
+FAILURES = (Wrong, Unexpected, httpx.HTTPError, ManagementError, OSError, KeyError, ValueError)
 
 
 @dataclass
@@ -41,7 +41,7 @@ async def run(system: System, legs: Sequence[Leg], deadline_seconds: float) -> N
     """Take every step; what came of it is in its leg.
 
     A step ends after `deadline_seconds`; one that needs every attempt may wait for all retry delays besides.
-    Raises TopologyError if the broker's management API does not answer.
+    Raises ManagementError if the broker's management API does not answer.
     """
     patience_seconds = sum(await system.retry_delays_seconds())
     async with asyncio.TaskGroup() as group:

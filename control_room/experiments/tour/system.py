@@ -28,7 +28,7 @@ class Unexpected(Exception):
 
 
 class System:
-    """Use it as `async with visit(addresses) as system`. Calls raise httpx.HTTPError, Unexpected or TopologyError."""
+    """Use it as `async with visit(addresses) as system`. Calls raise httpx.HTTPError, Unexpected or ManagementError."""
 
     def __init__(self, addresses: SystemAddresses, http: httpx.AsyncClient, management: Management) -> None:
         self.addresses = addresses

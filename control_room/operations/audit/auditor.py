@@ -29,7 +29,7 @@ from control_room.operations.audit.on_the_way import on_the_way
 from control_room.operations.audit.reading import Reader, read_dead_letters, read_discards, read_journal, unreadable
 from control_room.operations.audit.reconciliation import Books, OnTheWay, books
 from control_room.operations.audit.report import AuditImpossible, AuditReport, Check, Violation
-from shared.management import Management, TopologyError
+from shared.management import Management, ManagementError
 
 SHOWN = 100
 """Violations of one invariant that are told in full, and orders in flight that are named."""
@@ -88,7 +88,7 @@ async def _audit(
 def _management(system: SystemAddresses) -> Management:
     try:
         return Management(system)
-    except TopologyError as error:
+    except ManagementError as error:
         raise AuditImpossible("RabbitMQ", str(error)) from error
 
 

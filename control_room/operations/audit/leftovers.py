@@ -12,7 +12,7 @@ from control_room.operations.addresses import SystemAddresses
 from control_room.operations.audit.reading import unreadable
 from control_room.operations.audit.report import AuditImpossible
 from control_room.operations.replicas import samples
-from shared.management import Management, TopologyError
+from shared.management import Management, ManagementError
 from shared.topology import dead_queue
 from shared.topology.definition import SUBSCRIPTIONS
 
@@ -48,7 +48,7 @@ async def leftovers(system: SystemAddresses, http: httpx.AsyncClient, management
     """What is left as last counted. Raises AuditImpossible."""
     try:
         queues = await _queues(management)
-    except TopologyError as error:
+    except ManagementError as error:
         raise AuditImpossible("RabbitMQ", str(error)) from error
     return Leftovers(queues, await outboxes(system, http))
 

@@ -14,7 +14,7 @@ from control_room.operations.audit.leftovers import outboxes
 from control_room.operations.audit.reconciliation import OnTheWay
 from control_room.operations.audit.report import AuditImpossible
 from control_room.operations.dead_letters import parked
-from shared.management import Management, TopologyError
+from shared.management import Management, ManagementError
 from shared.messaging.channel import BrokerUnavailable, NotFound
 from shared.messaging.connection import Connection
 from shared.topology import retry_queue
@@ -36,7 +36,7 @@ async def on_the_way(system: SystemAddresses, http: httpx.AsyncClient, managemen
     try:
         listed = await management.find("queues", management.vhost) or []
         consumers = await management.find("consumers", management.vhost) or []
-    except TopologyError as error:
+    except ManagementError as error:
         raise AuditImpossible("RabbitMQ", str(error)) from error
     held = {queue["name"]: queue.get("messages_unacknowledged") for queue in listed}
     ready = await _ready(system.rabbitmq_url, [name for name in held if _is_on_the_way(name)])

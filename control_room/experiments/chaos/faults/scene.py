@@ -13,13 +13,13 @@ from control_room.launcher.broker import PrivateBroker
 from control_room.launcher.processes import SupervisedProcess
 from control_room.launcher.system import System
 from control_room.operations.replicas import NO_LABELS
-from shared.management import Management, TopologyError
+from shared.management import Management, ManagementError
 
 HEARTBEAT_SECONDS = 3
 """Of the services' connections in a chaos run. RabbitMQ closes a connection that is silent for two of them."""
 PATIENCE_SECONDS = 20.0
 POLL_SECONDS = 0.1
-NOT_YET = (TopologyError, *UNREACHABLE)
+NOT_YET = (ManagementError, *UNREACHABLE)
 
 Seen = TypeVar("Seen")
 
