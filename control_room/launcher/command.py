@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from control_room.dashboard.pace import Pace
-from control_room.dashboard.process_control.launcher import LauncherControl, LauncherMailRoute
+from control_room.dashboard.process_control.launcher import LauncherMailRoute, launcher_control
 from control_room.launcher.system import LaunchError, Ports, System, launch
 from control_room.operations.addresses import DISCARDS, SystemAddresses
 from control_room.signals import run_until_signal
@@ -55,7 +55,7 @@ async def page(system: System) -> AsyncIterator[None]:
 
     addresses, journal = SystemAddresses.of(system.environment), system.run.path / DISCARDS
     async with (
-        LauncherControl(system.processes) as control,
+        launcher_control(system.processes) as control,
         opened(
             addresses, journal, Pace(), control, LauncherMailRoute(system.processes["notification_service"])
         ) as room,

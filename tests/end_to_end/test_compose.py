@@ -52,10 +52,10 @@ CONTROL_A_SERVICE = """
 import asyncio, sys
 from control_room.operations.addresses import find_system
 from control_room.dashboard.pace import Pace
-from control_room.dashboard.process_control.exchange import ExchangeControl
+from control_room.dashboard.process_control.exchange import exchange_control
 
 async def pull(service, action):
-    async with ExchangeControl(find_system(None), Pace()) as control:
+    async with exchange_control(find_system(None), Pace()) as control:
         await getattr(control, action)(service)
         print(control.state(service))
 

@@ -6,7 +6,7 @@ import pytest
 import pytest_asyncio
 
 from control_room.dashboard.process_control import ProcessState
-from control_room.dashboard.process_control.launcher import LauncherControl, LauncherMailRoute
+from control_room.dashboard.process_control.launcher import LauncherMailRoute, launcher_control
 from control_room.experiments.scenarios import SCENARIOS, Runner, Scenario, Stage
 from control_room.launcher.system import SERVICES, System
 from control_room.operations.addresses import SystemAddresses
@@ -26,7 +26,7 @@ async def system(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> As
 
 @pytest_asyncio.fixture
 async def runner(system: System) -> AsyncIterator[Runner]:
-    async with LauncherControl(system.processes) as control:
+    async with launcher_control(system.processes) as control:
         mail = LauncherMailRoute(system.processes["notification_service"])
         playing = Runner(Stage(SystemAddresses.of(system.environment), control, mail))
         yield playing

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import AsyncIterator
-from functools import partial
 from pathlib import Path
 
 import psutil
@@ -10,17 +9,17 @@ import pytest
 import pytest_asyncio
 
 from control_room.dashboard.process_control import ControlFailed, ProcessState
-from control_room.dashboard.process_control.launcher import LauncherControl
+from control_room.dashboard.process_control.launcher import LauncherControl, launcher_control
 from control_room.launcher.processes import SupervisedProcess
 from tests.support import eventually
 
 NAME = "payment_service"
-LIVES = [sys.executable, "-c", "import signal; signal.pause()"]
+SLEEPER = [sys.executable, "-c", "import signal; signal.pause()"]
 
 
 @pytest_asyncio.fixture
 async def process(tmp_path: Path) -> AsyncIterator[SupervisedProcess]:
-    supervised = SupervisedProcess(NAME, LIVES, {}, tmp_path / "log")
+    supervised = SupervisedProcess(NAME, SLEEPER, {}, tmp_path / "log")
     await supervised.start()
     supervised.keep_alive()
     yield supervised
@@ -29,34 +28,40 @@ async def process(tmp_path: Path) -> AsyncIterator[SupervisedProcess]:
 
 @pytest_asyncio.fixture
 async def control(process: SupervisedProcess) -> AsyncIterator[LauncherControl]:
-    async with LauncherControl({NAME: process}) as native:
-        yield native
+    async with launcher_control({NAME: process}) as control:
+        yield control
 
 
-def status(process: SupervisedProcess) -> str:
-    return psutil.Process(process.pid).status()
+async def until_status(process: SupervisedProcess, expected: str) -> None:
+    await eventually(lambda: psutil.Process(process.pid).status() == expected, expecting=f"it to be {expected}")
 
 
-def has(process: SupervisedProcess, expected: str) -> bool:
-    return status(process) == expected
+async def until_replaced(process: SupervisedProcess, pid: int) -> None:
+    await eventually(lambda: process.is_running and process.pid != pid, expecting="another process in its place")
 
 
-async def test_a_killed_service_comes_back_by_itself(process: SupervisedProcess, control: LauncherControl) -> None:
+@pytest.mark.parametrize("first", ["pause", "slow", "resume"])
+async def test_a_killed_service_is_restarted_and_neither_paused_nor_slow(
+    process: SupervisedProcess, control: LauncherControl, first: str
+) -> None:
+    await getattr(control, first)(NAME)
     pid = process.pid
     await control.kill(NAME)
-    await eventually(lambda: process.is_running and process.pid != pid, expecting="another process in its place")
+    await until_replaced(process, pid)
     assert control.state(NAME) is ProcessState.RUNNING
 
 
-async def test_a_service_that_is_held_down_comes_back_when_it_is_started(
+async def test_a_service_that_is_held_down_is_restarted_by_start(
     process: SupervisedProcess, control: LauncherControl
 ) -> None:
     pid = process.pid
     await control.kill(NAME, hold_down=True)
     await eventually(lambda: process.last_exit_status == -9, expecting="the watcher to see its end")
     assert (control.state(NAME), process.is_running) == (ProcessState.DOWN, False)
+    with pytest.raises(ControlFailed, match="payment_service does not run just now; start it first"):
+        await control.slow(NAME)
     await control.start(NAME)
-    await eventually(lambda: process.is_running and process.pid != pid, expecting="another process in its place")
+    await until_replaced(process, pid)
     assert control.state(NAME) is ProcessState.RUNNING
 
 
@@ -70,45 +75,27 @@ async def test_a_paused_service_is_frozen_until_it_is_resumed(
     process: SupervisedProcess, control: LauncherControl
 ) -> None:
     await control.pause(NAME)
-    await eventually(lambda: status(process) == psutil.STATUS_STOPPED, expecting="a frozen process")
+    await until_status(process, psutil.STATUS_STOPPED)
     assert control.state(NAME) is ProcessState.PAUSED
     await control.resume(NAME)
-    await eventually(lambda: status(process) == psutil.STATUS_SLEEPING, expecting="a process that goes on")
+    await until_status(process, psutil.STATUS_SLEEPING)
     assert control.state(NAME) is ProcessState.RUNNING
 
 
-async def test_a_slow_service_is_frozen_and_goes_on_in_turn(
+async def test_a_slow_service_is_frozen_and_continued_in_turn(
     process: SupervisedProcess, control: LauncherControl
 ) -> None:
     await control.slow(NAME)
     assert control.state(NAME) is ProcessState.SLOW
-    for each in (psutil.STATUS_STOPPED, psutil.STATUS_SLEEPING, psutil.STATUS_STOPPED):
-        await eventually(partial(has, process, each), expecting=f"it to be {each}")
+    for status in (psutil.STATUS_STOPPED, psutil.STATUS_SLEEPING, psutil.STATUS_STOPPED):
+        await until_status(process, status)
     await control.resume(NAME)
-    await eventually(lambda: status(process) == psutil.STATUS_SLEEPING, expecting="a process that goes on")
+    await until_status(process, psutil.STATUS_SLEEPING)
     assert control.state(NAME) is ProcessState.RUNNING
 
 
-async def test_what_takes_the_place_of_a_paused_service_is_not_paused(
-    process: SupervisedProcess, control: LauncherControl
-) -> None:
-    await control.pause(NAME)
-    pid = process.pid
-    await control.kill(NAME)
-    await eventually(lambda: process.is_running and process.pid != pid, expecting="another process in its place")
-    assert control.state(NAME) is ProcessState.RUNNING
-
-
-async def test_leaving_lets_every_service_run_freely(process: SupervisedProcess) -> None:
-    async with LauncherControl({NAME: process}) as control:
+async def test_at_the_end_of_process_control_every_service_is_resumed(process: SupervisedProcess) -> None:
+    async with launcher_control({NAME: process}) as control:
         await control.pause(NAME)
-        await eventually(lambda: status(process) == psutil.STATUS_STOPPED, expecting="a frozen process")
-    await eventually(lambda: status(process) == psutil.STATUS_SLEEPING, expecting="a process that goes on")
-
-
-async def test_what_cannot_be_done_is_said(process: SupervisedProcess, control: LauncherControl) -> None:
-    with pytest.raises(ControlFailed, match="there is no service kitchen; expected one of payment_service"):
-        await control.pause("kitchen")
-    await control.kill(NAME, hold_down=True)
-    with pytest.raises(ControlFailed, match="payment_service does not run just now; start it first"):
-        await control.slow(NAME)
+        await until_status(process, psutil.STATUS_STOPPED)
+    await until_status(process, psutil.STATUS_SLEEPING)

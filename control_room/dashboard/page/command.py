@@ -2,8 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +11,6 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from control_room.dashboard.pace import Pace
-from control_room.dashboard.process_control import ProcessControl
 from control_room.operations.addresses import (
     ENVIRONMENT_FILE,
     NotRunning,
@@ -26,7 +24,7 @@ from shared.settings import load
 
 
 class PageSettings(BaseSettings):
-    """Where the page is served, and whether the services take commands from it."""
+    """Where the page is served, and whether it may send commands to the services."""
 
     model_config = SettingsConfigDict(env_ignore_empty=True)
 
@@ -55,26 +53,15 @@ def control_room(
 
 
 async def _serve(settings: PageSettings, addresses: SystemAddresses, journal: Path) -> None:
-    from control_room.dashboard.page.room import opened  # noqa: PLC0415 - NiceGUI costs a second; other commands go without
+    # NiceGUI takes a second to import: other commands do without.
+    from control_room.dashboard.page.room import opened  # noqa: PLC0415
     from control_room.dashboard.page.server import serving  # noqa: PLC0415
+    from control_room.dashboard.process_control.exchange import exchange_control  # noqa: PLC0415
 
     pace = Pace()
     async with (
-        _control(settings, addresses, pace) as control,
+        exchange_control(addresses, pace) if settings.controls_enabled else nullcontext() as control,
         opened(addresses, journal, pace, control) as room,
         serving(room, settings.http_host, settings.http_port),
     ):
         await asyncio.Event().wait()
-
-
-@asynccontextmanager
-async def _control(
-    settings: PageSettings, addresses: SystemAddresses, pace: Pace
-) -> AsyncIterator[ProcessControl | None]:
-    from control_room.dashboard.process_control.exchange import ExchangeControl  # noqa: PLC0415 - it is part of the page
-
-    if not settings.controls_enabled:
-        yield None
-        return
-    async with ExchangeControl(addresses, pace) as control:
-        yield control

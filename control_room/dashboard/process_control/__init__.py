@@ -10,47 +10,47 @@ from typing import Protocol
 
 
 class ProcessState(StrEnum):
-    """What was last done to a service, as far as it still holds."""
+    """What process control last did to a service, until that is undone or the process has ended."""
 
     RUNNING = "running"
     DOWN = "down"
-    """Killed, and held down until `start`."""
+    """Killed, and not restarted before `start`."""
     PAUSED = "paused"
     SLOW = "slow"
 
 
 class ControlFailed(Exception):
-    """It could not be done; the message says why, and what to do."""
+    """The command could not be carried out; the message says why, and what to do."""
 
 
 class ProcessControl(Protocol):
-    """Every call names a service, and raises ControlFailed.
+    """Each command names a service and raises ControlFailed if it can't be carried out.
 
-    `meanings` says in a sentence what each of "kill", "pause" and "slow" does here, since the ways differ.
-    `can_hold_down`: whether a killed service can be kept from coming back.
+    `meanings` explains "kill", "pause" and "slow" to the viewer: they differ from adapter to adapter.
+    `can_hold_down`: whether a killed service can be kept from being restarted.
     """
 
     meanings: Mapping[str, str]
     can_hold_down: bool
 
     def state(self, service: str) -> ProcessState:
-        """What holds now; a service that died and came back by itself is running."""
+        """The state now; RUNNING for a process that has replaced a paused one."""
         ...
 
     async def kill(self, service: str, *, hold_down: bool = False) -> None:
-        """End it as `kill -9` does. It comes back by itself, or with `hold_down` when `start` is called."""
+        """End it with SIGKILL. It is restarted at once, or with `hold_down` after `start`."""
         ...
 
     async def start(self, service: str) -> None:
-        """Let a service that is held down come back."""
+        """Let a service that is held down be restarted."""
         ...
 
     async def pause(self, service: str) -> None:
-        """Let it do nothing until `resume`."""
+        """Make it do nothing until `resume`."""
         ...
 
     async def slow(self, service: str) -> None:
-        """Let it work a good deal slower until `resume`."""
+        """Make it work much more slowly until `resume`."""
         ...
 
     async def resume(self, service: str) -> None:
