@@ -14,7 +14,7 @@ import httpx
 
 from control_room.operations.addresses import SystemAddresses
 from control_room.operations.causal_order import Entry, in_order, sender_of
-from control_room.operations.dead_letters.letter import DeadLetter
+from control_room.operations.dead_letters.dead_letter import DeadLetter
 from control_room.operations.replicas import replicas
 from shared.ids import UUID_PATTERN
 

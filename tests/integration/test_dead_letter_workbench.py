@@ -9,10 +9,9 @@ import pytest
 import pytest_asyncio
 
 from control_room.operations.dead_letters.discard import NotDiscarded, discard
-from control_room.operations.dead_letters.listing import groups
 from control_room.operations.dead_letters.parked import WINDOW, connected, dead_letters, inspect
 from control_room.operations.dead_letters.redrive import NoConsumer, RedriveStopped, redrive
-from control_room.operations.dead_letters.selection import Selection
+from control_room.operations.dead_letters.selection import Selection, groups
 from shared.events import encode
 from shared.management import Management
 from shared.messaging.connection import Connection
@@ -63,7 +62,7 @@ async def park(settings: BrokerSettings, queue: str, count: int, **headers: Any)
 
 async def ids(connection: Connection, queue: str) -> list[str]:
     async with dead_letters(connection, queue) as letters:
-        return [held.letter.id async for held in letters]
+        return [held.dead_letter.id async for held in letters]
 
 
 async def test_looking_removes_and_reorders_nothing(settings: BrokerSettings, connection: Connection) -> None:
@@ -95,7 +94,7 @@ async def test_only_what_is_taken_goes(settings: BrokerSettings, connection: Con
 
     async with dead_letters(connection, CHARGE) as letters:
         async for held in letters:
-            if held.letter.id in parked[5:8]:
+            if held.dead_letter.id in parked[5:8]:
                 held.take()
 
     assert await ids(connection, CHARGE) == parked[:5] + parked[8:]
@@ -120,7 +119,7 @@ async def test_a_look_ends_though_more_letters_keep_coming(settings: BrokerSetti
 
     async with dead_letters(connection, CHARGE) as letters:
         async for held in letters:
-            seen.append(held.letter.id)
+            seen.append(held.dead_letter.id)
             await park(settings, CHARGE, 1)
 
     assert seen == parked
@@ -236,7 +235,7 @@ async def test_a_message_that_two_queues_parked_is_discarded_from_one_only(
     (message_id,) = await park(settings, CHARGE, 1)
     async with dead_letters(connection, CHARGE) as letters:
         (held,) = [held async for held in letters]
-    copy = Message("", f"{SMS}.dead", held.letter.message.body, message_id=message_id, headers=EXHAUSTED)
+    copy = Message("", f"{SMS}.dead", held.dead_letter.message.body, message_id=message_id, headers=EXHAUSTED)
     publisher = Publisher(settings.rabbitmq_url, "test")
     await publisher.start()
     await publisher.connected()

@@ -11,7 +11,7 @@ from control_room.operations.audit.reading import read_discards, read_journal
 from control_room.operations.audit.reconciliation import books
 from control_room.operations.audit.report import AuditImpossible
 from control_room.operations.dead_letters import discard
-from control_room.operations.dead_letters.letter import DeadLetter
+from control_room.operations.dead_letters.dead_letter import DeadLetter
 from control_room.operations.dead_letters.redrive import redriven
 from control_room.operations.dead_letters.selection import Selection, queue_named
 from shared.events import encode
@@ -42,7 +42,7 @@ def test_a_parked_event_tells_its_order_its_cause_and_its_attempts() -> None:
 
     found = letter(encode(placed), placed.id, **PARKED)
 
-    assert (found.id, found.order_id, found.is_event) == (placed.id, placed.subject, True)
+    assert (found.id, found.order_id, found.event_order_id) == (placed.id, placed.subject, placed.subject)
     assert (found.reason, found.error, found.attempts) == ("attempts-exhausted", "the gateway is away", 4)
     assert found.parked_at == datetime(2026, 1, 1, 0, 1, tzinfo=UTC)
 
@@ -87,7 +87,7 @@ def test_an_id_cannot_steer_a_terminal() -> None:
 def test_poison_belongs_to_no_order(body: bytes) -> None:
     found = letter(body)
 
-    assert (found.order_id, found.is_event) == (None, False)
+    assert (found.order_id, found.event_order_id) == (None, None)
 
 
 def test_a_redriven_message_begins_again_and_says_so() -> None:
@@ -124,8 +124,8 @@ def test_the_journal_keeps_a_discarded_message_whole_and_the_audit_reads_it(tmp_
     event = letter(encode(placed), placed.id, **PARKED, **{"x-death": X_DEATH})
     poison = letter(b"\xff\x00", None)
 
-    discard._write(journal, [discard.entry(event, "known fault")])
-    discard._write(journal, [discard.entry(poison, "noise")])
+    discard.write(journal, [discard.entry(event, "known fault")])
+    discard.write(journal, [discard.entry(poison, "noise")])
 
     kept = [json.loads(line) for line in journal.read_text().splitlines()]
     assert kept[0]["message"]["body"] == encode(placed).decode()
@@ -141,7 +141,7 @@ def test_a_journal_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
     with pytest.raises(discard.NotDiscarded, match="nothing was removed"):
-        discard._write(tmp_path / "file" / "discards.ndjson", [])
+        discard.write(tmp_path / "file" / "discards.ndjson", [])
 
 
 def test_the_last_line_of_a_journal_may_be_unfinished(tmp_path: Path) -> None:

@@ -10,12 +10,10 @@ from control_room.dashboard.page.access import Viewer
 from control_room.dashboard.page.parts import NAMES, button, card, named, text
 from control_room.dashboard.page.room import Room
 from control_room.dashboard.snapshots import Snapshot
+from control_room.operations.dead_letters.dead_letter import DeadLetter
 from control_room.operations.dead_letters.discard import NotDiscarded
-from control_room.operations.dead_letters.display import as_json
-from control_room.operations.dead_letters.letter import DeadLetter
-from control_room.operations.dead_letters.listing import Group
 from control_room.operations.dead_letters.redrive import NoConsumer, RedriveStopped
-from control_room.operations.dead_letters.selection import Selection
+from control_room.operations.dead_letters.selection import Group, Selection
 from shared.messaging.channel import BrokerUnavailable
 
 HINT = (
@@ -174,7 +172,7 @@ def _inspect(letter: DeadLetter) -> None:
     with ui.dialog() as dialog, ui.card().classes("dialog inspection"):
         text(letter.reason or "no reason given", tag="h2")
         text(letter.error, "hint", tag="p")
-        message = json.dumps(json.loads(as_json(letter)), indent=2, ensure_ascii=False)
+        message = json.dumps(letter.as_json(), indent=2, ensure_ascii=False, default=str)
         text(message[:SHOWN_CHARACTERS], tag="pre").props('tabindex=0 role=region aria-label="The message"')
 
         async def close() -> None:

@@ -9,12 +9,11 @@ import structlog
 
 from control_room.dashboard.pace import Pace
 from control_room.operations.addresses import SystemAddresses
+from control_room.operations.dead_letters.dead_letter import DeadLetter
 from control_room.operations.dead_letters.discard import discard
-from control_room.operations.dead_letters.letter import DeadLetter
-from control_room.operations.dead_letters.listing import Group, groups
-from control_room.operations.dead_letters.parked import QUEUES, connected, dead_letters
+from control_room.operations.dead_letters.parked import connected
 from control_room.operations.dead_letters.redrive import redrive
-from control_room.operations.dead_letters.selection import Selection
+from control_room.operations.dead_letters.selection import Group, Selection, groups, selected
 from shared.messaging.channel import BrokerUnavailable
 
 SHOWN_EACH = 20
@@ -59,12 +58,9 @@ class DeadLetterView:
         """The dead letters of one order. Raises BrokerUnavailable."""
         if not self._count():
             return []
-        found: list[DeadLetter] = []
         async with self._lock, connected(self._url) as connection:
-            for queue in QUEUES:
-                async with dead_letters(connection, queue) as letters:
-                    found += [held.letter async for held in letters if held.letter.order_id == order_id]
-        return found
+            found = selected(connection, Selection())
+            return [held.dead_letter async for held in found if held.dead_letter.order_id == order_id]
 
     async def redrive(self, selection: Selection, rate: float) -> int:
         """Send back what is selected, at most `rate` a second; how many. Raises what `redrive` raises."""

@@ -56,7 +56,7 @@ def _poison() -> list[Message]:
 async def _reasons(url: str, ids: set[str]) -> Counter[str]:
     """Why these messages were set aside, as far as they were."""
     async with connected(url) as connection, dead_letters(connection, QUEUE) as letters:
-        return Counter([held.letter.reason async for held in letters if held.letter.id in ids])
+        return Counter([held.dead_letter.reason async for held in letters if held.dead_letter.id in ids])
 
 
 SCENARIO = Scenario(

@@ -15,7 +15,7 @@ from control_room.operations.addresses import SystemAddresses
 from control_room.operations.audit.reconciliation import Books, Row
 from control_room.operations.audit.report import AuditImpossible
 from control_room.operations.dead_letters import parked
-from control_room.operations.dead_letters.letter import DeadLetter
+from control_room.operations.dead_letters.dead_letter import DeadLetter
 from shared.ids import canonical
 from shared.messaging.channel import BrokerUnavailable, NotFound
 from shared.messaging.connection import Connection
@@ -99,7 +99,7 @@ async def _read_queue(books: Books, connection: Connection, queue: str) -> None:
     try:
         async with parked.dead_letters(connection, queue) as letters:
             async for held in letters:
-                batch.append(row_of(held.letter))
+                batch.append(row_of(held.dead_letter))
                 if len(batch) == BATCH_ROWS:
                     books.add_letters(batch)
                     batch.clear()
@@ -111,7 +111,7 @@ async def _read_queue(books: Books, connection: Connection, queue: str) -> None:
 def row_of(letter: DeadLetter) -> Row:
     """A dead letter for the books: it is an order's only if it is an event that we can read."""
     return {
-        "order_id": (letter.order_id if letter.is_event else None) or "",
+        "order_id": letter.event_order_id or "",
         "queue": letter.queue,
         "id": letter.id,
         "reason": letter.reason,

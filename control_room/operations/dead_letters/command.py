@@ -1,6 +1,7 @@
-"""`order-rail dead-letters list|show|redrive|discard`: the commands themselves."""
+"""`order-rail dead-letters list|show|redrive|discard`."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, NoReturn, TypeVar
@@ -16,15 +17,14 @@ from control_room.operations.addresses import (
 )
 from control_room.operations.dead_letters import display
 from control_room.operations.dead_letters.discard import NotDiscarded, discard
-from control_room.operations.dead_letters.listing import groups
-from control_room.operations.dead_letters.parked import connected, dead_letters
+from control_room.operations.dead_letters.parked import connected
 from control_room.operations.dead_letters.redrive import NoConsumer, RedriveStopped, redrive
-from control_room.operations.dead_letters.selection import Selection, queue_named
+from control_room.operations.dead_letters.selection import Selection, groups, queue_named, selected
 from control_room.text import console, silence_logs
 from shared.messaging.channel import BrokerUnavailable
 from shared.messaging.connection import Connection
 
-app = typer.Typer(help="Messages that were set aside: look at them, send them back, remove them.", no_args_is_help=True)
+app = typer.Typer(help="Messages that were parked: look at them, send them back, remove them.", no_args_is_help=True)
 Result = TypeVar("Result")
 
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="As `list` shows it: the message's id.")]
@@ -47,12 +47,12 @@ def list_command(
     as_json: JsonOption = False,
     environment_file: FileOption = None,
 ) -> None:
-    """Show what was set aside, by queue and cause. Nothing is removed or reordered."""
+    """Show what was parked, by queue and cause. Nothing is removed or reordered."""
     selection = _selection(None, cause, queue)
 
     async def work(_system: SystemAddresses, connection: Connection) -> None:
         if as_json:
-            await _print_lines(connection, selection)
+            await _print_each(connection, selection)
         else:
             display.show_groups(console(), await groups(connection, selection, limit))
 
@@ -67,7 +67,7 @@ def show_command(
     selection = _selection(id, None, queue)
 
     async def work(_system: SystemAddresses, connection: Connection) -> int:
-        return await _print_lines(connection, selection, plain=not as_json)
+        return await _print_each(connection, selection, plain=not as_json)
 
     if not _run(environment_file, work):
         _fail(f"there is no dead letter {id}", status=1)
@@ -83,7 +83,7 @@ def redrive_command(
     force: Annotated[bool, typer.Option(help="Also while the queue has no consumer.")] = False,
     environment_file: FileOption = None,
 ) -> None:
-    """Send messages back to the queue that they were going to. Twice is harmless, and so is breaking it off.
+    """Send messages back to the queue that they were for. It may be interrupted, and repeated.
 
     Exit status 1 if it was refused or stopped half-way, 2 if the broker could not be reached.
     """
@@ -131,19 +131,15 @@ def _selection(id: str | None, cause: str | None, queue: str | None) -> Selectio
         raise typer.BadParameter(str(error), param_hint="--queue") from None
 
 
-async def _print_lines(connection: Connection, selection: Selection, *, plain: bool = False) -> int:
-    """Each selected message as it comes, so that memory stays bounded; how many there were."""
+async def _print_each(connection: Connection, selection: Selection, *, plain: bool = False) -> int:
+    """Print each selected dead letter; returns how many there were."""
     count, output = 0, console()
-    for queue in selection.queues:
-        async with dead_letters(connection, queue) as letters:
-            async for held in letters:
-                if held.letter not in selection:
-                    continue
-                if plain:
-                    display.show_letter(output, held.letter)
-                else:
-                    typer.echo(display.as_json(held.letter))
-                count += 1
+    async for held in selected(connection, selection):
+        if plain:
+            display.show_dead_letter(output, held.dead_letter)
+        else:
+            typer.echo(json.dumps(held.dead_letter.as_json(), default=str))
+        count += 1
     return count
 
 

@@ -1,6 +1,5 @@
-"""Removes dead letters on purpose, and keeps each of them, with the reason, in a journal on disk."""
+"""Removes dead letters on purpose, after writing each, with the reason, to a journal on disk."""
 
-import base64
 import json
 import os
 from collections.abc import Sequence
@@ -9,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from control_room.operations.dead_letters.letter import DeadLetter
+from control_room.operations.dead_letters.dead_letter import DeadLetter
 from control_room.operations.dead_letters.parked import Held, dead_letters
 from control_room.operations.dead_letters.selection import Selection
 from shared.messaging.connection import Connection
@@ -20,33 +19,46 @@ class NotDiscarded(Exception):
 
 
 async def discard(connection: Connection, selection: Selection, because: str, journal: Path) -> list[DeadLetter]:
-    """Write the selected dead letters to the journal, durably, then remove them; those that were removed.
+    """Write the selected dead letters to the journal, durably, then remove them; returns those that were removed.
 
-    Several under one id are copies of one message, and go together, but only within one queue: for different queues
-    the same message means different work. Raises NotDiscarded, or BrokerUnavailable.
+    Several with one id in one queue are copies of one message and go together. In different queues the same message
+    means different work. Raises NotDiscarded, or BrokerUnavailable.
     """
     async with AsyncExitStack() as stack:
         found: list[Held] = []
         for queue in selection.queues:
-            letters = await stack.enter_async_context(dead_letters(connection, queue))
-            found += [held async for held in letters if held.letter in selection]
+            parked = await stack.enter_async_context(dead_letters(connection, queue))
+            found += [held async for held in parked if held.dead_letter in selection]
         _check(found, selection)
-        _write(journal, [entry(held.letter, because) for held in found])
+        write(journal, [entry(held.dead_letter, because) for held in found])
         for held in found:
             held.take()
-        return [held.letter for held in found]
+        return [held.dead_letter for held in found]
 
 
 def _check(found: Sequence[Held], selection: Selection) -> None:
     if not found:
         raise NotDiscarded(f"there is no dead letter {selection.id}")
-    queues = sorted({held.letter.queue for held in found})
+    queues = sorted({held.dead_letter.queue for held in found})
     if len(queues) > 1:
         raise NotDiscarded(f"{selection.id} is a dead letter of {' and of '.join(queues)}: say which with --queue")
 
 
-def _write(journal: Path, entries: Sequence[dict[str, Any]]) -> None:
-    """Appended and on disk when this returns. Raises NotDiscarded."""
+def entry(dead_letter: DeadLetter, because: str) -> dict[str, Any]:
+    """A line of the journal."""
+    return {
+        "discarded_at": datetime.now(UTC).isoformat(),
+        "because": because,
+        "id": dead_letter.id,
+        "queue": dead_letter.queue,
+        "order_id": dead_letter.event_order_id,
+        "reason": dead_letter.reason,
+        "message": dead_letter.message_as_json(),
+    }
+
+
+def write(journal: Path, entries: Sequence[dict[str, Any]]) -> None:
+    """Append the entries; they are on disk when this returns. Raises NotDiscarded."""
     text = "".join(json.dumps(each, default=str, ensure_ascii=False) + "\n" for each in entries)
     try:
         journal.parent.mkdir(parents=True, exist_ok=True)
@@ -69,36 +81,3 @@ def _sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def entry(letter: DeadLetter, because: str) -> dict[str, Any]:
-    """A line of the journal: the whole message, and who it was about."""
-    return {
-        "discarded_at": datetime.now(UTC).isoformat(),
-        "because": because,
-        "id": letter.id,
-        "queue": letter.queue,
-        "order_id": (letter.order_id if letter.is_event else None),
-        "reason": letter.reason,
-        "message": whole(letter),
-    }
-
-
-def whole(letter: DeadLetter) -> dict[str, Any]:
-    """Everything about a message: its properties, headers and body (base64 where it is no text)."""
-    message = letter.message
-    properties = ("message_id", "type", "app_id", "timestamp", "content_type")
-    return {
-        "exchange": message.exchange,
-        "routing_key": message.routing_key,
-        **{name: getattr(message, name) for name in properties},
-        "headers": dict(message.headers),
-        **_body(message.body),
-    }
-
-
-def _body(body: bytes) -> dict[str, str]:
-    try:
-        return {"body": body.decode()}
-    except UnicodeDecodeError:
-        return {"body_base64": base64.b64encode(body).decode()}

@@ -1,33 +1,34 @@
-"""Dead letters for people, and for machines."""
+"""Dead letters on a terminal."""
 
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from control_room.operations.dead_letters.discard import whole
-from control_room.operations.dead_letters.letter import DeadLetter, printable
-from control_room.operations.dead_letters.listing import Group, age
+from control_room.operations.dead_letters.dead_letter import DeadLetter, printable
+from control_room.operations.dead_letters.selection import Group
+from control_room.text import duration
 
 BODY_CHARACTERS = 4000
 ERROR_CHARACTERS = 100
 
 
 def show_groups(console: Console, groups: Sequence[Group]) -> None:
-    """The groups, then some letters of each."""
+    """The groups, then some dead letters of each."""
     if not groups:
         console.print("There are no dead letters.")
         return
     table = Table("queue", "cause", "count", "attempts", "oldest", title="Dead letters")
     for group in groups:
-        table.add_row(group.queue, _cause(group), f"{group.count:,}", f"{group.most_attempts}", age(group.oldest))
+        table.add_row(group.queue, _cause(group), f"{group.count:,}", f"{group.most_attempts}", _age(group.oldest))
     console.print(table)
     for group in groups:
         console.print(f"\n[bold]{group.queue}[/] {_cause(group)}")
-        for letter in group.first:
-            _show_line(console, letter)
+        for dead_letter in group.first:
+            console.print(escape(_line(dead_letter)), soft_wrap=True)
         if group.count > len(group.first):
             console.print(f"  and {group.count - len(group.first):,} more (--limit shows more of them)")
 
@@ -36,26 +37,29 @@ def _cause(group: Group) -> str:
     return escape(group.cause) or "[yellow]no reason given[/]"
 
 
-def _show_line(console: Console, letter: DeadLetter) -> None:
-    order = f"order {letter.order_id}" if letter.order_id else "no order"
-    told = f"attempt {letter.attempts}, {age(letter.parked_at) or 'unknown'} ago"
-    again = f", redriven {letter.redrives} times" if letter.redrives else ""
-    line = f"  {letter.id}  {order}, {told}{again}: {letter.error[:ERROR_CHARACTERS]}"
-    console.print(escape(line), soft_wrap=True)
+def _line(dead_letter: DeadLetter) -> str:
+    order = f"order {dead_letter.order_id}" if dead_letter.order_id else "no order"
+    tried = f"attempt {dead_letter.attempts}, {_age(dead_letter.parked_at) or 'unknown'} ago"
+    redriven = f", redriven {dead_letter.redrives} times" if dead_letter.redrives else ""
+    return f"  {dead_letter.id}  {order}, {tried}{redriven}: {dead_letter.error[:ERROR_CHARACTERS]}"
 
 
-def show_letter(console: Console, letter: DeadLetter) -> None:
-    """All about one: where it was going, why it is here, its properties, headers and body."""
+def _age(since: datetime | None) -> str:
+    return "" if since is None else duration(max(0.0, (datetime.now(UTC) - since).total_seconds()))
+
+
+def show_dead_letter(console: Console, dead_letter: DeadLetter) -> None:
+    """All about one: the queue that it was for, why it is here, its properties, headers and body."""
     facts = {
-        "id": letter.id,
-        "parked for": letter.queue,
-        "cause": letter.reason or "no reason given",
-        "error": letter.error,
-        "attempts": letter.attempts,
-        "parked": f"{letter.parked_at or 'unknown'} ({age(letter.parked_at)} ago)",
-        "order": letter.order_id or "none",
+        "id": dead_letter.id,
+        "parked for": dead_letter.queue,
+        "cause": dead_letter.reason or "no reason given",
+        "error": dead_letter.error,
+        "attempts": dead_letter.attempts,
+        "parked": f"{dead_letter.parked_at or 'unknown'} ({_age(dead_letter.parked_at)} ago)",
+        "order": dead_letter.order_id or "none",
     }
-    message = letter.message
+    message = dead_letter.message
     names = ("message_id", "type", "app_id", "timestamp", "content_type", "exchange", "routing_key")
     properties = {name: value for name in names if (value := getattr(message, name)) is not None}
     for title, values in (("", facts), ("properties", properties), ("headers", dict(message.headers))):
@@ -68,26 +72,10 @@ def show_letter(console: Console, letter: DeadLetter) -> None:
 
 
 def _body(body: bytes) -> str:
-    """Pretty where it is JSON; else as much of it as a person wants to see."""
+    """Indented if it is JSON; at most BODY_CHARACTERS of it."""
     try:
         text = json.dumps(json.loads(body), indent=2, ensure_ascii=False)
     except (ValueError, RecursionError):
         text = body.decode(errors="backslashreplace")
     shown = "\n".join(printable(line) for line in text[:BODY_CHARACTERS].splitlines())
     return shown + ("\n... (--json has all of it)" if len(text) > BODY_CHARACTERS else "")
-
-
-def as_json(letter: DeadLetter) -> str:
-    """One line with everything."""
-    facts = {
-        "id": letter.id,
-        "queue": letter.queue,
-        "cause": letter.reason,
-        "error": letter.error,
-        "attempts": letter.attempts,
-        "parked_at": letter.parked_at.isoformat() if letter.parked_at else None,
-        "order_id": letter.order_id,
-        "redrives": letter.redrives,
-        "message": whole(letter),
-    }
-    return json.dumps(facts, default=str)

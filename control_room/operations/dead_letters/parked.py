@@ -1,24 +1,25 @@
-"""Goes through a queue's dead letters over AMQP, and puts back in their places all that it does not take.
+"""Reads a queue's dead letters over AMQP, and puts all that were not removed back in their places.
 
-The broker has no way to look at a queue. So the messages are consumed and not acknowledged, and go back when the
-channels close; a quorum queue keeps their order. A consumer of a quorum queue may hold a limited number, so there is
-one for each `WINDOW` messages; that also bounds what is in memory here, however many there are.
+AMQP has no way to read a queue without consuming. So the messages are consumed and not acknowledged, and go back when
+the channels close; a quorum queue keeps their order. A consumer of a quorum queue may hold a limited number of
+messages, so there is one consumer for each `WINDOW` of them; that also bounds the memory that is needed here.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 
-from control_room.operations.dead_letters.letter import DeadLetter
+from control_room.operations.dead_letters.dead_letter import DeadLetter
 from shared.messaging.channel import BrokerUnavailable, Channel, QueueState
 from shared.messaging.connection import Connection
 from shared.messaging.message import Delivery
 from shared.topology import dead_queue
 from shared.topology.definition import SUBSCRIPTIONS
+from shared.waiting import poll
 
 WINDOW = 500
-QUIET_SECONDS = 5.0
-"""The broker owes us messages and sends none for so long: somebody else holds them."""
+SILENT_SECONDS = 5.0
+"""If the broker has messages for us and sends none for so long, another consumer holds them."""
 BACK_SECONDS = 2.0
 ALONE_WITHIN_SECONDS = 10.0
 POLL_SECONDS = 0.02
@@ -28,14 +29,14 @@ QUEUES = tuple(SUBSCRIPTIONS)
 
 
 class Held:
-    """A dead letter in our hands. It stays parked unless it is taken with `take`."""
+    """A dead letter that is held here. It goes back to its place unless it is removed with `take`."""
 
-    def __init__(self, letter: DeadLetter, tag: int, window: "_Window") -> None:
-        self.letter = letter
+    def __init__(self, dead_letter: DeadLetter, tag: int, window: "_Window") -> None:
+        self.dead_letter = dead_letter
         self._tag, self._window = tag, window
 
     def take(self) -> None:
-        """Remove it from its queue, for good. BrokerUnavailable if the channel closed and it has gone back already."""
+        """Remove it for good. Raises BrokerUnavailable if the channel has closed and it has gone back already."""
         self._window.take(self._tag)
 
 
@@ -49,37 +50,8 @@ async def connected(url: str) -> AsyncIterator[Connection]:
         await connection.close()
 
 
-@asynccontextmanager
-async def dead_letters(connection: Connection, queue: str) -> AsyncIterator[AsyncIterator[Held]]:
-    """The dead letters of `queue`, oldest first: those that are there now, not those that come meanwhile.
-
-    At the end of the block what was not taken is back in its place. Raises BrokerUnavailable, or NotFound where the
-    queue is missing. One reads after the other: a second reader waits for the first, though not for ever, and what the
-    first then still holds is not seen.
-    """
-    waiting = await _waiting_alone(connection, queue)
-    windows: list[_Window] = []
-    try:
-        async with aclosing(_read(connection, queue, waiting, windows)) as letters:
-            yield letters
-    finally:
-        with suppress(BrokerUnavailable):  # a closed connection gives everything back, too
-            await _give_back(windows)
-            await _until_back(connection, queue, waiting - sum(window.taken for window in windows))
-
-
-async def _waiting_alone(connection: Connection, queue: str) -> int:
-    """How many dead letters there are, once nobody else reads them."""
-    deadline = asyncio.get_running_loop().time() + ALONE_WITHIN_SECONDS
-    while (state := await inspect(connection, dead_queue(queue))).consumers:
-        if asyncio.get_running_loop().time() > deadline:
-            break
-        await asyncio.sleep(POLL_SECONDS)
-    return state.messages
-
-
 async def inspect(connection: Connection, queue: str) -> QueueState:
-    """What waits in any queue just now, and who consumes it. Raises NotFound, or another BrokerUnavailable."""
+    """How many messages any queue has now, and how many consumers. Raises NotFound, or another BrokerUnavailable."""
     channel = await connection.channel()
     try:
         return await channel.inspect(queue)
@@ -87,20 +59,44 @@ async def inspect(connection: Connection, queue: str) -> QueueState:
         await channel.close()
 
 
-async def _read(connection: Connection, queue: str, owed: int, windows: "list[_Window]") -> AsyncGenerator[Held]:
-    while owed > 0:
+@asynccontextmanager
+async def dead_letters(connection: Connection, queue: str) -> AsyncIterator[AsyncIterator[Held]]:
+    """The dead letters of `queue` that are there now, oldest first; not those that arrive meanwhile.
+
+    At the end of the block those that were not taken are back in their places. Raises BrokerUnavailable, or NotFound if
+    the queue is missing. A second reader waits up to ALONE_WITHIN_SECONDS for the first to end; it does not see what
+    the first still holds after that.
+    """
+    alone = await poll(
+        lambda: inspect(connection, dead_queue(queue)),
+        within_seconds=ALONE_WITHIN_SECONDS,
+        every_seconds=POLL_SECONDS,
+        until=lambda state: not state.consumers,
+    )
+    windows: list[_Window] = []
+    try:
+        async with aclosing(_read(connection, queue, alone.messages, windows)) as found:
+            yield found
+    finally:
+        with suppress(BrokerUnavailable):  # the broker puts everything back when a connection closes, too
+            await _give_back(windows)
+            await _until_back(connection, queue, alone.messages - sum(window.taken for window in windows))
+
+
+async def _read(connection: Connection, queue: str, count: int, windows: "list[_Window]") -> AsyncGenerator[Held]:
+    while count > 0:
         window = await _Window.open(connection, queue)
         windows.append(window)
-        while owed > 0 and window.kept < WINDOW:
+        while count > 0 and window.held < WINDOW:
             held = await window.next()
             if held is None:
                 return
-            owed -= 1
+            count -= 1
             yield held
 
 
 async def _give_back(windows: "Sequence[_Window]") -> None:
-    """All consumers end before the first message goes back, lest one gets what another returns; then in order."""
+    """All consumers end before the first message goes back, or one would get what another returns; then in order."""
     for window in windows:
         await window.stop()
     for window in windows:
@@ -108,22 +104,26 @@ async def _give_back(windows: "Sequence[_Window]") -> None:
 
 
 async def _until_back(connection: Connection, queue: str, count: int) -> None:
-    """The broker says that a channel is closed a moment before what it held is in the queue again."""
-    deadline = asyncio.get_running_loop().time() + BACK_SECONDS
-    while (await inspect(connection, dead_queue(queue))).messages < count:
-        if asyncio.get_running_loop().time() > deadline:  # somebody else has taken or holds some
-            return
-        await asyncio.sleep(POLL_SECONDS)
+    """The broker confirms that a channel is closed a moment before its messages are in the queue again.
+
+    Another reader may take or hold some of them: so the wait ends after BACK_SECONDS.
+    """
+    await poll(
+        lambda: inspect(connection, dead_queue(queue)),
+        within_seconds=BACK_SECONDS,
+        every_seconds=POLL_SECONDS,
+        until=lambda state: state.messages >= count,
+    )
 
 
 class _Window:
-    """One consumer with at most WINDOW unacknowledged messages. `kept` counts those that stay, `taken` the others."""
+    """A consumer with at most WINDOW unacknowledged messages: `held` go back, `taken` were removed."""
 
     def __init__(self, queue: str, channel: Channel) -> None:
         self._queue, self._channel = queue, channel
         self._arrived: asyncio.Queue[Delivery] = asyncio.Queue()
         self._consumer_tag = ""
-        self.kept = self.taken = 0
+        self.held = self.taken = 0
 
     @classmethod
     async def open(cls, connection: Connection, queue: str) -> "_Window":
@@ -133,40 +133,34 @@ class _Window:
         return self
 
     async def next(self) -> Held | None:
-        """The next one; None if none comes, because another reader holds it. Raises BrokerUnavailable."""
+        """The next one; None if none arrives, because another reader holds it. Raises BrokerUnavailable."""
         try:
-            delivery = self._arrived.get_nowait()
-        except asyncio.QueueEmpty:
-            try:
-                delivery = await asyncio.wait_for(self._arrived.get(), QUIET_SECONDS)
-            except TimeoutError:
-                self._check_open()
-                return None
-        self.kept += 1
+            async with asyncio.timeout(SILENT_SECONDS):
+                delivery = await self._arrived.get()
+        except TimeoutError:
+            self._check_open()
+            return None
+        self.held += 1
         return Held(DeadLetter.of(self._queue, delivery), delivery.tag, self)
 
     def take(self, tag: int) -> None:
         self._check_open()
         self._channel.ack(tag, multiple=False)
-        self.kept -= 1
+        self.held -= 1
         self.taken += 1
 
     async def stop(self) -> None:
-        """End the consumer, once nothing is on its way to it: that would go back at once, ahead of what we hold."""
-        deadline = asyncio.get_running_loop().time() + BACK_SECONDS
-        while self._has_room and (await self._channel.inspect(dead_queue(self._queue))).messages:
-            if asyncio.get_running_loop().time() > deadline:
-                break
-            await asyncio.sleep(POLL_SECONDS)
+        """End the consumer, once no message is on its way to it: that would go back at once, ahead of those held."""
+
+        async def nothing_comes() -> bool:
+            is_full = self.held + self._arrived.qsize() >= WINDOW
+            return is_full or not (await self._channel.inspect(dead_queue(self._queue))).messages
+
+        await poll(nothing_comes, within_seconds=BACK_SECONDS, every_seconds=POLL_SECONDS)
         await self._channel.cancel(self._consumer_tag)
 
     async def close(self) -> None:
         await self._channel.close()
-
-    @property
-    def _has_room(self) -> bool:
-        """Whether the broker may still deliver: to a full window it does not."""
-        return self.kept + self._arrived.qsize() < WINDOW
 
     def _check_open(self) -> None:
         if not self._channel.is_open:

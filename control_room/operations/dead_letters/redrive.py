@@ -1,29 +1,30 @@
-"""Sends dead letters back to the queue that they were going to.
+"""Redrives dead letters: sends them back to the queue that they were for.
 
-Each is published there and confirmed before it is taken out of the dead letters: a crash in between leaves both, and
-consumers do the same work only once. So redriving is safe to break off and to repeat.
+Each is published and confirmed before it is removed from the dead letters. A crash in between leaves both, and
+consumers do the same work only once: so a redrive may be interrupted and repeated.
 """
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from control_room.operations.dead_letters.letter import DeadLetter
+from control_room.operations.dead_letters.dead_letter import DeadLetter
 from control_room.operations.dead_letters.parked import Held, dead_letters, inspect
-from control_room.operations.dead_letters.selection import Selection
+from control_room.operations.dead_letters.selection import Selection, selected
 from shared.messaging import message as headers
 from shared.messaging.channel import BrokerUnavailable
 from shared.messaging.connection import Connection
 from shared.messaging.message import Message
-from shared.messaging.publisher import Publisher, PublishError
+from shared.messaging.publisher import Publisher
 
-BATCH = 100
+MOST_A_BATCH = 100
 CONNECT_TIMEOUT_SECONDS = 10.0
 
 
 class NoConsumer(Exception):
-    """Nobody would take what is sent back to `queue` now."""
+    """`queue` has no consumer that would take what is sent back."""
 
     def __init__(self, queue: str) -> None:
         super().__init__(
@@ -42,11 +43,11 @@ class RedriveStopped(Exception):
 
 
 async def redrive(url: str, connection: Connection, selection: Selection, rate: float, *, force: bool = False) -> int:
-    """Send back what is selected, at most `rate` a second; how many there were.
+    """Send back the selected dead letters, at most `rate` a second; returns how many there were.
 
     Raises NoConsumer before anything is sent, RedriveStopped half-way, or BrokerUnavailable.
     """
-    queues = [queue for queue in selection.queues if await _has_any(connection, queue, selection)]
+    queues = [queue for queue in selection.queues if await _has_any(connection, replace(selection, queue=queue))]
     if not force:
         for queue in queues:
             if not (await inspect(connection, queue)).consumers:
@@ -61,19 +62,16 @@ async def redrive(url: str, connection: Connection, selection: Selection, rate: 
     return sender.sent
 
 
-async def _has_any(connection: Connection, queue: str, selection: Selection) -> bool:
-    async with dead_letters(connection, queue) as letters:
-        async for held in letters:
-            if held.letter in selection:
-                return True
-    return False
+async def _has_any(connection: Connection, selection: Selection) -> bool:
+    async with aclosing(selected(connection, selection)) as found:
+        return await anext(found, None) is not None
 
 
 async def _redrive_queue(sender: "_Sender", connection: Connection, queue: str, selection: Selection) -> None:
     batch: list[Held] = []
-    async with dead_letters(connection, queue) as letters:
-        async for held in letters:
-            if held.letter in selection:
+    async with dead_letters(connection, queue) as found:
+        async for held in found:
+            if held.dead_letter in selection:
                 batch.append(held)
             if len(batch) == sender.batch:
                 await sender.send(batch)
@@ -82,13 +80,13 @@ async def _redrive_queue(sender: "_Sender", connection: Connection, queue: str, 
 
 
 class _Sender:
-    """Publishes batches, evenly in time, and takes out of the dead letters what the broker has confirmed."""
+    """Publishes batches at an even rate, and removes from the dead letters what the broker has confirmed."""
 
     def __init__(self, url: str, rate: float) -> None:
         self._publisher = Publisher(url, "order-rail redrive")
         self._rate = rate
-        # Of a tenth of a second, so that a low rate comes one by one and a high one is not held up by confirms.
-        self.batch = max(1, min(BATCH, int(rate / 10)))
+        # A tenth of a second's messages: a low rate goes one by one, and a high one does not wait for each confirm.
+        self.batch = max(1, min(MOST_A_BATCH, int(rate / 10)))
         self.sent = 0
         self._started_at = 0.0
 
@@ -101,14 +99,13 @@ class _Sender:
         self._started_at = asyncio.get_running_loop().time()
 
     async def send(self, batch: Sequence[Held]) -> None:
-        errors = await self._publisher.publish_all([redriven(held.letter) for held in batch])
+        errors = await self._publisher.publish_all([redriven(held.dead_letter) for held in batch])
         for held, error in zip(batch, errors, strict=True):
             if error is None:
                 held.take()
                 self.sent += 1
-        first = next((error for error in errors if error is not None), None)
-        if first is not None:
-            raise RedriveStopped(self.sent, _why(first))
+        if failures := [error for error in errors if error is not None]:
+            raise RedriveStopped(self.sent, str(failures[0]) or type(failures[0]).__name__)
         early = self._started_at + self.sent / self._rate - asyncio.get_running_loop().time()
         await asyncio.sleep(max(0.0, early))
 
@@ -116,14 +113,10 @@ class _Sender:
         await self._publisher.stop()
 
 
-def redriven(letter: DeadLetter) -> Message:
-    """The message as it goes back: from attempt 1 again, with when it was first seen, redriven, and how often."""
-    first_seen = letter.message.headers.get(headers.FIRST_SEEN)
-    kept = {headers.FIRST_SEEN: first_seen} if isinstance(first_seen, str) else {}
+def redriven(dead_letter: DeadLetter) -> Message:
+    """The message as it goes back: at attempt 1 again; its headers say how often it was redriven, and when."""
+    first_seen = dead_letter.message.headers.get(headers.FIRST_SEEN)
+    old = {headers.FIRST_SEEN: first_seen} if isinstance(first_seen, str) else {}
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    added = {headers.ATTEMPT: 1, headers.REDRIVEN_AT: now, headers.REDRIVE_COUNT: letter.redrives + 1}
-    return replace(letter.message, exchange="", routing_key=letter.queue, headers={**kept, **added})
-
-
-def _why(error: PublishError | BrokerUnavailable) -> str:
-    return str(error) or type(error).__name__
+    new = {headers.ATTEMPT: 1, headers.REDRIVEN_AT: now, headers.REDRIVE_COUNT: dead_letter.redrives + 1}
+    return replace(dead_letter.message, exchange="", routing_key=dead_letter.queue, headers={**old, **new})
