@@ -1,4 +1,4 @@
-"""The notification service, put together: the only file that knows every part."""
+"""The notification service, put together: what is its own; the rest is `shared/assemble.py`."""
 
 from urllib.parse import urlsplit
 
@@ -6,15 +6,10 @@ from pydantic import Field, field_validator
 
 from notification_service import api, store
 from notification_service.channels import ADAPTERS, Channel
+from notification_service.contract import CONTRACT
 from notification_service.handlers import subscriptions
 from notification_service.smtp_url import SmtpUrl
-from shared.controls import controls
-from shared.http.application import create_app
-from shared.http.server import HttpServer
-from shared.messaging.consumer import Consumer
-from shared.messaging.publisher import Publisher
-from shared.persistence.database import Database
-from shared.persistence.relay import OutboxRelay
+from shared.assemble import Assembly
 from shared.service import Service
 from shared.settings import ServiceSettings
 
@@ -23,7 +18,7 @@ class Settings(ServiceSettings):
     """The notification service's environment. A channel without a URL logs what it would send."""
 
     database_url: str = "sqlite:///.run/notification_service.db"
-    http_port: int = Field(default=8002, ge=0, le=65535)
+    http_port: int = Field(default=CONTRACT.port, ge=0, le=65535)
     email_url: str = ""
     sms_url: str = ""
     restaurant_url: str = ""
@@ -44,24 +39,12 @@ class Settings(ServiceSettings):
 
 
 def build(settings: Settings) -> Service:
-    """Every part, in the order in which it starts."""
-    database = Database(settings.database_url, store.metadata, name="notifications")
-    publisher = Publisher(settings.rabbitmq_url, "notification_service", exchanges=["notifications"])
-    relay = OutboxRelay(database, store.outbox, publisher)
-    consumer = Consumer(
-        settings.rabbitmq_url,
-        "notification_service",
-        subscriptions(database, _channels(settings)),
-        publisher,
-        settings.retry_delays_of,
-    )
-    app = create_app(title="Notification service", description=api.DESCRIPTION, operator_token=settings.operator_token)
-    app.state.parts = api.Parts(database)
-    app.include_router(api.router)
-    return Service(
-        [database, publisher, relay, consumer, *controls(settings, "notification_service", consumer)],
-        HttpServer(app, settings.http_host, settings.http_port),
-    )
+    """Every part of the service, not started yet."""
+    assembly = Assembly(CONTRACT, settings, store.metadata, store.outbox, description=api.DESCRIPTION)
+    database = assembly.database
+    assembly.consume(subscriptions(database, _channels(settings)))
+    assembly.serve(api.Resources(database), api.router, audit=[api.audit_source(database)])
+    return assembly.service()
 
 
 def _channels(settings: Settings) -> dict[str, Channel]:

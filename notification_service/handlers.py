@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from notification_service import notifications, store
 from notification_service.channels import Channel
+from notification_service.contract import CONTRACT
 from notification_service.notifications import Letter, Notification, Telling, event_of, outcome
 from shared.effects import Once
 from shared.events import NotificationDelivered, NotificationFailed, PaymentDeclined, PaymentSucceeded
@@ -52,7 +53,7 @@ def _subscription(name: str, database: Database, channel: Channel) -> Subscripti
 
     once = Once(database, store.records, effect_of)
     return Subscription(
-        queue=f"notification_service.{name}",
+        queue=CONTRACT.queue_name(name),
         concurrency=channel.concurrency,
         handlers={PaymentSucceeded: once.handle, PaymentDeclined: once.handle},
         give_up=once.give_up,

@@ -7,12 +7,11 @@ from dataclasses import dataclass, fields
 from typing import Literal, get_args
 from urllib.parse import unquote
 
+from notification_service.contract import EMAIL_ATTEMPT_SECONDS
 from shared.tls import FILES, tls_files
-from shared.topology import attempt_seconds
 from shared.urls import checked_url, parameters
 
-QUEUE = "notification_service.email"
-TRY_SECONDS = attempt_seconds(QUEUE)
+TRY_SECONDS = EMAIL_ATTEMPT_SECONDS
 """For all phases of one mail together."""
 
 FORM = "smtp://host:port or smtps://user:password@host:port"

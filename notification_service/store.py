@@ -4,15 +4,17 @@ from typing import Any
 
 from sqlalchemy import Column, Connection, Integer, MetaData, Row, String, Table, bindparam, select
 
+from notification_service.contract import CONTRACT
 from notification_service.notifications import Notification, Status
 from shared.effects import Recording, Records
 from shared.events import Event
 from shared.persistence.database import UtcDateTime
 from shared.persistence.outbox import Outbox
+from shared.persistence.pages import ReadPages
 from shared.persistence.record_once import record_once
 
 metadata = MetaData()
-outbox = Outbox(metadata)
+outbox = Outbox(metadata, CONTRACT.exchange)
 
 notifications = Table(
     "notifications",
@@ -63,14 +65,7 @@ def of_orders(connection: Connection, order_ids: list[str]) -> list[list[Notific
     return [[row for row in rows if row.order_id == order_id] for order_id in order_ids]
 
 
-def audit_page(connection: Connection, pages: list[tuple[str | None, int]]) -> list[list[Notification]]:
-    """For each (last idempotency key seen, limit): the next ones. Keys begin with the order id: oldest order first."""
-    return [[_notification(row) for row in connection.execute(_audit_query(after, limit))] for after, limit in pages]
-
-
-def _audit_query(after: str | None, limit: int) -> Any:
-    query = select(notifications).order_by(notifications.c.idempotency_key).limit(limit)
-    return query.where(notifications.c.idempotency_key > after) if after else query
+pages = ReadPages(notifications, notifications.c.idempotency_key)
 
 
 def _notification(row: Row[Any]) -> Notification:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Request
+from fastapi import APIRouter, Header, Path, Query, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
@@ -12,8 +12,9 @@ from order_service.idempotency import fingerprint, idempotency_key
 from order_service.live import LiveTimelines, entry_json, has_more
 from order_service.orders import MENU, Order, OrderRequest, Status, UnknownDish, in_order, notifications_of
 from shared.events import Money, OrderItem, OrderPlaced, OrderPlacedData, OrderSummary
+from shared.http.application import RESOURCES
+from shared.http.audit import AuditSource
 from shared.http.json_body import check_names, json_body, not_json
-from shared.http.operators import NDJSON, PAGE_ROWS, Row, ndjson, operator
 from shared.http.problems import FieldError, Problem, documented, outcome_unknown
 from shared.ids import GivenId, canonical, new_id
 from shared.observability import metrics
@@ -29,19 +30,14 @@ MAX_PAGE_ORDERS = 100
 
 
 @dataclass(frozen=True)
-class Parts:
-    """What the calls below work with; `app.py` puts it into the application's state."""
+class Resources:
+    """What the calls below work with."""
 
     database: Database
     live: LiveTimelines
 
 
-def _parts(request: Request) -> Parts:
-    parts: Parts = request.app.state.parts
-    return parts
-
-
-WithParts = Annotated[Parts, Depends(_parts)]
+WithResources = Annotated[Resources, RESOURCES]
 OrderIdInPath = Annotated[str, Path(examples=["019366b4-4a7e-7c3e-9d0a-3f2b8a6f1c55"])]
 
 router = APIRouter(tags=["orders"])
@@ -100,7 +96,7 @@ async def place_order(request: Request) -> Response:
         data=OrderPlacedData(order=summary, payment_token=wanted.payment_token),
     )
     asked = fingerprint(wanted) if key else ""
-    database = _parts(request).database
+    database = request.app.state.resources.database
     placed = await _place(database, store.Placement(event, key, asked))
     if placed.order_id == event.subject:
         metrics.accepted.inc()
@@ -190,9 +186,9 @@ class OrderView(BaseModel):
 
 
 @router.get("/orders/{order_id}", responses=documented(404, 503))
-async def read_order(parts: WithParts, order_id: OrderIdInPath) -> OrderView:
+async def read_order(resources: WithResources, order_id: OrderIdInPath) -> OrderView:
     """Where the order is now."""
-    order = await _existing(parts, order_id)
+    order = await _existing(resources, order_id)
     return OrderView(
         order_id=order.order_id,
         status=order.status,
@@ -209,9 +205,9 @@ async def read_order(parts: WithParts, order_id: OrderIdInPath) -> OrderView:
     )
 
 
-async def _existing(parts: Parts, order_id: str) -> Order:
+async def _existing(resources: Resources, order_id: str) -> Order:
     known_as = canonical(order_id)
-    order = await parts.database.read(store.get, known_as) if known_as else None
+    order = await resources.database.read(store.get, known_as) if known_as else None
     if order is None:
         raise Problem(404, f"order_id: there is no order {order_id[:100]}")
     return order
@@ -233,12 +229,12 @@ class OrderPage(BaseModel):
 
 @router.get("/orders", responses=documented(422, 503))
 async def list_orders(
-    parts: WithParts,
+    resources: WithResources,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE_ORDERS)] = 20,
     after: Annotated[GivenId | None, Query(description="`next` of the page before")] = None,
 ) -> OrderPage:
     """Orders, newest first."""
-    found = await parts.database.read(store.page, store.PageOfOrders(limit + 1, after))
+    found = await resources.database.read(store.page, store.PageOfOrders(limit + 1, after))
     listed = [
         ListedOrder(order_id=order.order_id, status=order.status, total=order.summary.total, placed_at=order.placed_at)
         for order in found[:limit]
@@ -256,36 +252,24 @@ async def list_orders(
     },
 )
 async def stream_order(
-    parts: WithParts,
+    resources: WithResources,
     order_id: OrderIdInPath,
     last_event_id: Annotated[str | None, Header(description="The id of the last event seen")] = None,
 ) -> Response:
     """The order's timeline as server-sent events, in the order in which they arrived; ends at a final state."""
-    order = await _existing(parts, order_id)
+    order = await _existing(resources, order_id)
     if not has_more(order, last_event_id):
         return Response(status_code=204)  # tells an EventSource to stay away
     return StreamingResponse(
-        parts.live.stream(order, last_event_id),
+        resources.live.stream(order, last_event_id),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
 
-@router.get(
-    "/audit",
-    tags=["operators"],
-    dependencies=[Depends(operator)],
-    response_class=Response,
-    responses={200: {"description": "One order a line", "content": {NDJSON: {}}}, **documented(401, 503)},
-)
-async def audit(parts: WithParts) -> StreamingResponse:
-    """Every order, oldest first."""
-
-    async def read_page(after: str | None) -> list[Row]:
-        rows = await parts.database.read(store.audit_page, (after, PAGE_ROWS))
-        return [(row.order_id, _audit_row(row)) for row in rows]
-
-    return await ndjson(read_page)
+def audit_source(database: Database) -> AuditSource:
+    """Every order, for `GET /audit`."""
+    return AuditSource(database, store.pages, _audit_row)
 
 
 def _audit_row(row: Any) -> dict[str, Any]:

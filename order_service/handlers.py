@@ -1,11 +1,12 @@
 """What the order service does with the events of the others: it follows its orders."""
 
 from order_service import store
+from order_service.contract import CONTRACT
 from order_service.live import Changes
 from order_service.orders import SweepDelays, timeline_entry
 from order_service.store import Report, Tracked
 from shared.events import (
-    AnyEvent,
+    Event,
     NotificationDelivered,
     NotificationFailed,
     PaymentDeclined,
@@ -30,7 +31,7 @@ class Tracking:
         self._changes = changes
         self._sweep_delays = sweep_delays
 
-    async def track(self, event: AnyEvent, attempt: int) -> Ack:
+    async def track(self, event: Event, attempt: int) -> Ack:
         """Every event of the others ends here. Raises `PermanentError` for an order that was never placed here."""
         report = Report(event.subject, timeline_entry(event), self._sweep_delays)
         result = await self._database.write(store.track, report, patience_seconds=PATIENCE_SECONDS)
@@ -43,7 +44,7 @@ class Tracking:
 def subscriptions(tracking: Tracking) -> list[Subscription]:
     return [
         Subscription(
-            queue="order_service.track",
+            queue=CONTRACT.queue_name("track"),
             concurrency=TRACK_CONCURRENCY,
             handlers={
                 PaymentSucceeded: tracking.track,

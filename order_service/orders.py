@@ -13,7 +13,6 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from shared import mailbox
 from shared.events import (
-    AnyEvent,
     Event,
     Money,
     NotificationDelivered,
@@ -196,12 +195,12 @@ class Order:
 PLACED_TYPE = OrderPlaced.model_fields["type"].default
 
 
-def timeline_entry(event: AnyEvent) -> TimelineEntry:
+def timeline_entry(event: Event) -> TimelineEntry:
     """What the order's timeline says of an event."""
     return TimelineEntry(event.id, event.type, event.time, _detail(event))
 
 
-def _detail(event: AnyEvent) -> dict[str, Any]:
+def _detail(event: Event) -> dict[str, Any]:
     match event:
         case PaymentSucceeded(data=data):
             return data.model_dump(mode="json", include={"amount", "charge_id", "attempts"})
@@ -271,11 +270,11 @@ def _letter(entry: TimelineEntry) -> tuple[str, str] | None:
     return (entry.detail["channel"], entry.detail["notice"]) if entry.type.startswith("notification.") else None
 
 
-CHARGE = "payment_service.charge"
+CHARGE = "charge"
 
 
 def awaits(status: Status, timeline: Iterable[TimelineEntry], *, wants_sms: bool) -> frozenset[str]:
-    """The queues whose consumers have yet to report on an order. Empty where the order is not open.
+    """The queues, by their short names, whose consumers have yet to report on an order. Empty if it is not open.
 
     A stalled order or a failed notification is not waited for: its dead letter waits for a person.
     """
@@ -289,8 +288,7 @@ def awaits(status: Status, timeline: Iterable[TimelineEntry], *, wants_sms: bool
         case _:
             return frozenset()
     told = {entry.detail["channel"] for entry in timeline if entry.type.startswith("notification.")}
-    missing = (to_be_told | {"sms"} if wants_sms else to_be_told) - told
-    return frozenset(f"notification_service.{channel}" for channel in missing)
+    return frozenset((to_be_told | {"sms"} if wants_sms else to_be_told) - told)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.event import listen
 
+from order_service.contract import CONTRACT
 from order_service.orders import (
     PLACED_TYPE,
     Order,
@@ -39,11 +40,12 @@ from shared.events import OrderPlaced, OrderSummary
 from shared.persistence.batcher import is_repeated
 from shared.persistence.database import UtcDateTime, insert_new
 from shared.persistence.outbox import Outbox
+from shared.persistence.pages import ReadPages
 
 MAX_DOUBLINGS = 6
 
 metadata = MetaData()
-outbox = Outbox(metadata)
+outbox = Outbox(metadata, CONTRACT.exchange)
 
 orders = Table(
     "orders",
@@ -343,11 +345,4 @@ def _page_query(wanted: PageOfOrders) -> Any:
     return query.where(orders.c.order_id < wanted.after) if wanted.after else query
 
 
-def audit_page(connection: Connection, afters: list[tuple[str | None, int]]) -> list[list[Row[Any]]]:
-    """For each (last order id seen, limit): the next orders, oldest first."""
-    return [list(connection.execute(_audit_query(after, limit))) for after, limit in afters]
-
-
-def _audit_query(after: str | None, limit: int) -> Any:
-    query = select(orders).order_by(orders.c.order_id).limit(limit)
-    return query.where(orders.c.order_id > after) if after else query
+pages = ReadPages(orders, orders.c.order_id)

@@ -1,27 +1,21 @@
-"""The payment service, put together: the only file that knows every part."""
+"""The payment service, put together: what is its own; the rest is `shared/assemble.py`."""
 
 from pydantic import Field, field_validator
 
 from payment_service import api, store
+from payment_service.contract import CONTRACT
 from payment_service.gateways import checked_gateway_url, open_gateway
-from payment_service.handlers import CHARGE, subscriptions
-from shared.controls import controls
-from shared.http.application import create_app
-from shared.http.server import HttpServer
-from shared.messaging.consumer import Consumer
-from shared.messaging.publisher import Publisher
-from shared.persistence.database import Database
-from shared.persistence.relay import OutboxRelay
+from payment_service.handlers import subscriptions
+from shared.assemble import Assembly
 from shared.service import Service
 from shared.settings import ServiceSettings
-from shared.topology import attempt_seconds
 
 
 class Settings(ServiceSettings):
     """The payment service's environment."""
 
     database_url: str = "sqlite:///.run/payment_service.db"
-    http_port: int = Field(default=8001, ge=0, le=65535)
+    http_port: int = Field(default=CONTRACT.port, ge=0, le=65535)
     payment_concurrency: int = Field(default=64, ge=1, le=2000)
     gateway_latency_seconds: float = Field(default=0.1, ge=0, le=60)
     gateway_url: str = "simulated+sqlite:///.run/gateway.db"
@@ -29,7 +23,7 @@ class Settings(ServiceSettings):
     @property
     def answer_seconds(self) -> float:
         """For how long an answer of the gateway is awaited: well within an attempt, unless it is told to be slower."""
-        return max(0.75 * attempt_seconds(CHARGE), 2 * self.gateway_latency_seconds)
+        return max(0.75 * CONTRACT.queue("charge").attempt_seconds, 2 * self.gateway_latency_seconds)
 
     @field_validator("gateway_url")
     @classmethod
@@ -38,22 +32,10 @@ class Settings(ServiceSettings):
 
 
 def build(settings: Settings) -> Service:
-    """Every part, in the order in which it starts."""
-    database = Database(settings.database_url, store.metadata, name="payments")
+    """Every part of the service, not started yet."""
+    assembly = Assembly(CONTRACT, settings, store.metadata, store.outbox, description=api.DESCRIPTION)
+    database = assembly.database
     gateway = open_gateway(settings.gateway_url, settings.gateway_latency_seconds)
-    publisher = Publisher(settings.rabbitmq_url, "payment_service", exchanges=["payments"])
-    relay = OutboxRelay(database, store.outbox, publisher)
-    consumer = Consumer(
-        settings.rabbitmq_url,
-        "payment_service",
-        subscriptions(database, gateway, settings.answer_seconds, settings.payment_concurrency),
-        publisher,
-        settings.retry_delays_of,
-    )
-    app = create_app(title="Payment service", description=api.DESCRIPTION, operator_token=settings.operator_token)
-    app.state.parts = api.Parts(database, gateway)
-    app.include_router(api.router)
-    return Service(
-        [database, gateway, publisher, relay, consumer, *controls(settings, "payment_service", consumer)],
-        HttpServer(app, settings.http_host, settings.http_port),
-    )
+    assembly.consume(subscriptions(database, gateway, settings.answer_seconds, settings.payment_concurrency))
+    assembly.serve(api.Resources(database), api.router, audit=[api.audit_source(database), gateway.audit_source])
+    return assembly.service(before=[gateway])

@@ -4,6 +4,7 @@ import asyncio
 from functools import partial
 
 from payment_service import store
+from payment_service.contract import CONTRACT
 from payment_service.gateways import Gateway
 from payment_service.payments import Charged, Declined, Payment, PaymentEvent, event_of, settled, stalled
 from shared.effects import Once
@@ -11,8 +12,6 @@ from shared.events import OrderPlaced
 from shared.messaging.processor import Subscription
 from shared.messaging.retry import OutcomeUnknown
 from shared.persistence.database import Database
-
-CHARGE = "payment_service.charge"
 
 
 class Charging:
@@ -47,7 +46,7 @@ def subscriptions(database: Database, gateway: Gateway, answer_seconds: float, c
     once = Once(database, store.records, partial(Charging, gateway, answer_seconds))
     return [
         Subscription(
-            queue=CHARGE,
+            queue=CONTRACT.queue_name("charge"),
             concurrency=concurrency,
             handlers={OrderPlaced: once.handle},
             give_up=once.give_up,

@@ -4,15 +4,17 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Column, Connection, Integer, MetaData, Row, String, Table, bindparam, select
 
+from payment_service.contract import CONTRACT
 from payment_service.payments import Payment, Status
 from shared.effects import Recording, Records
 from shared.events import Event, Money
 from shared.persistence.database import UtcDateTime
 from shared.persistence.outbox import Outbox
+from shared.persistence.pages import ReadPages
 from shared.persistence.record_once import record_once
 
 metadata = MetaData()
-outbox = Outbox(metadata)
+outbox = Outbox(metadata, CONTRACT.exchange)
 
 # The order id is the idempotency key of its charge: the second delivery of `order.placed` finds the payment here.
 payments = Table(
@@ -69,14 +71,7 @@ def get(connection: Connection, order_ids: list[str]) -> list[Payment | None]:
     return [found.get(order_id) for order_id in order_ids]
 
 
-def audit_page(connection: Connection, pages: list[tuple[str | None, int]]) -> list[list[Payment]]:
-    """For each (last order id seen, limit): the next payments, oldest order first."""
-    return [[_payment(row) for row in connection.execute(_audit_query(after, limit))] for after, limit in pages]
-
-
-def _audit_query(after: str | None, limit: int) -> Any:
-    query = select(payments).order_by(payments.c.order_id).limit(limit)
-    return query.where(payments.c.order_id > after) if after else query
+pages = ReadPages(payments, payments.c.order_id)
 
 
 def _payment(row: Row[Any]) -> Payment:

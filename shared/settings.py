@@ -5,19 +5,18 @@ Every class here reads only the variables that its process needs; a service adds
 
 import ssl
 import sys
-from typing import Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, create_model, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from shared import contract
 from shared.amqp_url import AmqpUrl, amqp_url
 from shared.tls import FILES, tls_files
 from shared.urls import checked_url, parameters
 
 MAX_RETRY_DELAY_SECONDS = 24 * 3600.0
-OWN_RETRY_DELAYS = {"notification_service.email": "email_retry_delays_seconds"}
-"""The queues that have retry delays of their own, and the field that holds them."""
 
 
 def checked_database_url(value: str) -> str:
@@ -38,7 +37,22 @@ def checked_token(value: str) -> str:
 OperatorToken = Annotated[str, AfterValidator(checked_token)]
 
 
-class BrokerSettings(BaseSettings):
+def _delays(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        delays = tuple(float(part) for part in value.split(","))
+    except ValueError:
+        raise ValueError("expected seconds separated by commas, such as 1,5,30") from None
+    if not all(0 < delay <= MAX_RETRY_DELAY_SECONDS for delay in delays):
+        raise ValueError("each delay must be above 0 and at most a day")
+    return delays
+
+
+Delays = Annotated[tuple[float, ...], NoDecode, BeforeValidator(_delays)]
+
+
+class _BrokerSettings(BaseSettings):
     """Where RabbitMQ is, and how long a failed message waits before each further attempt."""
 
     model_config = SettingsConfigDict(env_ignore_empty=True, hide_input_in_errors=True)
@@ -46,10 +60,7 @@ class BrokerSettings(BaseSettings):
     # repr=False, here and below: what holds a password is not in what a traceback or a log line shows of us.
     rabbitmq_url: str = Field("amqp://guest:guest@localhost:5672/", repr=False)
     rabbitmq_management_url: str = Field("", repr=False)
-    retry_delays_seconds: Annotated[tuple[float, ...], NoDecode] = (1.0, 5.0, 30.0)
-    # A mail server that greylists refuses the first attempts, and takes the mail from one that comes after 1 to 15
-    # minutes, rarely 30. So this lasts 81 minutes. Delays that are alike share their retry queue.
-    email_retry_delays_seconds: Annotated[tuple[float, ...], NoDecode] = (1, 5, 30, 60, 300, 900, 1800, 1800)
+    retry_delays_seconds: Delays = (1.0, 5.0, 30.0)
     controls_enabled: bool = False
     """Whether services may be killed, paused and slowed down through the broker. Not for production."""
 
@@ -67,23 +78,15 @@ class BrokerSettings(BaseSettings):
             tls_files(parameters(parts.query, FILES), encrypted=parts.scheme == "https")
         return value
 
-    @field_validator("retry_delays_seconds", "email_retry_delays_seconds", mode="before")
-    @classmethod
-    def _delays(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        try:
-            delays = tuple(float(part) for part in value.split(","))
-        except ValueError:
-            raise ValueError("expected seconds separated by commas, such as 1,5,30") from None
-        if not all(0 < delay <= MAX_RETRY_DELAY_SECONDS for delay in delays):
-            raise ValueError("each delay must be above 0 and at most a day")
+    def retry_delays_of(self, queue: str) -> tuple[float, ...]:
+        """The delay in seconds before each further attempt at a message of a queue, given RabbitMQ's name of it."""
+        own = contract.queues()[queue].retry_delays if queue in contract.queues() else None
+        delays: tuple[float, ...] = getattr(self, own.variable.lower()) if own else self.retry_delays_seconds
         return delays
 
-    def retry_delays_of(self, queue: str) -> tuple[float, ...]:
-        """The delay in seconds before each further attempt at a message of this queue."""
-        delays: tuple[float, ...] = getattr(self, OWN_RETRY_DELAYS.get(queue, "retry_delays_seconds"))
-        return delays
+    def given_up_after_seconds(self, queue: str) -> float:
+        """The longest that a message of a registered queue can be tried before it is parked."""
+        return contract.given_up_after_seconds(contract.queues()[queue], self.retry_delays_of(queue))
 
     @property
     def amqp(self) -> AmqpUrl:
@@ -110,8 +113,23 @@ class BrokerSettings(BaseSettings):
         return (own if own.any else self.amqp.tls).context()
 
 
+def _with_delays_of_queues() -> type[_BrokerSettings]:
+    """With a field for each queue whose contract names retry delays of its own."""
+    own = (queue.retry_delays for queue in contract.queues().values() if queue.retry_delays)
+    fields: dict[str, Any] = {each.variable.lower(): (Delays, each.default_seconds) for each in own}
+    return create_model("BrokerSettings", __base__=_BrokerSettings, **fields)
+
+
+if TYPE_CHECKING:
+
+    class BrokerSettings(_BrokerSettings):
+        """What every process that talks to RabbitMQ reads."""
+else:
+    BrokerSettings = _with_delays_of_queues()
+
+
 class ServiceSettings(BrokerSettings):
-    """What each of the three services reads."""
+    """What each service reads. `database_url` and `http_port` have defaults of each service's own."""
 
     database_url: str = Field(repr=False)
     http_host: str = "127.0.0.1"

@@ -131,11 +131,13 @@ def run_directory(tmp_path: Path) -> Path:
 async def virtual_host(broker: Broker) -> AsyncIterator[BrokerSettings]:
     """A new virtual host with the topology applied; it is deleted afterwards."""
     vhost = f"test-{uuid.uuid4().hex[:12]}"
-    settings = BrokerSettings(
-        rabbitmq_url=broker.amqp_url(vhost),
-        rabbitmq_management_url=broker.management_url,
-        retry_delays_seconds=RETRY_DELAYS_SECONDS,
-        email_retry_delays_seconds=RETRY_DELAYS_SECONDS,
+    settings = BrokerSettings.model_validate(
+        {
+            "rabbitmq_url": broker.amqp_url(vhost),
+            "rabbitmq_management_url": broker.management_url,
+            "retry_delays_seconds": RETRY_DELAYS_SECONDS,
+            "email_retry_delays_seconds": RETRY_DELAYS_SECONDS,
+        }
     )
     await provision.apply(settings)
     yield settings

@@ -11,8 +11,8 @@ from fastapi.responses import Response, StreamingResponse
 
 from shared.event_loop import new_event_loop
 from shared.http.application import create_app
+from shared.http.audit import Record, ndjson
 from shared.http.limits import Limits
-from shared.http.operators import Row, ndjson
 from shared.http.server import HttpServer
 from shared.observability import logging
 from shared.persistence.failures import DatabaseUnavailable
@@ -61,13 +61,14 @@ async def how_many() -> int:
 async def audit(pages: int) -> Response:
     """So many pages; then the database is gone. With -1 there is a bug on the second."""
 
-    async def read_page(after: int | None) -> list[Row]:
-        page = (after or 0) + 1
-        if page > abs(pages):
-            raise DatabaseUnavailable("connection refused") if pages >= 0 else ZeroDivisionError("a bug")
-        return [(page, {"page": page})]
+    class Source:
+        async def page(self, after: int | None) -> list[Record]:
+            page = (after or 0) + 1
+            if page > abs(pages):
+                raise DatabaseUnavailable("connection refused") if pages >= 0 else ZeroDivisionError("a bug")
+            return [(page, {"page": page})]
 
-    return await ndjson(read_page)
+    return await ndjson([Source()])
 
 
 @app.get("/bug")

@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Callable
 
 from control_room.operations.dead_letters.parked import inspect
+from shared import contract
 from shared.http.address import in_url
 from shared.messaging.channel import BrokerUnavailable
 from shared.messaging.connection import Connection
 from shared.settings import BrokerSettings
-from shared.topology.definition import SUBSCRIPTIONS
 
 GRACE_SECONDS = 10.0
 """How long the consumers of a process that has died may still be there; the broker hears of a death at once, mostly."""
@@ -55,7 +55,7 @@ async def _consumers(url: str) -> dict[str, int]:
     except BrokerUnavailable:
         return {}
     try:
-        counts = {queue: await _consumers_of(connection, queue) for queue in SUBSCRIPTIONS}
+        counts = {queue: await _consumers_of(connection, queue) for queue in contract.queues()}
     finally:
         await connection.close()
     return {queue: count for queue, count in counts.items() if count}

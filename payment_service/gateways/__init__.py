@@ -1,11 +1,12 @@
 """The port to the payment gateway, an outside system that moves the money, and its adapters by URL scheme."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from payment_service.gateways.simulated import SimulatedGateway
 from payment_service.payments import Charged, Declined
 from shared.events import Money
+from shared.http.audit import AuditSource
 from shared.service import Component
 from shared.settings import checked_database_url
 
@@ -17,8 +18,9 @@ class Gateway(Component, Protocol):
         """Raises `TransientError` when there was no answer: the charge may have gone through or not."""
         ...
 
-    async def ledger_page(self, after: str | None, limit: int) -> list[Any]:
-        """The next rows of the gateway's own ledger after the charge id `after`, oldest first."""
+    @property
+    def audit_source(self) -> AuditSource:
+        """The gateway's own ledger, oldest row first, for `GET /audit`."""
         ...
 
 

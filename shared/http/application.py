@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
@@ -14,6 +14,14 @@ from shared.http.body_limit import BodyLimit
 from shared.http.problems import ProblemDetails
 from shared.http.short_cut import Application
 from shared.observability import metrics
+
+
+def _resources(request: Request) -> Any:
+    return request.app.state.resources
+
+
+RESOURCES = Depends(_resources)
+"""A call's dependency: what its service was assembled with, as in `Annotated[Resources, RESOURCES]`."""
 
 
 class Health(BaseModel):

@@ -1,22 +1,12 @@
-"""Operators' calls: the bearer token, and the audit stream."""
+"""Calls for operators alone: they need the bearer token."""
 
 import hmac
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
-import structlog
 from fastapi import Depends, Request
-from fastapi.responses import StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic_core import to_json
 
-from shared.http.problems import BrokenOff, Problem
-from shared.persistence.failures import DatabaseUnavailable
-
-NDJSON = "application/x-ndjson"
-PAGE_ROWS = 1000
-
-logger = structlog.get_logger(__name__)
+from shared.http.problems import Problem
 
 _bearer = HTTPBearer(auto_error=False, description="The value of OPERATOR_TOKEN")
 
@@ -32,28 +22,3 @@ async def operator(request: Request, given: Annotated[HTTPAuthorizationCredentia
 
 def _denied(detail: str) -> Problem:
     return Problem(401, detail, headers={"WWW-Authenticate": "Bearer"})
-
-
-Row = tuple[Any, dict[str, Any]]
-ReadPage = Callable[[Any], Awaitable[Sequence[Row]]]
-"""`read_page(after)`: the next rows as (key, row), at most `PAGE_ROWS`, by key; `after` is None for the first page."""
-
-
-async def ndjson(*sources: ReadPage) -> StreamingResponse:
-    """Each source from its first row to its last, one JSON object a line, in constant memory.
-
-    The first page is read here, so that a database that is away is an answer of its own: raises what `read_page` does.
-    """
-    return StreamingResponse(_lines(sources, await sources[0](None)), media_type=NDJSON)
-
-
-async def _lines(sources: Sequence[ReadPage], page: Sequence[Row]) -> AsyncIterator[bytes]:
-    try:
-        for source in sources:
-            page = page if source is sources[0] else await source(None)
-            while page:
-                yield b"".join(to_json(row) + b"\n" for _, row in page)
-                page = await source(page[-1][0])
-    except DatabaseUnavailable as error:
-        logger.warning("stream broken off", error=str(error))
-        raise BrokenOff from None

@@ -16,7 +16,8 @@ from typing import Any
 import structlog
 from tenacity import AsyncRetrying, RetryError, retry_if_exception_type, wait_random_exponential
 
-from shared.events import AnyEvent, Event, UnreadableEvent, decode
+from shared.contract import SECOND_TRY_SECONDS
+from shared.events import Event, UnreadableEvent, decode
 from shared.messaging import message as headers
 from shared.messaging.acknowledger import Acknowledger
 from shared.messaging.channel import BrokerUnavailable
@@ -39,7 +40,6 @@ from shared.observability import metrics
 from shared.observability.delivery_log import note_handled
 from shared.observability.tracing import start_span
 from shared.topology import dead_queue, retry_queue
-from shared.topology.definition import SECOND_TRY_SECONDS
 
 MAX_HICCUP_SECONDS = 0.1
 MAX_MOVE_PAUSE_SECONDS = 3.0
@@ -79,8 +79,7 @@ class Processor:
 
     def __init__(self, subscription: Subscription, publisher: Publisher, policy: RetryPolicy) -> None:
         self._queue = subscription.queue
-        self._handlers = {event.model_fields["type"].default: handler
-                          for event, handler in subscription.handlers.items()}  # fmt: skip
+        self._handlers = {event.type_name(): handler for event, handler in subscription.handlers.items()}
         self._tell = subscription.give_up
         self._publisher = publisher
         self._policy = policy
@@ -106,7 +105,7 @@ class Processor:
         start_span(event.traceparent)
         return await self._handle(event, handler, delivery.attempt)
 
-    def _read(self, delivery: Delivery) -> tuple[AnyEvent, Handler]:
+    def _read(self, delivery: Delivery) -> tuple[Event, Handler]:
         if delivery.undecodable is not None:
             raise UndecodableProperties(delivery.undecodable)
         event = decode(delivery.message.body)
@@ -115,7 +114,7 @@ class Processor:
             raise NotForThisQueue(f"{self._queue} takes {sorted(self._handlers)}, got {event.type}")
         return event, handler
 
-    async def _handle(self, event: AnyEvent, handler: Handler, attempt: int) -> Outcome:
+    async def _handle(self, event: Event, handler: Handler, attempt: int) -> Outcome:
         try:
             return await self._try(handler, event, attempt)
         except NotReady as error:
@@ -131,7 +130,7 @@ class Processor:
             return await self._give_up(outcome, event, attempt)
         return outcome
 
-    async def _give_up(self, outcome: DeadLetter, event: AnyEvent, attempt: int) -> Outcome:
+    async def _give_up(self, outcome: DeadLetter, event: Event, attempt: int) -> Outcome:
         """Tell of it, unless another delivery has done the work meanwhile."""
         if self._tell is None:
             return outcome
@@ -143,7 +142,7 @@ class Processor:
             logger.exception("could not tell of a dead letter", queue=self._queue, event_id=event.id)
             return outcome
 
-    async def _try(self, handler: Handler, event: AnyEvent, attempt: int) -> Ack:
+    async def _try(self, handler: Handler, event: Event, attempt: int) -> Ack:
         """Two tries within one attempt: a hiccup is over in a moment, and not worth the way through a retry queue."""
         started = time.monotonic()
         try:

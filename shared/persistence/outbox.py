@@ -28,6 +28,9 @@ from shared.events import Event, encode
 from shared.messaging.message import Message
 from shared.persistence.batcher import tell_after_commit
 
+Tables = MetaData
+"""The tables of one service, the outbox among them."""
+
 
 @dataclass(frozen=True, slots=True)
 class OutboxRow:
@@ -36,9 +39,10 @@ class OutboxRow:
 
 
 class Outbox:
-    """The table, in the metadata of the service that owns it, and its only SQL."""
+    """The table, in the metadata of the service that owns it, and its only SQL. Its events go to `exchange`."""
 
-    def __init__(self, metadata: MetaData) -> None:
+    def __init__(self, metadata: MetaData, exchange: str) -> None:
+        self._exchange = exchange
         self.table = Table(
             "outbox",
             metadata,
@@ -68,7 +72,7 @@ class Outbox:
         may publish them, an empty list.
         """
         if events:
-            messages = [_message(event) for event in events]
+            messages = [self._message(event) for event in events]
             connection.execute(self._insert, [_values(message) for message in messages])
             tell_after_commit(connection, _added(connection, messages))
 
@@ -93,10 +97,9 @@ class Outbox:
     def count(self, connection: Connection) -> int:
         return connection.execute(select(func.count()).select_from(self.table)).scalar_one()
 
-
-def _message(event: Event) -> Message:
-    return Message(exchange=event.EXCHANGE, routing_key=event.type, body=encode(event), message_id=event.id,
-                   type=event.type, app_id=event.source, timestamp=int(event.time.timestamp()))  # fmt: skip
+    def _message(self, event: Event) -> Message:
+        return Message(exchange=self._exchange, routing_key=event.type, body=encode(event), message_id=event.id,
+                       type=event.type, app_id=event.source, timestamp=int(event.time.timestamp()))  # fmt: skip
 
 
 def _values(message: Message) -> dict[str, object]:

@@ -11,9 +11,7 @@ from shared.topology.definition import (
     ServiceUser,
     Topology,
     VirtualHost,
-    attempt_seconds,
     dead_queue,
-    given_up_after_seconds,
     retry_queue,
     topology,
 )
@@ -25,9 +23,7 @@ __all__ = [
     "ServiceUser",
     "Topology",
     "VirtualHost",
-    "attempt_seconds",
     "dead_queue",
-    "given_up_after_seconds",
     "retry_queue",
     "topology",
 ]

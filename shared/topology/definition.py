@@ -1,37 +1,17 @@
 """What the broker should hold, as data: exchanges, queues, bindings, retry and dead-letter queues, users.
 
-`topology()` is the whole of it. No I/O here.
+`topology()` derives all of it from the registered contracts (`shared/contract.py`). No I/O here.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-EXCHANGES = ("orders", "payments", "notifications")
+from shared import contract
+from shared.contract import ServiceContract
+
 CONTROL = "control"
 """The exchange that `shared/controls.py` listens to. It exists only where controls are enabled."""
-
-# Every binding ends in a version wildcard on purpose. An event of a version that a consumer does not know
-# must still reach its queue, to be dead-lettered with that reason: with `order.placed.v1` bound alone, a v2
-# would be unroutable and its publisher, not its consumer, would have the problem.
-SUBSCRIPTIONS: dict[str, tuple[tuple[str, str], ...]] = {
-    "payment_service.charge": (("orders", "order.placed.*"),),
-    **{
-        f"notification_service.{channel}": (
-            ("payments", "payment.succeeded.*"),
-            ("payments", "payment.declined.*"),
-            ("payments", "payment.refunded.*"),
-        )
-        for channel in ("email", "sms", "restaurant")
-    },
-    "order_service.track": (("payments", "payment.#"), ("notifications", "notification.#")),
-}
-PUBLISHES = {"order_service": "orders", "payment_service": "payments", "notification_service": "notifications"}
-
-ATTEMPT_SECONDS = {"notification_service.email": 1200.0}
-USUAL_ATTEMPT_SECONDS = 20.0
-SECOND_TRY_SECONDS = 1.0
-"""Only a try that failed sooner than this is repeated within its attempt."""
 
 DELIVERY_LIMIT = 20
 # A person may look at parked messages as often as they like. RabbitMQ 4 limits every quorum queue to 20
@@ -135,35 +115,23 @@ def dead_queue(queue: str) -> str:
     return f"{queue}.dead"
 
 
-def attempt_seconds(queue: str) -> float:
-    """The longest that one try at a message of `queue` takes. Its handler must keep to that.
-
-    A mail server may take 10 minutes for the last of its answers alone. With the time that a delivery is held before,
-    it has to stay below the 30 minutes after which RabbitMQ takes back what is not acknowledged.
-    """
-    return ATTEMPT_SECONDS.get(queue, USUAL_ATTEMPT_SECONDS)
-
-
-def given_up_after_seconds(queue: str, retry_delays_seconds: Sequence[float]) -> float:
-    """The longest that a message of `queue` can be tried before it is parked: its delays, and each attempt."""
-    attempts = len(retry_delays_seconds) + 1
-    return sum(retry_delays_seconds) + attempts * (SECOND_TRY_SECONDS + attempt_seconds(queue))
-
-
 def topology(retry_delays_of: Callable[[str], Iterable[float]], *, controls: bool = False) -> Topology:
     """The whole topology. Other delays make other retry queues; those of before stay and still drain.
 
     `retry_delays_of`: the delays of a queue in seconds, as `BrokerSettings.retry_delays_of` has them.
     `controls`: services may be killed, paused and slowed down through the exchange `control`.
     """
-    queues = [queue for name in SUBSCRIPTIONS for queue in _family(name, retry_delays_of(name))]
+    names = [*contract.exchanges(), CONTROL] if controls else contract.exchanges()
+    every = [queue for name in contract.queues() for queue in _family(name, retry_delays_of(name))]
     return Topology(
-        exchanges=tuple(Exchange(name) for name in ((*EXCHANGES, CONTROL) if controls else EXCHANGES)),
-        queues=tuple({queue.name: queue for queue in queues}.values()),
+        exchanges=tuple(Exchange(name) for name in names),
+        queues=tuple({queue.name: queue for queue in every}.values()),
         bindings=tuple(
-            Binding(exchange, queue, key) for queue, keys in SUBSCRIPTIONS.items() for exchange, key in keys
+            Binding(pattern.exchange, name, pattern.key)
+            for name, queue in contract.queues().items()
+            for pattern in contract.patterns(queue)
         ),
-        users=tuple(_service_user(service, exchange, controls) for service, exchange in PUBLISHES.items()),
+        users=tuple(_service_user(service, controls) for service in contract.services()),
     )
 
 
@@ -198,17 +166,22 @@ def _quorum(
     return arguments
 
 
-def _service_user(service: str, exchange: str, controls: bool) -> ServiceUser:
-    own_queues = "|".join(re.escape(queue) for queue in SUBSCRIPTIONS if queue.startswith(f"{service}."))
-    # The default exchange reaches the retry and dead-letter queues, and, since RabbitMQ checks exchanges and
-    # not routing keys there, any other queue: a service is kept from foreign exchanges, not from that.
+def _service_user(service: ServiceContract, controls: bool) -> ServiceUser:
+    own_queues = "|".join(re.escape(name) for name in service.queue_names)
+    # The default exchange reaches the retry and dead-letter queues and, since RabbitMQ checks exchanges and not routing
+    # keys there, any other queue: a service is kept from the exchanges of others, not from that.
+    targets = [*([service.exchange] if service.exchange else []), r"amq\.default"]
     if not controls:
-        return ServiceUser(service, configure="^$", write=rf"^({exchange}|amq\.default)$", read=f"^({own_queues})$")
+        return ServiceUser(service.name, configure="^$", write=_one_of(targets), read=_one_of([own_queues]))
     # Each process hears `control` through a queue that it declares itself, exclusive, with a name from the broker.
     private = r"amq\.gen-.*"
     return ServiceUser(
-        service,
+        service.name,
         configure=f"^({private})$",
-        write=rf"^({exchange}|amq\.default|{private})$",
-        read=f"^({own_queues}|{CONTROL}|{private})$",
+        write=_one_of([*targets, private]),
+        read=_one_of([own_queues, CONTROL, private]),
     )
+
+
+def _one_of(names: Iterable[str]) -> str:
+    return f"^({'|'.join(names)})$"

@@ -147,7 +147,7 @@ async def test_a_database_that_another_process_locks_costs_no_message_an_attempt
 async def test_simultaneous_duplicates_at_two_replicas_have_one_winner(system: System, rail: Rail) -> None:
     async with replica_of(system, "payment_service") as url, publishing(system) as publisher:
         event = examples.order_placed()
-        message = Message(event.EXCHANGE, event.type, encode(event), message_id=event.id, type=event.type)
+        message = Message("orders", event.type, encode(event), message_id=event.id, type=event.type)
         before = await duplicates(rail, url)
         assert await publisher.publish_all([message] * 20) == [None] * 20
 

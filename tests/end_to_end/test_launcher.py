@@ -17,8 +17,8 @@ import pytest
 from dotenv import dotenv_values
 
 from control_room.launcher.system import SERVICES, LaunchError, Ports, launch
+from shared import contract
 from shared.settings import BrokerSettings
-from shared.topology.definition import SUBSCRIPTIONS
 from tests.conftest import Broker, virtual_host
 from tests.order_rail import file_of, order_rail
 from tests.support import addresses_of, eventually
@@ -262,7 +262,7 @@ async def test_a_second_system_on_a_broker_that_is_used_is_refused_and_the_first
             with brought_up(tmp_path / "second", **given) as second:
                 assert await second.ended() == 1
                 said = second.output.read_text()
-            for queue in SUBSCRIPTIONS:
+            for queue in contract.queues():
                 assert f"{queue} (1)" in said
             assert f"virtual host {settings.vhost}" in said
             assert "Waiting up to 10 s" in said

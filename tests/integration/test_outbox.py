@@ -21,7 +21,7 @@ from tests.amqp import arrivals, queue_of
 from tests.support import eventually, start_ready
 
 metadata = MetaData()
-outbox = Outbox(metadata)
+outbox = Outbox(metadata, "orders")
 visits = Table("visits", metadata, Column("id", Integer, primary_key=True))
 
 

@@ -68,7 +68,9 @@ async def running(
         **os.environ,
         "RABBITMQ_URL": settings.rabbitmq_url,
         "RETRY_DELAYS_SECONDS": ",".join(f"{delay:g}" for delay in settings.retry_delays_seconds),
-        "EMAIL_RETRY_DELAYS_SECONDS": ",".join(f"{delay:g}" for delay in settings.email_retry_delays_seconds),
+        "EMAIL_RETRY_DELAYS_SECONDS": ",".join(
+            f"{delay:g}" for delay in settings.retry_delays_of("notification_service.email")
+        ),
         "HTTP_PORT": str(port),
         "OPERATOR_TOKEN": OPERATOR_TOKEN,
         "DATABASE_URL": f"sqlite:///{directory / service}.db",

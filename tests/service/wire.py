@@ -8,7 +8,8 @@ from typing import Any
 
 import pika
 
-from shared.events import AnyEvent, Event, decode, encode
+from shared.contract import publisher
+from shared.events import Event, decode, encode
 from shared.ids import new_id
 from shared.messaging.message import Message
 from shared.settings import BrokerSettings
@@ -54,7 +55,7 @@ class Wire:
         """Publish an event as its service would."""
         for _ in range(times):
             properties = pika.BasicProperties(message_id=event.id, type=event.type, delivery_mode=2)
-            self.publish(event.EXCHANGE, event.type, encode(event), properties)
+            self.publish(publisher(type(event)).exchange, event.type, encode(event), properties)
 
     def send_garbage(self, exchange: str, routing_key: str, body: bytes) -> str:
         """Publish any bytes; returns the message id to know the dead letter by."""
@@ -66,13 +67,13 @@ class Wire:
         """What has been published about an order so far."""
         return [message for message in self.seen[exchange] if order_id.encode() in message.body]
 
-    def events(self, exchange: str, order_id: str) -> list[AnyEvent]:
+    def events(self, exchange: str, order_id: str) -> list[Event]:
         return [decode(message.body) for message in self.messages(exchange, order_id)]
 
-    async def event(self, exchange: str, order_id: str, event_type: str) -> AnyEvent:
+    async def event(self, exchange: str, order_id: str, event_type: str) -> Event:
         """The first event of a type about an order, once it is there."""
 
-        def look() -> AnyEvent | None:
+        def look() -> Event | None:
             return next((event for event in self.events(exchange, order_id) if event.type == event_type), None)
 
         found = await eventually(look, 15, f"{event_type} about {order_id}")

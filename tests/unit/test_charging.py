@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from payment_service.app import Settings
+from payment_service.contract import CONTRACT
 from payment_service.gateways.simulated import SimulatedGateway
-from payment_service.handlers import CHARGE, Charging
+from payment_service.handlers import Charging
 from shared.messaging.retry import OutcomeUnknown
-from shared.topology import attempt_seconds
 from tests import examples
 from tests.support import start_ready
 
@@ -19,13 +19,13 @@ async def test_an_answer_that_does_not_come_is_awaited_for_a_limited_time(tmp_pa
     try:
         with pytest.raises(OutcomeUnknown, match=r"no answer from the gateway within 0\.05 s"):
             await Charging(gateway, 0.05, examples.order_placed()).perform(1)
-        assert await gateway.ledger_page(None, 10) == []
+        assert await gateway.audit_source.page(None) == []
     finally:
         await gateway.stop()
 
 
 def test_a_charge_keeps_to_the_time_of_an_attempt() -> None:
-    assert Settings().answer_seconds < attempt_seconds(CHARGE)
+    assert Settings().answer_seconds < CONTRACT.queue("charge").attempt_seconds
 
 
 def test_a_gateway_that_is_told_to_be_slow_is_waited_for() -> None:

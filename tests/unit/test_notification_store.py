@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest_asyncio
 from sqlalchemy import Connection
@@ -13,6 +14,7 @@ from shared.effects import Recording
 from shared.events import Channel, Notice
 from shared.ids import new_id
 from shared.persistence.database import Database
+from shared.persistence.pages import Page
 from tests import examples
 from tests.support import start_ready
 
@@ -97,8 +99,8 @@ async def test_the_audit_walks_every_notification_once_oldest_order_first(databa
         await database.write(store.record, delivered(order_id))
         await database.write(store.record, delivered(order_id, "sms"))
 
-    walked: list[Notification] = []
-    while rows := await database.read(store.audit_page, (walked[-1].idempotency_key if walked else None, 3)):
+    walked: list[Any] = []
+    while rows := await database.read(store.pages, Page(walked[-1].idempotency_key if walked else None, 3)):
         walked += rows
 
     assert [each.order_id for each in walked] == [order_id for order_id in order_ids for _ in range(2)]

@@ -8,7 +8,7 @@ from control_room.dashboard.snapshots.drain import seconds_to_drain
 from control_room.dashboard.snapshots.services import Meter
 from control_room.dashboard.snapshots.snapshot import ServiceView, Snapshot
 from control_room.operations.replicas import Total, parsed
-from shared.topology.definition import EXCHANGES, SUBSCRIPTIONS
+from shared import contract
 
 PAGE = """\
 # HELP order_rail_deliveries_settled_total Deliveries settled, by outcome
@@ -19,7 +19,7 @@ python_info{version="3.11"} 1.0
 """
 
 
-CONSUMERS = dict.fromkeys(SUBSCRIPTIONS, 1)
+CONSUMERS = dict.fromkeys(contract.queues(), 1)
 
 
 def queue(name: str, ready: int = 0, held: int = 0) -> dict[str, object]:
@@ -59,8 +59,8 @@ def test_a_queue_that_is_missing_or_has_no_consumer_is_broken() -> None:
 def test_whatever_is_broken_is_said_in_a_sentence() -> None:
     snapshot = Snapshot(
         services={"payment_service": ServiceView("payment_service", problems=("it does not run",))},
-        queues=views((queue(name) for name in SUBSCRIPTIONS), CONSUMERS),
-        exchanges=frozenset(EXCHANGES) - {"payments"},
+        queues=views((queue(name) for name in contract.queues()), CONSUMERS),
+        exchanges=frozenset(contract.exchanges()) - {"payments"},
         broker_problem="",
     )
     assert snapshot.problems == ["payment_service: it does not run", "exchange payments is missing"]

@@ -9,14 +9,14 @@ from sqlalchemy import Connection
 from order_service import store
 from order_service.orders import Status, SweepDelays, timeline_entry
 from order_service.store import PageOfOrders, Placed, Placement, Report, Tracked
-from shared.events import AnyEvent, OrderPlaced, decode
+from shared.events import Event, OrderPlaced, decode
 from shared.ids import new_id
 from shared.persistence.database import Database
-from shared.topology.definition import SUBSCRIPTIONS
+from shared.persistence.pages import Page
 from tests import examples
 from tests.support import start_ready
 
-SWEEP_DELAYS = SweepDelays(dict.fromkeys(SUBSCRIPTIONS, 60.0))
+SWEEP_DELAYS = SweepDelays(dict.fromkeys(("charge", "email", "sms", "restaurant"), 60.0))
 
 
 @pytest_asyncio.fixture
@@ -38,14 +38,14 @@ async def placed_order(database: Database) -> OrderPlaced:
     return event
 
 
-async def track(database: Database, order_id: str, *events: AnyEvent) -> list[Tracked]:
+async def track(database: Database, order_id: str, *events: Event) -> list[Tracked]:
     """In one group."""
     reports = [Report(order_id, timeline_entry(event), SWEEP_DELAYS) for event in events]
     return await asyncio.gather(*(database.write(store.track, report) for report in reports))
 
 
-async def outbox_of(database: Database) -> list[AnyEvent]:
-    def read(connection: Connection, limits: list[int]) -> list[list[AnyEvent]]:
+async def outbox_of(database: Database) -> list[Event]:
+    def read(connection: Connection, limits: list[int]) -> list[list[Event]]:
         return [[decode(row.message.body) for row in store.outbox.waiting(connection, limit)] for limit in limits]
 
     return await database.read(read, 1000)
@@ -190,7 +190,7 @@ async def test_the_audit_walks_every_order_once_oldest_first(database: Database)
     order_ids = [(await placed_order(database)).subject for _ in range(7)]
 
     walked: list[str] = []
-    while rows := await database.read(store.audit_page, (walked[-1] if walked else None, 3)):
+    while rows := await database.read(store.pages, Page(walked[-1] if walked else None, 3)):
         walked += [row.order_id for row in rows]
 
     assert walked == order_ids

@@ -15,14 +15,18 @@ from order_service.orders import CHARGE, Status, SweepDelays, Turns, awaits, see
 from order_service.store import Placement, Report
 from order_service.sweep.store import Sweep
 from order_service.sweep.store import sweep as sweep_once
-from shared.events import AnyEvent, OrderPlaced, decode
+from shared import contract
+from shared.events import Event, OrderPlaced, decode
 from shared.persistence.database import Database
-from shared.topology.definition import SUBSCRIPTIONS, attempt_seconds
 from tests import examples
 from tests.support import start_ready
 
 LIMIT = 100
-EMAIL, SMS, RESTAURANT = (f"notification_service.{channel}" for channel in ("email", "sms", "restaurant"))
+EMAIL, SMS, RESTAURANT = "email", "sms", "restaurant"
+QUEUES = {
+    "charge": "payment_service.charge",
+    **{name: f"notification_service.{name}" for name in (EMAIL, SMS, RESTAURANT)},
+}
 LONG, NOW, LATE = 60.0, 0.0, 3600.0
 EARLIER, LATER, LAST = sorted(examples.order_placed().subject for _ in range(3))
 TOLD = [examples.receipt_delivered(), examples.ticket_delivered()]
@@ -84,17 +88,17 @@ def _empty_outbox(connection: Connection, rows: list[None]) -> list[None]:
 
 
 async def told_again(database: Database) -> list[OrderPlaced]:
-    def read(connection: Connection, limits: list[int]) -> list[list[AnyEvent]]:
+    def read(connection: Connection, limits: list[int]) -> list[list[Event]]:
         return [[decode(row.message.body) for row in store.outbox.waiting(connection, limit)] for limit in limits]
 
     return [event for event in await database.read(read, LIMIT) if isinstance(event, OrderPlaced)]
 
 
 def sweep_delays(seconds: float, *, emails: float | None = None) -> SweepDelays:
-    return SweepDelays({**dict.fromkeys(SUBSCRIPTIONS, seconds), EMAIL: seconds if emails is None else emails})
+    return SweepDelays({**dict.fromkeys(QUEUES, seconds), EMAIL: seconds if emails is None else emails})
 
 
-async def hear(database: Database, order_id: str, *events: AnyEvent, delays: SweepDelays | None = None) -> None:
+async def hear(database: Database, order_id: str, *events: Event, delays: SweepDelays | None = None) -> None:
     for event in events:
         await database.write(store.track, Report(order_id, timeline_entry(event), delays or sweep_delays(LONG)))
 
@@ -175,13 +179,16 @@ async def test_an_email_that_was_asked_about_is_left_alone_for_as_long_as_emails
 def attempts_last(settings: Settings, queue: str) -> float:
     """The worst that can come: each attempt takes all of its time."""
     delays = settings.retry_delays_of(queue)
-    return sum(delays) + (len(delays) + 1) * attempt_seconds(queue)
+    return sum(delays) + (len(delays) + 1) * contract.queues()[queue].attempt_seconds
 
 
 @pytest.mark.parametrize("queue", [CHARGE, SMS, RESTAURANT, EMAIL])
 def test_by_itself_the_sweep_waits_until_nobody_can_be_trying_any_more(queue: str) -> None:
-    for settings in (Settings(), Settings(retry_delays_seconds=(2, 600), email_retry_delays_seconds=(7.5,))):
-        assert settings.sweep_delays.seconds({queue}) > attempts_last(settings, queue)
+    for settings in (
+        Settings(),
+        Settings.model_validate({"retry_delays_seconds": (2, 600), "email_retry_delays_seconds": (7.5,)}),
+    ):
+        assert settings.sweep_delays.seconds({queue}) > attempts_last(settings, QUEUES[queue])
 
 
 def test_by_itself_the_sweep_asks_about_a_lost_order_or_ticket_after_two_minutes_or_so() -> None:
@@ -190,4 +197,4 @@ def test_by_itself_the_sweep_asks_about_a_lost_order_or_ticket_after_two_minutes
 
 
 def test_sweep_after_seconds_counts_for_every_queue_where_it_is_given() -> None:
-    assert set(Settings(sweep_after_seconds=7).sweep_delays.by_queue.items()) == {(queue, 7) for queue in SUBSCRIPTIONS}
+    assert set(Settings(sweep_after_seconds=7).sweep_delays.by_queue.items()) == {(queue, 7) for queue in QUEUES}

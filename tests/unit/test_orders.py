@@ -26,7 +26,7 @@ from order_service.orders import (
     status_of,
     timeline_entry,
 )
-from shared.events import AnyEvent
+from shared.events import Event
 from shared.ids import new_id
 from tests import examples
 
@@ -136,7 +136,7 @@ def test_without_a_token_the_order_is_paid_by_the_default_card() -> None:
 
 
 # Every set of events that the other services can emit for one order.
-HISTORIES: dict[Status, list[list[AnyEvent]]] = {
+HISTORIES: dict[Status, list[list[Event]]] = {
     Status.PLACED: [[]],
     Status.PAID: [
         [examples.payment_succeeded()],
@@ -161,7 +161,7 @@ CASES = [(status, history) for status, histories in HISTORIES.items() for histor
 
 @given(st.sampled_from(CASES), st.randoms(use_true_random=False), st.integers(1, 3))
 def test_events_in_any_order_and_repeated_make_the_same_status(
-    case: tuple[Status, list[AnyEvent]], shuffler: random.Random, times: int
+    case: tuple[Status, list[Event]], shuffler: random.Random, times: int
 ) -> None:
     status, history = case
     arrived = [timeline_entry(event) for event in history] * times
@@ -171,7 +171,7 @@ def test_events_in_any_order_and_repeated_make_the_same_status(
 
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
-CHAIN: list[AnyEvent] = [
+CHAIN: list[Event] = [
     examples.order_placed(),
     examples.payment_stalled(),
     examples.payment_succeeded(),
@@ -181,7 +181,7 @@ CHAIN: list[AnyEvent] = [
 """Each event of an order that follows from the one before."""
 
 
-def happened(event: AnyEvent, seconds: float) -> TimelineEntry:
+def happened(event: Event, seconds: float) -> TimelineEntry:
     return replace(timeline_entry(event), at=BEGIN + timedelta(seconds=seconds))
 
 
@@ -208,7 +208,7 @@ def test_a_timeline_tells_causes_before_effects_whatever_arrived_first_and_whate
 @given(st.randoms(use_true_random=False), st.lists(st.integers(0, 10**6), min_size=6, max_size=6, unique=True))
 def test_what_has_no_part_in_each_other_is_told_by_time(shuffler: random.Random, times: list[int]) -> None:
     first, *later = sorted(times)
-    makers: tuple[Callable[[], AnyEvent], ...] = (
+    makers: tuple[Callable[[], Event], ...] = (
         examples.receipt_failed,
         examples.ticket_delivered,
         examples.text_delivered,

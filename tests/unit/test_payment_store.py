@@ -9,8 +9,9 @@ from sqlalchemy import Connection
 from payment_service import store
 from payment_service.payments import Charged, Declined, Payment, Status, event_of, settled, stalled
 from shared.effects import Recording
-from shared.events import AnyEvent, OrderPlaced, decode
+from shared.events import Event, OrderPlaced, decode
 from shared.persistence.database import Database
+from shared.persistence.pages import Page
 from tests import examples
 from tests.support import start_ready
 
@@ -23,8 +24,8 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     await database.stop()
 
 
-async def told(database: Database) -> list[AnyEvent]:
-    def read(connection: Connection, limits: list[int]) -> list[list[AnyEvent]]:
+async def told(database: Database) -> list[Event]:
+    def read(connection: Connection, limits: list[int]) -> list[list[Event]]:
         return [[decode(row.message.body) for row in store.outbox.waiting(connection, limit)] for limit in limits]
 
     return await database.read(read, 100)
@@ -73,7 +74,7 @@ async def test_the_audit_walks_every_payment_once_oldest_order_first(database: D
         await database.write(store.record, recording(settled(placed, Charged("charge"), 1), placed))
 
     walked: list[str] = []
-    while rows := await database.read(store.audit_page, (walked[-1] if walked else None, 3)):
+    while rows := await database.read(store.pages, Page(walked[-1] if walked else None, 3)):
         walked += [row.order_id for row in rows]
 
     assert walked == [placed.subject for placed in orders]

@@ -11,9 +11,9 @@ import notification_service.app
 import order_service.app
 import payment_service.app
 from notification_service.smtp_url import TRY_SECONDS, SmtpUrl
+from shared.contract import SECOND_TRY_SECONDS
 from shared.messaging.processor import HOLD_SECONDS
 from shared.settings import BrokerSettings, ServiceSettings, load
-from shared.topology.definition import SECOND_TRY_SECONDS
 
 SETTINGS: dict[str, type[ServiceSettings]] = {
     "order_service": order_service.app.Settings,

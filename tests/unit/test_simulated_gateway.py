@@ -2,14 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from payment_service.gateways.simulated import GatewayTimeout, GatewayUnavailable, SimulatedGateway
+from payment_service.gateways.simulated import GatewayTimeout, GatewayUnavailable, SimulatedGateway, store
 from payment_service.payments import Charged, Declined
 from shared.ids import new_id
 from shared.messaging.retry import PermanentError
+from shared.persistence.pages import Page
 from tests.examples import euros
 from tests.support import start_ready
 
@@ -22,8 +24,12 @@ async def gateway(database_url: str) -> AsyncIterator[SimulatedGateway]:
     await gateway.stop()
 
 
+async def ledger(gateway: SimulatedGateway) -> list[Any]:
+    return list(await gateway._ledger.read(store.pages, Page(None, 1000)))
+
+
 async def charged_amounts(gateway: SimulatedGateway, key: str) -> list[int]:
-    return [row.amount_minor for row in await gateway.ledger_page(None, 1000) if row.idempotency_key == key]
+    return [row.amount_minor for row in await ledger(gateway) if row.idempotency_key == key]
 
 
 async def test_a_good_card_is_charged(gateway: SimulatedGateway) -> None:
@@ -31,7 +37,7 @@ async def test_a_good_card_is_charged(gateway: SimulatedGateway) -> None:
     answer = await gateway.charge(key, "tok_visa", euros(950))
 
     assert isinstance(answer, Charged)
-    (row,) = await gateway.ledger_page(None, 10)
+    (row,) = await ledger(gateway)
     assert (row.charge_id, row.order_id, row.type) == (answer.charge_id, key, "charge")
     assert (row.amount_minor, row.currency) == (950, "EUR")
 
@@ -41,7 +47,7 @@ async def test_a_good_card_is_charged(gateway: SimulatedGateway) -> None:
 )
 async def test_a_bad_card_is_declined_and_not_charged(gateway: SimulatedGateway, token: str, reason: str) -> None:
     assert await gateway.charge(new_id(), token, euros(950)) == Declined(reason)
-    assert await gateway.ledger_page(None, 10) == []
+    assert await ledger(gateway) == []
 
 
 async def test_a_flaky_gateway_fails_twice_for_each_key_and_charges_then(gateway: SimulatedGateway) -> None:
@@ -58,7 +64,7 @@ async def test_a_lost_answer_is_a_charge_all_the_same(gateway: SimulatedGateway)
     key = new_id()
     with pytest.raises(GatewayTimeout):
         await gateway.charge(key, "tok_timeout", euros(950))
-    (row,) = await gateway.ledger_page(None, 10)
+    (row,) = await ledger(gateway)
 
     assert await gateway.charge(key, "tok_timeout", euros(950)) == Charged(row.charge_id)
     assert await charged_amounts(gateway, key) == [950]
@@ -91,7 +97,7 @@ async def test_one_ledger_asked_through_two_services_charges_once(database_url: 
     )
 
     assert answers[: len(keys)] == answers[len(keys) :]
-    assert len(await gateways[0].ledger_page(None, 1000)) == len(keys)
+    assert len(await ledger(gateways[0])) == len(keys)
     for gateway in gateways:
         await gateway.stop()
 

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from control_room.dashboard.snapshots.snapshot import QueueView
+from shared import contract
 from shared.management import Management, ManagementError
 from shared.topology import dead_queue
-from shared.topology.definition import EXCHANGES, SUBSCRIPTIONS
 
 SILENT_AFTER_SECONDS = 4.0
 """A look that takes longer has found a broker that does not answer."""
@@ -24,8 +24,8 @@ class WatchedBroker:
     """Keeps a view of each queue, without its speed: that is counted by its consumers."""
 
     def __init__(self, management: Management) -> None:
-        self.queues: Mapping[str, QueueView] = {name: QueueView(name) for name in SUBSCRIPTIONS}
-        self.exchanges = frozenset(EXCHANGES)
+        self.queues: Mapping[str, QueueView] = {name: QueueView(name) for name in contract.queues()}
+        self.exchanges = frozenset(contract.exchanges())
         self._management = management
         self._asked_at: float | None = None
         self._why = "not looked yet"
@@ -63,7 +63,7 @@ class WatchedBroker:
 def views(found: Iterable[Mapping[str, Any]], consumers: Mapping[str, int]) -> dict[str, QueueView]:
     """Each queue of ours with its family, from what the management API says of all queues and consumers."""
     counts = {queue["name"]: queue for queue in found}
-    return {name: _view(name, counts, consumers.get(name, 0)) for name in SUBSCRIPTIONS}
+    return {name: _view(name, counts, consumers.get(name, 0)) for name in contract.queues()}
 
 
 def _view(name: str, counts: Mapping[str, Mapping[str, Any]], consumers: int) -> QueueView:

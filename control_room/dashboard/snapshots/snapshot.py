@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from shared.topology.definition import EXCHANGES, SUBSCRIPTIONS
+from shared import contract
 
 CHARGE, EMAIL = "payment_service.charge", "notification_service.email"
 PASSED = ("order_service", "payment_service")
@@ -70,8 +70,10 @@ class Snapshot:
 
     at: float = 0.0
     services: Mapping[str, ServiceView] = field(default_factory=dict)
-    queues: Mapping[str, QueueView] = field(default_factory=lambda: {name: QueueView(name) for name in SUBSCRIPTIONS})
-    exchanges: frozenset[str] = frozenset(EXCHANGES)
+    queues: Mapping[str, QueueView] = field(
+        default_factory=lambda: {name: QueueView(name) for name in contract.queues()}
+    )
+    exchanges: frozenset[str] = frozenset(contract.exchanges())
     broker_problem: str = "not looked yet"
     accepted: float = 0.0
     paid: float = 0.0
@@ -98,7 +100,7 @@ class Snapshot:
             found += [f"{service.name}: {problem}" for problem in service.problems]
         if not self.broker_problem:
             found += [f"{queue.name}: {queue.problem}" for queue in self.queues.values() if queue.problem]
-            found += [f"exchange {name} is missing" for name in EXCHANGES if name not in self.exchanges]
+            found += [f"exchange {name} is missing" for name in contract.exchanges() if name not in self.exchanges]
         return found
 
     @property

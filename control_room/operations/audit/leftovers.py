@@ -12,9 +12,9 @@ from control_room.operations.addresses import SystemAddresses
 from control_room.operations.audit.reading import unreadable
 from control_room.operations.audit.report import AuditImpossible
 from control_room.operations.replicas import samples
+from shared import contract
 from shared.management import Management, ManagementError
 from shared.topology import dead_queue
-from shared.topology.definition import SUBSCRIPTIONS
 
 OUTBOX_PENDING = "order_rail_outbox_pending"
 PATIENCE_SECONDS = 11.0
@@ -63,9 +63,11 @@ async def _queues(management: Management) -> dict[str, int | None]:
     found = {
         queue["name"]: queue.get("messages", 0) for queue in await management.find("queues", management.vhost) or []
     }
-    dead = {dead_queue(queue) for queue in SUBSCRIPTIONS}
-    missing: dict[str, int | None] = dict.fromkeys({*SUBSCRIPTIONS, *dead} - set(found))
-    ours = {name: count for name, count in found.items() if name.startswith(tuple(SUBSCRIPTIONS)) and name not in dead}
+    dead = {dead_queue(queue) for queue in contract.queues()}
+    missing: dict[str, int | None] = dict.fromkeys({*contract.queues(), *dead} - set(found))
+    ours = {
+        name: count for name, count in found.items() if name.startswith(tuple(contract.queues())) and name not in dead
+    }
     return {**missing, **ours}
 
 

@@ -14,11 +14,11 @@ from control_room.operations.audit.leftovers import outboxes
 from control_room.operations.audit.reconciliation import OnTheWay
 from control_room.operations.audit.report import AuditImpossible
 from control_room.operations.dead_letters import parked
+from shared import contract
 from shared.management import Management, ManagementError
 from shared.messaging.channel import BrokerUnavailable, NotFound
 from shared.messaging.connection import Connection
 from shared.topology import retry_queue
-from shared.topology.definition import PUBLISHES, SUBSCRIPTIONS
 
 MOVED_AT_ONCE = 32
 """RabbitMQ takes up to so many messages out of a retry queue before their own queue has confirmed them."""
@@ -43,10 +43,10 @@ async def on_the_way(system: SystemAddresses, http: httpx.AsyncClient, managemen
     limits: dict[str, int] = defaultdict(int)
     for consumer in consumers:
         limits[consumer["queue"]["name"]] += consumer.get("prefetch_count") or NO_LIMIT
-    before = {queue: sum(waiting[service] for service in _services_before(queue)) for queue in SUBSCRIPTIONS}
+    before = {queue: sum(waiting[service] for service in _services_before(queue)) for queue in contract.queues()}
     return [
         _on_the_way(queue, before[queue], ready, held.get(queue), limits[queue], system.retry_delays_of(queue))
-        for queue in SUBSCRIPTIONS
+        for queue in contract.queues()
     ]
 
 
@@ -94,7 +94,7 @@ async def _count(connection: Connection, queue: str) -> int:
 
 
 def _is_on_the_way(queue: str) -> bool:
-    return any(queue == name or queue.startswith(_retry_prefix(name)) for name in SUBSCRIPTIONS)
+    return any(queue == name or queue.startswith(_retry_prefix(name)) for name in contract.queues())
 
 
 def _retry_prefix(queue: str) -> str:
@@ -103,5 +103,5 @@ def _retry_prefix(queue: str) -> str:
 
 def _services_before(queue: str) -> list[str]:
     """Those that publish what this queue is bound to."""
-    exchanges = {exchange for exchange, _ in SUBSCRIPTIONS[queue]}
-    return [service for service, exchange in PUBLISHES.items() if exchange in exchanges]
+    exchanges = {pattern.exchange for pattern in contract.patterns(contract.queues()[queue])}
+    return [service.name for service in contract.services() if service.exchange in exchanges]

@@ -10,11 +10,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 
 from control_room.operations.dead_letters.dead_letter import DeadLetter
+from shared import contract
 from shared.messaging.channel import BrokerUnavailable, Channel, QueueState
 from shared.messaging.connection import Connection
 from shared.messaging.message import Delivery
 from shared.topology import dead_queue
-from shared.topology.definition import SUBSCRIPTIONS
 from shared.waiting import poll
 
 WINDOW = 500
@@ -24,7 +24,7 @@ BACK_SECONDS = 2.0
 ALONE_WITHIN_SECONDS = 10.0
 POLL_SECONDS = 0.02
 
-QUEUES = tuple(SUBSCRIPTIONS)
+QUEUES = tuple(contract.queues())
 """Every queue that has dead letters."""
 
 

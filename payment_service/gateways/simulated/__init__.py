@@ -11,6 +11,7 @@ from payment_service.gateways.simulated import store
 from payment_service.gateways.simulated.store import LedgerEntry
 from payment_service.payments import Charged, Declined
 from shared.events import Money
+from shared.http.audit import AuditSource
 from shared.ids import new_id
 from shared.messaging.retry import PermanentError, TransientError
 from shared.persistence.database import Database
@@ -55,9 +56,10 @@ class SimulatedGateway:
             case _:
                 return Declined("unknown_payment_token")
 
-    async def ledger_page(self, after: str | None, limit: int) -> list[Any]:
-        """The next rows of the ledger after the charge id `after`, oldest first."""
-        return await self._ledger.read(store.page, (after, limit))
+    @property
+    def audit_source(self) -> AuditSource:
+        """Every row of the ledger, for `GET /audit`."""
+        return AuditSource(self._ledger, store.pages, _audit_row)
 
     async def _charge_once(self, key: str, amount: Money) -> LedgerEntry:
         charge = store.Charge(key, new_id(), amount.amount_minor, amount.currency)
@@ -76,3 +78,13 @@ class SimulatedGateway:
         if entry.is_new:
             raise GatewayTimeout("no answer from the gateway in time")
         return Charged(entry.charge_id)
+
+
+def _audit_row(row: Any) -> dict[str, Any]:
+    return {
+        "kind": "charge",
+        "order_id": row.order_id,
+        "charge_id": row.charge_id,
+        "type": row.type,
+        "amount": {"amount_minor": row.amount_minor, "currency": row.currency},
+    }

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from sqlalchemy import BigInteger, Column, Connection, Integer, MetaData, String, Table, bindparam, select
 
 from shared.persistence.database import UtcDateTime, insert_new
+from shared.persistence.pages import ReadPages
 
 metadata = MetaData()
 
@@ -90,11 +90,4 @@ def count_try(connection: Connection, keys: list[str]) -> list[int]:
     return counts
 
 
-def page(connection: Connection, pages: list[tuple[str | None, int]]) -> list[list[Any]]:
-    """For each (last charge id seen, limit): the next entries. Charge ids are UUIDv7: oldest first."""
-    return [list(connection.execute(_page_query(after, limit))) for after, limit in pages]
-
-
-def _page_query(after: str | None, limit: int) -> Any:
-    query = select(ledger).order_by(ledger.c.charge_id).limit(limit)
-    return query.where(ledger.c.charge_id > after) if after else query
+pages = ReadPages(ledger, ledger.c.charge_id)

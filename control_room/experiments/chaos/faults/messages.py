@@ -13,11 +13,11 @@ from uuid import uuid4
 from control_room.experiments.chaos.faults.scene import PATIENCE_SECONDS, Fault, Marks, NoEvidence, Scene
 from control_room.experiments.chaos.schedule import Fall, Kind
 from control_room.experiments.chaos.watch import DUPLICATES
+from shared import contract
 from shared.events import MAX_EVENT_BYTES
 from shared.messaging.connection import Connection
 from shared.messaging.message import Delivery, Message
 from shared.messaging.publisher import Publisher
-from shared.topology.definition import SUBSCRIPTIONS
 
 SETTLED = "order_rail_deliveries_settled_total"
 TAPPED_MESSAGES = 10
@@ -25,8 +25,9 @@ COPIES = 3
 HELD_BACK_MESSAGES = 30
 TAP_LENGTH, TAP_EXPIRES_MILLISECONDS = 1000, 60_000
 QUEUES = {
-    queue: (exchange, pattern.replace(".*", ".v1").replace(".#", ".succeeded.v1"))
-    for queue, ((exchange, pattern), *_) in SUBSCRIPTIONS.items()
+    name: (pattern.exchange, pattern.key.replace(".*", ".v1").replace(".#", ".succeeded.v1"))
+    for name, queue in contract.queues().items()
+    for pattern in contract.patterns(queue)[:1]
 }
 """How a message reaches a queue: an exchange and a routing key. It may reach others besides."""
 

@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager, suppress
 from control_room.experiments.chaos.faults.scene import Fault, Marks, NoEvidence, Scene
 from control_room.experiments.chaos.schedule import Fall, Kind
 from control_room.experiments.chaos.watch import SWEPT
+from shared import contract
 from shared.messaging.connection import Connection
-from shared.topology.definition import SUBSCRIPTIONS, retry_queue
+from shared.topology.definition import retry_queue
 
 PUBLISHED = "order_rail_messages_published_total"
 CHARGES = "payment_service.charge"
@@ -84,7 +85,7 @@ async def _pile_up(scene: Scene, queue: str) -> int:
 async def unbound(scene: Scene, fall: Fall, marks: Marks) -> None:
     """The queue of an exchange is unbound under its publisher, so that events come back; the keeper binds it again."""
     queue = fall.target
-    ((exchange, routing_key),) = SUBSCRIPTIONS[queue]
+    ((exchange, routing_key),) = [(each.exchange, each.key) for each in contract.patterns(contract.queues()[queue])]
     path = ("bindings", scene.management.vhost, "e", exchange, "q", queue)
 
     async def unbind() -> None:
@@ -156,7 +157,7 @@ async def _is_worked_off(scene: Scene, queue: str) -> bool:
 
 FAULTS = (
     Fault(
-        Kind("queue-deleted", tuple(SUBSCRIPTIONS), (0, 0), 18),
+        Kind("queue-deleted", tuple(contract.queues()), (0, 0), 18),
         "A queue deleted under its consumer, with messages in it",
         queue_deleted,
     ),

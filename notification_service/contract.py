@@ -1,0 +1,33 @@
+"""What the notification service is to the others."""
+
+from shared.contract import ATTEMPT_SECONDS, Pattern, QueueContract, RetryDelays, ServiceContract
+from shared.events import NotificationDelivered, NotificationFailed, PaymentDeclined, PaymentSucceeded
+
+# A mail server that greylists refuses the first attempts, and takes the mail from one that comes after 1 to 15
+# minutes, rarely 30. So this lasts 81 minutes. Delays that are alike share their retry queue.
+EMAIL_DELAYS = RetryDelays("EMAIL_RETRY_DELAYS_SECONDS", (1, 5, 30, 60, 300, 900, 1800, 1800))
+
+EMAIL_ATTEMPT_SECONDS = 1200.0
+"""A mail server may take 10 minutes for the last of its answers alone (RFC 5321)."""
+
+
+def _channel(
+    name: str, title: str, attempt_seconds: float = ATTEMPT_SECONDS, retry_delays: RetryDelays | None = None
+) -> QueueContract:
+    # A queue for each channel, so that a slow mail server never delays the kitchen.
+    takes = (PaymentSucceeded, PaymentDeclined, Pattern("payments", "payment.refunded.*"))
+    return QueueContract(name, title, takes, attempt_seconds, retry_delays)
+
+
+CONTRACT = ServiceContract(
+    name="notification_service",
+    title="Notification service",
+    port=8002,
+    exchange="notifications",
+    publishes=(NotificationDelivered, NotificationFailed),
+    queues=(
+        _channel("email", "Emails to customers", EMAIL_ATTEMPT_SECONDS, EMAIL_DELAYS),
+        _channel("sms", "Text messages"),
+        _channel("restaurant", "Kitchen tickets"),
+    ),
+)

@@ -1,0 +1,20 @@
+"""What the order service is to the others."""
+
+from shared.contract import Pattern, QueueContract, ServiceContract
+from shared.events import OrderPlaced
+
+CONTRACT = ServiceContract(
+    name="order_service",
+    title="Order service",
+    port=8000,
+    exchange="orders",
+    publishes=(OrderPlaced,),
+    queues=(
+        QueueContract(
+            "track",
+            title="Reports to the order service",
+            takes=(Pattern("payments", "payment.#"), Pattern("notifications", "notification.#")),
+        ),
+    ),
+    crash_points={"committed-not-answered": "order_service.api:_accepted"},
+)

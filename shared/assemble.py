@@ -1,0 +1,99 @@
+"""A service from its components: what every service has is put together here, in the order in which it starts."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+
+from shared.contract import ContractError, ServiceContract, patterns
+from shared.controls import controls
+from shared.http.application import create_app
+from shared.http.audit import AuditSource, audit_router
+from shared.http.server import HttpServer
+from shared.messaging.consumer import Consumer
+from shared.messaging.processor import Subscription
+from shared.messaging.publisher import Publisher
+from shared.persistence.batcher import Operation
+from shared.persistence.database import Database
+from shared.persistence.outbox import Outbox, Tables
+from shared.persistence.relay import OutboxRelay
+from shared.service import Component, Service
+from shared.settings import ServiceSettings
+
+
+class Assembly:
+    """Takes what is a service's own, and makes the service: `consume`, `serve`, then `service`."""
+
+    def __init__(
+        self,
+        contract: ServiceContract,
+        settings: ServiceSettings,
+        tables: Tables,
+        outbox: Outbox | None = None,
+        *,
+        description: str,
+        schemas: Sequence[type[BaseModel]] = (),
+    ) -> None:
+        """`description` of its HTTP calls. `schemas`: models that its OpenAPI description names by reference alone."""
+        self._contract, self._settings, self._outbox = contract, settings, outbox
+        self.database = Database(settings.database_url, tables, name=contract.label)
+        exchanges = [contract.exchange] if outbox else []
+        self.publisher = Publisher(settings.rabbitmq_url, contract.name, exchanges=exchanges)
+        self.app = create_app(
+            title=contract.title, description=description, operator_token=settings.operator_token, schemas=schemas
+        )
+        self.consumer: Consumer
+
+    def consume(self, subscriptions: Sequence[Subscription]) -> None:
+        """Raises `ContractError` if the subscriptions differ from the contract's queues, or from their bindings."""
+        check(self._contract, subscriptions)
+        self.consumer = Consumer(
+            self._settings.rabbitmq_url,
+            self._contract.name,
+            subscriptions,
+            self.publisher,
+            self._settings.retry_delays_of,
+        )
+
+    def serve(self, resources: object, *routers: APIRouter, audit: Sequence[AuditSource]) -> None:
+        """Answer the calls of the routers, which find `resources` in the application's state, and `GET /audit`."""
+        self.app.state.resources = resources
+        for router in (*routers, audit_router(audit)):
+            self.app.include_router(router)
+
+    def service(
+        self,
+        *,
+        before: Sequence[Component] = (),
+        after: Sequence[Component] = (),
+        throttled_for: Operation[Any, Any] | None = None,
+    ) -> Service:
+        """The service. `before`: components that its handlers need, started before the consumer; `after`: the rest.
+
+        `throttled_for`: the operation whose load makes the outbox relay leave the processor to it.
+        """
+        settings, name = self._settings, self._contract.name
+        components: list[Component] = [self.database, *before, self.publisher]
+        if self._outbox is not None:
+            components.append(OutboxRelay(self.database, self._outbox, self.publisher, stands_back_for=throttled_for))
+        components += [self.consumer, *after, *controls(settings, name, self.consumer)]
+        return Service(components, HttpServer(self.app, settings.http_host, settings.http_port))
+
+
+def check(contract: ServiceContract, subscriptions: Sequence[Subscription]) -> None:
+    """Raises `ContractError` unless there is one for each queue, and each handler's event is bound to its queue."""
+    queues = {contract.queue_name(queue.name): queue for queue in contract.queues}
+    subscribed = {subscription.queue: subscription for subscription in subscriptions}
+    if queues.keys() != subscribed.keys():
+        raise ContractError(f"{contract.name}: its contract has {sorted(queues)}, its handlers {sorted(subscribed)}")
+    for name, subscription in subscribed.items():
+        keys = [pattern.key for pattern in patterns(queues[name])]
+        for event in subscription.handlers:
+            if not any(_matches(key, event.family()) for key in keys):
+                raise ContractError(f"{name} has a handler for {event.type_name()}, and takes only {keys}")
+
+
+def _matches(key: str, family: str) -> bool:
+    """Whether a binding takes all versions of a family of events."""
+    return key in (f"{family}.*", f"{family.partition('.')[0]}.#")

@@ -1,0 +1,197 @@
+"""What a service is to all others, as data: its name, port, exchange, events and queues.
+
+A service's contract is `CONTRACT` in its `contract.py`, registered by an entry point of the group
+`order_rail.services`. Topology, permissions, launcher, ports, addresses, audit and dashboard derive from the
+registered contracts.
+"""
+
+import importlib.metadata
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+
+from shared.events import Event
+
+GROUP = "order_rail.services"
+
+ATTEMPT_SECONDS = 20.0
+SECOND_TRY_SECONDS = 1.0
+"""Only a try that failed sooner than this is repeated within its attempt."""
+
+
+class ContractError(Exception):
+    """The registered contracts don't fit together, or a service does not keep to its own; the message says how."""
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """Messages of `exchange` whose routing key, the event's type, matches the AMQP topic pattern `key`."""
+
+    exchange: str
+    key: str
+
+
+@dataclass(frozen=True)
+class RetryDelays:
+    """Delays of a queue's own: the environment variable that sets them, and their default in seconds."""
+
+    variable: str
+    default_seconds: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class QueueContract:
+    """One queue of a service; with its service's name before it, such as `payment_service.charge`, RabbitMQ's name.
+
+    `takes`: event classes, in any version, and patterns for whole families. A binding ends in a version wildcard, so
+    that an event of an unknown version is dead-lettered with that reason, and not returned to its publisher.
+    `attempt_seconds`: the longest that one try at a message takes; its handler must keep to that. It stays below the
+    30 minutes after which RabbitMQ takes back what is not acknowledged.
+    `retry_delays`: None for those of RETRY_DELAYS_SECONDS.
+    """
+
+    name: str
+    title: str
+    takes: tuple[type[Event] | Pattern, ...]
+    attempt_seconds: float = ATTEMPT_SECONDS
+    retry_delays: RetryDelays | None = None
+
+
+@dataclass(frozen=True)
+class DatabaseContract:
+    """A database that a service opens: `variable` holds its URL (after `scheme`), `name` is its file's and its user's.
+
+    `label` is its name in metrics.
+    """
+
+    variable: str
+    name: str
+    label: str
+    scheme: str = ""
+
+
+@dataclass(frozen=True)
+class ServiceContract:
+    """All facts about a service that others need. `name`: of its package, its broker user and its AMQP app id.
+
+    `crash_points`: names of moments between two steps of the service's own work, each with the function that begins
+    the second step, as `module:attribute`; fault tests kill the process there.
+    """
+
+    name: str
+    title: str
+    port: int
+    exchange: str = ""
+    publishes: tuple[type[Event], ...] = ()
+    queues: tuple[QueueContract, ...] = ()
+    further_databases: tuple[DatabaseContract, ...] = ()
+    crash_points: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """Of its database in metrics."""
+        return self.exchange or self.name
+
+    @property
+    def databases(self) -> tuple[DatabaseContract, ...]:
+        return (DatabaseContract("DATABASE_URL", self.name, self.label), *self.further_databases)
+
+    @property
+    def queue_names(self) -> tuple[str, ...]:
+        return tuple(self.queue_name(queue.name) for queue in self.queues)
+
+    def queue(self, name: str) -> QueueContract:
+        """The queue with this short name. Raises `ContractError` if the contract has none."""
+        for queue in self.queues:
+            if queue.name == name:
+                return queue
+        raise ContractError(f"{self.name} has no queue {name!r} in its contract, only {[q.name for q in self.queues]}")
+
+    def queue_name(self, name: str) -> str:
+        """RabbitMQ's name of the queue with this short name. Raises `ContractError` if the contract has none."""
+        return f"{self.name}.{self.queue(name).name}"
+
+    def variable(self, end: str) -> str:
+        """An environment variable of this service, such as `PAYMENT_SERVICE_URL` for the end `URL`."""
+        return f"{self.name}_{end}".upper()
+
+
+@cache
+def services() -> tuple[ServiceContract, ...]:
+    """The registered services by port. Raises `ContractError` if none is, or two of them claim the same."""
+    points = importlib.metadata.entry_points(group=GROUP)
+    contracts: tuple[ServiceContract, ...] = tuple({point.name: point.load() for point in points}.values())
+    if not contracts:
+        raise ContractError(f"no service is registered (entry point {GROUP}); install the project again: make up")
+    return checked(contracts)
+
+
+def checked(contracts: Iterable[ServiceContract]) -> tuple[ServiceContract, ...]:
+    """The contracts by port. Raises `ContractError` if two claim the same, or one takes what nobody publishes."""
+    ordered = tuple(sorted(contracts, key=lambda contract: contract.port))
+    _expect_unique("name", (contract.name for contract in ordered))
+    _expect_unique("port", (contract.port for contract in ordered))
+    _expect_unique("exchange", (contract.exchange for contract in ordered if contract.exchange))
+    _expect_unique("event type", (event.type_name() for contract in ordered for event in contract.publishes))
+    for contract in ordered:
+        _expect_unique("queue", contract.queue_names)
+        for queue in contract.queues:
+            patterns(queue, ordered)
+    return ordered
+
+
+def service(name: str) -> ServiceContract:
+    """The registered service of this name. Raises `ContractError` if there is none."""
+    for contract in services():
+        if contract.name == name:
+            return contract
+    raise ContractError(f"no service {name!r} is registered, only {[contract.name for contract in services()]}")
+
+
+def queues() -> dict[str, QueueContract]:
+    """Every registered queue by RabbitMQ's name."""
+    return {contract.queue_name(queue.name): queue for contract in services() for queue in contract.queues}
+
+
+def service_of(queue_name: str) -> ServiceContract:
+    """The service that consumes a queue, given RabbitMQ's name of it."""
+    return service(queue_name.partition(".")[0])
+
+
+def exchanges() -> tuple[str, ...]:
+    """Every exchange that a registered service publishes to."""
+    return tuple(contract.exchange for contract in services() if contract.exchange)
+
+
+def patterns(queue: QueueContract, contracts: Iterable[ServiceContract] | None = None) -> tuple[Pattern, ...]:
+    """A queue's bindings. Raises `ContractError` for an event that no registered service publishes."""
+    known = tuple(contracts) if contracts is not None else services()
+    return tuple(
+        taken if isinstance(taken, Pattern) else Pattern(publisher(taken, known).exchange, f"{taken.family()}.*")
+        for taken in queue.takes
+    )
+
+
+def publisher(event: type[Event], contracts: Iterable[ServiceContract] | None = None) -> ServiceContract:
+    """The registered service that publishes an event. Raises `ContractError` if none does."""
+    for contract in contracts if contracts is not None else services():
+        if event in contract.publishes:
+            return contract
+    raise ContractError(f"no registered service publishes {event.type_name()}")
+
+
+def queues_taking(event: type[Event]) -> dict[str, QueueContract]:
+    """Every registered queue, by RabbitMQ's name, whose contract names this event."""
+    return {name: queue for name, queue in queues().items() if event in queue.takes}
+
+
+def given_up_after_seconds(queue: QueueContract, retry_delays_seconds: Iterable[float]) -> float:
+    """The longest that a message of a queue can be tried before it is parked: its delays, and each attempt."""
+    delays = tuple(retry_delays_seconds)
+    return sum(delays) + (len(delays) + 1) * (SECOND_TRY_SECONDS + queue.attempt_seconds)
+
+
+def _expect_unique(what: str, values: Iterable[object]) -> None:
+    if twice := [str(value) for value, count in Counter(values).items() if count > 1]:
+        raise ContractError(f"two services have the same {what}: {', '.join(twice)}")

@@ -1,0 +1,43 @@
+"""The events that the payment service publishes."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from shared.events.envelope import Event, Money, Value
+from shared.events.orders import OrderSummary
+
+
+class PaymentSucceededData(Value):
+    order: OrderSummary
+    amount: Money
+    charge_id: str
+    attempts: int = Field(ge=1)
+
+
+class PaymentDeclinedData(Value):
+    order: OrderSummary
+    reason: str
+    attempts: int = Field(ge=1)
+
+
+class PaymentStalledData(Value):
+    """The charge was given up after `attempts`; a dead letter says why, and a redrive may still bring an answer."""
+
+    error: str
+    attempts: int = Field(ge=1)
+
+
+class PaymentSucceeded(Event):
+    type: Literal["payment.succeeded.v1"] = "payment.succeeded.v1"
+    data: PaymentSucceededData
+
+
+class PaymentDeclined(Event):
+    type: Literal["payment.declined.v1"] = "payment.declined.v1"
+    data: PaymentDeclinedData
+
+
+class PaymentStalled(Event):
+    type: Literal["payment.stalled.v1"] = "payment.stalled.v1"
+    data: PaymentStalledData
