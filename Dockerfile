@@ -17,7 +17,7 @@ ENV PATH=/opt/order-rail/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/order-rail order_rail \
  && install --directory --owner order_rail /var/lib/order-rail/.run # a volume there takes over who owns it
 COPY --from=build /opt/order-rail /opt/order-rail
-COPY --chmod=755 docker/is-ready /usr/local/bin/is-ready
+COPY --chmod=755 deploy/is-ready /usr/local/bin/is-ready
 USER order_rail
 WORKDIR /var/lib/order-rail
 CMD ["order-rail"]

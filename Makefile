@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up chaos bench test test-newest check lint types imports format requirements clean prerequisites test-prerequisites
+.PHONY: help demo up chaos bench test test-newest check lint types imports format requirements generate clean prerequisites test-prerequisites
 
 help: ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -52,6 +52,9 @@ requirements: ## pin the dependencies of pyproject.toml anew
 	$(COMPILE) --group build --output-file requirements.txt
 	$(COMPILE) --group dev --constraints requirements.txt --output-file requirements-dev.txt
 	$(COMPILE) --group peers --constraints requirements.txt --output-file requirements-peers.txt
+
+generate: .venv/.development ## write docs/events.md, the tables of docs/settings.md and .env.example anew
+	$(BIN)/python -m docs.generate
 
 clean: ## remove everything that was made here: environment, data, caches
 	rm -rf .venv .run build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -19,9 +19,9 @@ class Settings(ServiceSettings):
 
     database_url: str = "sqlite:///.run/notification_service.db"
     http_port: int = Field(default=CONTRACT.port, ge=0, le=65535)
-    email_url: str = ""
-    sms_url: str = ""
-    restaurant_url: str = ""
+    email_url: str = Field("", description="`smtp://host:port` or `smtps://user:password@host`: [below](#email_url)")
+    sms_url: str = Field("", description="no adapter yet: leave it empty")
+    restaurant_url: str = Field("", description="no adapter yet: leave it empty")
 
     @field_validator("email_url")
     @classmethod

@@ -3,9 +3,12 @@
 from shared.contract import ATTEMPT_SECONDS, Pattern, QueueContract, RetryDelays, ServiceContract
 from shared.events import NotificationDelivered, NotificationFailed, PaymentDeclined, PaymentSucceeded
 
-# A mail server that greylists refuses the first attempts, and takes the mail from one that comes after 1 to 15
-# minutes, rarely 30. So this lasts 81 minutes. Delays that are alike share their retry queue.
-EMAIL_DELAYS = RetryDelays("EMAIL_RETRY_DELAYS_SECONDS", (1, 5, 30, 60, 300, 900, 1800, 1800))
+EMAIL_DELAYS = RetryDelays(
+    "EMAIL_RETRY_DELAYS_SECONDS",
+    (1, 5, 30, 60, 300, 900, 1800, 1800),
+    "the same for emails alone. 81 minutes in all, since a mail server that greylists takes a mail only from an "
+    "attempt that comes after 1 to 15 minutes, rarely 30",
+)
 
 EMAIL_ATTEMPT_SECONDS = 1200.0
 """A mail server may take 10 minutes for the last of its answers alone (RFC 5321)."""

@@ -23,8 +23,14 @@ class Settings(ServiceSettings):
 
     database_url: str = "sqlite:///.run/order_service.db"
     http_port: int = Field(default=CONTRACT.port, ge=0, le=65535)
-    sweep_after_seconds: float | None = Field(default=None, ge=1, le=86400)
-    """None: each queue's delay is as long as its messages can be tried, so that no attempt begins beside another."""
+    sweep_after_seconds: float | None = Field(
+        default=None,
+        ge=1,
+        le=86400,
+        description="after how long without a report an order's event is re-emitted. By default as long as a message "
+        "can be tried: two minutes, or hours where only the email is missing. A number counts for all queues; a "
+        "shorter one starts a second chain of attempts beside the first",
+    )
 
     @property
     def sweep_delays(self) -> SweepDelays:

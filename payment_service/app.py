@@ -16,9 +16,13 @@ class Settings(ServiceSettings):
 
     database_url: str = "sqlite:///.run/payment_service.db"
     http_port: int = Field(default=CONTRACT.port, ge=0, le=65535)
-    payment_concurrency: int = Field(default=64, ge=1, le=2000)
-    gateway_latency_seconds: float = Field(default=0.1, ge=0, le=60)
-    gateway_url: str = "simulated+sqlite:///.run/gateway.db"
+    payment_concurrency: int = Field(default=64, ge=1, le=2000, description="charges under way at once")
+    gateway_latency_seconds: float = Field(
+        default=0.1, ge=0, le=60, description="what the simulated gateway takes for an answer, on average"
+    )
+    gateway_url: str = Field(
+        default="simulated+sqlite:///.run/gateway.db", description="`simulated+` and the URL of its ledger's database"
+    )
 
     @property
     def answer_seconds(self) -> float:

@@ -34,10 +34,11 @@ class Pattern:
 
 @dataclass(frozen=True)
 class RetryDelays:
-    """Delays of a queue's own: the environment variable that sets them, and their default in seconds."""
+    """Delays of a queue's own: the environment variable that sets them, their default in seconds, and why."""
 
     variable: str
     default_seconds: tuple[float, ...]
+    description: str
 
 
 @dataclass(frozen=True)

@@ -58,11 +58,26 @@ class _BrokerSettings(BaseSettings):
     model_config = SettingsConfigDict(env_ignore_empty=True, hide_input_in_errors=True)
 
     # repr=False, here and below: what holds a password is not in what a traceback or a log line shows of us.
-    rabbitmq_url: str = Field("amqp://guest:guest@localhost:5672/", repr=False)
-    rabbitmq_management_url: str = Field("", repr=False)
-    retry_delays_seconds: Delays = (1.0, 5.0, 30.0)
-    controls_enabled: bool = False
-    """Whether services may be killed, paused and slowed down through the broker. Not for production."""
+    rabbitmq_url: str = Field(
+        "amqp://guest:guest@localhost:5672/",
+        repr=False,
+        description="the path is the virtual host; with `amqps://` the connection is encrypted: "
+        "[below](#the-brokers-url)",
+    )
+    rabbitmq_management_url: str = Field(
+        "",
+        repr=False,
+        description="topology and control room alone read it; without it, port 15672 of the same host and user, or "
+        "15671 and `https` with `amqps`",
+    )
+    retry_delays_seconds: Delays = Field(
+        (1.0, 5.0, 30.0), description="how long a failed message waits before each further attempt"
+    )
+    controls_enabled: bool = Field(
+        False,
+        description="whether services may be killed, paused and slowed through the exchange `control`; `true` in "
+        "`docker-compose.yml`, not for production. The native control room works without it",
+    )
 
     @field_validator("rabbitmq_url")
     @classmethod
@@ -116,7 +131,9 @@ class _BrokerSettings(BaseSettings):
 def _with_delays_of_queues() -> type[_BrokerSettings]:
     """With a field for each queue whose contract names retry delays of its own."""
     own = (queue.retry_delays for queue in contract.queues().values() if queue.retry_delays)
-    fields: dict[str, Any] = {each.variable.lower(): (Delays, each.default_seconds) for each in own}
+    fields: dict[str, Any] = {
+        each.variable.lower(): (Delays, Field(each.default_seconds, description=each.description)) for each in own
+    }
     return create_model("BrokerSettings", __base__=_BrokerSettings, **fields)
 
 
@@ -131,11 +148,19 @@ else:
 class ServiceSettings(BrokerSettings):
     """What each service reads. `database_url` and `http_port` have defaults of each service's own."""
 
-    database_url: str = Field(repr=False)
-    http_host: str = "127.0.0.1"
-    http_port: int = Field(ge=0, le=65535)
-    operator_token: OperatorToken = Field("", repr=False)
-    log_format: Literal["json", "console"] = "console"
+    database_url: str = Field(
+        repr=False,
+        description="`sqlite:///folder/file.db`, or `postgresql://user:password@host:port/database` for more than one "
+        "replica, also through PgBouncer in transaction mode. A SQLite file in `.run/` unless it is given",
+    )
+    http_host: str = Field("127.0.0.1", description="may be IPv6 (`::1`), `0.0.0.0`, or `::` for both kinds")
+    http_port: int = Field(ge=0, le=65535, description="the port of the service's contract unless it is given")
+    operator_token: OperatorToken = Field(
+        "",
+        repr=False,
+        description="operators' calls need it, and are off without it. Printable ASCII; the launcher makes one up",
+    )
+    log_format: Literal["json", "console"] = Field("console", description="`json` or `console`")
 
     @field_validator("database_url")
     @classmethod

@@ -42,7 +42,7 @@ def main() -> int:
 @contextmanager
 def broker() -> Iterator[tuple[str, str]]:
     """The AMQP and the management URL of a new broker, which is removed when the block ends."""
-    configuration = f"{PROJECT}/docker/rabbitmq/advanced.config:/etc/rabbitmq/advanced.config:ro"
+    configuration = f"{PROJECT}/deploy/rabbitmq/advanced.config:/etc/rabbitmq/advanced.config:ro"
     ports = [f"--publish=127.0.0.1::{port}" for port in (AMQP_PORT, MANAGEMENT_PORT)]
     user = ["--env=RABBITMQ_DEFAULT_USER=tests", "--env=RABBITMQ_DEFAULT_PASS=tests"]
     container = docker("run", "--detach", "--rm", *ports, *user, f"--volume={configuration}", IMAGE)

@@ -21,10 +21,14 @@ class NotificationFailedData(NotificationData):
 
 
 class NotificationDelivered(Event):
+    """The customer or the restaurant was notified over one channel."""
+
     type: Literal["notification.delivered.v1"] = "notification.delivered.v1"
     data: NotificationData
 
 
 class NotificationFailed(Event):
+    """A notification was given up for now: a dead letter says why, and a redrive may still deliver it."""
+
     type: Literal["notification.failed.v1"] = "notification.failed.v1"
     data: NotificationFailedData

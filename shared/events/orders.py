@@ -31,5 +31,7 @@ class OrderPlacedData(Value):
 
 
 class OrderPlaced(Event):
+    """An order was accepted and is to be charged."""
+
     type: Literal["order.placed.v1"] = "order.placed.v1"
     data: OrderPlacedData

@@ -22,22 +22,26 @@ class PaymentDeclinedData(Value):
 
 
 class PaymentStalledData(Value):
-    """The charge was given up after `attempts`; a dead letter says why, and a redrive may still bring an answer."""
-
     error: str
     attempts: int = Field(ge=1)
 
 
 class PaymentSucceeded(Event):
+    """The order was charged."""
+
     type: Literal["payment.succeeded.v1"] = "payment.succeeded.v1"
     data: PaymentSucceededData
 
 
 class PaymentDeclined(Event):
+    """The gateway refused the payment token; nothing was charged."""
+
     type: Literal["payment.declined.v1"] = "payment.declined.v1"
     data: PaymentDeclinedData
 
 
 class PaymentStalled(Event):
+    """The charge was given up for now: a dead letter says why, and a redrive may still bring an answer."""
+
     type: Literal["payment.stalled.v1"] = "payment.stalled.v1"
     data: PaymentStalledData

@@ -1,0 +1,107 @@
+"""The contracts of the services: what is registered fits together, and a service keeps to its own."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from docs.generate import GENERATED
+from shared import contract
+from shared.assemble import check
+from shared.contract import ContractError, Pattern, QueueContract, ServiceContract
+from shared.events import OrderPlaced, PaymentSucceeded
+from shared.messaging.processor import Subscription
+
+ROOT = Path(__file__).parents[2]
+NAMES = [service.name for service in contract.services()]
+PAYMENT = contract.service("payment_service")
+
+
+async def handle(event: Any, attempt: int) -> Any: ...
+
+
+def subscription(queue: str, event: Any) -> Subscription:
+    return Subscription(queue=queue, handlers={event: handle}, concurrency=1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_service_has_handlers_for_the_queues_of_its_contract_and_no_others(name: str) -> None:
+    app = import_module(f"{name}.app")
+    app.build(app.Settings(database_url="sqlite:////nowhere/x.db"))  # raises ContractError if they differ
+
+
+@pytest.mark.parametrize(
+    "subscriptions",
+    [
+        pytest.param([], id="a queue without a handler"),
+        pytest.param(
+            [subscription("payment_service.charge", OrderPlaced), subscription("payment_service.more", OrderPlaced)],
+            id="a handler without a queue",
+        ),
+        pytest.param([subscription("payment_service.charge", PaymentSucceeded)], id="an event that is not bound"),
+    ],
+)
+def test_handlers_that_differ_from_the_contract_are_refused(subscriptions: list[Subscription]) -> None:
+    with pytest.raises(ContractError, match="payment_service"):
+        check(PAYMENT, subscriptions)
+
+
+OTHER = ServiceContract(name="loyalty_service", title="Loyalty", port=8100)
+
+
+@pytest.mark.parametrize(
+    ("other", "error"),
+    [
+        (replace(OTHER, name="payment_service"), "the same name: payment_service"),
+        (replace(OTHER, port=PAYMENT.port), "the same port: 8001"),
+        (replace(OTHER, exchange="payments"), "the same exchange: payments"),
+        (replace(OTHER, exchange="x", publishes=(PaymentSucceeded,)), "the same event type: payment.succeeded.v1"),
+        (replace(OTHER, queues=(QueueContract("q", "", ()), QueueContract("q", "", ()))), "queue: loyalty_service.q"),
+    ],
+)
+def test_what_two_services_claim_is_told(other: ServiceContract, error: str) -> None:
+    with pytest.raises(ContractError, match=re.escape(error)):
+        contract.checked([*contract.services(), other])
+
+
+def test_an_event_that_nobody_publishes_can_not_be_taken() -> None:
+    deaf = replace(OTHER, queues=(QueueContract("q", "", takes=(OrderPlaced,)),))
+    with pytest.raises(ContractError, match=r"no registered service publishes order\.placed\.v1"):
+        contract.checked([deaf])
+
+
+def test_a_binding_takes_every_version_of_an_event() -> None:
+    assert contract.patterns(PAYMENT.queue("charge")) == (Pattern("orders", "order.placed.*"),)
+
+
+@pytest.mark.parametrize("file", GENERATED)
+def test_what_is_generated_is_up_to_date(file: str) -> None:
+    assert (ROOT / file).read_text() == GENERATED[file](), f"run `make generate` and look at {file}"
+
+
+def compose_services() -> Mapping[str, str]:
+    """Each service of the compose file with its block of text."""
+    text = (ROOT / "docker-compose.yml").read_text().partition("\nservices:\n")[2].partition("\nvolumes:\n")[0]
+    blocks = re.split(r"(?m)^  ([a-z_-]+):\n", text)[1:]
+    return dict(zip(blocks[::2], blocks[1::2], strict=True))
+
+
+@pytest.mark.parametrize("service", contract.services(), ids=lambda service: service.name)
+def test_the_compose_file_runs_every_registered_service_as_its_contract_says(service: ServiceContract) -> None:
+    blocks = compose_services()
+    block, password = blocks[service.name], service.variable("RABBITMQ_PASSWORD")
+    assert f"command: [python, -m, {service.name}]" in block
+    assert f"HTTP_PORT: {service.port}\n" in block
+    assert f"amqp://{service.name}:${{{password}:-{service.name}}}@rabbitmq:5672/" in block
+    for database in service.databases:
+        assert re.search(rf"{database.variable}: {re.escape(database.scheme)}postgresql://{database.name}:", block)
+        assert f"{database.name}_DATABASE_PASSWORD".upper() in blocks["postgres"]
+    assert f"{password}: ${{{password}:-{service.name}}}" in blocks["topology"]
+    assert f'"{service.name}:{service.port}"' in blocks["front_door"]
+    assert f"127.0.0.1:${{{service.variable('PORT')}:-{service.port}}}:{service.port}" in blocks["front_door"]
+    for client in ("control_room", "order-rail"):
+        assert f"{service.variable('URL')}: http://{service.name}:{service.port}\n" in blocks[client]
