@@ -12,13 +12,17 @@ import pytest
 import pytest_asyncio
 
 from control_room.launcher.broker import PrivateBroker
+from control_room.launcher.system import System, launch
 from shared.management import Management
 from shared.observability import logging
 from shared.settings import BrokerSettings
 from shared.topology import provision
 from tests.postgres import PostgresNotInstalled, PrivatePostgres
+from tests.rail import Rail
+from tests.support import addresses_of
 
 RETRY_DELAYS_SECONDS = (0.2, 0.5)
+QUICK_RETRIES = dict.fromkeys(("RETRY_DELAYS_SECONDS", "EMAIL_RETRY_DELAYS_SECONDS"), "0.2,0.5")
 
 logging.configure("tests", "console")
 
@@ -125,6 +129,27 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def run_directory(tmp_path: Path) -> Path:
     """An empty directory for what a launched system writes."""
     return tmp_path / "run"
+
+
+@pytest.fixture(scope="module")
+def system_environment(request: pytest.FixtureRequest, module_broker_settings: BrokerSettings) -> dict[str, str]:
+    """The environment of `system`: a virtual host of the module's own, and what the module's `ENVIRONMENT` says."""
+    given: dict[str, str] = getattr(request.module, "ENVIRONMENT", {})
+    return {**QUICK_RETRIES, **addresses_of(module_broker_settings), **given}
+
+
+@pytest_asyncio.fixture(scope="module")
+async def system(system_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
+    """The whole system as processes, for all tests of a module; see `system_environment` for its settings."""
+    async with launch(tmp_path_factory.mktemp("system"), environment=system_environment) as launched:
+        yield launched
+
+
+@pytest_asyncio.fixture
+async def rail(system: System) -> AsyncIterator[Rail]:
+    """A client of `system`, once every service is ready: the test before may have left one starting."""
+    async with Rail(system).ready() as client:
+        yield client
 
 
 @asynccontextmanager

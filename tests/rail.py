@@ -3,8 +3,9 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Iterable
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any, Protocol, Self
 
 import httpx
 
@@ -33,6 +34,13 @@ class Rail:
         self.http = httpx.AsyncClient(timeout=10, limits=limits, trust_env=False)
         self.accepted: list[str] = []
         self.refused = 0
+
+    @asynccontextmanager
+    async def ready(self) -> AsyncIterator[Self]:
+        """Wait until every service is ready; its connections are closed after the block."""
+        async with self.http:
+            await self.is_ready()
+            yield self
 
     async def is_ready(self) -> None:
         """Wait until every service has all that it needs."""

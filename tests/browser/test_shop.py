@@ -10,25 +10,17 @@ from typing import Any
 
 import httpx
 import pytest
-import pytest_asyncio
 from playwright.async_api import Page, Route, expect
 
 from control_room.launcher.system import System
 from order_service.orders import Status
 from tests.browser.conftest import OpenPage, Watch, assert_accessible, assert_fits
-from tests.conftest import Broker
-from tests.order_rail import launched
 from tests.support import eventually
 
+ENVIRONMENT = {"GATEWAY_LATENCY_SECONDS": "0.02"}
 CUT = "net::ERR_|Failed to load resource"
 CARDS = {"tok_visa": "It pays", "tok_declined": "It is declined", "tok_broken": "It never works"}
 TIMES = "\N{MULTIPLICATION SIGN}"
-
-
-@pytest_asyncio.fixture(scope="module")
-async def system(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
-    async with launched(broker, tmp_path_factory.mktemp("shop"), GATEWAY_LATENCY_SECONDS="0.02") as system:
-        yield system
 
 
 class Shop:

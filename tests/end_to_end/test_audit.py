@@ -16,8 +16,7 @@ from control_room.operations.addresses import SystemAddresses
 from control_room.operations.audit import AuditImpossible, AuditReport, audit
 from shared.management import Management
 from shared.topology import dead_queue, provision, retry_queue
-from tests.conftest import Broker
-from tests.order_rail import file_of, launched, order_rail
+from tests.order_rail import file_of, order_rail
 from tests.rail import Rail
 from tests.support import eventually
 
@@ -29,12 +28,6 @@ STATUSES = {
     "tok_timeout": "confirmed",
     "tok_broken": "stalled",
 }
-
-
-@pytest_asyncio.fixture(scope="module")
-async def system(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
-    async with launched(broker, tmp_path_factory.mktemp("audit")) as system:
-        yield system
 
 
 @pytest_asyncio.fixture(scope="module")

@@ -9,10 +9,9 @@ from contextlib import asynccontextmanager
 
 import httpx
 import pytest
-import pytest_asyncio
 
 from control_room.launcher.broker import PrivateBroker
-from control_room.launcher.system import SERVICES, System, launch
+from control_room.launcher.system import SERVICES, System
 from shared.management import Management
 from tests.rail import Rail
 from tests.support import eventually
@@ -28,24 +27,16 @@ TOKENS = ["tok_visa", "tok_declined", "tok_timeout"] * 20
 QUEUE = "payment_service.charge"
 
 
-@pytest_asyncio.fixture(scope="module")
-async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
-    async with launch(tmp_path_factory.mktemp("broker"), environment=ENVIRONMENT) as launched:
-        yield launched
+@pytest.fixture(scope="module")
+def system_environment() -> dict[str, str]:
+    """With a RabbitMQ of its own, which these tests stop and kill."""
+    return ENVIRONMENT
 
 
 @pytest.fixture
-def broker(system: System) -> PrivateBroker:
+def node(system: System) -> PrivateBroker:
     assert system.broker is not None
     return system.broker
-
-
-@pytest_asyncio.fixture
-async def rail(system: System) -> AsyncIterator[Rail]:
-    client = Rail(system)
-    async with client.http:
-        await client.is_ready()
-        yield client
 
 
 async def assert_all_come_to_their_end(rail: Rail) -> None:
@@ -56,14 +47,14 @@ async def assert_all_come_to_their_end(rail: Rail) -> None:
     await rail.reconcile()
 
 
-async def test_a_frozen_broker_holds_everything_up_and_loses_nothing(broker: PrivateBroker, rail: Rail) -> None:
-    broker.suspend()
+async def test_a_frozen_broker_holds_everything_up_and_loses_nothing(node: PrivateBroker, rail: Rail) -> None:
+    node.suspend()
     try:
         await rail.place_many(TOKENS)
         assert set((await rail.statuses()).values()) == {"placed"}
         await eventually(lambda: published(rail, "outcomeunknown"), 20, "the relay to give up waiting for confirms")
     finally:
-        broker.resume()
+        node.resume()
     await assert_all_come_to_their_end(rail)
 
 
@@ -79,23 +70,23 @@ async def test_a_frozen_broker_holds_everything_up_and_loses_nothing(broker: Pri
     ],
 )
 async def test_an_alarm_stops_publishing_and_not_taking_orders(
-    system: System, broker: PrivateBroker, rail: Rail, alarm: list[str], end: list[str]
+    system: System, node: PrivateBroker, rail: Rail, alarm: list[str], end: list[str]
 ) -> None:
-    await broker.control(*alarm)
+    await node.control(*alarm)
     try:
         await rail.place_many(TOKENS)
         await eventually(lambda: says_it_is_blocked(system), 20, "the order service to say that it is blocked")
         assert await rail.in_flight() > 0
     finally:
-        await broker.control(*end)
+        await node.control(*end)
     await assert_all_come_to_their_end(rail)
 
 
-async def test_all_connections_closed_at_once_are_opened_again(broker: PrivateBroker, rail: Rail) -> None:
+async def test_all_connections_closed_at_once_are_opened_again(node: PrivateBroker, rail: Rail) -> None:
     opened = [await rail.metric(service, "order_rail_broker_connections_opened_total") for service in SERVICES]
     placing = asyncio.create_task(rail.place_many(TOKENS))
     await eventually(lambda: len(rail.accepted) >= len(TOKENS) // 2, expecting="half of the orders")
-    await broker.control("close_all_connections", "a test")
+    await node.control("close_all_connections", "a test")
     await placing
     await assert_all_come_to_their_end(rail)
     now = [await rail.metric(service, "order_rail_broker_connections_opened_total") for service in SERVICES]
@@ -125,11 +116,11 @@ async def test_what_a_full_queue_refuses_stays_in_the_outbox_until_there_is_room
 
 
 async def test_a_delivery_that_the_broker_thinks_too_slow_is_handled_in_the_end(
-    system: System, broker: PrivateBroker, rail: Rail
+    system: System, node: PrivateBroker, rail: Rail
 ) -> None:
-    await broker.control("eval", "application:set_env(rabbit, consumer_timeout, 2000).")
-    await broker.control("eval", "application:set_env(rabbit, channel_tick_interval, 500).")
-    await broker.control("close_all_connections", "so that the channels know")
+    await node.control("eval", "application:set_env(rabbit, consumer_timeout, 2000).")
+    await node.control("eval", "application:set_env(rabbit, channel_tick_interval, 500).")
+    await node.control("close_all_connections", "so that the channels know")
     await rail.is_ready()
     lock = sqlite3.connect(system.run.path / "notification_service.db", isolation_level=None)
     lock.execute("BEGIN IMMEDIATE")  # whoever is told now has to wait, and the broker does not wait as long
@@ -140,7 +131,7 @@ async def test_a_delivery_that_the_broker_thinks_too_slow_is_handled_in_the_end(
     finally:
         lock.execute("ROLLBACK")
         lock.close()
-        await broker.control("eval", "application:set_env(rabbit, consumer_timeout, 1800000).")
+        await node.control("eval", "application:set_env(rabbit, consumer_timeout, 1800000).")
     await assert_all_come_to_their_end(rail)
 
 

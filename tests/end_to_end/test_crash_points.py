@@ -3,18 +3,15 @@
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
 import pytest
-import pytest_asyncio
 
 from control_room.experiments.chaos.crash import DIED
-from control_room.launcher.system import System, launch
-from shared.settings import BrokerSettings
+from control_room.launcher.system import System
 from tests.rail import Rail
-from tests.support import addresses_of, eventually
+from tests.support import eventually
 
 ENVIRONMENT = {
     "RETRY_DELAYS_SECONDS": "0.2,0.5,1",
@@ -22,23 +19,6 @@ ENVIRONMENT = {
     "SWEEP_AFTER_SECONDS": "3600",  # none of this needs the sweep
 }
 ORDERS = 20
-
-
-@pytest_asyncio.fixture(scope="module")
-async def system(
-    tmp_path_factory: pytest.TempPathFactory, module_broker_settings: BrokerSettings
-) -> AsyncIterator[System]:
-    environment = {**ENVIRONMENT, **addresses_of(module_broker_settings)}
-    async with launch(tmp_path_factory.mktemp("crashes"), environment=environment) as launched:
-        yield launched
-
-
-@pytest_asyncio.fixture
-async def rail(system: System) -> AsyncIterator[Rail]:
-    client = Rail(system)
-    async with client.http:
-        await client.is_ready()
-        yield client
 
 
 async def arm(system: System, rail: Rail, service: str, call: str, flag: Path) -> None:

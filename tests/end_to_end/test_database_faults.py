@@ -10,11 +10,10 @@ from pathlib import Path
 import httpx
 import psycopg
 import pytest
-import pytest_asyncio
 
 from control_room.launcher.ports import free_ports
 from control_room.launcher.processes import SupervisedProcess
-from control_room.launcher.system import System, launch
+from control_room.launcher.system import System
 from shared.events import encode
 from shared.messaging.message import Message
 from shared.messaging.publisher import Publisher
@@ -35,25 +34,15 @@ TOKENS = ["tok_visa", "tok_declined", "tok_timeout"] * 40
 DATABASES = ("order_service", "payment_service", "notification_service")
 
 
-@pytest_asyncio.fixture(scope="module")
-async def system(tmp_path_factory: pytest.TempPathFactory, postgres: PrivatePostgres) -> AsyncIterator[System]:
+@pytest.fixture(scope="module")
+def system_environment(postgres: PrivatePostgres) -> dict[str, str]:
     """The whole system on PostgreSQL, but for the notification service, which stays on SQLite."""
-    environment = {
+    return {
         **ENVIRONMENT,
         "ORDER_SERVICE_DATABASE_URL": postgres.create_database(),
         "PAYMENT_SERVICE_DATABASE_URL": postgres.create_database(),
         "GATEWAY_URL": f"simulated+{postgres.create_database()}",
     }
-    async with launch(tmp_path_factory.mktemp("databases"), environment=environment) as launched:
-        yield launched
-
-
-@pytest_asyncio.fixture
-async def rail(system: System) -> AsyncIterator[Rail]:
-    client = Rail(system)
-    async with client.http:
-        await client.is_ready()
-        yield client
 
 
 async def test_connections_that_the_database_cuts_under_load_cost_nothing(

@@ -5,13 +5,11 @@ import os
 import re
 import signal
 import sqlite3
-from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from aiosmtpd.controller import Controller
 
 from control_room.launcher.ports import free_ports
@@ -19,11 +17,11 @@ from control_room.launcher.system import System
 from control_room.operations.addresses import DISCARDS, SystemAddresses, discards_beside
 from control_room.operations.audit import audit
 from shared.management import Management
-from tests.conftest import Broker
-from tests.order_rail import file_of, launched, order_rail, start
+from shared.settings import BrokerSettings
+from tests.order_rail import file_of, order_rail, start
 from tests.rail import Rail
 from tests.service.mail import MailServer
-from tests.support import eventually
+from tests.support import addresses_of, eventually
 
 CHARGE = "payment_service.charge"
 EMAIL = "notification_service.email"
@@ -41,19 +39,10 @@ def mail() -> Any:
     controller.stop(no_assert=True)
 
 
-@pytest_asyncio.fixture(scope="module")
-async def system(broker: Broker, tmp_path_factory: pytest.TempPathFactory, mail: MailServer) -> AsyncIterator[System]:
-    directory = tmp_path_factory.mktemp("dead-letters")
+@pytest.fixture(scope="module")
+def system_environment(module_broker_settings: BrokerSettings, mail: MailServer) -> dict[str, str]:
     delays = dict.fromkeys(("RETRY_DELAYS_SECONDS", "EMAIL_RETRY_DELAYS_SECONDS"), "0.2")
-    async with launched(broker, directory, EMAIL_URL=mail.url, **delays) as system:
-        yield system
-
-
-@pytest_asyncio.fixture
-async def rail(system: System) -> AsyncIterator[Rail]:
-    client = Rail(system)
-    async with client.http:
-        yield client
+    return {**addresses_of(module_broker_settings), **delays, "EMAIL_URL": mail.url}
 
 
 async def stalled_orders(system: System, rail: Rail, count: int) -> list[str]:

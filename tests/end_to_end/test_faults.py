@@ -4,14 +4,12 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-import pytest_asyncio
 
 from control_room.launcher.processes import SupervisedProcess
-from control_room.launcher.system import SERVICES, System, launch
+from control_room.launcher.system import SERVICES, System
 from tests.rail import Rail
 from tests.support import eventually
 
@@ -28,18 +26,10 @@ ENVIRONMENT = {
 }
 
 
-@pytest_asyncio.fixture(scope="module")
-async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
-    async with launch(tmp_path_factory.mktemp("faults"), environment=ENVIRONMENT) as launched:
-        yield launched
-
-
-@pytest_asyncio.fixture
-async def rail(system: System) -> AsyncIterator[Rail]:
-    client = Rail(system)
-    async with client.http:
-        await client.is_ready()  # the test before may have left a service starting
-        yield client
+@pytest.fixture(scope="module")
+def system_environment() -> dict[str, str]:
+    """With a RabbitMQ of its own, which these tests stop and kill."""
+    return ENVIRONMENT
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -10,18 +10,10 @@ from control_room.dashboard.process_control.launcher import LauncherMailRoute, l
 from control_room.experiments.scenarios import SCENARIOS, Runner, Scenario, Stage
 from control_room.launcher.system import SERVICES, System
 from control_room.operations.addresses import SystemAddresses
-from tests.conftest import Broker
-from tests.order_rail import launched
 from tests.support import eventually
 
 PLAY_SECONDS = 60
 SMALL = {"flash-sale": {"orders": 50, "seconds": 1}, "in-line": {"orders": 10}, "outage": {"seconds": 3}}
-
-
-@pytest_asyncio.fixture(scope="module")
-async def system(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
-    async with launched(broker, tmp_path_factory.mktemp("scenarios")) as running:
-        yield running
 
 
 @pytest_asyncio.fixture

@@ -6,13 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-import pytest_asyncio
 
-from control_room.launcher.system import System, launch
+from control_room.launcher.system import System
 from shared.management import Management
-from shared.settings import BrokerSettings
 from tests.rail import Rail
-from tests.support import addresses_of, eventually
+from tests.support import eventually
 
 ENVIRONMENT = {
     "RETRY_DELAYS_SECONDS": "0.1,0.2",
@@ -27,23 +25,6 @@ QUEUES = [
     "notification_service.sms",
     "notification_service.restaurant",
 ]
-
-
-@pytest_asyncio.fixture(scope="module")
-async def system(
-    tmp_path_factory: pytest.TempPathFactory, module_broker_settings: BrokerSettings
-) -> AsyncIterator[System]:
-    environment = {**ENVIRONMENT, **addresses_of(module_broker_settings)}
-    async with launch(tmp_path_factory.mktemp("sweep"), environment=environment) as launched:
-        yield launched
-
-
-@pytest_asyncio.fixture
-async def rail(system: System) -> AsyncIterator[Rail]:
-    client = Rail(system)
-    async with client.http:
-        await client.is_ready()
-        yield client
 
 
 @pytest.mark.parametrize("queue", QUEUES)

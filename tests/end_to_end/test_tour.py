@@ -12,8 +12,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
-import pytest
-import pytest_asyncio
 
 from control_room.experiments.tour.steps import STEPS
 from control_room.launcher.system import System, launch
@@ -38,12 +36,6 @@ async def launched(broker: Broker, directory: Path, **environment: str) -> Async
 def broker_variables(broker: Broker) -> dict[str, str]:
     vhost = f"tour-{uuid.uuid4().hex[:8]}"
     return {"RABBITMQ_URL": broker.amqp_url(vhost), "RABBITMQ_MANAGEMENT_URL": broker.management_url}
-
-
-@pytest_asyncio.fixture(scope="module")
-async def system(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
-    async with launched(broker, tmp_path_factory.mktemp("system")) as system:
-        yield system
 
 
 async def tour(*arguments: str, environment: Mapping[str, str] | None = None) -> tuple[int | None, str]:

@@ -12,15 +12,10 @@ from control_room.dashboard.process_control.exchange import ExchangeControl, exc
 from control_room.launcher.system import SERVICES, System
 from control_room.operations.addresses import SystemAddresses
 from tests.conftest import Broker
-from tests.order_rail import launched
 from tests.rail import Rail
 from tests.support import eventually
 
-
-@pytest_asyncio.fixture(scope="module")
-async def system(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
-    async with launched(broker, tmp_path_factory.mktemp("control"), CONTROLS_ENABLED="true") as system:
-        yield system
+ENVIRONMENT = {"CONTROLS_ENABLED": "true"}
 
 
 @pytest_asyncio.fixture
