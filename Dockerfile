@@ -1,4 +1,4 @@
-# One image for everything that is ours: each service (`python -m payment_service`) and the command line (`order-rail`).
+# One image for everything that is ours: each service (`python -m <its name>`) and the command line (`order-rail`).
 
 FROM python:3.13-slim AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore

@@ -32,8 +32,8 @@ ENV_GROUPS = {
     r"OPERATOR_TOKEN": "Operators' calls need the header Authorization: Bearer <this>. Printable ASCII; docker "
     "compose takes $$ for a $.",
     r".*_PASSWORD": "Letters, digits, - and _ only: they become part of URLs. RabbitMQ's administrator is order_rail; "
-    "a service's user has its own name. RabbitMQ's and PostgreSQL's own passwords, and those of databases, are set once, "
-    "when the volumes are new: to change them later, change them there as well, or begin anew with "
+    "a service's user has its own name. RabbitMQ's and PostgreSQL's own passwords, and those of databases, are set "
+    "once, when the volumes are new: to change them later, change them there as well, or begin anew with "
     "`docker compose down --volumes`.",
     r".*": "How the system behaves; docs/settings.md explains each.",
 }

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs once, on an empty data folder: a database for each service and one for the simulated gateway, each with a user
-# of its own who alone may connect to it.
+# Runs once, on an empty data folder: for each variable NAME_DATABASE_PASSWORD a database `name`, with a user of that
+# name who alone may connect to it.
 set -eu
 
 create() { # NAME PASSWORD
@@ -12,7 +12,7 @@ REVOKE ALL ON DATABASE :"name" FROM PUBLIC;
 SQL
 }
 
-create order_service "$ORDER_SERVICE_DATABASE_PASSWORD"
-create payment_service "$PAYMENT_SERVICE_DATABASE_PASSWORD"
-create notification_service "$NOTIFICATION_SERVICE_DATABASE_PASSWORD"
-create gateway "$GATEWAY_DATABASE_PASSWORD"
+for variable in $(env | sed -n 's/^\([A-Z_]*_DATABASE_PASSWORD\)=.*/\1/p'); do
+    name=$(echo "${variable%_DATABASE_PASSWORD}" | tr '[:upper:]' '[:lower:]')
+    create "$name" "$(printenv "$variable")"
+done
