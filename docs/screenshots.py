@@ -7,10 +7,9 @@ from pathlib import Path
 
 from playwright.async_api import Browser, Page, async_playwright
 
-from control_room.experiments.scenarios.system import customers
+from control_room.experiments.traffic import Customers
 from control_room.launcher.command import page as control_room_page
 from control_room.launcher.system import System, launch
-from control_room.operations.addresses import SystemAddresses
 
 IMAGES = Path(__file__).with_name("images")
 LARGEST_BYTES = 150_000
@@ -43,8 +42,8 @@ async def take_control_room(browser: Browser, system: System) -> None:
 
 async def take_shop(browser: Browser, system: System) -> None:
     """The shop with some orders on its rail."""
-    async with customers(SystemAddresses.of(system.environment)) as some:
-        await some.order_at_once(["tok_visa", "tok_declined", "tok_visa"])
+    with Customers(system.url("order_service")) as customers:
+        await customers.place_all(["tok_visa", "tok_declined", "tok_visa"])
     page = await opened(browser, system.url("order_service"))
     await page.wait_for_load_state("networkidle")
     await keep(page, "shop.png")

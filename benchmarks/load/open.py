@@ -14,7 +14,8 @@ import typer
 import uvloop
 
 from benchmarks.load.order import ORDER
-from control_room.experiments.load import Connections, at_their_times, poisson, post
+from control_room.experiments.load import Connections, post
+from control_room.experiments.traffic import at_their_times, poisson
 
 SEED = 1
 

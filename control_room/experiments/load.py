@@ -1,23 +1,17 @@
-"""Load on an HTTP service: many requests over few kept-alive connections, cheaply, at times planned beforehand.
+"""HTTP requests over few kept-alive connections, cheaply: what load on a service is made of.
 
-An open model: requests leave when they are due, whether or not the answers to those before have come, as customers
-do. So latency counts from the moment a request was due: a server that stalls can't hide it by slowing the load down.
 Plain HTTP/1.1 on an asyncio protocol, since a general client would cost more processor time than the service itself.
+`Connections` is for coroutines; a `Connection` alone, which calls back, costs less still.
 """
 
 import asyncio
-import random
 import re
-import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 from urllib.parse import urlsplit
 
 CONNECT_TIMEOUT_SECONDS = 5.0
-TICK_SECONDS = 0.002
-"""Requests that are due this close together leave together: fewer wake-ups, each of which costs a system call."""
-
 LONGEST_HEAD_BYTES = 64 * 1024
 END_OF_HEAD = b"\r\n\r\n"
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")
@@ -26,27 +20,28 @@ _CLOSE = re.compile(rb"\r\nconnection:[ \t]*close", re.IGNORECASE)
 
 
 class AnswerLost(Exception):
-    """No answer came. The server may have done what it was asked, or not: ask again with the same key."""
+    """No answer came. The server may have done what was requested, or not: repeat it with the same key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An HTTP answer; its head is taken apart only for those who ask for its headers."""
+    """An HTTP answer. `head`: the status line and the headers."""
 
     status: int
     head: bytes
     body: bytes
 
-    @property
-    def headers(self) -> dict[str, str]:
-        """By name in lower case."""
-        _, *lines = self.head.decode("latin-1").split("\r\n")
-        return {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    def __str__(self) -> str:
+        return f"{self.status} {self.body[:200].decode(errors='replace')}"
 
     @property
     def is_last(self) -> bool:
         """Whether the server takes no further request on its connection."""
         return _CLOSE.search(self.head) is not None
+
+
+OnOutcome = Callable[[Answer | Exception], None]
+"""Gets the answer, OSError where the server closes the connection, or ValueError for an answer that is malformed."""
 
 
 def post(url: str, body: bytes, headers: dict[str, str]) -> bytes:
@@ -57,39 +52,65 @@ def post(url: str, body: bytes, headers: dict[str, str]) -> bytes:
     return ("\r\n".join([*lines, f"Content-Length: {len(body)}"]) + "\r\n\r\n").encode() + body
 
 
-def poisson(rate: float, dice: random.Random) -> Iterator[float]:
-    """When customers come who know nothing of each other, in seconds from the start: `rate` a second, without end."""
-    at = 0.0
-    while True:
-        at += dice.expovariate(rate)
-        yield at
+class Connection(asyncio.Protocol):
+    """One connection with at most one request under way."""
 
+    def __init__(self) -> None:
+        self.is_open = False
+        self._transport: asyncio.Transport
+        self._received = b""
+        self._on_outcome: OnOutcome | None = None
 
-async def at_their_times(times: Iterable[float], start: Callable[[int, float], Awaitable[None]]) -> None:
-    """Call `start(index, due)` for each time, not before it is due, nor a tick after unless the machine is busy.
+    @classmethod
+    async def to(cls, url: str) -> "Connection":
+        """Connect to the server of a URL. Raises OSError."""
+        parts = urlsplit(url)
+        create = asyncio.get_running_loop().create_connection(cls, parts.hostname or "127.0.0.1", parts.port or 80)
+        return (await asyncio.wait_for(create, CONNECT_TIMEOUT_SECONDS))[1]
 
-    It does not wait for the ones before. `times` are in seconds from now, `due` is on the clock of `time.monotonic`.
-    Returns once all have ended; cancelled, it cancels them. An exception of one ends all.
-    """
-    began = time.monotonic()
-    async with asyncio.TaskGroup() as group:
-        for index, at in enumerate(times):
-            if (wait := began + at - time.monotonic()) > 0:
-                await asyncio.sleep(max(wait, TICK_SECONDS))
-            group.create_task(_started(start, index, began + at))
+    def send(self, request: bytes, on_outcome: OnOutcome) -> None:
+        """Send a request; `on_outcome` is called once, later."""
+        self._on_outcome = on_outcome
+        self._transport.write(request)
 
+    def close(self) -> None:
+        self.is_open = False
+        self._transport.close()
 
-async def _started(start: Callable[[int, float], Awaitable[None]], index: int, due: float) -> None:
-    await start(index, due)
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's does not inherit from it
+        self.is_open = True
+
+    def data_received(self, data: bytes) -> None:
+        if self._on_outcome is None:  # without a request: it must not be taken for the next request's answer
+            self.close()
+            return
+        self._received += data
+        try:
+            answer = _read(self._received)
+        except ValueError as error:
+            self._report(error)
+            return
+        if answer is not None:
+            self._received = b""
+            self._report(answer)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.is_open = False
+        self._report(exc if isinstance(exc, OSError) else ConnectionResetError("the server closed the connection"))
+
+    def _report(self, outcome: Answer | Exception) -> None:
+        on_outcome, self._on_outcome = self._on_outcome, None
+        if on_outcome is not None:
+            on_outcome(outcome)
 
 
 class Connections:
     """Kept-alive connections to one server; as many as there are requests under way, at most `limit`."""
 
     def __init__(self, url: str, limit: int = 100) -> None:
-        parts = urlsplit(url)
-        self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
-        self._idle: list[_Connection] = []
+        self._url = url
+        self._idle: list[Connection] = []
         self._free = asyncio.Semaphore(limit)
 
     async def ask(self, request: bytes, timeout_seconds: float = 10.0) -> Answer:
@@ -99,20 +120,22 @@ class Connections:
                 async with asyncio.timeout(timeout_seconds):
                     return await self._ask(request)
             except (OSError, ValueError) as error:  # TimeoutError is an OSError
-                self.close()  # the server has gone, as likely as not, and with it the other ends of these
+                self.close()  # the server is probably gone, and with it its ends of the idle connections
                 raise AnswerLost(str(error) or type(error).__name__) from error
 
     def close(self) -> None:
-        """Close those that are idle."""
+        """Close the idle connections."""
         while self._idle:
             self._idle.pop().close()
 
     async def _ask(self, request: bytes) -> Answer:
-        connection = self._take_idle() or await self._connect()
+        connection = self._take_idle() or await Connection.to(self._url)
+        outcome: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        connection.send(request, lambda result: _resolve(outcome, result))
         try:
-            answer = await connection.ask(request)
+            answer = await outcome
         except BaseException:
-            connection.close()  # what may still come on it belongs to no one
+            connection.close()  # a late answer on it would be taken for the next one
             raise
         if answer.is_last:
             connection.close()
@@ -120,72 +143,25 @@ class Connections:
             self._idle.append(connection)
         return answer
 
-    def _take_idle(self) -> "_Connection | None":
+    def _take_idle(self) -> Connection | None:
         while self._idle:
             connection = self._idle.pop()
             if connection.is_open:  # the server closes what was idle too long
                 return connection
         return None
 
-    async def _connect(self) -> "_Connection":
-        async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
-            _, connection = await asyncio.get_running_loop().create_connection(_Connection, self._host, self._port)
-            return connection
 
-
-class _Connection(asyncio.Protocol):
-    """One connection with at most one request under way."""
-
-    def __init__(self) -> None:
-        self.is_open = False
-        self._transport: asyncio.Transport
-        self._received = b""
-        self._answer: asyncio.Future[Answer] | None = None
-
-    def ask(self, request: bytes) -> "asyncio.Future[Answer]":
-        """Raises OSError where the server hangs up, ValueError for what is no answer or does not say its length."""
-        self._answer = asyncio.get_running_loop().create_future()
-        self._transport.write(request)
-        return self._answer
-
-    def close(self) -> None:
-        self.is_open = False
-        self._transport.close()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's own kind, which does not inherit from it
-        self.is_open = True
-
-    def data_received(self, data: bytes) -> None:
-        if self._answer is None:  # nobody asked: it must not be taken for the answer to the next request
-            self.close()
-            return
-        self._received += data
-        try:
-            answer = _read(self._received)
-        except ValueError as error:
-            self._settle(error)
-        else:
-            if answer is not None:
-                self._received = b""
-                self._settle(answer)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.is_open = False
-        self._settle(exc if isinstance(exc, OSError) else ConnectionResetError("the server hung up"))
-
-    def _settle(self, outcome: Answer | Exception) -> None:
-        waiting, self._answer = self._answer, None
-        if waiting is None or waiting.done():  # idle, or nobody waits any longer
-            return
-        if isinstance(outcome, Answer):
-            waiting.set_result(outcome)
-        else:
-            waiting.set_exception(outcome)
+def _resolve(outcome: "asyncio.Future[Answer]", result: Answer | Exception) -> None:
+    if outcome.done():  # cancelled
+        return
+    if isinstance(result, Answer):
+        outcome.set_result(result)
+    else:
+        outcome.set_exception(result)
 
 
 def _read(received: bytes) -> Answer | None:
-    """The answer, once it is whole. Raises ValueError for what is none or does not say its length."""
+    """The answer, None while parts are missing. Raises ValueError where it is malformed or without a length."""
     head, end, body = received.partition(END_OF_HEAD)
     if not end:
         if len(received) > LONGEST_HEAD_BYTES:

@@ -7,7 +7,7 @@ import pytest_asyncio
 
 from control_room.dashboard.process_control import ProcessState
 from control_room.dashboard.process_control.launcher import LauncherMailRoute, launcher_control
-from control_room.experiments.scenarios import SCENARIOS, Runner, Scenario, Stage
+from control_room.experiments.scenarios import SCENARIOS, Runner, Scenario, Target
 from control_room.launcher.system import SERVICES, System
 from control_room.operations.addresses import SystemAddresses
 from tests.support import eventually
@@ -20,7 +20,7 @@ SMALL = {"flash-sale": {"orders": 50, "seconds": 1}, "in-line": {"orders": 10}, 
 async def runner(system: System) -> AsyncIterator[Runner]:
     async with launcher_control(system.processes) as control:
         mail = LauncherMailRoute(system.processes["notification_service"])
-        playing = Runner(Stage(SystemAddresses.of(system.environment), control, mail))
+        playing = Runner(Target(SystemAddresses.of(system.environment), control, mail))
         yield playing
         await playing.stop()
 
@@ -31,7 +31,7 @@ def usual(scenario: Scenario) -> dict[str, int]:
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 async def test_what_a_scenario_expects_is_what_is_seen(runner: Runner, scenario: Scenario) -> None:
-    assert scenario.impossible(runner.stage) == ""
+    assert scenario.impossible(runner.target) == ""
     runner.start(scenario, usual(scenario))
     run = runner.runs[scenario.name]
     outcome = await eventually(lambda: run.outcome, PLAY_SECONDS, f"an end of {scenario.title!r}")
@@ -41,7 +41,7 @@ async def test_what_a_scenario_expects_is_what_is_seen(runner: Runner, scenario:
 
 async def test_one_that_is_broken_off_puts_everything_right(runner: Runner) -> None:
     outage = next(scenario for scenario in SCENARIOS if scenario.name == "outage")
-    control = runner.stage.control
+    control = runner.target.control
     assert control is not None
     runner.start(outage, {"seconds": 60})
     await eventually(
@@ -65,7 +65,7 @@ async def test_only_one_is_played_at_a_time(runner: Runner) -> None:
 def test_without_process_control_and_mail_it_is_said_what_is_missing() -> None:
     addresses = SystemAddresses(order_service_url="http://x", payment_service_url="http://x",
                                 notification_service_url="http://x")  # fmt: skip
-    missing = {scenario.name: scenario.impossible(Stage(addresses)) for scenario in SCENARIOS}
+    missing = {scenario.name: scenario.impossible(Target(addresses)) for scenario in SCENARIOS}
     assert "CONTROLS_ENABLED" in missing["outage"]
     assert "make up" in missing["slow-mail"]
     assert missing["flash-sale"] == ""

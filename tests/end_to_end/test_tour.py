@@ -73,7 +73,7 @@ async def test_a_wrong_operator_token_in_the_environment_is_said_to_be_wrong(sys
     status, output = await tour(environment={**system.environment, "OPERATOR_TOKEN": "wrong"})
 
     assert status == 1, output
-    assert "the books could not be read: order_service: it refused the operator's token" in output
+    assert "the audit was not possible: order_service: it refused the operator's token" in output
     assert "OPERATOR_TOKEN" in output
     assert "Traceback" not in output
 
@@ -101,7 +101,7 @@ async def test_the_tour_goes_red_when_notifications_stop(broker: Broker, tmp_pat
 
     assert status == 1, output
     assert re.search(r"WRONG duplicates \(order [0-9a-f-]{36}\): still paid after 4 s", output), output
-    assert "the books could not be read: notification_service: it was silent for 4 s" in output
+    assert "the audit was not possible: notification_service: it was silent for 4 s" in output
     assert "All of it held" not in output
 
 

@@ -9,7 +9,8 @@ from itertools import islice
 
 import pytest
 
-from control_room.experiments.load import AnswerLost, Connections, at_their_times, poisson, post
+from control_room.experiments.load import AnswerLost, Connections, post
+from control_room.experiments.traffic import at_their_times, poisson
 from tests.support import eventually
 
 OK = b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\nX-Seen: yes\r\n\r\n{}"
@@ -92,7 +93,7 @@ async def test_requests_one_after_the_other_share_a_connection() -> None:
         answers = [await connections.ask(request) for _ in range(5)]
 
     assert [(answer.status, answer.body) for answer in answers] == [(202, b"{}")] * 5
-    assert answers[0].headers["x-seen"] == "yes"
+    assert b"X-Seen: yes" in answers[0].head
     assert server.connections == 1
     assert server.requests == [request] * 5
     assert b'Idempotency-Key: "k"\r\n' in request

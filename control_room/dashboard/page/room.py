@@ -10,7 +10,7 @@ from control_room.dashboard.pace import Pace
 from control_room.dashboard.process_control import ProcessControl
 from control_room.dashboard.snapshots import Auditing, DeadLetterView, Observer
 from control_room.dashboard.snapshots.observer import watching
-from control_room.experiments.scenarios import MailRoute, Runner, Stage
+from control_room.experiments.scenarios import MailRoute, Runner, Target
 from control_room.operations.addresses import SystemAddresses
 
 
@@ -42,6 +42,6 @@ async def opened(
         dead_letters = DeadLetterView(addresses, journal, lambda: observer.snapshot.dead_letters, pace)
         for work, name in ((auditing.run(), "auditing"), (dead_letters.run(), "dead letters")):
             await stack.enter_async_context(running(work, name))
-        runner = Runner(Stage(addresses, control, mail))
+        runner = Runner(Target(addresses, control, mail))
         stack.push_async_callback(runner.stop)
         yield Room(addresses, pace, observer, auditing, dead_letters, runner, control)

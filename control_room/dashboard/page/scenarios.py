@@ -28,7 +28,7 @@ class Scenarios:
 class _Card:
     def __init__(self, scenario: Scenario, runner: Runner, viewer: Viewer) -> None:
         self._scenario, self._runner, self._viewer = scenario, runner, viewer
-        self._impossible = scenario.impossible(runner.stage)
+        self._impossible = scenario.impossible(runner.target)
         with named(ui.element("div").classes("play"), f"Scenario: {scenario.title}", "group"):
             text(scenario.title, tag="h3")
             text(scenario.look_for, "look", tag="p")

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from control_room.experiments.chaos.journal import Journal
-from control_room.experiments.load import Answer, AnswerLost, Connections, at_their_times, poisson, post
+from control_room.experiments.load import Answer, AnswerLost, Connections, post
+from control_room.experiments.traffic import at_their_times, poisson
 
 SPECIAL_TOKENS = ("tok_declined", "tok_flaky", "tok_timeout", "tok_broken")
 SHARE_OF_EACH = 0.02
@@ -116,5 +117,5 @@ class Customers:
 
     def _count(self, answer: Answer, due: float) -> None:
         self.tally.accepted += 1
-        self.tally.replayed += answer.headers.get("idempotent-replayed") == "true"
+        self.tally.replayed += b"idempotent-replayed: true" in answer.head.lower()
         self.tally.latencies_seconds.append(time.monotonic() - due)

@@ -19,7 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from control_room.experiments.load import Answer, AnswerLost, Connections, at_their_times, post
+from control_room.experiments.load import Answer, AnswerLost, Connections, post
+from control_room.experiments.traffic import at_their_times
 from shared.event_loop import new_event_loop
 
 SEED = 11

@@ -1,14 +1,11 @@
 """In line versus queued: how long a customer would wait if everything were done before the answer."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from statistics import median
-from typing import Any
 
-from control_room.experiments.scenarios.scenario import Outcome, Say, Scenario, Setting, Stage
-from control_room.experiments.scenarios.system import customers, settled
-from control_room.experiments.tour.steps import duration
-from control_room.experiments.tour.system import visit
+from control_room.experiments.client import connected, is_final, notified_after_seconds
+from control_room.experiments.scenarios.scenario import Outcome, Say, Scenario, Setting, Target
+from control_room.text import duration
 
 FLAKY_SHARE = 0.1
 RECOVER_WITHIN_SECONDS = 90.0
@@ -16,19 +13,19 @@ AT_LEAST_TIMES = 3
 ORDERS_PER_SECOND = 20
 
 
-async def play(stage: Stage, chosen: Mapping[str, int], say: Say) -> Outcome:
+async def play(target: Target, chosen: Mapping[str, int], say: Say) -> Outcome:
     """The same orders, measured twice: up to the answer, and up to when the last of the work was done."""
     count = chosen["orders"]
     flaky = max(1, round(count * FLAKY_SHARE))
-    async with visit(stage.addresses) as system:
+    async with connected(target.addresses) as client:
         say(f"{count} customers order, {ORDERS_PER_SECOND} a second")
         tokens = ["tok_flaky"] * flaky + ["tok_visa"] * (count - flaky)
-        async with customers(stage.addresses) as some:
-            placed = await some.order_at_a_rate(tokens, ORDERS_PER_SECOND)
+        with target.customers() as customers:
+            placed = await customers.place_all(tokens, ORDERS_PER_SECOND)
         ids = [each.order_id for each in placed]
-        over = await settled(system, ids, RECOVER_WITHIN_SECONDS, lambda done: say(f"{done} of {count} done"))
+        orders = await client.orders(ids, is_final, RECOVER_WITHIN_SECONDS, lambda done: say(f"{done} of {count} done"))
     queued = [each.answered_seconds for each in placed]
-    in_line = [_done_after_seconds(order) for order in over.values()]
+    in_line = [notified_after_seconds(order, "email") for order in orders.values()]
     return Outcome(
         expected=f"Queued, customers wait at least {AT_LEAST_TIMES} times less than in line, "
         "and nobody waits for a retry.",
@@ -36,12 +33,6 @@ async def play(stage: Stage, chosen: Mapping[str, int], say: Say) -> Outcome:
         f"in line it would have been {duration(median(in_line))} (the slowest {duration(max(in_line))})",
         held=median(in_line) > AT_LEAST_TIMES * median(queued) and max(in_line) > max(queued),
     )
-
-
-def _done_after_seconds(order: dict[str, Any]) -> float:
-    """From the moment the order was placed to the news that its customer was told."""
-    told = [entry["at"] for entry in order["timeline"] if entry.get("channel") == "email"]
-    return (datetime.fromisoformat(told[0]) - datetime.fromisoformat(order["placed_at"])).total_seconds()
 
 
 SCENARIO = Scenario(

@@ -1,92 +1,95 @@
-"""News that arrives in the wrong order: the customer was told before anybody heard of the payment."""
+"""Events that arrive in the wrong order: the order service reads of the email before it reads of the payment."""
 
-import asyncio
+import math
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
-from control_room.dashboard.process_control import ProcessControl
+from control_room.experiments.client import Client, connected, is_final
 from control_room.experiments.scenarios.outage import away
-from control_room.experiments.scenarios.scenario import NotSeen, Outcome, Say, Scenario, Stage
-from control_room.experiments.scenarios.system import Customers, customers, publish, settled
-from control_room.experiments.scenarios.tour import once_each
-from control_room.experiments.tour.steps import until
-from control_room.experiments.tour.system import visit
-from control_room.operations.dead_letters.parked import connected, inspect
+from control_room.experiments.scenarios.scenario import Outcome, Say, Scenario, Target
+from control_room.experiments.scenarios.tour_steps import audited
+from control_room.experiments.traffic import Unexpected
+from control_room.operations.dead_letters.parked import connected as queues_connected
+from control_room.operations.dead_letters.parked import inspect
 from shared.events import decode
 from shared.messaging.connection import Connection
 from shared.messaging.message import Delivery
+from shared.waiting import poll
 
 CHARGE, TRACK = "payment_service.charge", "order_service.track"
 ORDERS = 5
-NEWS_EACH = 3
-"""Of each order: it is paid, the email went out, the kitchen knows."""
+EVENTS_EACH = 3
+"""Of each order: it is paid, the email went out, the kitchen has its ticket."""
 WAIT_SECONDS = 30.0
+LOOK_SECONDS = 0.1
 
 
-async def play(stage: Stage, _chosen: Mapping[str, int], say: Say) -> Outcome:
-    """While the order service is away its news waits; it is put back the wrong way round, and then it returns."""
-    if stage.control is None:
-        raise ValueError("no process control")
-    async with visit(stage.addresses) as system, customers(stage.addresses) as some:
-        ids = await _shuffle(stage, stage.control, some, say)
-        await system.wait_until_ready(WAIT_SECONDS)
-        say("the order service is back, and reads its news backwards")
-        orders = await settled(system, ids, WAIT_SECONDS)
-        first_heard = (await system.arrived(ids[0]))[:NEWS_EACH]
+async def play(target: Target, _chosen: Mapping[str, int], say: Say) -> Outcome:
+    """While the order service is away its events wait; their order is reversed, and then the service returns."""
+    async with connected(target.addresses) as client:
+        ids = await _shuffle(target, client, say)
+        await client.wait_until_ready(WAIT_SECONDS)
+        say("the order service is back, and reads its events in reverse")
+        orders = await client.orders(ids, is_final, WAIT_SECONDS)
+        arrived = (await client.event_types(ids[0]))[:EVENTS_EACH]
     confirmed = sum(order["status"] == "confirmed" for order in orders.values())
     return Outcome(
-        expected=f"All {ORDERS} orders are confirmed, though each hears of its email before it hears of its payment.",
-        seen=f"{confirmed} of {ORDERS} confirmed; the first heard of: {', then '.join(first_heard)}; "
-        f"{await once_each(stage, ids)}",
+        expected=f"All {ORDERS} orders are confirmed, though the order service reads of each email before the payment.",
+        seen=f"{confirmed} of {ORDERS} confirmed; of the first arrived: {', then '.join(arrived)}; "
+        f"{await audited(target, ids)}",
         held=confirmed == ORDERS,
     )
 
 
-async def _shuffle(stage: Stage, control: ProcessControl, some: Customers, say: Say) -> list[str]:
-    """Orders whose news lies in the queue the wrong way round; the order service is back at the end."""
-    url = stage.addresses.rabbitmq_url
-    async with AsyncExitStack() as orders_away, connected(url) as connection:
-        async with away(control, "payment_service"):
+async def _shuffle(target: Target, client: Client, say: Say) -> list[str]:
+    """Orders whose events lie in the queue in reverse; the order service is back at the end."""
+    async with AsyncExitStack() as orders_away, queues_connected(target.addresses.rabbitmq_url) as connection:
+        async with away(target, "payment_service"):
             say(f"{ORDERS} orders are placed while the payment service is away")
-            before = (await inspect(connection, CHARGE)).messages
-            ids = [placed.order_id for placed in await some.order_at_once(["tok_visa"] * ORDERS)]
-            await until(lambda: _has_arrived(connection, before + ORDERS))
+            count = (await inspect(connection, CHARGE)).messages + ORDERS
+            with target.customers() as customers:
+                ids = [placed.order_id for placed in await customers.place_all(["tok_visa"] * ORDERS)]
+            await poll(
+                lambda: inspect(connection, CHARGE),
+                within_seconds=math.inf,
+                every_seconds=LOOK_SECONDS,
+                until=lambda queue: queue.messages >= count,
+            )
             say("the order service goes away")
-            await orders_away.enter_async_context(away(control, "order_service"))
-        say("the payment service is back; its news waits for the order service")
-        await _put_back_reversed(connection, url, set(ids))
+            await orders_away.enter_async_context(away(target, "order_service"))
+        say("the payment service is back; its events wait for the order service")
+        await _put_back_reversed(connection, client, set(ids))
     return ids
 
 
-async def _has_arrived(connection: Connection, count: int) -> bool:
-    return (await inspect(connection, CHARGE)).messages >= count
-
-
-async def _put_back_reversed(connection: Connection, url: str, ids: set[str]) -> None:
-    """Take the news of these orders out of the queue, and put it in again backwards: first in, then out."""
+async def _put_back_reversed(connection: Connection, client: Client, ids: set[str]) -> None:
+    """Take the events of these orders out of the queue, and publish them again, the last one first."""
     channel = await connection.channel()
-    arrived: list[Delivery] = []
-    await channel.consume(TRACK, arrived.append)
-    deadline = asyncio.get_running_loop().time() + WAIT_SECONDS
-    while len(news := [each for each in arrived if _order_of(each) in ids]) < ORDERS * NEWS_EACH:
-        if asyncio.get_running_loop().time() > deadline:
-            raise NotSeen(f"of {ORDERS * NEWS_EACH} messages only {len(news)} came within {WAIT_SECONDS:.0f} s")
-        await asyncio.sleep(0.1)
-    await publish(url, [replace(each.message, exchange="", routing_key=TRACK) for each in reversed(news)])
-    for each in news:
+    deliveries: list[Delivery] = []
+    await channel.consume(TRACK, deliveries.append)
+
+    async def events() -> list[Delivery]:
+        return [each for each in deliveries if decode(each.message.body).subject in ids]
+
+    arrived = await poll(
+        events,
+        within_seconds=WAIT_SECONDS,
+        every_seconds=LOOK_SECONDS,
+        until=lambda arrived: len(arrived) >= ORDERS * EVENTS_EACH,
+    )
+    if len(arrived) < ORDERS * EVENTS_EACH:
+        raise Unexpected(f"of {ORDERS * EVENTS_EACH} messages only {len(arrived)} came within {WAIT_SECONDS:.0f} s")
+    await client.publish([replace(each.message, exchange="", routing_key=TRACK) for each in reversed(arrived)])
+    for each in arrived:
         channel.ack(each.tag, multiple=False)
     await channel.close()
 
 
-def _order_of(delivery: Delivery) -> str:
-    return decode(delivery.message.body).subject
-
-
 SCENARIO = Scenario(
     name="out-of-order",
-    title="News in the wrong order",
-    look_for="While the order service is away, its news is turned round in its queue. It hears of the email before the "
+    title="Events in the wrong order",
+    look_for="While the order service is away, the events in its queue are reversed. It reads of the email before the "
     "payment, and comes to the same end: a status is made of what happened, not of what came last.",
     play=play,
     needs=("control",),

@@ -1,42 +1,45 @@
 """Messages that can never be handled."""
 
 import json
+import math
 import uuid
 from collections import Counter
 from collections.abc import Mapping
 
-from control_room.experiments.scenarios.scenario import NotSeen, Outcome, Say, Scenario, Stage
-from control_room.experiments.scenarios.system import customers, publish, settled
-from control_room.experiments.tour.steps import until
-from control_room.experiments.tour.system import visit
-from control_room.operations.dead_letters.parked import connected, dead_letters
+from control_room.experiments.client import connected, is_final
+from control_room.experiments.scenarios.scenario import Outcome, Say, Scenario, Target
+from control_room.experiments.traffic import Unexpected
+from control_room.operations.dead_letters.parked import connected as queues_connected
+from control_room.operations.dead_letters.parked import dead_letters
 from shared.messaging.message import Message
+from shared.waiting import poll
 
 QUEUE, EXCHANGE, ROUTING_KEY = "payment_service.charge", "orders", "order.placed.v1"
 GOOD_ORDERS = 10
-SETTLE_WITHIN_SECONDS = 20.0
+END_WITHIN_SECONDS = 20.0
+LOOK_SECONDS = 0.1
 EXPECTED = ("not-json", "unknown-version", "schema-mismatch")
 
 
-async def play(stage: Stage, _chosen: Mapping[str, int], say: Say) -> Outcome:
-    """Rubbish among good orders."""
+async def play(target: Target, _chosen: Mapping[str, int], say: Say) -> Outcome:
+    """Messages that no service understands, among good orders."""
     poison = _poison()
-    async with visit(stage.addresses) as system:
+    async with connected(target.addresses) as client:
         say(f"{len(poison)} broken messages among {GOOD_ORDERS} good orders")
-        await publish(stage.addresses.rabbitmq_url, poison)
-        async with customers(stage.addresses) as some:
-            placed = await some.order_at_once(["tok_visa"] * GOOD_ORDERS)
-        await settled(system, [each.order_id for each in placed], SETTLE_WITHIN_SECONDS)
+        await client.publish(poison)
+        with target.customers() as customers:
+            placed = await customers.place_all(["tok_visa"] * GOOD_ORDERS)
+        await client.orders([each.order_id for each in placed], is_final, END_WITHIN_SECONDS)
     say("the good orders are through; looking for the broken messages")
     ids = {str(message.message_id) for message in poison}
-
-    async def all_parked() -> Counter[str] | None:
-        reasons = await _reasons(stage.addresses.rabbitmq_url, ids)
-        return reasons if reasons.total() >= len(poison) else None
-
-    reasons = await until(all_parked)
+    reasons = await poll(
+        lambda: _reasons(target.addresses.rabbitmq_url, ids),
+        within_seconds=math.inf,
+        every_seconds=LOOK_SECONDS,
+        until=lambda reasons: reasons.total() >= len(poison),
+    )
     if set(reasons) != set(EXPECTED):
-        raise NotSeen(f"they were set aside as {', '.join(reasons)}")
+        raise Unexpected(f"they are dead letters for the reasons {', '.join(reasons)}")
     return Outcome(
         expected=f"Each is set aside at once, with its reason; all {GOOD_ORDERS} good orders are confirmed.",
         seen=f"set aside as {', '.join(sorted(reasons))}, and {GOOD_ORDERS} orders confirmed meanwhile. They are among "
@@ -54,16 +57,16 @@ def _poison() -> list[Message]:
 
 
 async def _reasons(url: str, ids: set[str]) -> Counter[str]:
-    """Why these messages were set aside, as far as they were."""
-    async with connected(url) as connection, dead_letters(connection, QUEUE) as letters:
+    """Of those messages that are dead letters by now: why."""
+    async with queues_connected(url) as connection, dead_letters(connection, QUEUE) as letters:
         return Counter([held.dead_letter.reason async for held in letters if held.dead_letter.id in ids])
 
 
 SCENARIO = Scenario(
     name="poison",
     title="Poison",
-    look_for="Messages that nobody can read come in among the good ones. They end in 'set aside', each with its "
-    "reason, and hold up nobody.",
+    look_for="Messages that no service understands come in among the good ones. They are set aside as dead letters, "
+    "each with its reason, and hold up nobody.",
     play=play,
     limit_seconds=60,
 )

@@ -10,9 +10,8 @@ import structlog
 
 from control_room.dashboard.process_control import ControlFailed
 from control_room.experiments.load import AnswerLost
-from control_room.experiments.scenarios.scenario import NotSeen, Outcome, Scenario, Stage
-from control_room.experiments.tour.steps import Wrong
-from control_room.experiments.tour.system import Unexpected
+from control_room.experiments.scenarios.scenario import Outcome, Scenario, Target
+from control_room.experiments.traffic import Unexpected
 from control_room.operations.addresses import NotRunning
 from control_room.operations.audit import AuditImpossible
 from shared.management import ManagementError
@@ -20,8 +19,8 @@ from shared.messaging.channel import BrokerUnavailable
 from shared.messaging.publisher import PublishError
 
 FAILURES = (
-    NotSeen, Wrong, Unexpected, NotRunning, ControlFailed, AuditImpossible, AnswerLost, ManagementError,
-    BrokerUnavailable, PublishError, httpx.HTTPError, OSError,
+    Unexpected, NotRunning, ControlFailed, AuditImpossible, AnswerLost, ManagementError, BrokerUnavailable,
+    PublishError, httpx.HTTPError, OSError,
 )  # fmt: skip
 
 logger = structlog.get_logger(__name__)
@@ -41,8 +40,8 @@ class Run:
 class Runner:
     """`runs` holds the latest run of each scenario by name; `current` the one that is being played."""
 
-    def __init__(self, stage: Stage) -> None:
-        self.stage = stage
+    def __init__(self, target: Target) -> None:
+        self.target = target
         self.runs: dict[str, Run] = {}
         self.current: Run | None = None
         self._task: asyncio.Task[None] | None = None
@@ -54,7 +53,7 @@ class Runner:
             self._task = asyncio.create_task(self._play(self.current, chosen), name=f"scenario {scenario.name}")
 
     async def stop(self) -> None:
-        """Break off what is being played; it puts everything right first."""
+        """Cancel the scenario that is being played; it puts everything right first."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -65,7 +64,7 @@ class Runner:
         except asyncio.CancelledError:
             run.outcome = Outcome("that it is played to its end", "it was stopped", held=False)
             raise
-        except Exception as error:  # a bug: the viewers are told, and the others can still be played
+        except Exception as error:  # a bug: viewers see it, and the others can still be played
             logger.exception("scenario.failed", scenario=run.scenario.name)
             run.outcome = _failed(f"it failed: {error!r}")
         finally:
@@ -78,7 +77,7 @@ class Runner:
 
         try:
             async with asyncio.timeout(run.scenario.limit_seconds):
-                return await run.scenario.play(self.stage, chosen, say)
+                return await run.scenario.play(self.target, chosen, say)
         except TimeoutError:
             return _failed(f"after {run.scenario.limit_seconds:.0f} s it was still here: {run.now}")
         except FAILURES as error:

@@ -1,10 +1,11 @@
-"""What a scenario is, and what it works with."""
+"""What a scenario is, and what it works on."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from control_room.dashboard.process_control import ProcessControl
+from control_room.experiments.traffic import Customers
 from control_room.operations.addresses import SystemAddresses
 
 
@@ -17,12 +18,16 @@ class MailRoute(Protocol):
 
 
 @dataclass(frozen=True)
-class Stage:
+class Target:
     """A running system with what can be done to it. What is None can't be done here."""
 
     addresses: SystemAddresses
     control: ProcessControl | None = None
     mail: MailRoute | None = None
+
+    def customers(self) -> Customers:
+        """Customers of this system."""
+        return Customers(self.addresses.services["order_service"])
 
 
 @dataclass(frozen=True)
@@ -45,21 +50,17 @@ class Outcome:
     held: bool
 
 
-class NotSeen(Exception):
-    """What was expected did not happen in time; the message says what was there instead."""
-
-
 Say = Callable[[str], None]
-"""Tells the viewers how far it is, in a few words."""
+"""Shows the viewers how far it is, in a few words."""
 
-Play = Callable[[Stage, Mapping[str, int], Say], Awaitable[Outcome]]
-"""`play(stage, settings, say)` does it and puts everything right again, also when it is broken off. Raises NotSeen, or
-what the calls that it makes raise."""
+Play = Callable[[Target, Mapping[str, int], Say], Awaitable[Outcome]]
+"""`play(target, settings, say)` does it and puts everything right again, also when it is cancelled. Raises Unexpected,
+or what the calls that it makes raise."""
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """`look_for` tells the viewer in a sentence what to watch. `needs`: attributes of the stage that must be there."""
+    """`look_for` tells the viewer in a sentence what to watch. `needs`: attributes of the target that must be there."""
 
     name: str
     title: str
@@ -69,9 +70,9 @@ class Scenario:
     needs: tuple[str, ...] = ()
     limit_seconds: float = 120.0
 
-    def impossible(self, stage: Stage) -> str:
+    def impossible(self, target: Target) -> str:
         """Why it can't be played here; empty if it can."""
-        missing = [need for need in self.needs if getattr(stage, need) is None]
+        missing = [need for need in self.needs if getattr(target, need) is None]
         reasons = {
             "control": "It needs services that can be stopped from here (CONTROLS_ENABLED=true).",
             "mail": "It needs the native system (make up): there the mail server can be exchanged.",

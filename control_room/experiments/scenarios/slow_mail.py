@@ -1,39 +1,41 @@
 """A mail server that takes its time: the kitchen must not wait for it."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from control_room.experiments.scenarios.mail_server import slow_mail_server
-from control_room.experiments.scenarios.scenario import Outcome, Say, Scenario, Setting, Stage
-from control_room.experiments.scenarios.system import customers, told_after_seconds, until
-from control_room.experiments.tour.system import visit
+from control_room.experiments.client import connected, notified_after_seconds
+from control_room.experiments.scenarios.scenario import Outcome, Say, Scenario, Setting, Target
 
 MAIL_SECONDS = 2.0
 KITCHEN_WITHIN_SECONDS = 5.0
-PATIENCE_SECONDS = 120.0
+NOTIFIED_WITHIN_SECONDS = 120.0
 
 
-async def play(stage: Stage, chosen: Mapping[str, int], say: Say) -> Outcome:
+async def play(target: Target, chosen: Mapping[str, int], say: Say) -> Outcome:
     """A real SMTP server that answers each mail after two seconds."""
-    if stage.mail is None:
+    if target.mail is None:
         raise ValueError("no mail route")
     count = chosen["orders"]
-    async with slow_mail_server(MAIL_SECONDS) as url, visit(stage.addresses) as system:
+    async with slow_mail_server(MAIL_SECONDS) as url, connected(target.addresses) as client:
         say("the notification service starts again, with a slow mail server")
         try:
-            await stage.mail.lead_to(url)
-            await system.wait_until_ready(30)
-            async with customers(stage.addresses) as some:
-                placed = await some.order_at_once(["tok_visa"] * count)
+            await target.mail.lead_to(url)
+            await client.wait_until_ready(30)
+            with target.customers() as customers:
+                placed = await customers.place_all(["tok_visa"] * count)
             ids = [each.order_id for each in placed]
-            orders = await until(
-                system, ids, _is_told, PATIENCE_SECONDS, "told everyone", lambda done: say(f"{done} of {count} told")
+            orders = await client.orders(
+                ids, _is_notified, NOTIFIED_WITHIN_SECONDS, lambda done: say(f"{done} of {count} notified")
             )
         finally:
             say("the usual mail server comes back")
-            await stage.mail.lead_to("")
-        await system.wait_until_ready(30)
-    kitchen, email = _slowest(orders, "restaurant"), _slowest(orders, "email")
+            await target.mail.lead_to("")
+        await client.wait_until_ready(30)
+    kitchen, email = (
+        max(notified_after_seconds(order, channel) for order in orders.values()) for channel in ("restaurant", "email")
+    )
     return Outcome(
         expected=f"The kitchen has every ticket within {KITCHEN_WITHIN_SECONDS:.0f} s; only the emails are late.",
         seen=f"the kitchen's last ticket came after {kitchen:.1f} s, the last email after {email:.1f} s",
@@ -41,12 +43,42 @@ async def play(stage: Stage, chosen: Mapping[str, int], say: Say) -> Outcome:
     )
 
 
-def _is_told(order: dict[str, Any]) -> bool:
+def _is_notified(order: dict[str, Any]) -> bool:
     return {"email", "restaurant"} <= {each["channel"] for each in order["notifications"]}
 
 
-def _slowest(orders: Mapping[str, dict[str, Any]], channel: str) -> float:
-    return max(told_after_seconds(order, channel) or 0.0 for order in orders.values())
+@asynccontextmanager
+async def slow_mail_server(seconds: float) -> AsyncIterator[str]:
+    """The URL of a server that takes `seconds` for each mail and discards it: as much of SMTP (RFC 5321) as needed."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            with suppress(OSError, EOFError):
+                await _converse(reader, writer, seconds)
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"smtp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def _converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seconds: float) -> None:
+    writer.write(b"220 a slow mail server\r\n")
+    while line := await reader.readline():
+        match line[:4].upper():
+            case b"QUIT":
+                writer.write(b"221 bye\r\n")
+                return
+            case b"DATA":
+                writer.write(b"354 end with a dot\r\n")
+                await reader.readuntil(b"\r\n.\r\n")
+                await asyncio.sleep(seconds)
+                writer.write(b"250 taken\r\n")
+            case b"EHLO" | b"HELO" | b"MAIL" | b"RCPT" | b"RSET" | b"NOOP":
+                writer.write(b"250 done\r\n")
+            case _:
+                writer.write(b"502 unknown command\r\n")
 
 
 SCENARIO = Scenario(

@@ -1,8 +1,7 @@
-"""The command itself: finds or starts a system, runs the tour, says what came of it."""
+"""`order-rail tour`: finds or starts a system, runs the tour, says what came of it."""
 
 import asyncio
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -12,17 +11,17 @@ from rich.console import Console
 from rich.markup import escape
 
 from control_room.background import running
+from control_room.experiments.client import Client, connected
 from control_room.experiments.tour import display
-from control_room.experiments.tour.runner import Leg, reconcile, run
+from control_room.experiments.tour.runner import StepRun, reconcile, run
 from control_room.experiments.tour.steps import STEPS
-from control_room.experiments.tour.system import System, visit
 from control_room.launcher.system import LaunchError, launch
 from control_room.operations.addresses import ENVIRONMENT_FILE, NotRunning, SystemAddresses, find_system
 from control_room.operations.audit import AuditImpossible
 from control_room.signals import run_until_signal
+from control_room.text import console
 from shared.management import ManagementError
 
-PLAIN_WIDTH = 160  # of the table at the end, where the output goes to a file or a pipe
 HOW_TO_START = (
     "Start one with `order-rail up` and run this again, "
     "or let `order-rail tour --start` (`make demo`) run one of its own."
@@ -39,21 +38,20 @@ def tour(
     wait_seconds: Annotated[float, typer.Option(min=0, help="How long to wait for a system that is starting.")] = 10.0,
 ) -> None:
     """Place real orders, follow them live, and check what came of each. Exit status 1 if anything is wrong."""
-    console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False, emoji=False)
-    guide = _Guide(console, deadline_seconds, wait_seconds)
+    guide = _Tour(console(), deadline_seconds, wait_seconds)
     try:
         interrupted = run_until_signal(guide.start_and_run() if start else guide.run(find_system(environment_file)))
     except NotRunning as error:
-        _fail(console, f"{error}\n{HOW_TO_START}")
+        _fail(guide.console, f"{error}\n{HOW_TO_START}")
     except (LaunchError, ManagementError) as error:
-        _fail(console, str(error))
+        _fail(guide.console, str(error))
     if interrupted:
         raise typer.Exit(130)
     if not guide.is_right:
         raise typer.Exit(1)
 
 
-class _Guide:
+class _Tour:
     """One tour. `is_right` once it is over and all of it held."""
 
     def __init__(self, console: Console, deadline_seconds: float, wait_seconds: float) -> None:
@@ -64,8 +62,12 @@ class _Guide:
         """Run the tour on a system of its own; if anything is wrong its logs stay. Raises LaunchError."""
         directory = Path(tempfile.mkdtemp(prefix="order-rail-tour-"))
         try:
-            await self._start_and_run_in(directory)
-        except asyncio.CancelledError:  # nobody will ask why it was interrupted
+            async with launch(directory, progress=lambda step: self.console.print(f"{step} ...")) as system:
+                try:
+                    await self.run(SystemAddresses.of(system.environment))
+                finally:
+                    self.console.print("Stopping ...")
+        except asyncio.CancelledError:  # an interrupted tour needs no logs
             shutil.rmtree(directory, ignore_errors=True)
             raise
         finally:
@@ -74,31 +76,24 @@ class _Guide:
             elif directory.exists():
                 self.console.print(f"The logs are in {escape(str(directory))}")
 
-    async def _start_and_run_in(self, directory: Path) -> None:
-        async with launch(directory, progress=lambda step: self.console.print(f"{step} ...")) as system:
-            try:
-                await self.run(SystemAddresses.of(system.environment))
-            finally:
-                self.console.print("Stopping ...")
-
     async def run(self, addresses: SystemAddresses) -> None:
         """Run the tour and print what came of it. Raises NotRunning."""
-        legs = [Leg(step) for step in STEPS]
-        async with visit(addresses) as system:
-            await system.wait_until_ready(self.wait_seconds)
-            self.console.print(f"Placing {len(legs)} orders at {addresses.order_service_url} ...")
-            async with running(display.watch(self.console, legs), "display"):
-                await run(system, legs, self.deadline_seconds)
-            unread = await self._reconcile(system, legs)
-        display.show_results(self.console, legs, unread)
-        self.is_right = not unread and all(leg.right for leg in legs)
+        steps = [StepRun(step) for step in STEPS]
+        async with connected(addresses) as client:
+            await client.wait_until_ready(self.wait_seconds)
+            self.console.print(f"Placing {len(steps)} orders at {addresses.order_service_url} ...")
+            async with running(display.watch(self.console, steps), "display"):
+                await run(client, steps, self.deadline_seconds)
+            not_audited = await self._reconcile(client, steps)
+        display.show_results(self.console, steps, not_audited)
+        self.is_right = not not_audited and all(each.is_right for each in steps)
 
-    async def _reconcile(self, system: System, legs: list[Leg]) -> str:
-        """Why the books could not be read; empty if they could."""
+    async def _reconcile(self, client: Client, steps: list[StepRun]) -> str:
+        """Why the audit was not possible; empty if it was."""
         try:
-            await reconcile(system, legs, self.deadline_seconds)
+            await reconcile(client, steps, self.deadline_seconds)
         except AuditImpossible as error:
-            return f"the books could not be read: {error}"
+            return f"the audit was not possible: {error}"
         return ""
 
 
