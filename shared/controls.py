@@ -8,13 +8,14 @@ runs just then: `{"action": "slow", "delay_seconds": 0.5}`.
 import asyncio
 import os
 import signal
+from functools import partial
 from typing import Literal
 
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shared.messaging.channel import BrokerUnavailable
-from shared.messaging.connection import Connection, keep_connected
+from shared.messaging.connection import ConnectedComponent, Connection
 from shared.messaging.consumer import Consumer
 from shared.messaging.message import Delivery
 from shared.observability import metrics
@@ -28,7 +29,7 @@ logger = structlog.get_logger(__name__)
 
 
 class Command(BaseModel):
-    """What a service is told to do. `delay_seconds` counts for `slow` alone; 0 ends it."""
+    """`delay_seconds` is for `slow` alone; 0 ends it."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -41,60 +42,50 @@ def controls(settings: ServiceSettings, service: str, consumer: Consumer) -> lis
     return [Controls(settings.rabbitmq_url, service, consumer)] if settings.controls_enabled else []
 
 
-class Controls:
-    """Does what it is told, for as long as this process lives: the next one starts afresh."""
+class Controls(ConnectedComponent):
+    """Carries out the commands that arrive. Their effects end with the process."""
 
     def __init__(self, url: str, service: str, consumer: Consumer) -> None:
-        self._url, self._service, self._consumer = url, service, consumer
+        super().__init__(url, f"{service} controls")
+        self._service, self._consumer = service, consumer
         self._is_paused = False
-        self._commands: asyncio.Queue[Command] = asyncio.Queue()
-        self._tasks: list[asyncio.Task[None]] = []
-
-    async def start(self) -> None:
-        name = f"{self._service} controls"
-        listening = keep_connected(self._url, name, self._listen, lambda _problem: None)
-        self._tasks = [asyncio.create_task(work, name=name) for work in (listening, self._obey())]
-
-    async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def problem(self) -> str | None:
-        """Being paused makes a service unready; being unreachable for commands does not."""
+        """A pause makes the service not ready. Without a connection for commands it is as ready as ever."""
         return "paused by an operator" if self._is_paused else None
 
-    async def _listen(self, connection: Connection) -> None:
-        while not connection.closed.done():
-            channel = await connection.channel()
-            try:
-                await channel.listen(CONTROL, self._service, self._hear)
-                await asyncio.shield(channel.closed)
-            except BrokerUnavailable as error:
-                logger.warning("controls not heard", reason=str(error))
-            await asyncio.wait([connection.closed], timeout=TOPOLOGY_POLL_SECONDS)
+    async def _use(self, connection: Connection) -> None:
+        async with asyncio.TaskGroup() as commands:
+            while not connection.closed.done():
+                try:
+                    channel = await connection.channel()
+                    await channel.listen(CONTROL, self._service, partial(self._receive, commands))
+                    await asyncio.shield(channel.closed)
+                except BrokerUnavailable as error:
+                    logger.warning("controls.not_listening", reason=str(error))
+                await asyncio.wait([connection.closed], timeout=TOPOLOGY_POLL_SECONDS)
 
-    def _hear(self, delivery: Delivery) -> None:
+    def _receive(self, commands: asyncio.TaskGroup, delivery: Delivery) -> None:
         try:
-            self._commands.put_nowait(Command.model_validate_json(delivery.message.body))
+            command = Command.model_validate_json(delivery.message.body)
         except ValidationError as error:
-            logger.warning("control not understood", error=str(error.errors(include_url=False, include_input=False)))
+            errors = error.errors(include_url=False, include_input=False)
+            logger.warning("controls.command_refused", error=str(errors))
+        else:
+            commands.create_task(self._execute(command))
 
-    async def _obey(self) -> None:
-        """One after the other, in the order in which they were heard."""
-        while True:
-            command = await self._commands.get()
-            logger.warning("controlled by an operator", action=command.action)
-            match command.action:
-                case "kill":
-                    os.kill(os.getpid(), signal.SIGKILL)
-                case "pause":
-                    await self._pause(True)
-                case "slow":
-                    self._slow_down(command.delay_seconds)
-                case "resume":
-                    self._slow_down(0)
-                    await self._pause(False)
+    async def _execute(self, command: Command) -> None:
+        logger.warning("controls.command_received", action=command.action)
+        match command.action:
+            case "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "pause":
+                await self._pause(True)
+            case "slow":
+                self._slow_down(command.delay_seconds)
+            case "resume":
+                self._slow_down(0)
+                await self._pause(False)
 
     async def _pause(self, paused: bool) -> None:
         self._is_paused = paused

@@ -1,4 +1,4 @@
-"""Acknowledgements, collected: the only ones in the code base."""
+"""Acknowledgements, many with one frame. No other module acknowledges what a service consumes."""
 
 import asyncio
 
@@ -6,10 +6,7 @@ from shared.messaging.channel import Channel
 
 
 class Acknowledger:
-    """Acknowledges the deliveries of one channel generation, many with one frame where they are neighbours.
-
-    Once the channel is closed its tags mean nothing: outcomes are dropped, and the broker redelivers.
-    """
+    """Acknowledges the deliveries of one channel. Once it is closed, nothing happens: the broker redelivers them."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
@@ -31,11 +28,11 @@ class Acknowledger:
             self._loop.call_soon(self._flush)
 
     def abandon(self) -> None:
-        """Give every unsettled delivery of this channel back to the broker, by closing it."""
+        """Give every unsettled delivery back to the broker, by closing the channel."""
         self._channel.discard("a delivery could not be settled")
 
     def _flush(self) -> None:
-        """One `multiple` for the settled prefix; single ones behind the first gap, so that no one waits for it."""
+        """One `multiple` for all before the first unsettled delivery, and single ones for those behind it."""
         self._flush_planned = False
         prefix_end = None
         for tag, is_settled in self._settled.items():

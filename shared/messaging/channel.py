@@ -1,7 +1,7 @@
-"""A channel of pika's as awaitables, and what can go wrong with it.
+"""An AMQP channel whose calls can be awaited, and the errors of the connection to the broker.
 
-pika calls back; an exception inside a callback aborts the connection. So every callback here only resolves a future
-or hands a plain object on, and all thinking happens in tasks.
+pika answers through callbacks, and an exception inside a callback aborts the connection. So the callbacks here only
+resolve a future or pass a plain object on; everything else happens in tasks.
 """
 
 import asyncio
@@ -20,16 +20,16 @@ CALL_TIMEOUT_SECONDS = 10.0
 
 
 class BrokerUnavailable(Exception):
-    """RabbitMQ cannot be reached, or the connection or channel in use has just closed."""
+    """RabbitMQ can't be reached, or the connection or channel in use has closed."""
 
 
 class NotFound(BrokerUnavailable):
-    """The broker is there, but the queue or exchange is not: the topology has not been applied."""
+    """The broker has no such queue or exchange: the topology has not been applied."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueueState:
-    """`messages` are ready for delivery: those that a consumer holds are not among them."""
+    """`messages` counts those ready for delivery, without those that a consumer holds."""
 
     messages: int
     consumers: int
@@ -45,16 +45,13 @@ class Channel:
     @classmethod
     async def open(cls, connection: AsyncioConnection, connection_closed: "asyncio.Future[Exception]") -> "Channel":
         self = cls()
-        opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         connection_closed.add_done_callback(lambda closed: resolve(self.closed, closed.result()))
-        try:
-            self._pika = connection.channel(on_open_callback=lambda _channel: resolve(opened, None))
-        except AMQPError as error:
-            raise reason_of(error) from error
-        self._pika.add_on_close_callback(lambda _channel, reason: resolve(self.closed, reason))
-        await first_of(opened, self.closed, seconds=CALL_TIMEOUT_SECONDS)
-        if not opened.done():
-            raise reason_of(self.closed.result() if self.closed.done() else TimeoutError("no answer from the broker"))
+
+        def open_channel(callback: Callable[[Any], None]) -> None:
+            self._pika = connection.channel(on_open_callback=callback)
+            self._pika.add_on_close_callback(lambda _channel, reason: resolve(self.closed, reason))
+
+        await self._call(open_channel)
         return self
 
     @property
@@ -66,7 +63,7 @@ class Channel:
 
     async def confirm_select(self, on_confirm: Callable[[int, bool, bool], None],
                              on_return: Callable[[str | None], None]) -> None:  # fmt: skip
-        """Publisher confirms on. `on_confirm(sequence, multiple, acked)`; `on_return(message_id)` comes before it."""
+        """Turn publisher confirms on. `on_return(message_id)` precedes the `on_confirm(sequence, multiple, acked)`."""
         self._pika.add_on_return_callback(lambda _channel, _method, properties, _body: on_return(properties.message_id))
         await self._call(
             self._pika.confirm_delivery,
@@ -80,46 +77,43 @@ class Channel:
         await self._call(self._pika.exchange_declare, exchange=exchange, passive=True)
 
     async def inspect(self, queue: str) -> QueueState:
-        """What waits in a queue just now, and who consumes it. Raises `NotFound` if there is no such queue."""
+        """The state of a queue. Raises `NotFound` if there is no such queue."""
         declared = (await self._call(self._pika.queue_declare, queue=queue, passive=True)).method
         return QueueState(declared.message_count, declared.consumer_count)
 
     async def consume(self, queue: str, on_delivery: Callable[[Delivery], None]) -> str:
-        """Start a consumer; returns its tag, a fresh one each time. A cancel by the broker closes the channel."""
+        """Start a consumer; returns its tag, a new one each time. A cancel by the broker closes the channel."""
         loop = asyncio.get_running_loop()
         self._pika.add_on_cancel_callback(
             lambda _frame: loop.call_soon(self.discard, "consumer cancelled by the broker")
         )
+        return await self._consume(queue, on_delivery)
+
+    async def listen(self, exchange: str, routing_key: str, on_delivery: Callable[[Delivery], None]) -> None:
+        """Receive what is published from now on, at most once, through a queue that ends with the connection.
+
+        Raises `NotFound` if there is no such exchange.
+        """
+        queue = (await self._call(self._pika.queue_declare, queue="", exclusive=True)).method.queue
+        await self._call(self._pika.queue_bind, queue=queue, exchange=exchange, routing_key=routing_key)
+        await self._consume(queue, on_delivery, auto_ack=True)
+
+    async def _consume(self, queue: str, on_delivery: Callable[[Delivery], None], *, auto_ack: bool = False) -> str:
         consume_ok = await self._call(
             self._pika.basic_consume,
             queue=queue,
+            auto_ack=auto_ack,
             on_message_callback=lambda _channel, method, properties, body: on_delivery(
                 _delivery(method, properties, body)
             ),
         )
         return str(consume_ok.method.consumer_tag)
 
-    async def listen(self, exchange: str, routing_key: str, on_delivery: Callable[[Delivery], None]) -> None:
-        """Hear what is published from now on. Nothing of it is kept, settled or heard twice.
-
-        The queue is this connection's own and ends with it. Raises `NotFound` if there is no such exchange.
-        """
-        queue = (await self._call(self._pika.queue_declare, queue="", exclusive=True)).method.queue
-        await self._call(self._pika.queue_bind, queue=queue, exchange=exchange, routing_key=routing_key)
-        await self._call(
-            self._pika.basic_consume,
-            queue=queue,
-            auto_ack=True,
-            on_message_callback=lambda _channel, method, properties, body: on_delivery(
-                _delivery(method, properties, body)
-            ),
-        )
-
     async def cancel(self, consumer_tag: str) -> None:
         await self._call(self._pika.basic_cancel, consumer_tag=consumer_tag)
 
     def publish(self, message: Message) -> None:
-        """Write the message out, persistent and mandatory. Raises `BrokerUnavailable` if the channel is closed."""
+        """Send the message, persistent and mandatory. Raises `BrokerUnavailable` if the channel is closed."""
         try:
             self._pika.basic_publish(
                 message.exchange, message.routing_key, message.body, _properties(message), mandatory=True
@@ -128,7 +122,7 @@ class Channel:
             raise reason_of(error) from error
 
     def ack(self, tag: int, *, multiple: bool) -> None:
-        """Settle a delivery, or all up to it. On a closed channel nothing happens: the broker will redeliver."""
+        """Acknowledge a delivery, or all up to it. On a closed channel nothing happens: the broker redelivers."""
         if self.is_open:
             self._pika.basic_ack(tag, multiple)
 
@@ -139,14 +133,14 @@ class Channel:
         await asyncio.wait([self.closed], timeout=CALL_TIMEOUT_SECONDS)
 
     def discard(self, reason: str) -> None:
-        """Close it without waiting: what it had delivered goes back to the broker."""
+        """Close without waiting: the broker redelivers what is not acknowledged."""
         if not self.closed.done():
             self.closed.set_result(BrokerUnavailable(reason))
         if self._pika.is_open:
             self._pika.close()
 
     async def _call(self, method: Callable[..., Any], **arguments: Any) -> Any:
-        """A method of pika with its answer; raises the reason if the channel closes instead."""
+        """Call a method of pika, and return its answer. Raises the reason if the channel closes instead."""
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         try:
             method(**arguments, callback=lambda frame: resolve(answer, frame))
@@ -212,7 +206,7 @@ def reason_of(error: BaseException) -> BrokerUnavailable:
 
 
 def _text(error: BaseException) -> str:
-    """What a person can use of it: pika wraps a refused connection in up to four exceptions."""
+    """The innermost message: pika wraps a refused connection in up to four exceptions."""
     inner = getattr(error, "exceptions", None) or getattr(error, "exception", None) or error.args[:1]
     if isinstance(inner, Sequence) and inner:
         inner = inner[-1]

@@ -1,7 +1,9 @@
-"""A connection to RabbitMQ through pika's asyncio adapter, and `keep_connected`, which never gives up."""
+"""A connection to RabbitMQ through pika's asyncio adapter, and the component that connects again after each loss."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pika
 import structlog
@@ -22,7 +24,10 @@ logger = structlog.get_logger(__name__)
 
 
 class Connection:
-    """One open AMQP connection. `closed` resolves with the reason; `unblocked` is clear while the broker says stop."""
+    """One open AMQP connection.
+
+    `closed` resolves with the reason. `unblocked` is clear while the broker blocks publishers.
+    """
 
     def __init__(self) -> None:
         self._pika: AsyncioConnection
@@ -47,11 +52,10 @@ class Connection:
             await first_of(opened, self.closed, seconds=OPEN_TIMEOUT_SECONDS)
         finally:
             if not opened.done():
-                self._abandon()
+                self._begin_close()
         if not opened.done():
-            raise _why_not(
-                url, self.closed.result() if self.closed.done() else TimeoutError("connecting took too long")
-            )
+            reason = self.closed.result() if self.closed.done() else TimeoutError("connecting took too long")
+            raise _refusal(url, reason)
         metrics.connections_opened.labels(name).inc()
         return self
 
@@ -59,62 +63,89 @@ class Connection:
         return await Channel.open(self._pika, self.closed)
 
     async def close(self, timeout_seconds: float = 2.0) -> None:
-        """Close politely, and after `timeout_seconds` without the broker: pika's own close can wait for ever."""
-        self._abandon()
+        """Close, and wait for the broker's answer at most `timeout_seconds`: pika's own close can wait for ever."""
+        self._begin_close()
         await asyncio.wait([self.closed], timeout=timeout_seconds)
         resolve(self.closed, BrokerUnavailable("closed by us"))
 
-    def _abandon(self) -> None:
+    def _begin_close(self) -> None:
         if not (self._pika.is_closed or self._pika.is_closing):
             self._pika.close()
 
 
-async def keep_connected(
-    url: str, name: str, use: Callable[[Connection], Awaitable[None]], say: Callable[[str | None], None]
-) -> None:
-    """Connect, `use` the connection until that returns, and again, for ever; ends only by being cancelled.
+@asynccontextmanager
+async def connected(url: str, name: str) -> AsyncIterator[Connection]:
+    """A connection for the length of the block. Raises `BrokerUnavailable`."""
+    connection = await Connection.open(url, name)
+    try:
+        yield connection
+    finally:
+        await connection.close()
 
-    `say` is told why there is no connection, and None once there is one.
-    """
 
-    def explain(state: RetryCallState) -> None:
+class ConnectedComponent(ABC):
+    """A component of a service that uses one connection, and opens another whenever that one is lost."""
+
+    def __init__(self, url: str, name: str) -> None:
+        self._url, self._name = url, name
+        self._problem: str | None = "RabbitMQ is away: not connected yet"
+        self._connecting: asyncio.Task[None] | None = None
+
+    @abstractmethod
+    async def _use(self, connection: Connection) -> None:
+        """Work over the connection until it closes."""
+
+    async def start(self) -> None:
+        self._connecting = asyncio.create_task(self._keep_connected(), name=self._name)
+
+    async def stop(self) -> None:
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.gather(self._connecting, return_exceptions=True)
+
+    def problem(self) -> str | None:
+        """Why this component cannot work now, or None."""
+        return self._problem
+
+    async def _keep_connected(self) -> None:
+        connecting = AsyncRetrying(
+            wait=wait_random_exponential(multiplier=0.2, max=MAX_RECONNECT_DELAY_SECONDS),
+            retry=retry_if_exception_type(BrokerUnavailable),
+            before_sleep=self._note_failed_attempt,
+        )
+        while True:
+            connection: Connection = await connecting(Connection.open, self._url, self._name)
+            logger.info("broker.connected", connection=self._name)
+            self._problem = None
+            try:
+                await self._use(connection)
+                self._problem = "RabbitMQ is away: the connection was lost"
+            except BrokerUnavailable as error:
+                logger.warning("broker.connection_lost", connection=self._name, error=str(error))
+                self._problem = f"RabbitMQ is away: {error}"
+            except Exception:
+                logger.exception("broker.connection_failed", connection=self._name)
+                await asyncio.sleep(MAX_RECONNECT_DELAY_SECONDS)
+            finally:
+                await connection.close()
+
+    def _note_failed_attempt(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
-        say(f"RabbitMQ is away: {error}")
+        self._problem = f"RabbitMQ is away: {error}"
         if state.attempt_number == 1:
-            logger.warning("broker unavailable", connection=name, error=str(error))
-
-    connecting = AsyncRetrying(
-        wait=wait_random_exponential(multiplier=0.2, max=MAX_RECONNECT_DELAY_SECONDS),
-        retry=retry_if_exception_type(BrokerUnavailable),
-        before_sleep=explain,
-    )
-    while True:
-        connection: Connection = await connecting(Connection.open, url, name)
-        logger.info("broker connected", connection=name)
-        say(None)
-        try:
-            await use(connection)
-            say("RabbitMQ is away: the connection was lost")
-        except BrokerUnavailable as error:
-            logger.warning("broker connection lost", connection=name, error=str(error))
-            say(f"RabbitMQ is away: {error}")
-        except Exception:
-            logger.exception("broker connection given up; another is opened", connection=name)
-            await asyncio.sleep(MAX_RECONNECT_DELAY_SECONDS)
-        finally:
-            await connection.close()
+            logger.warning("broker.unavailable", connection=self._name, error=str(error))
 
 
-def _why_not(url: str, error: Exception) -> BrokerUnavailable:
-    """Why no connection came about. One that is cut before a word was said may be ours in the wrong language."""
-    unavailable = reason_of(error)
-    if isinstance(error, StreamLostError | IncompatibleProtocolError) and not amqp_url(url).is_tls:
+def _refusal(url: str, reason: Exception) -> BrokerUnavailable:
+    """Why no connection was made. One that is cut before any answer may be ours without TLS to a port with TLS."""
+    unavailable = reason_of(reason)
+    if isinstance(reason, StreamLostError | IncompatibleProtocolError) and not amqp_url(url).is_tls:
         return BrokerUnavailable(f"{unavailable}; if that port speaks TLS, write amqps://")
     return unavailable
 
 
 def _parameters(url: str, name: str) -> pika.ConnectionParameters:
-    """Raises BrokerUnavailable if a file of certificates that the URL names can't be read any more."""
+    """Raises `BrokerUnavailable` if a certificate file that the URL names can no longer be read."""
     try:
         broker = amqp_url(url)
         tls = pika.SSLOptions(broker.tls.context(), broker.host) if broker.is_tls else None

@@ -18,10 +18,9 @@ Result = TypeVar("Result")
 async def until_ready(
     function: Callable[..., Awaitable[Result]], *arguments: Any, limit_seconds: float | None = None
 ) -> Result:
-    """Call again, after pauses, what has just raised `NotReady`, until it does not.
+    """Call `function`, which has just raised `NotReady`, again after pauses; after `limit_seconds` that is raised.
 
-    After `limit_seconds` its `NotReady` is raised. The first call is left to the caller: tenacity costs more than a
-    handler.
+    The first call is left to the caller, since tenacity costs more time than a handler.
     """
     await asyncio.sleep(random.uniform(0, FIRST_PAUSE_SECONDS))
     retrying = AsyncRetrying(

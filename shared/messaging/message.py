@@ -1,7 +1,8 @@
-"""What travels: a message to publish, and a delivery that has arrived."""
+"""A message to publish, a delivery that has arrived, and the names of our own headers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from shared.events import CONTENT_TYPE
@@ -17,10 +18,10 @@ DEAD_LETTER_ATTEMPTS = "dead-letter-attempts"
 DEAD_LETTER_QUEUE = "dead-letter-queue"
 DEAD_LETTER_AT = "dead-letter-at"
 REDRIVEN_AT = "redriven-at"
-"""Header: when it was last sent back from the dead letters (RFC 3339); `attempt` started again at 1 then."""
+"""Header: when it was last redriven from the dead letters (RFC 3339); `attempt` started again at 1 then."""
 REDRIVE_COUNT = "redrive-count"
 KEPT = (FIRST_SEEN, REDRIVEN_AT, REDRIVE_COUNT)
-"""Headers that stay with a message through retries, and when it is set aside."""
+"""Headers that stay with a message through retries, and when it becomes a dead letter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One arrival of a message. `tag` is valid on the channel that it arrived on, and nowhere else."""
+    """One arrival of a message. `tag` is valid only on the channel that it arrived on."""
 
     tag: int
     redelivered: bool
@@ -50,6 +51,11 @@ class Delivery:
 
     @property
     def attempt(self) -> int:
-        """The header's count, or 1 where it is missing or no sensible number."""
+        """The number in the header, or 1 where that is missing or makes no sense."""
         attempt = self.message.headers.get(ATTEMPT)
         return attempt if type(attempt) is int and 1 <= attempt <= 1_000_000 else 1
+
+
+def header_time() -> str:
+    """The time now, as the headers carry it (RFC 3339)."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,7 +1,7 @@
-"""One delivery: decode -> handle -> settle.
+"""What happens to one delivery: decode, handle, settle.
 
-Outcomes are carried out in order of safety: a retry or a dead letter is published and confirmed before the original
-is acknowledged, so that a crash in between gives a duplicate and never a loss.
+A retry or a dead letter is published and confirmed before the original is acknowledged, so that a crash in between
+makes a duplicate and never a loss.
 """
 
 import asyncio
@@ -10,7 +10,6 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -41,13 +40,13 @@ from shared.observability.delivery_log import note_handled
 from shared.observability.tracing import start_span
 from shared.topology import dead_queue, retry_queue
 
-MAX_HICCUP_SECONDS = 0.1
+MAX_SECOND_TRY_PAUSE_SECONDS = 0.1
 MAX_MOVE_PAUSE_SECONDS = 3.0
 
 HOLD_SECONDS = 300.0
 """A delivery that is held for longer goes through a retry queue, without having spent an attempt.
 
-RabbitMQ takes back what nobody has acknowledged for half an hour, and counts that toward the delivery limit.
+RabbitMQ takes back a delivery that is not acknowledged within half an hour, and counts that toward the delivery limit.
 """
 
 ERROR_LENGTH = 500
@@ -60,7 +59,7 @@ Handler = Callable[[Any, int], Awaitable[Ack]]
 GiveUp = Callable[[Any, int, str], Awaitable[bool]]
 """`give_up(event, attempts, error)`: records and publishes, durably, that this event is about to be dead-lettered.
 
-Returns False where the work turns out to be done already: then there is nothing to give up.
+Returns False where the work turns out to be done: then there is nothing to give up.
 """
 
 
@@ -74,139 +73,6 @@ class Subscription:
     give_up: GiveUp | None = None
 
 
-class Processor:
-    """The named steps of one delivery."""
-
-    def __init__(self, subscription: Subscription, publisher: Publisher, policy: RetryPolicy) -> None:
-        self._queue = subscription.queue
-        self._handlers = {event.type_name(): handler for event, handler in subscription.handlers.items()}
-        self._tell = subscription.give_up
-        self._publisher = publisher
-        self._policy = policy
-        self._hold_seconds = HOLD_SECONDS if policy.delays_seconds else None
-        self._held = 0
-
-    async def process(self, delivery: Delivery, acknowledger: Acknowledger) -> None:
-        started = time.perf_counter()
-        try:
-            outcome = await self._decide(delivery)
-            await self._settle(delivery, outcome, acknowledger)
-        except Exception:  # a fault of ours: the delivery stays unsettled, and its channel will not outlive this
-            acknowledger.abandon()
-            logger.exception("delivery could not be settled", queue=self._queue)
-            return
-        metrics.handling_seconds.labels(self._queue).observe(time.perf_counter() - started)
-
-    async def _decide(self, delivery: Delivery) -> Outcome:
-        try:
-            event, handler = self._read(delivery)
-        except UnreadableEvent as error:
-            return DeadLetter(error.reason, str(error))
-        start_span(event.traceparent)
-        return await self._handle(event, handler, delivery.attempt)
-
-    def _read(self, delivery: Delivery) -> tuple[Event, Handler]:
-        if delivery.undecodable is not None:
-            raise UndecodableProperties(delivery.undecodable)
-        event = decode(delivery.message.body)
-        handler = self._handlers.get(event.type)
-        if handler is None:
-            raise NotForThisQueue(f"{self._queue} takes {sorted(self._handlers)}, got {event.type}")
-        return event, handler
-
-    async def _handle(self, event: Event, handler: Handler, attempt: int) -> Outcome:
-        try:
-            return await self._try(handler, event, attempt)
-        except NotReady as error:
-            return self._policy.after_hold(_text(error))
-        except PermanentError as error:
-            outcome: Retry | DeadLetter = DeadLetter(error.reason, _writable(str(error)))
-        except TransientError as error:
-            outcome = self._policy.after_failure(attempt, _text(error))
-        except Exception as error:  # a bug or a surprise: given the same chances, then set aside where it can be seen
-            logger.exception("handler failed", queue=self._queue, event_id=event.id)
-            outcome = self._policy.after_failure(attempt, _text(error))
-        if isinstance(outcome, DeadLetter):
-            return await self._give_up(outcome, event, attempt)
-        return outcome
-
-    async def _give_up(self, outcome: DeadLetter, event: Event, attempt: int) -> Outcome:
-        """Tell of it, unless another delivery has done the work meanwhile."""
-        if self._tell is None:
-            return outcome
-        try:
-            return outcome if await self._hold(self._tell, event, attempt, outcome.error) else DUPLICATE
-        except NotReady as error:
-            return self._policy.after_hold(_text(error))
-        except Exception:  # the same bug again, as likely as not: parked without a word is better than never parked
-            logger.exception("could not tell of a dead letter", queue=self._queue, event_id=event.id)
-            return outcome
-
-    async def _try(self, handler: Handler, event: Event, attempt: int) -> Ack:
-        """Two tries within one attempt: a hiccup is over in a moment, and not worth the way through a retry queue."""
-        started = time.monotonic()
-        try:
-            done: Ack = await self._hold(handler, event, attempt)
-        except OutcomeUnknown:  # a second try at once could repeat what has happened
-            raise
-        except TransientError:
-            if time.monotonic() - started > SECOND_TRY_SECONDS:  # no hiccup, and the second may take as long again
-                raise
-            await asyncio.sleep(random.uniform(0, MAX_HICCUP_SECONDS))
-            done = await self._hold(handler, event, attempt)
-        return done
-
-    async def _hold(self, function: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
-        """Call it, and again for as long as we are not ready ourselves: no message pays for that with an attempt.
-
-        Raises `NotReady` after `HOLD_SECONDS`.
-        """
-        try:
-            return await function(*arguments)
-        except NotReady as error:
-            self._count_held(+1)
-            if self._held == 1:
-                logger.warning("deliveries are held", queue=self._queue, reason=str(error))
-        try:
-            return await until_ready(function, *arguments, limit_seconds=self._hold_seconds)
-        finally:
-            self._count_held(-1)
-            if not self._held:
-                logger.info("deliveries are no longer held", queue=self._queue)
-
-    def _count_held(self, change: int) -> None:
-        self._held += change
-        metrics.held.labels(self._queue).set(self._held)
-
-    async def _settle(self, delivery: Delivery, outcome: Outcome, acknowledger: Acknowledger) -> None:
-        match outcome:
-            case Ack(duplicate=True):
-                metrics.duplicates.labels(self._queue).inc()
-            case Retry():
-                logger.info("retry", queue=self._queue, message_id=delivery.message.message_id,
-                            attempt=delivery.attempt, delay_seconds=outcome.delay_seconds,
-                            error=outcome.error)  # fmt: skip
-                await self._move(_retried(self._queue, delivery, outcome), acknowledger)
-            case DeadLetter():
-                logger.warning("dead letter", queue=self._queue, message_id=delivery.message.message_id,
-                               reason=outcome.reason, error=outcome.error)  # fmt: skip
-                await self._move(_parked(self._queue, delivery, outcome), acknowledger)
-        if acknowledger.is_open:
-            metrics.settled.labels(self._queue, type(outcome).__name__.lower()).inc()
-        note_handled(self._queue, delivery, outcome, settled=acknowledger.is_open)
-        acknowledger.settle(delivery.tag)
-
-    async def _move(self, message: Message, acknowledger: Acknowledger) -> None:
-        """Publish it to the next queue, however long that takes, unless the delivery has become someone else's."""
-        patience = AsyncRetrying(
-            retry=retry_if_exception_type((PublishError, BrokerUnavailable)),
-            stop=lambda _state: not acknowledger.is_open,
-            wait=wait_random_exponential(multiplier=0.2, max=MAX_MOVE_PAUSE_SECONDS),
-        )
-        with contextlib.suppress(RetryError):
-            await patience(self._publisher.publish, message)
-
-
 class UndecodableProperties(UnreadableEvent):
     reason = "undecodable-properties"
 
@@ -215,49 +81,148 @@ class NotForThisQueue(UnreadableEvent):
     reason = "not-for-this-queue"
 
 
+class Processor:
+    """The steps of one delivery."""
+
+    def __init__(self, subscription: Subscription, publisher: Publisher, policy: RetryPolicy) -> None:
+        self._queue = subscription.queue
+        self._handlers = {event.type_name(): handler for event, handler in subscription.handlers.items()}
+        self._on_give_up = subscription.give_up
+        self._publisher = publisher
+        self._policy = policy
+        self._hold_seconds = HOLD_SECONDS if policy.delays_seconds else None
+        self._held = 0
+
+    async def process(self, delivery: Delivery, acknowledger: Acknowledger) -> None:
+        started = time.perf_counter()
+        try:
+            outcome = await self._handle(delivery)
+            await self._settle(delivery, outcome, acknowledger)
+        except Exception:  # a fault of ours: closing the channel gives the delivery back to the broker
+            acknowledger.abandon()
+            logger.exception("delivery.not_settled", queue=self._queue)
+            return
+        metrics.handling_seconds.labels(self._queue).observe(time.perf_counter() - started)
+
+    async def _handle(self, delivery: Delivery) -> Outcome:
+        """Decode the message and give it to its handler; what became of that."""
+        try:
+            event, handler = self._decode(delivery)
+        except UnreadableEvent as error:
+            return DeadLetter(error.reason, str(error))
+        start_span(event.traceparent)
+        try:
+            return await self._try_twice(handler, event, delivery.attempt)
+        except Exception as error:
+            if not isinstance(error, NotReady | PermanentError | TransientError):  # a bug, retried as well
+                logger.exception("delivery.handler_failed", queue=self._queue, event_id=event.id)
+            outcome = self._policy.outcome_of(error, delivery.attempt)
+        return outcome if isinstance(outcome, Retry) else await self._give_up(outcome, event, delivery.attempt)
+
+    def _decode(self, delivery: Delivery) -> tuple[Event, Handler]:
+        if delivery.undecodable is not None:
+            raise UndecodableProperties(delivery.undecodable)
+        event = decode(delivery.message.body)
+        handler = self._handlers.get(event.type)
+        if handler is None:
+            raise NotForThisQueue(f"{self._queue} takes {sorted(self._handlers)}, got {event.type}")
+        return event, handler
+
+    async def _try_twice(self, handler: Handler, event: Event, attempt: int) -> Ack:
+        """Most transient errors are over in a moment: a second try at once saves the way through a retry queue."""
+        started = time.monotonic()
+        try:
+            return await self._hold(handler, event, attempt)  # type: ignore[no-any-return]
+        except OutcomeUnknown:  # a second try at once could repeat what has happened
+            raise
+        except TransientError:
+            if time.monotonic() - started > SECOND_TRY_SECONDS:  # the second try may take as long again
+                raise
+        await asyncio.sleep(random.uniform(0, MAX_SECOND_TRY_PAUSE_SECONDS))
+        return await self._hold(handler, event, attempt)  # type: ignore[no-any-return]
+
+    async def _give_up(self, outcome: DeadLetter, event: Event, attempt: int) -> Outcome:
+        """Let the service record the failure, unless another delivery has done the work meanwhile."""
+        if self._on_give_up is None:
+            return outcome
+        try:
+            return outcome if await self._hold(self._on_give_up, event, attempt, outcome.error) else DUPLICATE
+        except NotReady as error:
+            return self._policy.outcome_of(error, attempt)
+        except Exception:  # a dead letter without a record is better than a message that is never parked
+            logger.exception("delivery.give_up_failed", queue=self._queue, event_id=event.id)
+            return outcome
+
+    async def _hold(self, function: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
+        """Call it, again and again while it raises `NotReady`; after `HOLD_SECONDS` that is raised."""
+        try:
+            return await function(*arguments)
+        except NotReady as error:
+            self._count_held(+1)
+            if self._held == 1:
+                logger.warning("deliveries.held", queue=self._queue, reason=str(error))
+        try:
+            return await until_ready(function, *arguments, limit_seconds=self._hold_seconds)
+        finally:
+            self._count_held(-1)
+            if not self._held:
+                logger.info("deliveries.released", queue=self._queue)
+
+    def _count_held(self, change: int) -> None:
+        self._held += change
+        metrics.held.labels(self._queue).set(self._held)
+
+    async def _settle(self, delivery: Delivery, outcome: Outcome, acknowledger: Acknowledger) -> None:
+        """Carry the outcome out. This is the only place that does."""
+        message_id = delivery.message.message_id
+        match outcome:
+            case Ack(duplicate=True):
+                metrics.duplicates.labels(self._queue).inc()
+            case Retry(delay_seconds, error):
+                logger.info("delivery.retried", queue=self._queue, message_id=message_id, attempt=delivery.attempt,
+                            delay_seconds=delay_seconds, error=error)  # fmt: skip
+                await self._move(_retried(self._queue, delivery, outcome), acknowledger)
+            case DeadLetter(reason, error):
+                logger.warning("delivery.dead_lettered", queue=self._queue, message_id=message_id,
+                               reason=reason, error=error)  # fmt: skip
+                await self._move(_parked(self._queue, delivery, outcome), acknowledger)
+        if acknowledger.is_open:
+            metrics.settled.labels(self._queue, type(outcome).__name__.lower()).inc()
+        note_handled(self._queue, delivery, outcome, settled=acknowledger.is_open)
+        acknowledger.settle(delivery.tag)
+
+    async def _move(self, message: Message, acknowledger: Acknowledger) -> None:
+        """Publish it to the next queue, however long that takes, as long as the delivery is still ours."""
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type((PublishError, BrokerUnavailable)),
+            stop=lambda _state: not acknowledger.is_open,
+            wait=wait_random_exponential(multiplier=0.2, max=MAX_MOVE_PAUSE_SECONDS),
+        )
+        with contextlib.suppress(RetryError):
+            await retrying(self._publisher.publish, message)
+
+
 def _retried(queue: str, delivery: Delivery, outcome: Retry) -> Message:
-    return _redirected(
-        delivery,
-        retry_queue(queue, outcome.delay_seconds),
-        {
-            headers.ATTEMPT: delivery.attempt + outcome.spends_attempt,
-            headers.LAST_ERROR: outcome.error[:ERROR_LENGTH],
-        },
-    )
+    attempt = delivery.attempt + outcome.spends_attempt
+    added = {headers.ATTEMPT: attempt, headers.LAST_ERROR: outcome.error[:ERROR_LENGTH]}
+    return _redirected(delivery, retry_queue(queue, outcome.delay_seconds), added)
 
 
 def _parked(queue: str, delivery: Delivery, outcome: DeadLetter) -> Message:
-    return _redirected(
-        delivery,
-        dead_queue(queue),
-        {
-            headers.ATTEMPT: delivery.attempt,
-            headers.DEAD_LETTER_REASON: outcome.reason,
-            headers.DEAD_LETTER_ERROR: outcome.error[:ERROR_LENGTH],
-            headers.DEAD_LETTER_ATTEMPTS: delivery.attempt,
-            headers.DEAD_LETTER_QUEUE: queue,
-            headers.DEAD_LETTER_AT: _now(),
-        },
-    )
+    added = {
+        headers.ATTEMPT: delivery.attempt,
+        headers.DEAD_LETTER_REASON: outcome.reason,
+        headers.DEAD_LETTER_ERROR: outcome.error[:ERROR_LENGTH],
+        headers.DEAD_LETTER_ATTEMPTS: delivery.attempt,
+        headers.DEAD_LETTER_QUEUE: queue,
+        headers.DEAD_LETTER_AT: headers.header_time(),
+    }
+    return _redirected(delivery, dead_queue(queue), added)
 
 
 def _redirected(delivery: Delivery, queue: str, added: dict[str, Any]) -> Message:
-    """The message for another queue through the default exchange, with our own headers and no one else's."""
-    given = delivery.message.headers
-    kept = {name: given[name] for name in headers.KEPT if isinstance(given.get(name), str | int)}
-    return replace(
-        delivery.message, exchange="", routing_key=queue, headers={headers.FIRST_SEEN: _now(), **kept, **added}
-    )
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _text(error: Exception) -> str:
-    return _writable(f"{type(error).__name__}: {error}")
-
-
-def _writable(text: str) -> str:
-    """Without what cannot be stored: lone surrogates, which stand for bytes that are no UTF-8, and NUL (PostgreSQL)."""
-    return text.encode(errors="replace").decode().replace("\0", "?")
+    """The message for another queue, by the default exchange. Of its headers only those in `KEPT` stay."""
+    old = delivery.message.headers
+    kept = {name: old[name] for name in headers.KEPT if isinstance(old.get(name), str | int)}
+    new_headers = {headers.FIRST_SEEN: headers.header_time(), **kept, **added}
+    return replace(delivery.message, exchange="", routing_key=queue, headers=new_headers)

@@ -1,4 +1,4 @@
-"""What becomes of a delivery: the three outcomes, and the policy that chooses a delay or gives up. Pure."""
+"""The outcomes of a delivery, the errors of handlers, and the policy that makes one of the other. No I/O."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ class OutcomeUnknown(TransientError):
 
 
 class PermanentError(Exception):
-    """It can never work: the message is dead-lettered at once. `reason` is the word for the dead letter."""
+    """It can never work: the message becomes a dead letter at once. `reason` is one word for its header."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -21,19 +21,19 @@ class PermanentError(Exception):
 
 
 class NotReady(Exception):
-    """Something that this service itself needs is away: the delivery is held until it is back, and costs nothing."""
+    """Something that this service needs is away: the delivery is held until it is back, and spends no attempt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """The work is done and durable. `duplicate`: it was found done already."""
+    """The work is done and durable. `duplicate`: an earlier delivery had done it."""
 
     duplicate: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Try again after `delay_seconds`, from the retry queue of that delay; as the next attempt, or the same again."""
+    """Try again after `delay_seconds`, through the retry queue of that delay."""
 
     delay_seconds: float
     error: str
@@ -56,16 +56,22 @@ DUPLICATE = Ack(duplicate=True)
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """One more attempt after each delay; so attempts at the most = delays + 1."""
+    """One more attempt after each delay, so there are at most `len(delays_seconds) + 1` attempts."""
 
     delays_seconds: Sequence[float]
 
-    def after_failure(self, attempt: int, error: str) -> Retry | DeadLetter:
-        """The outcome of a failed `attempt` (from 1)."""
+    def outcome_of(self, error: Exception, attempt: int) -> Retry | DeadLetter:
+        """What becomes of a delivery whose `attempt` (from 1) failed. `NotReady` needs a policy with a delay."""
+        text = storable(f"{type(error).__name__}: {error}")
+        if isinstance(error, NotReady):
+            return Retry(self.delays_seconds[0], text, spends_attempt=False)
+        if isinstance(error, PermanentError):
+            return DeadLetter(error.reason, storable(str(error)))
         if attempt <= len(self.delays_seconds):
-            return Retry(self.delays_seconds[attempt - 1], error)
-        return DeadLetter("attempts-exhausted", error)
+            return Retry(self.delays_seconds[attempt - 1], text)
+        return DeadLetter("attempts-exhausted", text)
 
-    def after_hold(self, error: str) -> Retry:
-        """The outcome of a delivery that was held for too long. Expects that there is a delay."""
-        return Retry(self.delays_seconds[0], error, spends_attempt=False)
+
+def storable(text: str) -> str:
+    """Without lone surrogates, which UTF-8 can't hold, and without NUL, which PostgreSQL refuses."""
+    return text.encode(errors="replace").decode().replace("\0", "?")

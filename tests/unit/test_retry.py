@@ -1,31 +1,34 @@
-"""After which attempt a message waits how long, and when it is given up."""
+"""What becomes of a delivery whose attempt failed, and which attempt a delivery is."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.messaging.message import Delivery, Message
-from shared.messaging.retry import DeadLetter, Retry, RetryPolicy
+from shared.messaging.retry import DeadLetter, NotReady, PermanentError, Retry, RetryPolicy, TransientError
 
 
-def test_each_failed_attempt_waits_for_the_delay_of_its_place() -> None:
-    policy = RetryPolicy((1.0, 5.0, 30.0))
-
-    assert [policy.after_failure(attempt, "no") for attempt in (1, 2, 3)] == [
-        Retry(1.0, "no"),
-        Retry(5.0, "no"),
-        Retry(30.0, "no"),
-    ]
-
-
-def test_the_attempt_after_the_last_delay_is_the_last() -> None:
-    assert RetryPolicy((1.0,)).after_failure(2, "no") == DeadLetter("attempts-exhausted", "no")
+@pytest.mark.parametrize(
+    ("error", "attempt", "outcome"),
+    [
+        (TransientError("no"), 1, Retry(1.0, "TransientError: no")),
+        (TransientError("no"), 2, Retry(5.0, "TransientError: no")),
+        (TransientError("no"), 3, DeadLetter("attempts-exhausted", "TransientError: no")),
+        (ZeroDivisionError("a bug"), 2, Retry(5.0, "ZeroDivisionError: a bug")),
+        (NotReady("away"), 3, Retry(1.0, "NotReady: away", spends_attempt=False)),
+        (PermanentError("unknown-sku", "no such sku"), 1, DeadLetter("unknown-sku", "no such sku")),
+        (PermanentError("odd", "\ud800 and \0"), 1, DeadLetter("odd", "? and ?")),
+    ],
+    ids=str,
+)
+def test_the_outcome_of_a_failed_attempt(error: Exception, attempt: int, outcome: Retry | DeadLetter) -> None:
+    assert RetryPolicy((1.0, 5.0)).outcome_of(error, attempt) == outcome
 
 
 @given(st.lists(st.floats(0.1, 100), max_size=10))
 def test_there_is_one_attempt_more_than_delays(delays_seconds: list[float]) -> None:
     policy = RetryPolicy(delays_seconds)
-    outcomes = [policy.after_failure(attempt, "no") for attempt in range(1, len(delays_seconds) + 3)]
+    outcomes = [policy.outcome_of(TransientError("no"), attempt) for attempt in range(1, len(delays_seconds) + 3)]
 
     assert [outcome.delay_seconds for outcome in outcomes if isinstance(outcome, Retry)] == delays_seconds
     assert all(isinstance(outcome, DeadLetter) for outcome in outcomes[len(delays_seconds) :])

@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from datetime import UTC, datetime
 
 from control_room.operations.dead_letters.dead_letter import DeadLetter
 from control_room.operations.dead_letters.parked import Held, dead_letters, inspect
@@ -117,6 +116,9 @@ def redriven(dead_letter: DeadLetter) -> Message:
     """The message as it goes back: at attempt 1 again; its headers say how often it was redriven, and when."""
     first_seen = dead_letter.message.headers.get(headers.FIRST_SEEN)
     old = {headers.FIRST_SEEN: first_seen} if isinstance(first_seen, str) else {}
-    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    new = {headers.ATTEMPT: 1, headers.REDRIVEN_AT: now, headers.REDRIVE_COUNT: dead_letter.redrives + 1}
+    new = {
+        headers.ATTEMPT: 1,
+        headers.REDRIVEN_AT: headers.header_time(),
+        headers.REDRIVE_COUNT: dead_letter.redrives + 1,
+    }
     return replace(dead_letter.message, exchange="", routing_key=dead_letter.queue, headers={**old, **new})
