@@ -43,7 +43,7 @@ class RetryDelays:
 
 @dataclass(frozen=True)
 class QueueContract:
-    """One queue of a service; with its service's name before it, such as `payment_service.charge`, RabbitMQ's name.
+    """One queue of a service; with its service's name before it, such as `loyalty_service.earn`, RabbitMQ's name.
 
     `takes`: event classes, in any version, and patterns for whole families. A binding ends in a version wildcard, so
     that an event of an unknown version is dead-lettered with that reason, and not returned to its publisher.
@@ -114,7 +114,7 @@ class ServiceContract:
         return f"{self.name}.{self.queue(name).name}"
 
     def variable(self, end: str) -> str:
-        """An environment variable of this service, such as `PAYMENT_SERVICE_URL` for the end `URL`."""
+        """An environment variable of this service, such as `LOYALTY_SERVICE_URL` for the end `URL`."""
         return f"{self.name}_{end}".upper()
 
 

@@ -17,7 +17,7 @@ class DeliveryNote(BaseModel):
 
     at: AwareDatetime
     act: Literal["published", "handled"]
-    place: str = Field(examples=["payment_service.charge"])
+    place: str = Field(examples=["payments"])
     type: str | None = Field(examples=["order.placed.v1"])
     message_id: str | None
     attempt: int

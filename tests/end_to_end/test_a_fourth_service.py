@@ -1,0 +1,122 @@
+"""A service that is added by its package and a registry line alone is part of the whole system."""
+
+import json
+import os
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+import httpx
+import pika
+import pytest
+import pytest_asyncio
+
+from control_room.launcher.ports import free_ports
+from tests.conftest import Broker
+from tests.order_rail import order_rail, start
+from tests.support import eventually
+
+EXAMPLES = Path(__file__).parents[1] / "examples/services"
+PACKAGE = EXAMPLES / "loyalty_service"
+QUEUE = "loyalty_service.earn"
+MAX_LINES = 120
+START_SECONDS = 90
+
+ORDER = {
+    "customer_email": "ada@example.com",
+    "items": [{"sku": "margherita", "quantity": 2}, {"sku": "cola", "quantity": 1}],
+}
+PORTS = ("ORDER_SERVICE", "PAYMENT_SERVICE", "NOTIFICATION_SERVICE", "LOYALTY_SERVICE", "CONTROL_ROOM")
+
+
+def register(directory: Path) -> Mapping[str, str]:
+    """The registry line, as an installed distribution has it; returns the environment in which both are found."""
+    distribution = directory / "loyalty-1.0.dist-info"
+    distribution.mkdir()
+    (distribution / "METADATA").write_text("Metadata-Version: 2.1\nName: loyalty\nVersion: 1.0\n")
+    line = "loyalty_service = loyalty_service.contract:CONTRACT\n"
+    (distribution / "entry_points.txt").write_text(f"[order_rail.services]\n{line}")
+    return {"PYTHONPATH": os.pathsep.join((str(directory), str(EXAMPLES)))}
+
+
+def lines(file: Path) -> int:
+    return len(file.read_text().splitlines())
+
+
+class Running:
+    """The system with the fourth service in it: its addresses, and the command line beside it."""
+
+    def __init__(self, run: Path, registry: Mapping[str, str]) -> None:
+        self._run, self._registry = run, registry
+        said = (run / "environment").read_text().splitlines()
+        self.addresses = {name: value.strip('"') for name, _, value in (line.partition("=") for line in said)}
+        headers = {"Authorization": f"Bearer {self.addresses['OPERATOR_TOKEN']}"}
+        self.http = httpx.AsyncClient(headers=headers, trust_env=False, timeout=10)
+
+    async def get(self, service: str, path: str) -> httpx.Response:
+        return await self.http.get(f"{self.addresses[f'{service}_URL']}{path}")
+
+    async def place(self) -> str:
+        answer = await self.http.post(f"{self.addresses['ORDER_SERVICE_URL']}/orders", json=ORDER)
+        return str(answer.raise_for_status().json()["order_id"])
+
+    async def points(self) -> list[dict[str, object]]:
+        answer = await self.get("LOYALTY_SERVICE", "/audit")
+        return [json.loads(line) for line in answer.raise_for_status().text.splitlines()]
+
+    async def command(self, *arguments: str) -> str:
+        file = str(self._run / "environment")
+        ended = await order_rail(*arguments, "--environment-file", file, **self._registry)
+        assert ended.status == 0, ended.output + ended.errors
+        return ended.output
+
+
+@pytest_asyncio.fixture(scope="module")
+async def running(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
+    directory = tmp_path_factory.mktemp("four")
+    registry, run = register(directory), directory / "run"
+    ports = {f"{name}_PORT": str(port) for name, port in zip(PORTS, free_ports(len(PORTS)), strict=True)}
+    where = {"RABBITMQ_URL": broker.amqp_url("a-fourth-service"), "RABBITMQ_MANAGEMENT_URL": broker.management_url}
+    process = await start("up", "--run-directory", str(run), **registry, **ports, **where)
+    try:
+        await eventually((run / "environment").exists, START_SECONDS, "the system to be up")
+        yield Running(run, registry)
+    finally:
+        process.terminate()
+        await process.communicate()
+
+
+def test_it_is_small() -> None:
+    assert sum(lines(file) for file in PACKAGE.glob("*.py")) <= MAX_LINES
+
+
+async def test_it_is_started_and_ready(running: Running) -> None:
+    assert int(running.addresses["LOYALTY_SERVICE_PID"]) > 0
+    assert (await running.get("LOYALTY_SERVICE", "/readyz")).status_code == 200
+
+
+async def test_it_does_its_work_once_and_the_audit_counts_it(running: Running) -> None:
+    order_id = await running.place()
+
+    async def credited() -> bool:
+        return {"kind": "points", "order_id": order_id, "points": 22} in await running.points()
+
+    await eventually(credited, 30, "points for the order")
+    assert "points" in await running.command("audit")
+
+
+async def test_its_dead_letters_are_listed_and_sent_back(running: Running) -> None:
+    connection = pika.BlockingConnection(pika.URLParameters(running.addresses["RABBITMQ_URL"]))
+    connection.channel().basic_publish("", QUEUE, b"no event", pika.BasicProperties(message_id="poison"))
+    connection.close()
+
+    async def listed() -> bool:
+        return QUEUE in await running.command("dead-letters", "list")
+
+    await eventually(listed, 30, "its dead letter")
+    await running.command("dead-letters", "discard", "poison", "--reason", "a test")
+
+
+async def test_its_box_is_on_the_dashboard(running: Running) -> None:
+    page = (await running.http.get(running.addresses["CONTROL_ROOM_URL"])).text
+    assert "Loyalty points" in page
+    assert "Points to be credited" in page

@@ -1,0 +1,28 @@
+"""The loyalty service, put together."""
+
+from pydantic import Field
+
+from loyalty_service import store
+from loyalty_service.contract import CONTRACT
+from loyalty_service.handlers import subscriptions
+from shared.assemble import Assembly
+from shared.http.audit import AuditSource
+from shared.service import Service
+from shared.settings import ServiceSettings
+
+
+class Settings(ServiceSettings):
+    """The loyalty service's environment."""
+
+    database_url: str = "sqlite:///.run/loyalty_service.db"
+    http_port: int = Field(default=CONTRACT.port, ge=0, le=65535)
+
+
+def build(settings: Settings) -> Service:
+    """Every part of the service, not started yet."""
+    assembly = Assembly(CONTRACT, settings, store.metadata, description="Points that paid orders earned.")
+    database = assembly.database
+    assembly.consume(subscriptions(database))
+    shape = lambda row: {"kind": "points", "order_id": row.order_id, "points": row.points}  # noqa: E731
+    assembly.serve(None, audit=[AuditSource(database, store.pages, shape)])
+    return assembly.service()
