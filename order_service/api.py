@@ -15,7 +15,7 @@ from shared.events import Money, OrderItem, OrderPlaced, OrderPlacedData, OrderS
 from shared.http.application import RESOURCES
 from shared.http.audit import AuditSource
 from shared.http.json_body import check_names, json_body, not_json
-from shared.http.problems import FieldError, Problem, documented, outcome_unknown
+from shared.http.problems import Problem, documented
 from shared.ids import GivenId, canonical, new_id
 from shared.observability import metrics
 from shared.observability.tracing import start_span
@@ -102,12 +102,10 @@ async def place_order(request: Request) -> Response:
         metrics.accepted.inc()
         return _accepted(event.subject, summary, event.time)
     if placed.fingerprint != asked:
-        raise Problem.of_fields(
-            [FieldError(field="Idempotency-Key", detail="already used for another order; send a new key")]
-        )
+        raise Problem.of_field("Idempotency-Key", "already used for another order; send a new key")
     first = await database.read(store.get, placed.order_id)
     if first is None:
-        raise Problem(503, "The order of this key cannot be read now", headers={"Retry-After": "1"})
+        raise Problem.unavailable("The order of this key cannot be read now")
     return _accepted(first.order_id, first.summary, first.placed_at, replayed=True)
 
 
@@ -117,10 +115,10 @@ async def _place(database: Database, placement: store.Placement) -> store.Placed
     except CommitUnknown:
         order_id = placement.event.subject
         if placement.idempotency_key:
-            raise outcome_unknown(
+            raise Problem.outcome_unknown(
                 "Send the same request again, with the same Idempotency-Key: it is placed once."
             ) from None
-        raise outcome_unknown(
+        raise Problem.outcome_unknown(
             f"GET /orders/{order_id} tells: 404 means that it was not placed. "
             "With an Idempotency-Key it would be safe to send the request again."
         ) from None
@@ -145,7 +143,7 @@ def _priced(wanted: OrderRequest) -> OrderSummary:
     try:
         return orders.price(wanted)
     except UnknownDish as error:
-        raise Problem.of_fields([FieldError(field=f"items[{error.index}].sku", detail=str(error))]) from None
+        raise Problem.of_field(f"items[{error.index}].sku", str(error)) from None
 
 
 def _accepted(order_id: str, summary: OrderSummary, placed_at: Any, *, replayed: bool = False) -> Response:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel
 
-from shared.http.problems import FieldError, Problem
+from shared.http.problems import Problem
 
 MAX_KEY_LENGTH = 255
 
@@ -51,4 +51,4 @@ def fingerprint(request: BaseModel) -> str:
 
 
 def _malformed(detail: str) -> Problem:
-    return Problem.of_fields([FieldError(field="Idempotency-Key", detail=detail)], status=400)
+    return Problem.of_field("Idempotency-Key", detail, status=400)

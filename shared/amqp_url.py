@@ -1,4 +1,4 @@
-"""RABBITMQ_URL, read in one place for all: which broker, as whom, which virtual host, and whom to trust."""
+"""RABBITMQ_URL: the broker, the user, the virtual host and the trusted certificates. Every component reads it here."""
 
 from dataclasses import dataclass, field
 from urllib.parse import quote, unquote
@@ -15,7 +15,7 @@ MAX_HEARTBEAT_SECONDS = 65535  # two bytes on the wire
 
 @dataclass(frozen=True)
 class AmqpUrl:
-    """The parts, decoded. `heartbeat_seconds` is None where the URL leaves it to us, 0 for none."""
+    """The parts, decoded. `heartbeat_seconds` is None if the URL names none; 0 means no heartbeats."""
 
     scheme: str
     host: str
@@ -32,21 +32,25 @@ class AmqpUrl:
 
     @property
     def management_url(self) -> str:
-        """The management API of this host, as the same user and as well protected, on its usual port."""
+        """The management API of the same host on its default port, for the same user and with the same TLS files."""
         scheme, port = MANAGEMENT[self.scheme]
         credentials = f"{quote(self.user, safe='')}:{quote(self.password, safe='')}"
         return f"{scheme}://{credentials}@{in_url(self.host)}:{port}{self.tls.as_query()}"
 
 
 def amqp_url(url: str) -> AmqpUrl:
-    """Raises ValueError with a sentence that shows nothing of the value: it may hold a password.
+    """Raises ValueError with a sentence that shows nothing of the value, since it may hold a password.
 
-    What is accepted means the same to `pika.URLParameters`; what that would read in its own way is refused.
+    An accepted URL means the same to `pika.URLParameters`; one that pika would read differently is refused.
     """
     parts = checked_url(url, tuple(PORTS), EXPECTED)
     given = parameters(parts.query, ("heartbeat", *FILES))
     if parts.fragment:
         raise ValueError(f"expected {EXPECTED}, and nothing behind a #")
+    if "/" in parts.path[1:]:
+        raise ValueError(
+            "expected one / before the virtual host and none in it or behind it; write %2F for a / in its name"
+        )
     user, password = _credentials(parts.username, parts.password)
     return AmqpUrl(
         scheme=parts.scheme,
@@ -54,7 +58,7 @@ def amqp_url(url: str) -> AmqpUrl:
         port=parts.port or PORTS[parts.scheme],
         user=user,
         password=password,
-        vhost=_vhost(parts.path),
+        vhost=unquote(parts.path[1:]) or "/",
         heartbeat_seconds=_heartbeat(given.get("heartbeat")),
         tls=tls_files(given, encrypted=parts.scheme == "amqps"),
     )
@@ -66,15 +70,6 @@ def _credentials(user: str | None, password: str | None) -> tuple[str, str]:
     if not user or password is None:
         raise ValueError(f"expected {EXPECTED}, with a user and a password, or with neither")
     return unquote(user), unquote(password)
-
-
-def _vhost(path: str) -> str:
-    """The virtual host that a path names; `/`, RabbitMQ's own default, where it names none."""
-    if "/" in path[1:]:
-        raise ValueError(
-            "expected one / before the virtual host and none in it or behind it; write %2F for a / in its name"
-        )
-    return unquote(path[1:]) or "/"
 
 
 def _heartbeat(seconds: str | None) -> int | None:

@@ -1,4 +1,4 @@
-"""Identifiers: UUID version 7 (RFC 9562) as canonical lower-case strings, so that they sort by time of creation."""
+"""Identifiers: UUID version 7 (RFC 9562) as lower-case strings, so that they sort by time of creation."""
 
 import re
 from typing import Annotated
@@ -7,20 +7,19 @@ from pydantic import StringConstraints
 from uuid_utils import uuid7
 
 UUID_PATTERN = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+ID_PATTERN = UUID_PATTERN.replace("a-f", "A-Fa-f")
+"""A UUID in a request: RFC 9562 tells readers to accept upper case."""
 
 OrderId = Annotated[str, StringConstraints(pattern=UUID_PATTERN)]
-"""An order's id in an event, as we write it; any UUID version is read, version 7 is written."""
+"""An order's id in an event: a UUID of any version, in lower case."""
 
-GIVEN_UUID_PATTERN = UUID_PATTERN.replace("a-f", "A-Fa-f")
-"""A UUID as others may write it: RFC 9562 tells readers to take upper case as well."""
-
-GivenId = Annotated[str, StringConstraints(pattern=GIVEN_UUID_PATTERN, to_lower=True)]
-"""An id in a request, turned into the form in which we write and keep it."""
+GivenId = Annotated[str, StringConstraints(pattern=ID_PATTERN, to_lower=True)]
+"""An id in a request, turned into lower case."""
 
 
 def canonical(given: str) -> str | None:
-    """An id in the form in which we keep it; None for what is no UUID."""
-    return given.lower() if re.fullmatch(GIVEN_UUID_PATTERN, given) else None
+    """The id in lower case, as it is stored; None for a text that is no UUID."""
+    return given.lower() if re.fullmatch(ID_PATTERN, given) else None
 
 
 def new_id() -> str:

@@ -1,4 +1,4 @@
-"""What counts as an email address here: what every mail server and mail program reads as the same one."""
+"""Email addresses: only those that every mail server and every mail program reads in the same way."""
 
 import re
 
@@ -7,12 +7,12 @@ MAX_LOCAL_LENGTH = 64
 
 _ATOM = "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-# RFC 5321 without quoted strings and address literals, and at least one dot in the domain.
+# RFC 5321 without quoted strings and address literals, and with at least one dot in the domain.
 PATTERN = rf"^(?!.*=\?)(?![^@]{{{MAX_LOCAL_LENGTH + 1}}}){_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})+$"
 
 
 def checked_mailbox(address: str) -> str:
-    """The address. Raises `ValueError` with what is wrong with it."""
+    """The address. Raises `ValueError` with the reason if it is not accepted."""
     local, _, _ = address.partition("@")
     if "=?" in address:
         raise ValueError(
@@ -22,7 +22,7 @@ def checked_mailbox(address: str) -> str:
     if len(local) > MAX_LOCAL_LENGTH:
         raise ValueError(f"expected an email address with at most {MAX_LOCAL_LENGTH} characters before the @")
     if local.startswith(".") or local.endswith(".") or ".." in local:
-        raise ValueError("expected an email address without dots at the ends of what stands before the @, or in a row")
+        raise ValueError("expected an email address without dots at the ends of the part before the @, or in a row")
     if len(address) > MAX_LENGTH or not re.fullmatch(PATTERN, address):
         raise ValueError("expected an email address such as ada@example.com")
     return address

@@ -1,6 +1,6 @@
-"""Configuration from environment variables. A bad value ends the process with a sentence that names the variable.
+"""Configuration from environment variables. A malformed value ends the process with a line that names the variable.
 
-Every class here reads only the variables that its process needs; a service adds its own in its `app.py`.
+A process reads only the variables that it needs; a service adds its own in its `app.py`.
 """
 
 import ssl
@@ -20,7 +20,7 @@ MAX_RETRY_DELAY_SECONDS = 24 * 3600.0
 
 
 def checked_database_url(value: str) -> str:
-    """The value. Raises `ValueError` if it names no SQLite file and no PostgreSQL database."""
+    """The value. Raises `ValueError` unless it names a SQLite file or a PostgreSQL database."""
     if not value.startswith("sqlite:///") or value.endswith((":///", ":memory:")):
         expected = "sqlite:///folder/file.db or postgresql://user:password@host:port/database"
         checked_url(value, ("postgresql", "postgresql+psycopg", "postgres"), expected)
@@ -28,9 +28,9 @@ def checked_database_url(value: str) -> str:
 
 
 def checked_token(value: str) -> str:
-    """The value. Raises `ValueError` if it can't be sent in a header and be found the same at the other end."""
+    """The value. Raises `ValueError` if an HTTP header can't carry it unchanged."""
     if not (value.isascii() and value.isprintable()) or value != value.strip():
-        raise ValueError("expected printable ASCII characters, and none of them a space at an end: it goes in a header")
+        raise ValueError("expected printable ASCII without spaces at its ends: it is sent in an HTTP header")
     return value
 
 
@@ -57,7 +57,7 @@ class _BrokerSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_ignore_empty=True, hide_input_in_errors=True)
 
-    # repr=False, here and below: what holds a password is not in what a traceback or a log line shows of us.
+    # repr=False, here and below: tracebacks and log lines must not show a password.
     rabbitmq_url: str = Field(
         "amqp://guest:guest@localhost:5672/",
         repr=False,
@@ -105,12 +105,12 @@ class _BrokerSettings(BaseSettings):
 
     @property
     def amqp(self) -> AmqpUrl:
-        """RABBITMQ_URL, taken apart."""
+        """The parts of RABBITMQ_URL."""
         return amqp_url(self.rabbitmq_url)
 
     @property
     def vhost(self) -> str:
-        """The virtual host that the AMQP URL names; `/` where it names none."""
+        """The virtual host of RABBITMQ_URL; `/` if it names none."""
         return self.amqp.vhost
 
     @property
@@ -120,7 +120,7 @@ class _BrokerSettings(BaseSettings):
 
     @property
     def management_tls(self) -> ssl.SSLContext | None:
-        """Whom the management API's client trusts: as its URL says, else as RABBITMQ_URL does. None for `http`."""
+        """For the management API, with the files of its own URL, else of RABBITMQ_URL. None for `http`."""
         parts = urlsplit(self.management_url)
         if parts.scheme == "http":
             return None
@@ -146,7 +146,7 @@ else:
 
 
 class ServiceSettings(BrokerSettings):
-    """What each service reads. `database_url` and `http_port` have defaults of each service's own."""
+    """The variables that every service reads. Each service has its own defaults for `database_url` and `http_port`."""
 
     database_url: str = Field(
         repr=False,

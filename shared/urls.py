@@ -1,4 +1,4 @@
-"""URLs that hold passwords: read them, and show them without."""
+"""Reading URLs that may hold passwords, and showing them without."""
 
 from collections.abc import Collection
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -7,39 +7,35 @@ HOW_TO_WRITE = "in a user or password write %40 for @, %2F for /, %3A for :, %23
 
 
 def checked_url(value: str, schemes: tuple[str, ...], expected: str) -> SplitResult:
-    """Its parts. Raises `ValueError` with what was expected and nothing of the value: that may hold a password."""
-    if value.count("@") > 1:  # different parsers split it in different places, and then show half a password as a host
+    """The parts of a URL. Raises `ValueError` that shows nothing of the value, since it may hold a password."""
+    if value.count("@") > 1:  # URL parsers differ about these, and may show half of a password as the host
         raise ValueError(f"expected {expected} with one @ at most; {HOW_TO_WRITE}")
     if any(character.isspace() or not character.isprintable() for character in value):
         raise ValueError(f"expected {expected} without spaces and control characters; percent-encode them")
     try:
         parts = urlsplit(value)
-        # An @ behind the host means that what seems to be the host is the beginning of a password with a raw / in it.
-        if (
-            parts.scheme in schemes
-            and parts.hostname
-            and parts.port != 0
-            and value.count("@") == parts.netloc.count("@")
-        ):
+        # An @ after the host means that a password has an unescaped / and its beginning was read as the host.
+        is_split_right = value.count("@") == parts.netloc.count("@")
+        if parts.scheme in schemes and parts.hostname and parts.port != 0 and is_split_right:
             return parts
-    except ValueError:  # brackets without an address between them, a port that is no number
+    except ValueError:  # brackets without an address in them, or a port that is no number
         pass
     raise ValueError(f"expected {expected}; {HOW_TO_WRITE}" if "@" in value else f"expected {expected}")
 
 
 def parameters(query: str, known: Collection[str]) -> dict[str, str]:
-    """A query's parameters, decoded; `+` stands for itself. Raises ValueError for one that is unknown, empty or twice.
+    """A query's parameters, decoded; `+` stands for itself. Raises ValueError if one is unknown, empty or repeated.
 
-    An unknown one is not shown: it may be what is left of a password with a raw `?` in it.
+    An unknown name is not shown: it may be the end of a password with an unescaped `?`.
     """
     pairs = [pair.partition("=") for pair in query.split("&") if pair]
-    found = {unquote(name): unquote(value) for name, _, value in pairs}
-    if len(found) < len(pairs) or not all(name in known and value for name, value in found.items()):
+    values = {unquote(name): unquote(value) for name, _, value in pairs}
+    if len(values) < len(pairs) or not all(name in known and value for name, value in values.items()):
         raise ValueError(f"after the ? there may be {', '.join(f'{name}=...' for name in known)}, joined by &")
-    return found
+    return values
 
 
 def without_credentials(url: str) -> str:
-    """The URL as it may be shown: no user, no password, and no query."""
+    """The URL as it may be shown: no user, no password, no query."""
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()

@@ -1,1 +1,1 @@
-"""What the HTTP side of every service has in common: errors, the server, and the operators' audit stream."""
+"""The HTTP side of every service: the server and its limits, errors, and the calls that all services have."""

@@ -1,7 +1,7 @@
-"""A client's connection: how much it may send, and for how long, before the limits of the application count.
+"""A client's connection: limits on the size and the time of each request, before the application sees it.
 
-Uvicorn's protocol on httptools takes headers without end and waits for the rest of a request for ever. Every refusal is
-a problem like all others; where a client is still sending, its connection is closed only after it could read that.
+Uvicorn's httptools protocol accepts headers without end and waits without end for the rest of a request. Here each
+refusal is a problem. If the client is still sending, the connection closes only after it could read the answer.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from shared.http.limits import Limits, is_host
-from shared.http.problems import RETRY_AFTER_SECONDS, Problem, is_logged
+from shared.http.problems import Problem, is_logged
 
 _VERSIONS = ("1.1", "1.0")
 _CHECKED = frozenset((b"host", b"transfer-encoding", b"expect"))
@@ -24,7 +24,7 @@ logger = structlog.get_logger(__name__)
 
 
 class Connection(HttpToolsProtocol):
-    """Uvicorn's protocol with limits. A request that comes in one piece, as nearly all do, costs no timer."""
+    """Uvicorn's protocol with limits. A request that arrives in one piece, as nearly all do, needs no timer."""
 
     limits: ClassVar[Limits] = Limits()
     cycle: Any  # the last request's; None before the first
@@ -33,33 +33,32 @@ class Connection(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self.logger = _AnswerLog()  # type: ignore[assignment]
         self.url = b""
-        self._is_arriving = False  # a request has begun and is not whole
-        self._has_head = False  # and what is missing is of its body
-        self._is_deaf = False  # nothing that comes counts any more
-        self._completed_one = False
+        self._is_arriving = False  # a request has begun and is incomplete
+        self._has_head = False  # the head of the last request is complete
+        self._ignores_input = False  # the last answer of this connection is chosen
+        self._has_completed = False  # a request was completed by the data that is being read
         self._hosts = 0
-        self._plain_head = b""
-        self._answered: RequestResponseCycle | None = None
-        self._pending_bytes = 0  # at most so many of the request that is arriving are here
-        self._earlier_bytes = 0  # so many of which may have belonged to others
+        self._header_bytes = 0
+        self._head_without_upgrade = b""
+        self._answered: RequestResponseCycle | None = None  # the request whose answer is under way
+        self._pending_bytes = 0  # of the incomplete request
         self._deadline: asyncio.TimerHandle | None = None
-        self._unread: asyncio.TimerHandle | None = None
+        self._unread_deadline: asyncio.TimerHandle | None = None
 
-    # --- what comes
+    # --- reading requests
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._allow(self.limits.request_seconds)
+        self._start_deadline()
         if len(self.connections) > self.limits.connections:
             detail = f"The service has as many connections as it takes, {self.limits.connections}"
-            self._refuse(Problem(503, detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)}))
+            self._refuse(Problem.unavailable(detail))
 
     def data_received(self, data: bytes) -> None:
-        if self._is_deaf:
+        if self._ignores_input:
             return
         self._unset_keepalive_if_required()
-        self._completed_one = False
-        self._pending_bytes += len(data)
+        self._has_completed = False
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -67,36 +66,36 @@ class Connection(HttpToolsProtocol):
         except httptools.HttpParserError as error:
             self._refuse(_problem_of(error))
         else:
+            self._pending_bytes = 0 if self._has_completed else self._pending_bytes + len(data)
             if self._is_arriving or self.cycle is None or self.cycle.response_complete:
-                self._wait_for_rest(len(data))
+                self._limit_incomplete_request()
             else:
-                self._pending_bytes = 0
-                if self._deadline is not None:
-                    self._arrived()
+                self._stop_deadline()
 
     def _upgrade(self, rest: bytes) -> None:
-        if self._plain_head:
-            head, self._plain_head = self._plain_head, b""
+        if self._head_without_upgrade:
+            head, self._head_without_upgrade = self._head_without_upgrade, b""
             self.parser = httptools.HttpRequestParser(self)
             self.data_received(head + rest)
         else:
-            self._is_deaf = True
-            self._arrived()
+            self._ignores_input = True
+            self._stop_deadline()
             self.handle_websocket_upgrade()
 
     def on_url(self, url: bytes) -> None:
-        self._is_arriving, self._has_head, self._hosts = True, False, 0
+        self._is_arriving, self._has_head, self._hosts, self._header_bytes = True, False, 0, 0
         self.url += url
         if len(self.url) > self.limits.target_bytes:
             raise Problem(414, f"The path and query are over {self.limits.target_bytes} bytes")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._has_head:
-            return  # a trailer: it is no header, whatever it says (RFC 9110, 6.5.1)
+            return  # a trailer: not to be merged into the headers (RFC 9110, 6.5.1)
         name = name.lower()
         if name in _CHECKED:
             self._check_header(name, value)
         self.headers.append((name, value))
+        self._check_size(name, len(name) + len(value))
 
     def _check_header(self, name: bytes, value: bytes) -> None:
         if name == b"host":
@@ -109,28 +108,35 @@ class Connection(HttpToolsProtocol):
             is_new = self.parser.get_http_version() != "1.0"
             self.expect_100_continue = is_new and value.lower() == b"100-continue"
 
+    def _check_size(self, name: bytes, size: int) -> None:
+        limits = self.limits
+        self._header_bytes += size
+        if size > limits.header_bytes:
+            raise Problem(431, f"The header {name[:50].decode('latin-1')} is over {limits.header_bytes} bytes")
+        if self._header_bytes > limits.headers_bytes:
+            raise self._headers_too_large()
+        if len(self.headers) > limits.headers:
+            raise Problem(431, f"There are over {limits.headers} headers")
+
+    def _headers_too_large(self) -> Problem:
+        return Problem(431, f"The headers are over {self.limits.headers_bytes} bytes")
+
     def on_headers_complete(self) -> None:
-        if self._pending_bytes > self.limits.header_bytes or len(self.headers) > self.limits.headers:
-            self._check_sizes()
-        if self._hosts != 1:
-            self._check_hosts()
+        if self._hosts > 1 or (self._hosts == 0 and self.parser.get_http_version() == "1.1"):
+            raise Problem(400, f"Host: expected it once, got it {self._hosts} times")
         if len(self.pipeline) >= self.limits.pipelined:
             raise Problem(429, f"Over {self.limits.pipelined} requests wait on this connection for their answers")
         if self.parser.should_upgrade() and not self._should_upgrade():
-            self._plain_head = self._without_upgrade()
+            self._head_without_upgrade = self._without_upgrade()
             return
         super().on_headers_complete()
         self._has_head = True
         if (version := self.scope["http_version"]) not in _VERSIONS:
             raise Problem(505, f"HTTP/{version}: expected HTTP/1.1 or HTTP/1.0")
 
-    def _check_hosts(self) -> None:
-        if self._hosts > 1 or self.parser.get_http_version() == "1.1":
-            raise Problem(400, f"Host: expected it once, got it {self._hosts} times")
-
     def _without_upgrade(self) -> bytes:
-        """The head once more. An upgrade that we don't know is ignored (RFC 9110, 7.8), but the parser can't be told
-        so: it takes the body for the other protocol. (Java's HTTP client asks for `h2c` with each first request.)"""
+        """The head without its `Upgrade` header, for another parser. An unknown upgrade is to be ignored (RFC 9110,
+        7.8), but this parser takes the body for the other protocol. (Java's HTTP client asks for `h2c`.)"""
         method, version = self.parser.get_method(), self.parser.get_http_version().encode()
         if method == b"CONNECT":
             raise Problem(501, "CONNECT: this is no proxy")
@@ -138,88 +144,68 @@ class Connection(HttpToolsProtocol):
         return b"\r\n".join([b"%s %s HTTP/%s" % (method, self.url, version), *headers, b"", b""])
 
     def on_message_complete(self) -> None:
-        if self._plain_head:
+        if self._head_without_upgrade:
             return
-        self._is_arriving, self._completed_one = False, True
+        self._is_arriving, self._has_completed = False, True
         super().on_message_complete()
 
-    def _check_sizes(self) -> None:
-        limits, size = self.limits, 0
-        if len(self.headers) > limits.headers:
-            raise Problem(431, f"There are over {limits.headers} headers")
-        for name, value in self.headers:
-            length = len(name) + len(value)
-            size += length
-            if length > limits.header_bytes:
-                raise Problem(431, f"The header {name[:50].decode('latin-1')} is over {limits.header_bytes} bytes")
-        if size > limits.headers_bytes:
-            raise self._headers_too_large()
+    # --- waiting for the rest of a request
 
-    def _headers_too_large(self) -> Problem:
-        return Problem(431, f"The headers are over {self.limits.headers_bytes} bytes")
-
-    # --- what does not come
-
-    def _wait_for_rest(self, received: int) -> None:
-        """After a piece of a request, or nothing but blank lines: for so long, and no longer than so much."""
-        if self._is_deaf:
-            return
+    def _limit_incomplete_request(self) -> None:
+        """Limit the time and the size of a part of a request, or of blank lines."""
         if self._deadline is None:
-            self._allow(self.limits.request_seconds)
-        if self._is_arriving and self._has_head and not isinstance(self.cycle.transport, _Lingering):
-            self.cycle.transport = _Lingering(self)
-        if self._completed_one:
-            self._earlier_bytes = received  # how much of it belonged to requests that are whole is not known
-        if self._pending_bytes - self._earlier_bytes > self._most_bytes():
-            self._refuse(Problem(413, "The body is too long") if self._has_head else self._headers_too_large())
-
-    def _most_bytes(self) -> int:
+            self._start_deadline()
+        if self._is_arriving and self._has_head and not isinstance(self.cycle.transport, _LingeringTransport):
+            self.cycle.transport = _LingeringTransport(self)
         limits = self.limits
-        return limits.request_bytes if self._has_head else limits.target_bytes + limits.headers_bytes
+        if self._has_head and self._pending_bytes > limits.request_bytes:
+            self._refuse(Problem(413, "The body is too long"))
+        elif not self._has_head and self._pending_bytes > limits.target_bytes + limits.headers_bytes:
+            self._refuse(self._headers_too_large())
 
-    def _allow(self, seconds: float) -> None:
-        self._deadline = self.loop.call_later(seconds, self._late)
+    def _start_deadline(self) -> None:
+        self._deadline = self.loop.call_later(self.limits.request_seconds, self._on_deadline)
 
-    def _arrived(self) -> None:
-        self._pending_bytes = self._earlier_bytes = 0
+    def _stop_deadline(self) -> None:
+        self._pending_bytes = 0
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
 
-    def _late(self) -> None:
+    def _on_deadline(self) -> None:
         self._deadline = None
-        if self.flow.read_paused:  # it is we who keep it waiting
-            self._allow(self.limits.request_seconds)
+        if self.flow.read_paused:  # the application does not read: no fault of the client
+            self._start_deadline()
         elif self._is_arriving:
             self._refuse(Problem(408, f"The request was not whole after {self.limits.request_seconds:g} s"))
         else:
             self.transport.close()
 
-    # --- what is answered
+    # --- answering
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answered = cycle
         if cycle.scope["http_version"] == "1.0":
-            app = _until_closed(cycle, app)
+            app = _without_chunks(cycle, app)
         super()._start_asgi_task(cycle, app)
 
     def _refuse(self, problem: Problem) -> None:
-        """Answer so as the last thing on this connection, after what is still to be answered before it."""
-        self._is_deaf = True
-        self._arrived()
-        logger.info("request refused", status=problem.status, reason=problem.detail)
+        """Send `problem` after the answers to earlier requests, as the last answer of this connection."""
+        self._ignores_input = True
+        self._stop_deadline()
+        logger.info("http.request_refused", status=problem.status, reason=problem.detail)
         if self._is_answered():
             return
-        is_busy = self._leave_the_request()
+        has_earlier = self._abandon_request()
         answer = problem.response(self.url.partition(b"?")[0][:100].decode("latin-1") or None)
         self.cycle = self._last_cycle()
-        if is_busy:
+        if has_earlier:
             self.pipeline.appendleft((self.cycle, answer))  # type: ignore[arg-type]
         else:
             self._start_asgi_task(self.cycle, answer)
 
     def _is_answered(self) -> bool:
-        """Whether the request that is arriving has its answer, or the beginning of one; then that is the last."""
+        """Whether the incomplete request has an answer, or the beginning of one; that one becomes the last."""
         if not (self._is_arriving and self._has_head) or not self.cycle.response_started:
             return False
         self.cycle.keep_alive = False
@@ -227,23 +213,25 @@ class Connection(HttpToolsProtocol):
             self.linger()
         return True
 
-    def _leave_the_request(self) -> bool:
-        """To its application, if that has it already, the client is gone. Whether another has to be answered first."""
+    def _abandon_request(self) -> bool:
+        """Tell the application that the client of the incomplete request is gone.
+
+        Returns whether an earlier request waits for its answer.
+        """
         cycle = self.cycle
         if not (self._is_arriving and self._has_head):
             return bool(cycle is not None and not cycle.response_complete)
         if self.pipeline and self.pipeline[0][0] is cycle:
             self.pipeline.popleft()
             return True
-        cycle.disconnected = True
-        cycle.message_event.set()
+        _disconnect(cycle)
         return False
 
     def _last_cycle(self) -> RequestResponseCycle:
         method = self.parser.get_method().decode() if self.url else "GET"
         return RequestResponseCycle(
             scope={"type": "http", "method": method, "http_version": "1.1"},  # type: ignore[typeddict-item]
-            transport=_Lingering(self),  # type: ignore[arg-type]
+            transport=_LingeringTransport(self),  # type: ignore[arg-type]
             flow=self.flow,
             logger=self.logger,
             access_logger=self.access_logger,
@@ -256,9 +244,9 @@ class Connection(HttpToolsProtocol):
         )
 
     def linger(self) -> None:
-        """No more answers; let the client go on sending for a while, and throw that away."""
-        self._is_deaf = True
-        self._arrived()
+        """Send no more answers. Read and drop what the client still sends, for `linger_seconds`, then abort."""
+        self._ignores_input = True
+        self._stop_deadline()
         if not self.transport.is_closing():
             self.transport.write_eof()
             self.flow.resume_reading()
@@ -266,25 +254,24 @@ class Connection(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._unread = self.loop.call_later(self.limits.unread_seconds, self.transport.abort)
+        self._unread_deadline = self.loop.call_later(self.limits.unread_seconds, self.transport.abort)
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._is_read()
+        self._stop_unread_deadline()
 
-    def _is_read(self) -> None:
-        if self._unread is not None:
-            self._unread.cancel()
-            self._unread = None
+    def _stop_unread_deadline(self) -> None:
+        if self._unread_deadline is not None:
+            self._unread_deadline.cancel()
+            self._unread_deadline = None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._arrived()
-        self._is_read()
+        self._stop_deadline()
+        self._stop_unread_deadline()
         self._unset_keepalive_if_required()
         for cycle in (self._answered, *(waiting for waiting, _ in self.pipeline)):
-            if cycle is not None:  # uvicorn tells the last one alone
-                cycle.disconnected = True
-                cycle.message_event.set()
+            if cycle is not None:  # uvicorn itself disconnects only the last one
+                _disconnect(cycle)
         self.pipeline.clear()
         super().connection_lost(exc)
 
@@ -292,6 +279,11 @@ class Connection(HttpToolsProtocol):
 def limited(limits: Limits) -> type[Connection]:
     """The protocol for `uvicorn.Config(http=...)`, with these limits."""
     return type("LimitedConnection", (Connection,), {"limits": limits})
+
+
+def _disconnect(cycle: RequestResponseCycle) -> None:
+    cycle.disconnected = True
+    cycle.message_event.set()
 
 
 def _problem_of(error: httptools.HttpParserError) -> Problem:
@@ -302,20 +294,16 @@ def _problem_of(error: httptools.HttpParserError) -> Problem:
     return Problem(400, f"No HTTP/1.1 request: {error}")
 
 
-def _until_closed(cycle: RequestResponseCycle, app: ASGIApp) -> ASGIApp:
-    """`app` for a client of HTTP/1.0, which knows no chunks: a body of unknown length ends with the connection."""
-    has_length = True
+def _without_chunks(cycle: RequestResponseCycle, app: ASGIApp) -> ASGIApp:
+    """`app` for a client of HTTP/1.0, which knows no chunks: the body ends with the connection."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         async def unchunked(message: Message) -> None:
-            nonlocal has_length
             if message["type"] == "http.response.start":
-                has_length = any(name.lower() == b"content-length" for name, _ in message["headers"])
-                if not has_length:
-                    cycle.chunked_encoding, cycle.expected_content_length = False, sys.maxsize
-            elif not has_length and not message.get("more_body", False):
+                cycle.chunked_encoding, cycle.expected_content_length = False, sys.maxsize
+            elif not message.get("more_body", False):
                 await send({**message, "more_body": True})
-                cycle.expected_content_length = 0  # that was all
+                cycle.expected_content_length = 0  # as uvicorn expects it at the end
                 message = {"type": "http.response.body"}
             await send(message)
 
@@ -324,8 +312,8 @@ def _until_closed(cycle: RequestResponseCycle, app: ASGIApp) -> ASGIApp:
     return answer
 
 
-class _Lingering:
-    """A transport to a client that is still sending: closing it is not the end at once."""
+class _LingeringTransport:
+    """The transport of a client that is still sending: `close` lingers."""
 
     def __init__(self, connection: Connection) -> None:
         self.write = connection.transport.write
@@ -334,9 +322,9 @@ class _Lingering:
 
 
 class _AnswerLog:
-    """What uvicorn logs about answers, without the errors that the log tells of already.
+    """The logger that uvicorn uses for answers. It drops the errors that are logged already, and cancelled answers.
 
-    Nor is a cancelled answer an error: it was not ready when the server stopped, and how many were not is logged.
+    An answer is cancelled when the server stops before it is ready. Uvicorn logs how many.
     """
 
     level = logging.WARNING

@@ -1,4 +1,4 @@
-"""An operators' call: what this process has lately published and handled for an order."""
+"""`GET /deliveries`, for operators: what this process has lately published and handled for an order."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Literal
@@ -27,7 +27,7 @@ class DeliveryNote(BaseModel):
 
 
 class DeliveryNotes(BaseModel):
-    """`known_since`: nothing is known of what was before."""
+    """`known_since`: what happened before is not recorded."""
 
     known_since: AwareDatetime
     deliveries: list[DeliveryNote]
@@ -41,13 +41,9 @@ async def read_deliveries(
     order_id: Annotated[GivenId, Query(examples=["019366b4-4a7e-7c3e-9d0a-3f2b8a6f1c55"])],
 ) -> DeliveryNotes:
     """Every publish and every delivery of an order, as far as this process remembers; oldest first."""
-    return DeliveryNotes(
-        known_since=_time(delivery_log.known_since()),
-        deliveries=[
-            DeliveryNote.model_validate({**note._asdict(), "at": _time(note.at)})
-            for note in delivery_log.about(order_id)
-        ],
-    )
+    notes = [note._asdict() | {"at": _time(note.at)} for note in delivery_log.about(order_id)]
+    known_since = _time(delivery_log.known_since())
+    return DeliveryNotes(known_since=known_since, deliveries=[DeliveryNote.model_validate(note) for note in notes])
 
 
 def _time(seconds: float) -> datetime:

@@ -1,6 +1,6 @@
-"""`/docs`: the API to try out, from files of our own, so that it works without the internet.
+"""`/docs`: Swagger UI from files of our own, so that it works without the internet.
 
-All its links are paths: behind a proxy the service knows neither its scheme nor its host.
+All links are paths: behind a proxy a service knows neither its scheme nor its host.
 """
 
 from functools import cache
@@ -12,11 +12,7 @@ from fastapi.responses import HTMLResponse, Response
 
 from shared.http.problems import Problem
 
-_TYPES = {
-    "swagger-ui-bundle.js": "text/javascript",
-    "swagger-ui.css": "text/css",
-    "favicon-32x32.png": "image/png",
-}
+_TYPES = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css", "favicon-32x32.png": "image/png"}
 _OPTIONS = {"tryItOutEnabled": True, "persistAuthorization": True, "filter": True, "displayRequestDuration": True}
 
 router = APIRouter(include_in_schema=False)
@@ -24,7 +20,6 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/docs")
 async def page(request: Request) -> HTMLResponse:
-    """Swagger UI over this service's `/openapi.json`."""
     script, style, icon = (f"/swagger/{name}" for name in _TYPES)
     return get_swagger_ui_html(
         openapi_url="/openapi.json", title=f"{request.app.title}: API", swagger_js_url=script, swagger_css_url=style,
@@ -34,12 +29,11 @@ async def page(request: Request) -> HTMLResponse:
 
 @router.get("/swagger/{name}")
 async def file(name: str) -> Response:
-    """What the page is made of."""
     if name not in _TYPES:
         raise Problem(404, "Swagger UI has no such file")
-    return Response(_read(name), media_type=_TYPES[name])
+    return Response(_content(name), media_type=_TYPES[name])
 
 
 @cache
-def _read(name: str) -> bytes:
+def _content(name: str) -> bytes:
     return (resources.files("fastapi_swagger.resources") / name).read_bytes()

@@ -1,8 +1,8 @@
 """Every error of every service as `application/problem+json` (RFC 9457)."""
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Self
 
 import structlog
 from fastapi import FastAPI, Request
@@ -13,17 +13,16 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute, Match, Route
 
-from shared.ids import GIVEN_UUID_PATTERN, UUID_PATTERN
+from shared.ids import ID_PATTERN
 from shared.persistence.failures import CommitUnknown, DatabaseUnavailable
 
 MEDIA_TYPE = "application/problem+json"
-RETRY_AFTER_SECONDS = 1
 
 logger = structlog.get_logger(__name__)
 
 
 class FieldError(BaseModel):
-    """What is wrong with one part of the request, and where it is: `items[0].quantity`."""
+    """One field of the request that is wrong, and why."""
 
     field: str = Field(examples=["items[0].quantity"])
     detail: str = Field(examples=["Input should be less than or equal to 100"])
@@ -41,135 +40,110 @@ class ProblemDetails(BaseModel):
 
 
 class Problem(Exception):
-    """An error that the client is told: a status, a sentence, and the fields concerned."""
+    """An error that is sent to the client: a status, a sentence, and the fields that are wrong."""
 
     def __init__(
         self, status: int, detail: str, *, errors: Sequence[FieldError] = (), headers: dict[str, str] | None = None
     ) -> None:
         super().__init__(detail)
-        self.status = status
-        self.detail = detail
-        self.errors = list(errors)
-        self.headers = headers or {}
+        self.status, self.detail = status, detail
+        self.errors, self.headers = list(errors), headers or {}
 
     @classmethod
-    def of_fields(cls, errors: Sequence[FieldError], *, status: int = 422) -> "Problem":
-        """One that names its fields in the sentence too."""
-        return cls(status, "; ".join(f"{error.field}: {error.detail}" for error in errors[:5]), errors=errors)
+    def of_field(cls, field: str, detail: str, *, status: int = 422) -> Self:
+        return cls(status, f"{field}: {detail}", errors=[FieldError(field=field, detail=detail)])
 
     @classmethod
-    def of_validation(cls, error: ValidationError | RequestValidationError) -> "Problem":
-        return cls.of_fields([_field_error(entry) for entry in error.errors()])
+    def of_validation(cls, error: ValidationError | RequestValidationError) -> Self:
+        """Its sentence names the first five fields."""
+        errors = [_field_error(entry) for entry in error.errors()]
+        return cls(422, "; ".join(f"{each.field}: {each.detail}" for each in errors[:5]), errors=errors)
+
+    @classmethod
+    def unavailable(cls, detail: str) -> Self:
+        """A 503 that asks the client to try again after a second."""
+        return cls(503, detail, headers={"Retry-After": "1"})
+
+    @classmethod
+    def outcome_unknown(cls, advice: str = "") -> Self:
+        """A 503 for a commit whose answer was lost. `advice`: how the client can find out whether it was done."""
+        return cls.unavailable(
+            f"The database did not answer in time: it is unknown whether this was done. {advice}".strip()
+        )
 
     def response(self, path: str | None) -> Response:
-        body = ProblemDetails(
-            title=HTTPStatus(self.status).phrase,
-            status=self.status,
-            detail=self.detail,
-            instance=path,
+        """The answer; `path` is that of the request, None where it could not be read."""
+        details = ProblemDetails(
+            title=HTTPStatus(self.status).phrase, status=self.status, detail=self.detail, instance=path,
             errors=self.errors or None,
-        )
-        return Response(
-            body.model_dump_json(exclude_none=True), self.status, headers=self.headers, media_type=MEDIA_TYPE
-        )
+        )  # fmt: skip
+        body = details.model_dump_json(exclude_none=True)
+        return Response(body, self.status, headers=self.headers, media_type=MEDIA_TYPE)
 
 
 class BrokenOff(Exception):
-    """Ends an answer under way so that the client sees that it is not whole. What went wrong has been logged."""
+    """Closes the connection in the middle of an answer, so that the client sees that it is incomplete."""
 
     is_logged = True
 
 
 def is_logged(error: BaseException | None) -> bool:
-    """Whether the log tells of this very error already."""
+    """Whether this error is in the log already."""
     return bool(getattr(error, "is_logged", False))
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of an operation that may answer with these errors, for the OpenAPI description."""
-    schema = {"$ref": "#/components/schemas/ProblemDetails"}
-    return {
-        status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {"schema": schema}}}
-        for status in statuses
-    }
+    """The `responses` of a route that may answer with these errors, for the OpenAPI description."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}}
+    return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
 
 
 def install(app: FastAPI) -> None:
-    """Turn every exception that reaches the edge of `app` into a problem."""
-    for kind, handler in _HANDLERS.items():
-        app.add_exception_handler(kind, handler)
+    """Answer every exception that leaves a route of `app` with a problem."""
+    for kind in (Problem, RequestValidationError, HTTPException, ClientDisconnect, DatabaseUnavailable, Exception):
+        app.add_exception_handler(kind, response_to)
 
 
 async def response_to(request: Request, error: Exception) -> Response:
-    """The problem that `error` is to the client."""
-    return await next(handler for kind, handler in _HANDLERS.items() if isinstance(error, kind))(request, error)
+    """The answer to a request that failed with `error`."""
+    if isinstance(error, ClientDisconnect):
+        return Response(status_code=HTTPStatus.BAD_REQUEST)  # nobody reads it
+    return _problem(request, error).response(request.scope["path"])
 
 
-async def _problem(request: Request, error: Any) -> Response:
-    response: Response = error.response(request.scope["path"])
-    return response
-
-
-async def _invalid(request: Request, error: Any) -> Response:
-    return Problem.of_validation(error).response(request.scope["path"])
-
-
-async def _http(request: Request, error: Any) -> Response:
+def _problem(request: Request, error: Exception) -> Problem:
     path = request.scope["path"]
-    detail = f"{request.method} {path}: {error.detail}"
+    match error:
+        case Problem():
+            return error
+        case RequestValidationError():
+            return Problem.of_validation(error)
+        case HTTPException():
+            return _http_problem(request, error)
+        case CommitUnknown():
+            logger.warning("http.outcome_unknown", path=path, error=str(error))
+            return Problem.outcome_unknown()
+        case DatabaseUnavailable():
+            logger.warning("http.database_unavailable", path=path, error=str(error))
+            return Problem.unavailable("The service cannot reach its database now. Nothing was done; please try again.")
+    if not is_logged(error):
+        logger.error("http.request_failed", path=path, exc_info=error)
+        error.is_logged = True  # type: ignore[attr-defined]  # the framework raises it again, and the server logs it
+    return Problem(500, "The service failed. The log says more.")
+
+
+def _http_problem(request: Request, error: HTTPException) -> Problem:
     headers = dict(error.headers or {})
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         headers["Allow"] = ", ".join(_methods(request))
-    return Problem(error.status_code, detail, headers=headers).response(path)
-
-
-async def _hung_up(request: Request, error: Exception) -> Response:
-    """The client went away before its request was complete: nothing to log, and nobody reads this answer."""
-    return Response(status_code=HTTPStatus.BAD_REQUEST)
-
-
-async def _unavailable(request: Request, error: Exception) -> Response:
-    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-    detail = "The service cannot reach its database now. Nothing was done; please try again."
-    logger.warning("request refused", path=request.scope["path"], error=str(error))
-    return Problem(503, detail, headers=headers).response(request.scope["path"])
-
-
-async def _unknown(request: Request, error: Exception) -> Response:
-    logger.warning("request of unknown outcome", path=request.scope["path"], error=str(error))
-    return outcome_unknown("").response(request.scope["path"])
-
-
-def outcome_unknown(advice: str) -> Problem:
-    """The commit was left without an answer. `advice`: how the client can find out, if there is a way."""
-    detail = f"The database did not answer in time: it is unknown whether this was done. {advice}".strip()
-    return Problem(503, detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
-
-
-async def _unexpected(request: Request, error: Exception) -> Response:
-    if not is_logged(error):
-        logger.error("request failed", path=request.scope["path"], exc_info=error)
-        error.is_logged = True  # type: ignore[attr-defined]  # the framework raises it once more, for the server
-    return Problem(500, "The service failed. The log says more.").response(request.scope["path"])
-
-
-_HANDLERS: dict[type[Exception], Callable[[Request, Any], Awaitable[Response]]] = {
-    Problem: _problem,
-    RequestValidationError: _invalid,
-    HTTPException: _http,
-    ClientDisconnect: _hung_up,
-    CommitUnknown: _unknown,  # before its base class
-    DatabaseUnavailable: _unavailable,
-    Exception: _unexpected,
-}
-"""In this order: the last one takes whatever is left."""
+    return Problem(error.status_code, f"{request.method} {request.scope['path']}: {error.detail}", headers=headers)
 
 
 def _methods(request: Request) -> list[str]:
-    """The methods of all routes of this path; the framework's own answer names those of the first alone."""
+    """The methods of all routes of this path. The framework itself names those of the first route only."""
     matching = [route for route in _routes(request.app.routes) if route.matches(request.scope)[0] is not Match.NONE]
     methods = {method for route in matching for method in route.methods or ()}
-    return sorted(methods | {"HEAD"} if "GET" in methods else methods)  # see `shared/http/head.py`
+    return sorted(methods | {"HEAD"} if "GET" in methods else methods)  # `HeadAsGet` answers HEAD
 
 
 def _routes(routes: Iterable[BaseRoute]) -> Iterator[Route]:
@@ -182,17 +156,9 @@ def _routes(routes: Iterable[BaseRoute]) -> Iterator[Route]:
 
 
 def _field_error(entry: Any) -> FieldError:
-    location = [part for part in entry["loc"] if part not in ("body", "query", "path", "header")]
-    field = ""
-    for part in location:
-        field += f"[{part}]" if isinstance(part, int) else f".{part}" if field else str(part)
-    return FieldError(field=field or "body", detail=_sentence(entry))
-
-
-def _sentence(entry: Any) -> str:
-    match entry.get("ctx", {}).get("pattern"):
-        case pattern if pattern == UUID_PATTERN:
-            return "expected a UUID in lower case"
-        case pattern if pattern == GIVEN_UUID_PATTERN:
-            return "expected a UUID"
-    return str(entry["msg"]).removeprefix("Value error, ")
+    """From an entry of pydantic's `errors()`; the field is written as its path, such as `items[0].quantity`."""
+    parts = [part for part in entry["loc"] if part not in ("body", "query", "path", "header")]
+    field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).removeprefix(".")
+    is_id = entry.get("ctx", {}).get("pattern") == ID_PATTERN
+    detail = "expected a UUID" if is_id else str(entry["msg"]).removeprefix("Value error, ")
+    return FieldError(field=field or "body", detail=detail)

@@ -7,8 +7,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from shared.http.body_limit import BodyLimit
-from shared.http.head import HeadAsGet
+from shared.http.middleware import BodyLimit, HeadAsGet
 from shared.http.problems import response_to
 
 Endpoint = Callable[[Request], Awaitable[Response]]

@@ -6,8 +6,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from shared.http.application import create_app
-from shared.http.body_limit import MAX_BODY_BYTES
-from shared.http.problems import FieldError, Problem
+from shared.http.middleware import MAX_BODY_BYTES
+from shared.http.problems import Problem
 from shared.persistence.failures import DatabaseUnavailable
 
 router = APIRouter()
@@ -18,7 +18,7 @@ async def echo(request: Request) -> Response:
     """Answers with the body, or fails as it is told to."""
     match body := await request.body():
         case b"wrong":
-            raise Problem.of_fields([FieldError(field="body", detail="wrong")])
+            raise Problem.of_field("body", "wrong")
         case b"away":
             raise DatabaseUnavailable("gone")
         case b"bug":

@@ -1,12 +1,9 @@
 """Serves the page from an event loop that runs already, and leaves signals to whoever runs that."""
 
-import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import uvicorn
 from fastapi import FastAPI
 from fastapi.responses import Response
 from nicegui import app as framework
@@ -16,10 +13,10 @@ from starlette.requests import Request
 from control_room.dashboard.page import access, layout
 from control_room.dashboard.page.room import Room
 from control_room.dashboard.page.whole_body import WholeBody
-from shared.http import address, problems
-from shared.http.connection import limited
-from shared.http.head import HeadAsGet
+from shared.http import problems
 from shared.http.limits import Limits
+from shared.http.middleware import HeadAsGet
+from shared.http.server import Server
 
 GRACE_SECONDS = 1
 RECONNECT_SECONDS = 10.0
@@ -33,20 +30,15 @@ FAVICON = Path(__file__).with_name("favicon.svg")
 @asynccontextmanager
 async def serving(room: Room, host: str, port: int) -> AsyncIterator[None]:
     """Serve the room's page while the block runs. A process can do so once. Raises OSError if the port is taken."""
-    listening = address.listen(host, port)
-    limits = Limits()
-    config = uvicorn.Config(
-        _application(room), http=limited(limits), log_config=None, access_log=False, lifespan="on",
-        server_header=False, ws_max_size=MAX_MESSAGE_BYTES, ws_max_queue=8,
-        timeout_keep_alive=limits.idle_seconds, timeout_graceful_shutdown=GRACE_SECONDS,
+    server = Server(
+        _application(room), host, port, Limits(), lifespan="on", ws_max_size=MAX_MESSAGE_BYTES, ws_max_queue=8,
+        timeout_graceful_shutdown=GRACE_SECONDS,
     )  # fmt: skip
-    server = _Server(config)
-    task = asyncio.create_task(server.serve(sockets=[listening]), name="control room")
+    await server.start()
     try:
         yield
     finally:
-        server.should_exit = True
-        await asyncio.gather(task, return_exceptions=True)
+        await server.stop()
 
 
 def _application(room: Room) -> FastAPI:
@@ -76,9 +68,3 @@ def _application(room: Room) -> FastAPI:
         binding_refresh_interval=None,
     )  # fmt: skip
     return app
-
-
-class _Server(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield  # whoever runs the loop handles them

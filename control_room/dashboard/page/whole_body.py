@@ -5,7 +5,7 @@ Its parts would take a body of any size into memory, and one that breaks off for
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from shared.http.problems import Problem
+from shared.http.middleware import body_too_large
 
 MAX_BODY_BYTES = 1024 * 1024
 """As much as a browser that can't use WebSockets may send at once."""
@@ -29,8 +29,7 @@ class WholeBody:
             body += message.get("body", b"")
             more = message.get("more_body", False)
             if len(body) > MAX_BODY_BYTES:
-                refusal = Problem(413, f"The body is over {MAX_BODY_BYTES} bytes", headers={"Connection": "close"})
-                await refusal.response(scope["path"])(scope, receive, send)
+                await body_too_large(MAX_BODY_BYTES).response(scope["path"])(scope, receive, send)
                 return
         await self._app(scope, _first(body, receive), send)
 
