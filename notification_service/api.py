@@ -7,14 +7,14 @@ from fastapi import APIRouter, Query
 from pydantic import AwareDatetime, BaseModel, Field
 
 from notification_service import store
-from notification_service.notifications import Status
+from notification_service.notifications import NotificationStatus
 from shared.http.application import RESOURCES
 from shared.http.audit import AuditSource
 from shared.http.problems import documented
 from shared.ids import GivenId
 from shared.persistence.database import Database
 
-DESCRIPTION = "Tells customers and the restaurant. Notifications are made by events; here they can be looked at."
+DESCRIPTION = "Notifies customers and the restaurant. Events cause the notifications; this API only reads them."
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class NotificationView(BaseModel):
     order_id: str
     channel: str = Field(examples=["email"])
     notice: str = Field(examples=["receipt"])
-    status: Status
+    status: NotificationStatus
     attempts: int
     at: AwareDatetime
 
@@ -43,7 +43,7 @@ async def list_notifications(
     resources: WithResources,
     order_id: Annotated[GivenId, Query(examples=["019366b4-4a7e-7c3e-9d0a-3f2b8a6f1c55"])],
 ) -> list[NotificationView]:
-    """Who has been told of an order, and over which channel; empty for an order that nobody was told of yet."""
+    """The notifications about an order, by channel; empty if there are none yet."""
     found = await resources.database.read(store.of_orders, order_id)
     return [NotificationView.model_validate(notification, from_attributes=True) for notification in found]
 

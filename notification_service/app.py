@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator
 
 from notification_service import api, store
-from notification_service.channels import ADAPTERS, Channel
+from notification_service.channels import ADAPTERS, NotificationChannel
 from notification_service.contract import CONTRACT
 from notification_service.handlers import subscriptions
 from notification_service.smtp_url import SmtpUrl
@@ -47,6 +47,6 @@ def build(settings: Settings) -> Service:
     return assembly.service()
 
 
-def _channels(settings: Settings) -> dict[str, Channel]:
+def _channels(settings: Settings) -> dict[str, NotificationChannel]:
     urls = {"email": settings.email_url, "sms": settings.sms_url, "restaurant": settings.restaurant_url}
     return {name: ADAPTERS[urlsplit(url).scheme](url) for name, url in urls.items()}

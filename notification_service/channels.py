@@ -1,43 +1,43 @@
-"""The port to the outside world, a `Channel`, and its adapters: a log, and SMTP (`smtp.py`)."""
+"""The port to the outside world, `NotificationChannel`, and its adapters by URL scheme: a log, and SMTP."""
 
 from collections.abc import Callable
 from typing import Protocol
 
 import structlog
 
-from notification_service.notifications import Letter
+from notification_service.notifications import Notice
 from notification_service.smtp import SmtpChannel
 
 logger = structlog.get_logger(__name__)
 
 
-class Channel(Protocol):
-    """Delivers letters of one kind."""
+class NotificationChannel(Protocol):
+    """Delivers notices."""
 
     @property
     def concurrency(self) -> int:
-        """How many letters may be under way at once."""
+        """How many notices may be sent at once."""
         ...
 
-    async def send(self, letter: Letter) -> None:
-        """Returns once the other side has it.
+    async def send(self, notice: Notice) -> None:
+        """Returns once the receiving server has the notice.
 
-        Raises `TransientError` to be asked again, `OutcomeUnknown` if the other side may have it all the same,
-        `PermanentError` if it never will, and `NotReady` while it can't be reached.
+        Raises `TransientError` if another attempt may work, `OutcomeUnknown` if the server may have the notice,
+        `PermanentError` if no attempt can work, `NotReady` while the server can't be reached.
         """
         ...
 
 
 class LogChannel:
-    """Delivers to nobody: logs what it would send. For a channel without a URL."""
+    """For a channel without a URL: logs what it would send, and delivers nothing."""
 
     concurrency = 100
 
-    async def send(self, letter: Letter) -> None:
-        logger.info("would send", channel=letter.channel, notice=letter.notice, order_id=letter.order_id)
+    async def send(self, notice: Notice) -> None:
+        logger.info("notification.not_sent", channel=notice.channel, notice=notice.kind, order_id=notice.order_id)
 
 
-ADAPTERS: dict[str, Callable[[str], Channel]] = {
+ADAPTERS: dict[str, Callable[[str], NotificationChannel]] = {
     "": lambda _url: LogChannel(),
     "smtp": SmtpChannel,
     "smtps": SmtpChannel,

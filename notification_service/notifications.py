@@ -1,4 +1,4 @@
-"""Who is told what: pure functions from an event to a letter. No I/O."""
+"""The rules of notifications: the notice that each channel makes of a payment event, and its result. No I/O."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -8,7 +8,6 @@ from typing import Any, Literal
 from shared.events import (
     Channel,
     Money,
-    Notice,
     NotificationData,
     NotificationDelivered,
     NotificationFailed,
@@ -18,61 +17,61 @@ from shared.events import (
     PaymentDeclined,
     PaymentSucceeded,
 )
+from shared.events import Notice as NoticeKind
 from shared.ids import new_id
 
 SOURCE = "notification_service"
 
-Telling = PaymentSucceeded | PaymentDeclined
-"""The events that somebody is told of."""
+PaymentOutcome = PaymentSucceeded | PaymentDeclined
 
 
-class Status(StrEnum):
-    """`failed`: given up for now; a redrive may still deliver it."""
+class NotificationStatus(StrEnum):
+    """`failed` is not final: a redrive may still deliver the notice."""
 
     DELIVERED = "delivered"
     FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
-    """What one channel says to one recipient about an order."""
+class Notice:
+    """A text to one recipient over one channel."""
 
     order_id: str
     channel: Channel
-    notice: Notice
+    kind: NoticeKind
     recipient: str
     subject: str
     text: str
 
     @property
     def idempotency_key(self) -> str:
-        """The same for every delivery of the same event: nobody is told the same thing twice."""
-        return f"{self.order_id}/{self.channel}/{self.notice}"
+        """The same for every delivery of an event, so that its notice is sent once."""
+        return f"{self.order_id}/{self.channel}/{self.kind}"
 
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """What became of a letter."""
+    """The result of sending a notice. `notice` is the notice's kind."""
 
     idempotency_key: str
     order_id: str
     channel: str
     notice: str
-    status: Status
+    status: NotificationStatus
     attempts: int
     at: datetime
     event_id: str
     error: str | None = None
 
 
-def outcome(letter: Letter, attempts: int, *, error: str | None = None) -> Notification:
-    """What became of a letter: it was delivered, or, with an `error`, given up."""
+def notification_of(notice: Notice, attempts: int, *, error: str | None = None) -> Notification:
+    """The result of a notice that was delivered, or, with an `error`, given up."""
     return Notification(
-        idempotency_key=letter.idempotency_key,
-        order_id=letter.order_id,
-        channel=letter.channel,
-        notice=letter.notice,
-        status=Status.DELIVERED if error is None else Status.FAILED,
+        idempotency_key=notice.idempotency_key,
+        order_id=notice.order_id,
+        channel=notice.channel,
+        notice=notice.kind,
+        status=NotificationStatus.DELIVERED if error is None else NotificationStatus.FAILED,
         attempts=attempts,
         at=datetime.now(UTC),
         event_id=new_id(),
@@ -83,50 +82,50 @@ def outcome(letter: Letter, attempts: int, *, error: str | None = None) -> Notif
 def event_of(
     notification: Notification, *, again: Literal[True] | None = None
 ) -> NotificationDelivered | NotificationFailed:
-    """The event that tells of a notification. The same notification always makes the same event."""
-    told = {"channel": notification.channel, "notice": notification.notice, "attempts": notification.attempts}
+    """The event of a notification, with the same id each time."""
+    data = {"channel": notification.channel, "notice": notification.notice, "attempts": notification.attempts}
     about: dict[str, Any] = {"source": SOURCE, "id": notification.event_id, "time": notification.at, "again": again}
-    if notification.status is Status.FAILED:
-        failed = NotificationFailedData.model_validate({**told, "error": notification.error or ""})
+    if notification.status is NotificationStatus.FAILED:
+        failed = NotificationFailedData.model_validate({**data, "error": notification.error or ""})
         return NotificationFailed.about(notification.order_id, data=failed, **about)
-    return NotificationDelivered.about(notification.order_id, data=NotificationData.model_validate(told), **about)
+    return NotificationDelivered.about(notification.order_id, data=NotificationData.model_validate(data), **about)
 
 
-def email(event: Telling) -> Letter | None:
-    """A receipt, or word that the payment was declined."""
+def email(event: PaymentOutcome) -> Notice | None:
+    """A receipt, or a message that the payment was declined."""
     order = event.data.order
     if isinstance(event, PaymentSucceeded):
         subject, text = f"Your order is confirmed ({amount(order.total)})", _receipt(event.subject, order)
-        return Letter(event.subject, "email", "receipt", order.customer_email, subject, text)
+        return Notice(event.subject, "email", "receipt", order.customer_email, subject, text)
     text = (
         f"Your order {event.subject} over {amount(order.total)} could not be paid: {event.data.reason}.\n"
         "Nothing was charged. You are welcome to order again with another means of payment.\n"
     )
-    return Letter(event.subject, "email", "decline", order.customer_email, "Your payment was declined", text)
+    return Notice(event.subject, "email", "decline", order.customer_email, "Your payment was declined", text)
 
 
-def sms(event: Telling) -> Letter | None:
+def sms(event: PaymentOutcome) -> Notice | None:
     """The same in one line, if the customer left a number."""
     order = event.data.order
     if order.customer_phone is None:
         return None
     if isinstance(event, PaymentSucceeded):
         text = f"Order confirmed, {amount(order.total)} paid. Thank you!"
-        return Letter(event.subject, "sms", "receipt", order.customer_phone, "", text)
+        return Notice(event.subject, "sms", "receipt", order.customer_phone, "", text)
     text = f"Your payment of {amount(order.total)} was declined. Nothing was charged."
-    return Letter(event.subject, "sms", "decline", order.customer_phone, "", text)
+    return Notice(event.subject, "sms", "decline", order.customer_phone, "", text)
 
 
-def restaurant(event: Telling) -> Letter | None:
+def restaurant(event: PaymentOutcome) -> Notice | None:
     """The kitchen ticket of a paid order."""
     if not isinstance(event, PaymentSucceeded):
         return None
     ticket = "".join(f"{item.quantity:>3} x {item.name}\n" for item in event.data.order.items)
-    return Letter(event.subject, "restaurant", "kitchen_ticket", "kitchen", f"Order {event.subject}", ticket)
+    return Notice(event.subject, "restaurant", "kitchen_ticket", "kitchen", f"Order {event.subject}", ticket)
 
 
 def amount(money: Money) -> str:
-    """As people write it: `23.50 EUR`. Two decimals, as every currency on the menu has."""
+    """As text, such as `23.50 EUR`: two decimals, as every currency on the menu has."""
     return _amount(money.amount_minor, money.currency)
 
 
@@ -141,5 +140,5 @@ def _receipt(order_id: str, order: OrderSummary) -> str:
 
 
 def _line_amount(item: OrderItem) -> str:
-    """Not a `Money`: the product of two legal values may be above its bound, and must not fail a letter."""
+    """Not a `Money`: price times quantity may exceed the bound of a `Money`."""
     return _amount(item.unit_price.amount_minor * item.quantity, item.unit_price.currency)

@@ -1,10 +1,10 @@
-"""What EMAIL_URL says: the mail server, how it is trusted, and how long each phase of SMTP may take."""
+"""EMAIL_URL: the mail server, how its certificate is checked, and how long each phase of SMTP may take."""
 
 import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 from urllib.parse import unquote
 
 from notification_service.contract import EMAIL_ATTEMPT_SECONDS
@@ -12,37 +12,37 @@ from shared.tls import FILES, tls_files
 from shared.urls import checked_url, parameters
 
 TRY_SECONDS = EMAIL_ATTEMPT_SECONDS
-"""For all phases of one mail together."""
+"""The limit for all phases of one mail together."""
 
 FORM = "smtp://host:port or smtps://user:password@host:port"
 
 FULL_NAME = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
-"""What servers take for the name of a host: some refuse one without a dot, as a container has it, or with `_`."""
+"""Host names that every server accepts in EHLO: some refuse names without a dot, as of a container, or with `_`."""
 
 StartTls = Literal["if-offered", "required", "never"]
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How long each phase may take, in seconds. The defaults are those of RFC 5321, section 4.5.3.2."""
+    """Time limits by phase, in seconds. The defaults are those of RFC 5321, section 4.5.3.2."""
 
     connect_seconds: float = 30.0
-    """Name look-up and connecting. RFC 5321 sets none."""
+    """Name look-up and connecting; RFC 5321 has no value for it."""
     greeting_seconds: float = 300.0
-    """With `smtps`, together with the TLS handshake before it."""
+    """With `smtps` including the TLS handshake before it."""
     command_seconds: float = 300.0
     """Each of EHLO, STARTTLS with its handshake, AUTH, MAIL and RCPT."""
     data_seconds: float = 120.0
-    """From DATA to the server's leave to go on."""
+    """From DATA to its answer."""
     content_seconds: float = 180.0
-    """Until the mail's text has left."""
+    """Sending the mail's text."""
     final_seconds: float = 600.0
-    """From the final dot to the answer. Too short, and a mail that was taken is sent again."""
+    """From the final dot to its answer. If this is too short, an accepted mail is sent again."""
 
 
 @dataclass(frozen=True)
 class SmtpUrl:
-    """A mail server. Without a user nobody logs in."""
+    """A mail server. Without a user there is no login."""
 
     host: str
     port: int
@@ -50,14 +50,14 @@ class SmtpUrl:
     user: str | None
     password: str
     own_name: str
-    """By which we introduce ourselves; empty for that of this machine."""
+    """This client's name for EHLO; empty for the name of this machine."""
     start_tls: StartTls
     tls: ssl.SSLContext
     limits: Limits
 
     @classmethod
     def of(cls, url: str) -> "SmtpUrl":
-        """Raises `ValueError` with what was expected, and nothing of the URL but the names of its parameters."""
+        """Raises `ValueError` with what was expected; of the URL it shows only names of parameters."""
         parts = checked_url(url, ("smtp", "smtps"), FORM)
         if parts.path.strip("/") or parts.fragment:
             raise ValueError(f"expected {FORM}, without a path or a fragment")
@@ -75,7 +75,7 @@ class SmtpUrl:
         )
 
     def __str__(self) -> str:
-        """For people and logs: no user, no password."""
+        """For messages and logs: without user and password."""
         return f"{self.host}:{self.port}"
 
 
@@ -112,14 +112,12 @@ def _start_tls(query: Mapping[str, str], uses_tls: bool) -> StartTls:
     value = query.get("starttls", "if-offered")
     if uses_tls and "starttls" in query:
         raise ValueError("starttls: with smtps:// all is encrypted from the start; expected it with smtp:// only")
-    for choice in get_args(StartTls):
-        if value == choice:
-            return choice  # type: ignore[no-any-return]
-    raise ValueError(f"starttls: expected one of {', '.join(get_args(StartTls))}")
+    if value not in get_args(StartTls):
+        raise ValueError(f"starttls: expected one of {', '.join(get_args(StartTls))}")
+    return cast(StartTls, value)
 
 
 def _tls(query: Mapping[str, str]) -> ssl.SSLContext:
-    """For `smtps` and for STARTTLS."""
     verify = query.get("verify", "yes")
     if verify not in ("yes", "no"):
         raise ValueError("verify: expected yes, or no to trust any certificate")

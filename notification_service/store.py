@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import Column, Connection, Integer, MetaData, Row, String, Table, bindparam, select
 
 from notification_service.contract import CONTRACT
-from notification_service.notifications import Notification, Status
+from notification_service.notifications import Notification, NotificationStatus
 from shared.effects import Recording, Records
 from shared.events import Event
 from shared.persistence.database import UtcDateTime
@@ -39,7 +39,7 @@ def record(connection: Connection, recordings: list[Recording[Notification]]) ->
     """Write each notification with its event, unless it was delivered already; for each, whether it was written."""
     columns = notifications.columns.keys()
     values = [{column: getattr(recording.record, column) for column in columns} for recording in recordings]
-    written = record_once(connection, notifications, values, provisional=Status.FAILED)
+    written = record_once(connection, notifications, values, provisional=NotificationStatus.FAILED)
     outbox.add(connection, [each.event for each, is_new in zip(recordings, written, strict=True) if is_new])
     return written
 
@@ -74,7 +74,7 @@ def _notification(row: Row[Any]) -> Notification:
         row.order_id,
         row.channel,
         row.notice,
-        Status(row.status),
+        NotificationStatus(row.status),
         row.attempts,
         row.at,
         row.event_id,
@@ -82,4 +82,6 @@ def _notification(row: Row[Any]) -> Notification:
     )
 
 
-records = Records(get, record, re_emit, is_final=lambda notification: notification.status is Status.DELIVERED)
+records = Records(
+    get, record, re_emit, is_final=lambda notification: notification.status is NotificationStatus.DELIVERED
+)

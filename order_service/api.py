@@ -5,28 +5,40 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request
 from fastapi.responses import Response, StreamingResponse
+from prometheus_client import Counter
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from order_service import orders, store
 from order_service.idempotency import fingerprint, idempotency_key
 from order_service.live import LiveTimelines, entry_json, has_more
-from order_service.orders import MENU, Order, OrderRequest, Status, UnknownDish, in_order, notifications_of
+from order_service.orders import (
+    MENU,
+    MenuItem,
+    Notification,
+    Order,
+    OrderRequest,
+    OrderStatus,
+    UnknownDish,
+    in_order,
+    notifications_of,
+)
 from shared.events import Money, OrderItem, OrderPlaced, OrderPlacedData, OrderSummary
 from shared.http.application import RESOURCES
 from shared.http.audit import AuditSource
 from shared.http.json_body import check_names, json_body, not_json
 from shared.http.problems import Problem, documented
 from shared.ids import GivenId, canonical, new_id
-from shared.observability import metrics
 from shared.observability.tracing import start_span
 from shared.persistence.database import Database
 from shared.persistence.failures import CommitUnknown
 
-DESCRIPTION = """Takes orders and answers at once; payment and notification happen behind a queue.
+DESCRIPTION = """Takes orders and answers at once; payment and notification follow through message queues.
 
-Every error is `application/problem+json` (RFC 9457) and names the field that is wrong."""
+Every error is `application/problem+json` (RFC 9457) and names the wrong field."""
 
 MAX_PAGE_ORDERS = 100
+
+accepted_orders = Counter("order_rail_orders_accepted", "Orders answered with 202, replays apart")
 
 
 @dataclass(frozen=True)
@@ -43,25 +55,23 @@ OrderIdInPath = Annotated[str, Path(examples=["019366b4-4a7e-7c3e-9d0a-3f2b8a6f1
 router = APIRouter(tags=["orders"])
 
 
-class MenuItem(BaseModel):
-    sku: str = Field(examples=["margherita"])
-    name: str = Field(examples=["Pizza Margherita"])
-    price: Money
-
-
 @router.get("/menu")
 async def menu() -> list[MenuItem]:
     """Every dish with its price."""
-    return [MenuItem(sku=dish.sku, name=dish.name, price=dish.price) for dish in MENU.values()]
+    return list(MENU.values())
 
 
-class OrderAccepted(BaseModel):
-    """The order is safe on disk. Everything else happens behind the queue: follow `Location`."""
-
+class ListedOrder(BaseModel):
     order_id: str
-    status: Status = Status.PLACED
+    status: OrderStatus
     total: Money
     placed_at: AwareDatetime
+
+
+class OrderAccepted(ListedOrder):
+    """The order is safe on disk. `Location` leads to its further progress."""
+
+    status: OrderStatus = OrderStatus.PLACED
 
 
 @router.post(
@@ -77,31 +87,31 @@ class OrderAccepted(BaseModel):
     },
 )
 async def place_order(request: Request) -> Response:
-    """Place an order. Answers as soon as the order and its event are on disk, whether or not RabbitMQ is there.
+    """Place an order. Answers as soon as the order and its event are on disk, also while RabbitMQ is away.
 
     Send the header `Idempotency-Key` with a fresh UUID for each order, as in
-    `Idempotency-Key: "8e03978e-40d5-43dd-bc93-6894a57f9324"`, and it is safe to send the request again: the same key
-    with the same body gives the first answer, and `Idempotent-Replayed: true`; with another body it gives 422.
+    `Idempotency-Key: "8e03978e-40d5-43dd-bc93-6894a57f9324"`. Then it is safe to send the request again: the same key
+    with the same body gives the first answer and `Idempotent-Replayed: true`; with another body it gives 422.
     """
-    # The header is no parameter of the description: one that can be valid by itself and still be taken is nothing
-    # that a schema can say, and tools that try out the description would call that an error of ours.
+    # The header is not declared as a parameter: a schema can't say that a valid key may be used already, and tools
+    # that test the API against its description would report the 422 as an error.
     start_span(request.headers.get("traceparent"))
     key = idempotency_key(request.headers.getlist("idempotency-key"))
-    wanted = await _read_order(request)
-    summary = _priced(wanted)
+    order_request = await _read_order(request)
+    summary = _priced(order_request)
     event = OrderPlaced.about(
         order_id := new_id(),
-        id=order_id,  # so that the order's row is all that is needed to tell the same event again
+        id=order_id,  # so that the sweep can re-emit this event from the order's row alone
         source="order_service",
-        data=OrderPlacedData(order=summary, payment_token=wanted.payment_token),
+        data=OrderPlacedData(order=summary, payment_token=order_request.payment_token),
     )
-    asked = fingerprint(wanted) if key else ""
+    request_fingerprint = fingerprint(order_request) if key else ""
     database = request.app.state.resources.database
-    placed = await _place(database, store.Placement(event, key, asked))
+    placed = await _place(database, store.Placement(event, key, request_fingerprint))
     if placed.order_id == event.subject:
-        metrics.accepted.inc()
+        accepted_orders.inc()
         return _accepted(event.subject, summary, event.time)
-    if placed.fingerprint != asked:
+    if placed.fingerprint != request_fingerprint:
         raise Problem.of_field("Idempotency-Key", "already used for another order; send a new key")
     first = await database.read(store.get, placed.order_id)
     if first is None:
@@ -119,29 +129,29 @@ async def _place(database: Database, placement: store.Placement) -> store.Placed
                 "Send the same request again, with the same Idempotency-Key: it is placed once."
             ) from None
         raise Problem.outcome_unknown(
-            f"GET /orders/{order_id} tells: 404 means that it was not placed. "
+            f"Check GET /orders/{order_id}: 404 means that the order was not placed. "
             "With an Idempotency-Key it would be safe to send the request again."
         ) from None
 
 
 async def _read_order(request: Request) -> OrderRequest:
-    """The body, read and validated here: FastAPI's own way costs more than all the rest of this call."""
+    """The validated body. FastAPI's own validation would cost more than the rest of this call."""
     body = await json_body(request)
     try:
-        wanted = OrderRequest.model_validate_json(body)
+        order = OrderRequest.model_validate_json(body)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise (not_json(first["msg"]) if first["type"] == "json_invalid" else Problem.of_validation(error)) from None
-    # Each name of an object brings a colon. As many of them as there are fields: none is there twice, none unknown.
-    names = len(wanted.model_fields_set) + sum(len(item.model_fields_set) for item in wanted.items)
+    # Each name in the JSON brings a colon. With as many colons as known fields, no name is repeated or unknown.
+    names = len(order.model_fields_set) + sum(len(item.model_fields_set) for item in order.items)
     if body.count(b":") != names:
         check_names(body)
-    return wanted
+    return order
 
 
-def _priced(wanted: OrderRequest) -> OrderSummary:
+def _priced(order: OrderRequest) -> OrderSummary:
     try:
-        return orders.price(wanted)
+        return orders.price(order)
     except UnknownDish as error:
         raise Problem.of_field(f"items[{error.index}].sku", str(error)) from None
 
@@ -155,7 +165,7 @@ def _accepted(order_id: str, summary: OrderSummary, placed_at: Any, *, replayed:
 
 
 class TimelineItem(BaseModel):
-    """An event's type and time, and what else it told, by type: amount, reason, error, channel, attempts."""
+    """An event's type and time, and details that depend on the type: amount, reason, error, channel, attempts."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -163,29 +173,19 @@ class TimelineItem(BaseModel):
     at: AwareDatetime
 
 
-class NotificationItem(BaseModel):
-    channel: str = Field(examples=["email"])
-    status: str = Field(examples=["delivered"])
-    at: AwareDatetime
+class OrderView(ListedOrder):
+    """An order and its events so far, causes before effects."""
 
-
-class OrderView(BaseModel):
-    """An order and all that has happened to it so far: causes before effects, whatever was heard of first."""
-
-    order_id: str
-    status: Status
-    total: Money
     items: list[OrderItem]
-    placed_at: AwareDatetime
     timeline: list[TimelineItem]
-    notifications: list[NotificationItem]
+    notifications: list[Notification]
     wants_sms: bool = Field(description="Whether the customer left a number for text messages")
-    duplicates: int = Field(description="How often the same request or report arrived again and changed nothing")
+    duplicates: int = Field(description="How many requests and events arrived again and changed nothing")
 
 
 @router.get("/orders/{order_id}", responses=documented(404, 503))
 async def read_order(resources: WithResources, order_id: OrderIdInPath) -> OrderView:
-    """Where the order is now."""
+    """The order's status, timeline and notifications."""
     order = await _existing(resources, order_id)
     return OrderView(
         order_id=order.order_id,
@@ -194,10 +194,7 @@ async def read_order(resources: WithResources, order_id: OrderIdInPath) -> Order
         items=list(order.summary.items),
         placed_at=order.placed_at,
         timeline=[TimelineItem.model_validate(entry_json(entry)) for entry in in_order(order.timeline)],
-        notifications=[
-            NotificationItem(channel=each.channel, status=each.status, at=each.at)
-            for each in notifications_of(order.timeline)
-        ],
+        notifications=notifications_of(order.timeline),
         wants_sms=order.summary.customer_phone is not None,
         duplicates=order.duplicates,
     )
@@ -209,13 +206,6 @@ async def _existing(resources: Resources, order_id: str) -> Order:
     if order is None:
         raise Problem(404, f"order_id: there is no order {order_id[:100]}")
     return order
-
-
-class ListedOrder(BaseModel):
-    order_id: str
-    status: Status
-    total: Money
-    placed_at: AwareDatetime
 
 
 class OrderPage(BaseModel):
@@ -257,7 +247,7 @@ async def stream_order(
     """The order's timeline as server-sent events, in the order in which they arrived; ends at a final state."""
     order = await _existing(resources, order_id)
     if not has_more(order, last_event_id):
-        return Response(status_code=204)  # tells an EventSource to stay away
+        return Response(status_code=204)  # an EventSource does not reconnect after a 204
     return StreamingResponse(
         resources.live.stream(order, last_event_id),
         media_type="text/event-stream",

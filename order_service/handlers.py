@@ -37,7 +37,7 @@ class Tracking:
         result = await self._database.write(store.track, report, patience_seconds=PATIENCE_SECONDS)
         if result is Tracked.UNKNOWN_ORDER:
             raise PermanentError("unknown-order", f"no order {event.subject} was placed here")
-        self._changes.tell(event.subject)
+        self._changes.notify(event.subject)
         return DUPLICATE if result is Tracked.DUPLICATE else DONE
 
 

@@ -1,7 +1,7 @@
-"""The `Idempotency-Key` header of a request, and the fingerprint of what the request asks for.
+"""The `Idempotency-Key` header of a request, and the fingerprint of the request's body.
 
-The header is a structured field (RFC 9651): one String, perhaps with parameters, of which we know none:
-`"8e03978e-40d5-43dd-bc93-6894a57f9324";v=1`. A key without its quotes is taken as well.
+The header is a structured field (RFC 9651): one String, such as `"8e03978e-40d5-43dd-bc93-6894a57f9324";v=1`. Its
+parameters are ignored. A key without quotes is accepted as well.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from shared.http.problems import Problem
 MAX_KEY_LENGTH = 255
 
 _STRING = r'"(?P<quoted>(?:[ !#-\[\]-~]|\\["\\])*)"'
-# No value of another type: ":" begins a Byte Sequence, "?" a Boolean, "@" a Date.
+# Not a value of another type: ":" begins a Byte Sequence, "?" a Boolean, "@" a Date.
 _BARE = r"(?P<bare>(?![:?@])[A-Za-z0-9!#$%&'*+./:=?@^_`|~-]+)"
 _NAME = r"[a-z*][a-z0-9_.*-]*"
 _VALUES = (
@@ -31,7 +31,7 @@ _ITEM = re.compile(rf"(?:{_STRING}|{_BARE})(?:; *{_NAME}(?:=(?:{'|'.join(_VALUES
 
 
 def idempotency_key(values: Sequence[str]) -> str | None:
-    """The key in the header's values, None without a header. Raises `Problem` 400 for one that is malformed."""
+    """The key in the header's values; None without a header. Raises `Problem` 400 for a malformed header."""
     if not values:
         return None
     if len(values) > 1:
@@ -46,7 +46,7 @@ def idempotency_key(values: Sequence[str]) -> str | None:
 
 
 def fingerprint(request: BaseModel) -> str:
-    """The same for requests that ask for the same, however their JSON was written."""
+    """A hash of the validated request: the same for every JSON form of the same order."""
     return hashlib.sha256(request.model_dump_json().encode()).hexdigest()
 
 

@@ -1,7 +1,7 @@
 """The live timeline of one order as server-sent events, from any replica.
 
-Entries are sent in the order in which they arrived, which nothing that comes later can change: so `Last-Event-ID`
-says what a client has seen. `GET /orders/{id}` shows them in the order in which they happened.
+Entries are sent in the order of their arrival, which later events can't change, so `Last-Event-ID` tells what a client
+has seen. `GET /orders/{id}` shows them in the order in which they happened.
 """
 
 import asyncio
@@ -18,18 +18,18 @@ from shared.persistence.database import Database
 from shared.persistence.failures import DatabaseUnavailable
 
 POLL_SECONDS = 1.0
-"""How long a change that another replica wrote stays unseen at the most."""
+"""The longest delay until a change that another replica wrote is seen."""
 
 KEEP_ALIVE_SECONDS = 15.0
 
 
 class Changes:
-    """Tells the streams of this process that an order has changed, so that they need not wait for their poll."""
+    """Wakes this process's streams of an order when the order has changed, so that they need not wait for a poll."""
 
     def __init__(self) -> None:
         self._watchers: dict[str, set[asyncio.Event]] = defaultdict(set)
 
-    def tell(self, order_id: str) -> None:
+    def notify(self, order_id: str) -> None:
         for changed in self._watchers.get(order_id, ()):
             changed.set()
 
@@ -46,7 +46,7 @@ class Changes:
 
 
 class LiveTimelines:
-    """Streams of timeline entries. They end at a final state, or when the service stops: then a client reconnects."""
+    """Streams of timeline entries. They end at a final status, or when the service stops: then a client reconnects."""
 
     def __init__(self, database: Database, changes: Changes, is_stopping: Callable[[], bool]) -> None:
         self._database = database
@@ -54,20 +54,20 @@ class LiveTimelines:
         self._is_stopping = is_stopping
 
     async def stream(self, order: Order, last_event_id: str | None) -> AsyncIterator[bytes]:
-        """What follows the entry `last_event_id` (all, if there is no such entry), then each new entry as it comes."""
+        """The entries after the entry `last_event_id` (all, if there is no such entry), then each new entry."""
         sent = _up_to(order.timeline, last_event_id)
         quiet_seconds = 0.0
         with self._changes.watch(order.order_id) as changed:
             while True:
                 changed.clear()
                 order = await self._reread(order)
-                news = [entry for entry in order.timeline if entry.event_id not in sent]
-                for entry in news:
+                new = [entry for entry in order.timeline if entry.event_id not in sent]
+                for entry in new:
                     sent.add(entry.event_id)
                     yield _server_sent_event(entry)
                 if order.status.is_final or self._is_stopping():
                     return
-                quiet_seconds = 0.0 if news else quiet_seconds + POLL_SECONDS
+                quiet_seconds = 0.0 if new else quiet_seconds + POLL_SECONDS
                 if quiet_seconds >= KEEP_ALIVE_SECONDS:
                     quiet_seconds = 0.0
                     yield b": still here\n\n"
@@ -78,11 +78,11 @@ class LiveTimelines:
         try:
             return await self._database.read(store.get, order.order_id) or order
         except DatabaseUnavailable:
-            return order  # the stream outlives it
+            return order  # the stream goes on, and the next poll tries again
 
 
 def has_more(order: Order, last_event_id: str | None) -> bool:
-    """Whether anything can still come after the entry that a client saw last."""
+    """Whether more entries follow, or can follow, the last one that a client saw."""
     return not order.status.is_final or len(_up_to(order.timeline, last_event_id)) < len(order.timeline)
 
 
@@ -93,7 +93,7 @@ def _up_to(timeline: Iterable[TimelineEntry], last_event_id: str | None) -> set[
 
 
 def entry_json(entry: TimelineEntry) -> dict[str, object]:
-    """An entry as clients see it, here and in `GET /orders/{id}`: its type, its time, and what else it told."""
+    """An entry as clients see it, here and in `GET /orders/{id}`: its type, its time, and its details."""
     return {"type": entry.type, "at": entry.at, **entry.detail}
 
 

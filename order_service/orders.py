@@ -1,7 +1,7 @@
-"""The rules of orders: what may be ordered, at what price, and what its events make of an order. No I/O."""
+"""The rules of orders: what can be ordered, at what price, and the status that events lead to. No I/O."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -23,6 +23,7 @@ from shared.events import (
     PaymentDeclined,
     PaymentStalled,
     PaymentSucceeded,
+    Value,
 )
 
 MAX_LINES = 50
@@ -33,8 +34,8 @@ TOKEN_PATTERN = r"^tok_[a-z_]{1,60}$"  # noqa: S105 - a pattern, not a token
 _CARD_NUMBER = re.compile(r"(?:\d[ -]?){12,19}")
 
 
-class Status(StrEnum):
-    """How far an order has come. `stalled` is not final: a redrive takes it on."""
+class OrderStatus(StrEnum):
+    """`stalled` is not final: a redrive of its dead letter continues the order."""
 
     PLACED = "placed"
     PAID = "paid"
@@ -46,31 +47,26 @@ class Status(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        return self in (Status.CONFIRMED, Status.DECLINED, Status.CANCELLED, Status.REFUNDED)
+        return self in (OrderStatus.CONFIRMED, OrderStatus.DECLINED, OrderStatus.CANCELLED, OrderStatus.REFUNDED)
 
 
-@dataclass(frozen=True)
-class Dish:
-    sku: str
-    name: str
+class MenuItem(Value):
+    sku: str = Field(examples=["margherita"])
+    name: str = Field(examples=["Pizza Margherita"])
     price: Money
 
 
-def _dish(sku: str, name: str, amount_minor: int) -> Dish:
-    return Dish(sku, name, Money(amount_minor=amount_minor, currency="EUR"))
-
-
 MENU = {
-    dish.sku: dish
-    for dish in (
-        _dish("margherita", "Pizza Margherita", 950),
-        _dish("diavola", "Pizza Diavola", 1150),
-        _dish("quattro-formaggi", "Pizza Quattro Formaggi", 1250),
-        _dish("lasagne", "Lasagne al forno", 1200),
-        _dish("insalata", "Insalata mista", 650),
-        _dish("tiramisu", "Tiramisù", 550),
-        _dish("cola", "Cola 0.33 l", 300),
-        _dish("acqua", "Acqua minerale 0.5 l", 250),
+    sku: MenuItem(sku=sku, name=name, price=Money(amount_minor=amount_minor, currency="EUR"))
+    for sku, name, amount_minor in (
+        ("margherita", "Pizza Margherita", 950),
+        ("diavola", "Pizza Diavola", 1150),
+        ("quattro-formaggi", "Pizza Quattro Formaggi", 1250),
+        ("lasagne", "Lasagne al forno", 1200),
+        ("insalata", "Insalata mista", 650),
+        ("tiramisu", "Tiramisù", 550),
+        ("cola", "Cola 0.33 l", 300),
+        ("acqua", "Acqua minerale 0.5 l", 250),
     )
 }
 
@@ -90,19 +86,19 @@ def _no_card_number(token: str) -> str:
 
 
 def _whole(number: object) -> object:
-    """To JSON, `2.0` is the integer 2; `"2"` and `true` are not, and stay what they are."""
+    """In JSON Schema `2.0` is the integer 2, while `"2"` and `true` are no integers."""
     return int(number) if type(number) is float and number.is_integer() else number
 
 
 class RequestedItem(BaseModel):
-    """A dish and how many of it."""
+    """A dish and its quantity."""
 
     sku: str = Field(min_length=1, max_length=64, examples=["margherita"], json_schema_extra={"enum": list(MENU)})
     quantity: Annotated[int, BeforeValidator(_whole)] = Field(strict=True, ge=1, le=MAX_QUANTITY, examples=[2])
 
 
 class OrderRequest(BaseModel):
-    """What a customer asks for. There is no price in it: prices come from the menu."""
+    """The body of `POST /orders`. It has no prices: they come from the menu."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -133,7 +129,7 @@ class OrderRequest(BaseModel):
 
 
 class UnknownDish(Exception):
-    """The menu has no such dish. `index` is its place in the request's items, from 0."""
+    """The menu has no such dish. `index` is its position in the request's items, from 0."""
 
     def __init__(self, index: int, sku: str) -> None:
         super().__init__(f"{sku!r} is not on the menu; expected one of {', '.join(MENU)}")
@@ -158,7 +154,7 @@ def _priced(index: int, item: RequestedItem) -> OrderItem:
     return _line(item.sku, item.quantity)
 
 
-@cache  # they are few, and each is made of models that have to be validated
+@cache  # there are few different lines, and building one validates two models
 def _line(sku: str, quantity: int) -> OrderItem:
     dish = MENU[sku]
     return OrderItem(sku=sku, name=dish.name, quantity=quantity, unit_price=dish.price)
@@ -166,10 +162,7 @@ def _line(sku: str, quantity: int) -> OrderItem:
 
 @dataclass(frozen=True, slots=True)
 class TimelineEntry:
-    """One thing that happened to an order. `type` is the event's, `detail` what a reader may see of its data.
-
-    `at` is when it happened, by the clock of the service that reports it.
-    """
+    """An event of an order. `detail`: the public part of its data. `at`: the time by its publisher's clock."""
 
     event_id: str
     type: str
@@ -179,13 +172,10 @@ class TimelineEntry:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """`duplicates`: how often a request or a report about it arrived once more, and changed nothing.
-
-    `timeline` is in the order of arrival; `in_order` makes of it what a reader expects.
-    """
+    """`timeline` is in the order of arrival. `duplicates` counts requests and events that arrived again."""
 
     order_id: str
-    status: Status
+    status: OrderStatus
     summary: OrderSummary
     placed_at: datetime
     timeline: Sequence[TimelineEntry] = ()
@@ -196,7 +186,7 @@ PLACED_TYPE = OrderPlaced.model_fields["type"].default
 
 
 def timeline_entry(event: Event) -> TimelineEntry:
-    """What the order's timeline says of an event."""
+    """The event as an entry of the order's timeline."""
     return TimelineEntry(event.id, event.type, event.time, _detail(event))
 
 
@@ -212,18 +202,19 @@ def _detail(event: Event) -> dict[str, Any]:
             return {}
 
 
-def status_of(timeline: Iterable[TimelineEntry]) -> Status:
-    """The status that these events add up to, whatever order they arrived in and however often."""
-    types = set()
-    is_told = False
-    for entry in timeline:
-        types.add(entry.type)
-        is_told = is_told or _tells_of_payment(entry)
+def status_of(timeline: Collection[TimelineEntry]) -> OrderStatus:
+    """The status that these events lead to, in whatever order and how often they arrived."""
+    types = {entry.type for entry in timeline}
     if "payment.succeeded.v1" in types:
-        return Status.CONFIRMED if is_told else Status.PAID
+        return OrderStatus.CONFIRMED if any(map(_is_receipt, timeline)) else OrderStatus.PAID
     if "payment.declined.v1" in types:
-        return Status.DECLINED
-    return Status.STALLED if "payment.stalled.v1" in types else Status.PLACED
+        return OrderStatus.DECLINED
+    return OrderStatus.STALLED if "payment.stalled.v1" in types else OrderStatus.PLACED
+
+
+def _is_receipt(entry: TimelineEntry) -> bool:
+    """Whether the customer has been notified of the payment."""
+    return _is_delivered(entry) and entry.detail.get("notice") == "receipt"
 
 
 _STEPS: tuple[tuple[type[Event], ...], ...] = (
@@ -232,14 +223,14 @@ _STEPS: tuple[tuple[type[Event], ...], ...] = (
     (PaymentSucceeded, PaymentDeclined),
     (NotificationFailed, NotificationDelivered),
 )
-"""What happens to an order: an event of one step follows from those of the steps before."""
+"""The events of an order by cause: an event of one step follows from the events of earlier steps."""
 _STEP_OF = {event.model_fields["type"].default: number for number, step in enumerate(_STEPS) for event in step}
 
 
 def in_order(timeline: Iterable[TimelineEntry]) -> list[TimelineEntry]:
-    """The entries as a reader expects them: by time, but no effect before its cause. The order of arrival has no part.
+    """The entries by time, but with no effect before its cause, in whatever order they arrived.
 
-    The services' clocks may disagree by any amount. So an entry counts as no earlier than what it follows from.
+    The services' clocks may differ by any amount, so an entry counts as no earlier than its causes.
     """
     entries = sorted(timeline, key=_rank)
     counts_as_at: dict[str, datetime] = {}
@@ -250,7 +241,7 @@ def in_order(timeline: Iterable[TimelineEntry]) -> list[TimelineEntry]:
 
 
 def _rank(entry: TimelineEntry) -> tuple[int, bool]:
-    """Lower than that of any entry that follows from it."""
+    """Lower than the rank of every entry that follows from this one."""
     return _STEP_OF.get(entry.type, len(_STEPS)), _is_delivered(entry)
 
 
@@ -258,32 +249,36 @@ def _follows(entry: TimelineEntry, cause: TimelineEntry) -> bool:
     """Whether `entry` can only have happened after `cause`."""
     if _rank(cause)[0] < _rank(entry)[0]:
         return True
-    is_same_letter = _letter(cause) == _letter(entry) is not None
-    return is_same_letter and _is_delivered(entry) and not _is_delivered(cause)  # a redrive delivers what had failed
+    is_same_notice = _notice(cause) == _notice(entry) is not None
+    return is_same_notice and _is_delivered(entry) and not _is_delivered(cause)  # a redrive delivers what had failed
 
 
 def _is_delivered(entry: TimelineEntry) -> bool:
     return entry.type == "notification.delivered.v1"
 
 
-def _letter(entry: TimelineEntry) -> tuple[str, str] | None:
-    return (entry.detail["channel"], entry.detail["notice"]) if entry.type.startswith("notification.") else None
+def _is_notification(entry: TimelineEntry) -> bool:
+    return entry.type.startswith("notification.")
+
+
+def _notice(entry: TimelineEntry) -> tuple[str, str] | None:
+    return (entry.detail["channel"], entry.detail["notice"]) if _is_notification(entry) else None
 
 
 CHARGE = "charge"
 
 
-def awaits(status: Status, timeline: Iterable[TimelineEntry], *, wants_sms: bool) -> frozenset[str]:
+def awaits(status: OrderStatus, timeline: Iterable[TimelineEntry], *, wants_sms: bool) -> frozenset[str]:
     """The queues, by their short names, whose consumers have yet to report on an order. Empty if it is not open.
 
     A stalled order or a failed notification is not waited for: its dead letter waits for a person.
     """
     match status:
-        case Status.PLACED:
+        case OrderStatus.PLACED:
             return frozenset({CHARGE})
-        case Status.PAID | Status.CONFIRMED:
+        case OrderStatus.PAID | OrderStatus.CONFIRMED:
             to_be_told = {"email", "restaurant"}
-        case Status.DECLINED:
+        case OrderStatus.DECLINED:
             to_be_told = {"email"}
         case _:
             return frozenset()
@@ -308,29 +303,21 @@ class SweepDelays:
 
 
 @dataclass(frozen=True, slots=True)
-class Turns:
-    """How far the services have come: the newest order that each had dealt with some time ago, if any.
+class Progress:
+    """The newest order that each service had finished some time ago, if any: `charged` and `notified`."""
 
-    `answered` by the payment service, `told` to everyone by the notification service. Ids of orders are UUIDv7.
+    charged: str | None
+    notified: str | None
+
+
+def seems_lost(order_id: str, status: OrderStatus, progress: Progress) -> bool:
+    """Whether the event of an order that has been open for long should be re-emitted.
+
+    Such an order may just wait in a full queue, or for a service that is away. It seems lost once a service has
+    finished a later order (ids are UUIDv7), long enough ago for this one to have been tried again.
     """
-
-    answered: str | None
-    told: str | None
-
-
-def seems_lost(order_id: str, status: Status, turns: Turns) -> bool:
-    """Whether an open order that nothing has been heard of for long should have its event told again.
-
-    It may wait long without being lost: the rail is full, or who should work on it is away. It seems lost once a
-    later one had its turn, and long enough ago for this one to have been tried again.
-    """
-    passed_by = turns.answered if status is Status.PLACED else turns.told
-    return passed_by is not None and order_id < passed_by
-
-
-def _tells_of_payment(entry: TimelineEntry) -> bool:
-    """Whether the customer, not just the kitchen, now knows that the order is paid."""
-    return entry.type == "notification.delivered.v1" and entry.detail.get("notice") == "receipt"
+    newest = progress.charged if status is OrderStatus.PLACED else progress.notified
+    return newest is not None and order_id < newest
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,10 +328,10 @@ class Notification:
 
 
 def notifications_of(timeline: Iterable[TimelineEntry]) -> list[Notification]:
-    """The latest state of each channel that has reported: what was delivered stays so, whatever is heard later."""
+    """The latest state of each channel. A delivery stays, also where the event of a failure arrives later."""
     latest = {
         entry.detail["channel"]: Notification(entry.detail["channel"], entry.type.split(".")[1], entry.at)
         for entry in in_order(timeline)
-        if entry.type.startswith("notification.")
+        if _is_notification(entry)
     }
     return list(latest.values())

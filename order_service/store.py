@@ -1,4 +1,4 @@
-"""The tables of orders, and the service's only SQL: plain functions over lists, run by the group commit."""
+"""The tables of orders and their SQL: plain functions over lists, which the batcher runs in one transaction."""
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -30,7 +30,7 @@ from order_service.contract import CONTRACT
 from order_service.orders import (
     PLACED_TYPE,
     Order,
-    Status,
+    OrderStatus,
     SweepDelays,
     TimelineEntry,
     awaits,
@@ -58,11 +58,11 @@ orders = Table(
     Column("placed_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
     Column("sweeps", Integer, nullable=False, default=0),
-    # While events are still to come: the time of the last one. Later than that, even in the future, where the sweep has
-    # to wait for longer than usual: for a slow queue, or since the order was swept before.
+    # While events are missing: the time of the last event. The sweep finds the order once this is older than the usual
+    # delay, so a longer delay (a slow queue, an earlier sweep) is added to this time, which may then be in the future.
     Column("quiet_since", UtcDateTime),
 )
-# As text, since SQLAlchemy's own way would import the dialects of every database, and make each start longer.
+# As text: SQLAlchemy's own partial index would import the dialects of every database, which makes each start slower.
 OPEN_ORDERS = "CREATE INDEX open_orders ON orders (quiet_since) WHERE quiet_since IS NOT NULL"
 listen(orders, "after_create", DDL(OPEN_ORDERS))  # type: ignore[no-untyped-call]
 
@@ -74,8 +74,8 @@ idempotency_keys = Table(
     Column("order_id", String, nullable=False),
 )
 
-# What the other services reported. An event's id is the key: its second delivery finds it here.
-# The first entry of each timeline, that the order was placed, is the order itself.
+# The events of the other services. The event's id is the primary key, so that a second delivery finds it here.
+# The first entry of each timeline, `order.placed.v1`, is not in here: it is the order's row itself.
 timeline = Table(
     "timeline",
     metadata,
@@ -88,7 +88,7 @@ timeline = Table(
     Index("timeline_of_order", "order_id", "position"),
 )
 
-# How often something arrived about an order that had arrived before, and changed nothing.
+# How many requests and events about an order arrived again and changed nothing.
 duplicates = Table(
     "duplicates",
     metadata,
@@ -96,7 +96,7 @@ duplicates = Table(
     Column("times", Integer, nullable=False),
 )
 
-# Statements that each order needs are built once: building one costs twice as much as running it.
+# Built once: building a statement costs twice as much as running it.
 _KEYS = select(idempotency_keys).where(idempotency_keys.c.key.in_(bindparam("keys", expanding=True)))
 _ORDERS = select(orders).where(orders.c.order_id.in_(bindparam("order_ids", expanding=True)))
 _LOCKED_ORDERS = (
@@ -129,34 +129,37 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """Which order now stands for the placement: the new one, or, for a key seen before, the earlier one."""
+    """The order of a placement: the new one, or, for a known idempotency key, the earlier one."""
 
     order_id: str
     fingerprint: str
 
 
 def place(connection: Connection, placements: list[Placement]) -> list[Placed]:
-    """Write each order, its event and its key. A key seen before writes nothing and answers with its first order.
+    """Write each order, its event and its key. For a known key, write nothing and return its first order.
 
-    Run again after a commit without an answer, it finds the orders that are there by their ids.
+    After a commit whose outcome is unknown this runs again, and then leaves out the orders that are there.
     """
     first = _claim_keys(connection, [placement for placement in placements if placement.idempotency_key])
     results = [
         first.get(placement.idempotency_key or "", Placed(placement.event.subject, placement.fingerprint))
         for placement in placements
     ]
-    new = [
-        placement
-        for placement, placed in zip(placements, results, strict=True)
-        if placed.order_id == placement.event.subject
-    ]
+    pairs = list(zip(placements, results, strict=True))
+    new = [placement for placement, placed in pairs if placed.order_id == placement.event.subject]
     if is_repeated(connection):
         new = _not_there(connection, new)
     if new:
         connection.execute(insert(orders), [_order_values(placement) for placement in new])
         outbox.add(connection, [placement.event for placement in new])
-    _count_duplicates(connection, _replayed(placements, results))
+    repeated = [placed.order_id for placement, placed in pairs if _is_replay(placement, placed)]
+    _count_duplicates(connection, repeated)
     return results
+
+
+def _is_replay(placement: Placement, placed: Placed) -> bool:
+    """Whether the same request was sent again."""
+    return placed.order_id != placement.event.subject and placed.fingerprint == placement.fingerprint
 
 
 def _not_there(connection: Connection, placements: list[Placement]) -> list[Placement]:
@@ -165,31 +168,18 @@ def _not_there(connection: Connection, placements: list[Placement]) -> list[Plac
     return [placement for placement in placements if placement.event.subject not in there]
 
 
-def _replayed(placements: list[Placement], results: list[Placed]) -> list[str]:
-    """The orders that were asked for again, in the same words."""
-    return [
-        placed.order_id
-        for placement, placed in zip(placements, results, strict=True)
-        if placed.order_id != placement.event.subject and placed.fingerprint == placement.fingerprint
-    ]
-
-
 def _claim_keys(connection: Connection, placements: list[Placement]) -> dict[str, Placed]:
-    """Who holds each key, after each placement has tried to be the first."""
+    """The order that holds each key, once each placement has tried to take its key."""
     if not placements:
         return {}
     connection.execute(
         insert_new(connection, idempotency_keys),
         [
-            {
-                "key": placement.idempotency_key,
-                "fingerprint": placement.fingerprint,
-                "order_id": placement.event.subject,
-            }
-            for placement in placements
+            {"key": each.idempotency_key, "fingerprint": each.fingerprint, "order_id": each.event.subject}
+            for each in placements
         ],
     )
-    rows = connection.execute(_KEYS, {"keys": {placement.idempotency_key for placement in placements}})
+    rows = connection.execute(_KEYS, {"keys": {each.idempotency_key for each in placements}})
     return {row.key: Placed(row.order_id, row.fingerprint) for row in rows}
 
 
@@ -197,7 +187,7 @@ def _order_values(placement: Placement) -> dict[str, Any]:
     event = placement.event
     return {
         "order_id": event.subject,
-        "status": Status.PLACED,
+        "status": OrderStatus.PLACED,
         "summary": event.data.order,
         "payment_token": event.data.payment_token,
         "wants_sms": event.data.order.customer_phone is not None,
@@ -215,7 +205,7 @@ class Tracked(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What another service said about an order."""
+    """An event of another service about an order."""
 
     order_id: str
     entry: TimelineEntry
@@ -223,7 +213,7 @@ class Report:
 
 
 def track(connection: Connection, reports: list[Report]) -> list[Tracked]:
-    """Add each report to its order's timeline, once, and bring the order's status up to date."""
+    """Add each event to its order's timeline, once, and update the order's status."""
     known = _lock_orders(connection, {report.order_id for report in reports})
     timelines = timelines_of(connection, known)
     seen = {entry.event_id for entries in timelines.values() for entry in entries}
@@ -232,7 +222,7 @@ def track(connection: Connection, reports: list[Report]) -> list[Tracked]:
         if report.order_id not in known:
             results.append(Tracked.UNKNOWN_ORDER)
         elif report.entry.event_id in seen:
-            # Run again after a commit without an answer, it finds what it wrote itself.
+            # A repeated run, after a commit whose outcome is unknown, finds the rows of the first one.
             results.append(Tracked.RECORDED if is_repeated(connection) else Tracked.DUPLICATE)
         else:
             results.append(Tracked.RECORDED)
@@ -248,7 +238,7 @@ def track(connection: Connection, reports: list[Report]) -> list[Tracked]:
 
 
 def _count_duplicates(connection: Connection, order_ids: Iterable[str]) -> None:
-    counts = sorted(Counter(order_ids).items())  # in order, so that replicas do not wait for each other in a circle
+    counts = sorted(Counter(order_ids).items())  # sorted: replicas that lock rows in one order can't deadlock
     if counts:
         new = [{"order_id": order_id, "times": 0} for order_id, _ in counts]
         connection.execute(insert_new(connection, duplicates), new)
@@ -258,12 +248,12 @@ def _count_duplicates(connection: Connection, order_ids: Iterable[str]) -> None:
 
 
 def _lock_orders(connection: Connection, order_ids: set[str]) -> dict[str, Any]:
-    """The state of each order that exists. On PostgreSQL the rows stay locked, so replicas take turns at an order."""
+    """The state of each order that exists. PostgreSQL locks the rows, so that replicas take turns at an order."""
     return {row.order_id: row for row in connection.execute(_LOCKED_ORDERS, {"order_ids": order_ids})}
 
 
 def timelines_of(connection: Connection, order_ids: Iterable[str]) -> dict[str, list[TimelineEntry]]:
-    """The events of the other services about each order, in the order of their arrival."""
+    """The other services' events about each order, in the order of their arrival."""
     found: dict[str, list[TimelineEntry]] = defaultdict(list)
     for row in connection.execute(_TIMELINES, {"order_ids": list(order_ids)}):
         found[row.order_id].append(TimelineEntry(row.event_id, row.type, row.at, row.detail))
@@ -288,14 +278,14 @@ def _update_orders(
     added: Mapping[str, int],
     sweep_delays: SweepDelays,
 ) -> None:
-    """Bring each order's status up to date, and when the sweep looks after it. `added`: its new entries, the last."""
+    """Update each order's status and its time for the sweep. `added`: the number of new entries of its timeline."""
     now = datetime.now(UTC)
     changed = []
     for order_id, entries in timelines.items():
         before, status = known[order_id], status_of(entries)
         missing = awaits(status, entries, wants_sms=before.wants_sms)
         earlier = entries[: len(entries) - added[order_id]]
-        was_missing = awaits(Status(before.status), earlier, wants_sms=before.wants_sms)
+        was_missing = awaits(OrderStatus(before.status), earlier, wants_sms=before.wants_sms)
         if status != before.status or sweep_delays.seconds(missing) != sweep_delays.seconds(was_missing):
             changed.append({"id": order_id, "to": status, "now": now, "quiet": quiet_since(now, missing, sweep_delays)})
     if changed:
@@ -303,7 +293,7 @@ def _update_orders(
 
 
 def quiet_since(now: datetime, missing: Collection[str], sweep_delays: SweepDelays, sweeps: int = 0) -> datetime | None:
-    """When the order became quiet, moved so that the sweep finds it after its delay. Each sweep doubles the delay."""
+    """The value of `quiet_since` with which the sweep finds the order after its delay. Each sweep doubles the delay."""
     if not missing:
         return None
     wait_seconds = sweep_delays.seconds(missing) * 2 ** min(sweeps, MAX_DOUBLINGS)
@@ -312,19 +302,19 @@ def quiet_since(now: datetime, missing: Collection[str], sweep_delays: SweepDela
 
 def get(connection: Connection, order_ids: list[str]) -> list[Order | None]:
     """Each order with its timeline, or None."""
-    wanted = {"order_ids": set(order_ids)}
-    rows = connection.execute(_ORDERS, wanted)
+    ids = {"order_ids": set(order_ids)}
+    rows = connection.execute(_ORDERS, ids)
     timelines = timelines_of(connection, order_ids)
-    counts = {row.order_id: row.times for row in connection.execute(_DUPLICATES, wanted)}
+    counts = {row.order_id: row.times for row in connection.execute(_DUPLICATES, ids)}
     found = {row.order_id: _order(row, timelines[row.order_id], counts.get(row.order_id, 0)) for row in rows}
     return [found.get(order_id) for order_id in order_ids]
 
 
-def _order(row: Row[Any], reported: Sequence[TimelineEntry] = (), repeated: int = 0) -> Order:
-    # The event that placed an order carries the order's own id.
+def _order(row: Row[Any], entries: Sequence[TimelineEntry] = (), duplicates: int = 0) -> Order:
+    # The event `order.placed.v1` has the order's own id.
     first = TimelineEntry(row.order_id, PLACED_TYPE, row.placed_at, {})
     summary = OrderSummary.model_validate(row.summary)
-    return Order(row.order_id, Status(row.status), summary, row.placed_at, [first, *reported], repeated)
+    return Order(row.order_id, OrderStatus(row.status), summary, row.placed_at, [first, *entries], duplicates)
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,13 +326,13 @@ class PageOfOrders:
 
 
 def page(connection: Connection, pages: list[PageOfOrders]) -> list[list[Order]]:
-    """Orders without their timelines. Ids are UUIDv7, so their order is the order of time."""
-    return [[_order(row) for row in connection.execute(_page_query(wanted))] for wanted in pages]
+    """Orders without their timelines. Ids are UUIDv7, so they sort by time."""
+    return [[_order(row) for row in connection.execute(_page_query(each))] for each in pages]
 
 
-def _page_query(wanted: PageOfOrders) -> Any:
-    query = select(orders).order_by(orders.c.order_id.desc()).limit(wanted.limit)
-    return query.where(orders.c.order_id < wanted.after) if wanted.after else query
+def _page_query(page: PageOfOrders) -> Any:
+    query = select(orders).order_by(orders.c.order_id.desc()).limit(page.limit)
+    return query.where(orders.c.order_id < page.after) if page.after else query
 
 
 pages = ReadPages(orders, orders.c.order_id)

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path
 from pydantic import AwareDatetime, BaseModel, Field
 
 from payment_service import store
-from payment_service.payments import Status
+from payment_service.payments import PaymentStatus
 from shared.events import Money
 from shared.http.application import RESOURCES
 from shared.http.audit import AuditSource
@@ -15,7 +15,7 @@ from shared.http.problems import Problem, documented
 from shared.ids import canonical
 from shared.persistence.database import Database
 
-DESCRIPTION = "Charges each order once. Payments are made by events; here they can be looked at."
+DESCRIPTION = "Charges each order once. Events cause the payments; this API only reads them."
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class PaymentView(BaseModel):
     """`detail`: why the charge was declined or given up."""
 
     order_id: str
-    status: Status
+    status: PaymentStatus
     amount: Money
     attempts: int
     at: AwareDatetime
@@ -46,7 +46,7 @@ class PaymentView(BaseModel):
 async def read_payment(
     resources: WithResources, order_id: Annotated[str, Path(examples=["019366b4-4a7e-7c3e-9d0a-3f2b8a6f1c55"])]
 ) -> PaymentView:
-    """What became of an order's charge; 404 until there is an answer."""
+    """The result of an order's charge; 404 until there is one."""
     known_as = canonical(order_id)
     payment = await resources.database.read(store.get, known_as) if known_as else None
     if payment is None:

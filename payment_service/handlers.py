@@ -6,7 +6,7 @@ from functools import partial
 from payment_service import store
 from payment_service.contract import CONTRACT
 from payment_service.gateways import Gateway
-from payment_service.payments import Charged, Declined, Payment, PaymentEvent, event_of, settled, stalled
+from payment_service.payments import Charged, Declined, Payment, PaymentEvent, event_of, payment_of, stalled
 from shared.effects import Once
 from shared.events import OrderPlaced
 from shared.messaging.processor import Subscription
@@ -25,7 +25,7 @@ class Charging:
         self._placed = placed
 
     async def perform(self, attempt: int) -> Payment:
-        return settled(self._placed, await self._ask(), attempt)
+        return payment_of(self._placed, await self._ask(), attempt)
 
     async def _ask(self) -> Charged | Declined:
         data = self._placed.data

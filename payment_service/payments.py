@@ -1,4 +1,4 @@
-"""The rules of payments: their states, and the event that tells of each. No I/O."""
+"""The rules of payments: the gateway's answers, the statuses they lead to, and the event of each. No I/O."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,8 +25,8 @@ PaymentEvent = PaymentSucceeded | PaymentDeclined | PaymentStalled
 EventType = TypeVar("EventType", PaymentSucceeded, PaymentDeclined, PaymentStalled)
 
 
-class Status(StrEnum):
-    """Each is final but `stalled`: the charge was given up, and a redrive may still bring an answer."""
+class PaymentStatus(StrEnum):
+    """All are final but `stalled`: after a redrive the gateway may still answer."""
 
     SUCCEEDED = "succeeded"
     DECLINED = "declined"
@@ -35,24 +35,24 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Charged:
-    """The gateway has the money. The same charge id for the same idempotency key, however often it is asked."""
+    """The gateway has the money. The same idempotency key always gets the same charge id."""
 
     charge_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Declined:
-    """The gateway will not charge this token; asking again changes nothing."""
+    """The gateway will not charge this token, however often it is asked."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Payment:
-    """What became of one order's charge. `detail`: why it was declined or given up. `event_id`: who tells of it."""
+    """The result of one order's charge. `detail`: why it was declined or given up. `event_id`: the id of its event."""
 
     order_id: str
-    status: Status
+    status: PaymentStatus
     amount: Money
     attempts: int
     at: datetime
@@ -61,40 +61,36 @@ class Payment:
     detail: str | None = None
 
 
-def settled(placed: OrderPlaced, answer: Charged | Declined, attempts: int) -> Payment:
-    """The payment that the gateway's answer makes."""
+def payment_of(placed: OrderPlaced, answer: Charged | Declined, attempts: int) -> Payment:
+    """The payment for the gateway's answer."""
     if isinstance(answer, Charged):
-        return _payment(placed, Status.SUCCEEDED, attempts, charge_id=answer.charge_id)
-    return _payment(placed, Status.DECLINED, attempts, detail=answer.reason)
+        return _payment(placed, PaymentStatus.SUCCEEDED, attempts, charge_id=answer.charge_id)
+    return _payment(placed, PaymentStatus.DECLINED, attempts, detail=answer.reason)
 
 
 def stalled(placed: OrderPlaced, error: str, attempts: int) -> Payment:
-    """The payment whose charge was given up."""
-    return _payment(placed, Status.STALLED, attempts, detail=error)
+    """The payment for a charge that was given up."""
+    return _payment(placed, PaymentStatus.STALLED, attempts, detail=error)
 
 
-def _payment(
-    placed: OrderPlaced, status: Status, attempts: int, *, charge_id: str | None = None, detail: str | None = None
-) -> Payment:
+def _payment(placed: OrderPlaced, status: PaymentStatus, attempts: int, **result: str) -> Payment:
     total = placed.data.order.total
-    return Payment(placed.subject, status, total, attempts, datetime.now(UTC), new_id(), charge_id, detail)
+    return Payment(placed.subject, status, total, attempts, datetime.now(UTC), new_id(), **result)
 
 
 def event_of(payment: Payment, placed: OrderPlaced) -> PaymentEvent:
-    """The event that tells of a payment. The same payment always makes the same event."""
-    order, attempts = placed.data.order, payment.attempts
+    """The event of a payment, with the same id each time."""
+    order, attempts, detail = placed.data.order, payment.attempts, payment.detail or ""
     about = partial(_about, payment, placed)
     match payment.status:
-        case Status.SUCCEEDED:
+        case PaymentStatus.SUCCEEDED:
             charge_id = payment.charge_id or ""
             data = PaymentSucceededData(order=order, amount=payment.amount, charge_id=charge_id, attempts=attempts)
             return about(PaymentSucceeded, data)
-        case Status.DECLINED:
-            return about(
-                PaymentDeclined, PaymentDeclinedData(order=order, reason=payment.detail or "", attempts=attempts)
-            )
-        case Status.STALLED:
-            return about(PaymentStalled, PaymentStalledData(error=payment.detail or "", attempts=attempts))
+        case PaymentStatus.DECLINED:
+            return about(PaymentDeclined, PaymentDeclinedData(order=order, reason=detail, attempts=attempts))
+        case PaymentStatus.STALLED:
+            return about(PaymentStalled, PaymentStalledData(error=detail, attempts=attempts))
 
 
 def _about(payment: Payment, placed: OrderPlaced, event: type[EventType], data: Value) -> EventType:

@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Column, Connection, Integer, MetaData, Row, String, Table, bindparam, select
 
 from payment_service.contract import CONTRACT
-from payment_service.payments import Payment, Status
+from payment_service.payments import Payment, PaymentStatus
 from shared.effects import Recording, Records
 from shared.events import Event, Money
 from shared.persistence.database import UtcDateTime
@@ -39,7 +39,7 @@ _OF_ORDERS = select(payments).where(payments.c.order_id.in_(bindparam("order_ids
 def record(connection: Connection, recordings: list[Recording[Payment]]) -> list[bool]:
     """Write each payment with its event, unless the order has one already; for each, whether it was written."""
     values = [_values(recording.record) for recording in recordings]
-    written = record_once(connection, payments, values, provisional=Status.STALLED)
+    written = record_once(connection, payments, values, provisional=PaymentStatus.STALLED)
     outbox.add(connection, [each.event for each, is_new in zip(recordings, written, strict=True) if is_new])
     return written
 
@@ -77,8 +77,8 @@ pages = ReadPages(payments, payments.c.order_id)
 def _payment(row: Row[Any]) -> Payment:
     amount = Money(amount_minor=row.amount_minor, currency=row.currency)
     return Payment(
-        row.order_id, Status(row.status), amount, row.attempts, row.at, row.event_id, row.charge_id, row.detail
+        row.order_id, PaymentStatus(row.status), amount, row.attempts, row.at, row.event_id, row.charge_id, row.detail
     )
 
 
-records = Records(get, record, re_emit, is_final=lambda payment: payment.status is not Status.STALLED)
+records = Records(get, record, re_emit, is_final=lambda payment: payment.status is not PaymentStatus.STALLED)

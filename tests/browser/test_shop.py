@@ -13,7 +13,7 @@ import pytest
 from playwright.async_api import Page, Route, expect
 
 from control_room.launcher.system import System
-from order_service.orders import Status
+from order_service.orders import OrderStatus
 from tests.browser.conftest import OpenPage, Watch, assert_accessible, assert_fits
 from tests.support import eventually
 
@@ -127,7 +127,7 @@ async def test_an_order_that_cannot_be_charged_reads_as_stuck(shop: Shop) -> Non
 async def test_every_status_has_words_of_its_own(shop: Shop) -> None:
     await shop.open()
     placed_at = "2026-01-01T12:00:00Z"
-    orders = [{"status": status, "placed_at": placed_at, "timeline": []} for status in Status]
+    orders = [{"status": status, "placed_at": placed_at, "timeline": []} for status in OrderStatus]
 
     headlines = await shop.page.evaluate(
         """async orders => {
@@ -137,7 +137,7 @@ async def test_every_status_has_words_of_its_own(shop: Shop) -> None:
         orders,
     )
 
-    assert len(set(headlines)) == len(Status)
+    assert len(set(headlines)) == len(OrderStatus)
     assert not [text for text in headlines if re.fullmatch(r"This order is \w+\.", text)]
 
 

@@ -14,12 +14,12 @@ import notification_service.store
 import order_service.store
 import payment_service.gateways.simulated.store
 import payment_service.store
-from notification_service.notifications import email, outcome
+from notification_service.notifications import email, notification_of
 from notification_service.notifications import event_of as notification_event
 from order_service.orders import SweepDelays, timeline_entry
 from order_service.store import Placement, Report, Tracked
 from payment_service.gateways.simulated.store import Charge
-from payment_service.payments import Charged, event_of, settled
+from payment_service.payments import Charged, event_of, payment_of
 from shared.effects import Recording
 from shared.ids import new_id
 from shared.messaging.message import Message
@@ -140,7 +140,7 @@ async def test_a_commit_that_did_not_go_through_is_made_up_for(postgres: Private
 async def test_payments_and_their_events_are_there_once(postgres: PrivatePostgres) -> None:
     store = payment_service.store
     async with opened(postgres, store.metadata) as (database, cut):
-        payments = [(placed, settled(placed, Charged(new_id()), 1)) for placed in
+        payments = [(placed, payment_of(placed, Charged(new_id()), 1)) for placed in
                     (examples.order_placed() for _ in range(CROWD))]  # fmt: skip
         cut.cuts = 1
         await asyncio.gather(
@@ -159,8 +159,8 @@ async def test_payments_and_their_events_are_there_once(postgres: PrivatePostgre
 async def test_notifications_and_their_events_are_there_once(postgres: PrivatePostgres) -> None:
     store = notification_service.store
     async with opened(postgres, store.metadata) as (database, cut):
-        letters = [email(examples.payment_succeeded()) for _ in range(CROWD)]
-        told = [outcome(letter, 1) for letter in letters if letter is not None]
+        notices = [email(examples.payment_succeeded()) for _ in range(CROWD)]
+        told = [notification_of(notice, 1) for notice in notices if notice is not None]
         cut.cuts = 1
         await asyncio.gather(
             *(database.write(store.record, Recording(each, notification_event(each))) for each in told)

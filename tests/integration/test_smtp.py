@@ -15,7 +15,7 @@ import trustme
 
 from control_room.launcher.ports import free_ports
 from notification_service import smtp
-from notification_service.notifications import Letter
+from notification_service.notifications import Notice
 from notification_service.smtp import SmtpChannel
 from shared.event_loop import new_event_loop
 from shared.messaging.retry import NotReady, OutcomeUnknown, PermanentError, TransientError
@@ -28,13 +28,13 @@ REFUSALS = ("421 closing", "451 later", "500 what?", "530 5.7.0 no", "535 no", "
 OFFERS_TLS = {"EHLO": "250-odd.example\r\n250 STARTTLS"}
 
 
-def letter(recipient: str = "ada@example.com", text: str = "Thank you.\n") -> Letter:
-    return Letter(
+def letter(recipient: str = "ada@example.com", text: str = "Thank you.\n") -> Notice:
+    return Notice(
         "019366b4-4a7e-7c3e-9d0a-3f2b8a6f1c55", "email", "receipt", recipient, "Your order is confirmed", text
     )
 
 
-async def send(url: str, to: Letter | None = None) -> None:
+async def send(url: str, to: Notice | None = None) -> None:
     await SmtpChannel(url).send(to or letter())
 
 
@@ -232,7 +232,7 @@ async def test_an_outage_is_logged_once_and_so_is_its_end() -> None:
             await channel.send(letter())
             await channel.send(letter())
     said = [line["event"] for line in logs if line["log_level"] != "debug"]
-    assert said == ["the mail server is away; mails wait for it", "the mail server is back"]
+    assert said == ["mail_server.unavailable", "mail_server.available"]
     assert "s3cret" not in repr(logs)
 
 

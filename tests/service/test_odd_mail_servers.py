@@ -99,7 +99,7 @@ async def test_mails_wait_for_a_server_that_is_away_and_nothing_else_does(
     async with notifying(module_broker_settings, directory, f"smtp://127.0.0.1:{port}") as service:
         for paid in orders:
             wire.send(paid)
-        await eventually(lambda: "the mail server is away" in service.log.read_text(), 30)
+        await eventually(lambda: "mail_server.unavailable" in service.log.read_text(), 30)
 
         async def kitchen_knows() -> bool:
             tickets = {row["order_id"] for row in await service.audit() if row["channel"] == "restaurant"}
@@ -112,7 +112,7 @@ async def test_mails_wait_for_a_server_that_is_away_and_nothing_else_does(
         said = service.log.read_text()
     assert {(each["status"], each["attempts"]) for each in found} == {("delivered", 1)}
     assert len(odd.mails) == len(orders)
-    assert (said.count("the mail server is away"), said.count("the mail server is back")) == (1, 1), tail(service.log)
+    assert (said.count("mail_server.unavailable"), said.count("mail_server.available")) == (1, 1), tail(service.log)
 
 
 async def test_a_name_that_does_not_resolve_is_an_outage(
@@ -121,7 +121,7 @@ async def test_a_name_that_does_not_resolve_is_an_outage(
     url = "smtp://user:s3cret@no-such-host.invalid"
     async with notifying(module_broker_settings, directory, url) as service:
         wire.send(paid := examples.payment_succeeded())
-        await eventually(lambda: "the mail server is away" in service.log.read_text(), 30)
+        await eventually(lambda: "mail_server.unavailable" in service.log.read_text(), 30)
     assert "s3cret" not in service.log.read_text()
     async with odd_server() as odd, notifying(module_broker_settings, directory, odd.url) as service:
         assert (await mailed(service, paid))["status"] == "delivered"

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notification_service.mail import mail_of, recipient_of
-from notification_service.notifications import Letter
+from notification_service.notifications import Notice
 from shared.mailbox import MAX_LENGTH, PATTERN, checked_mailbox
 
 GOOD = [
@@ -53,8 +53,8 @@ BAD = [
 ]
 
 
-def letter(recipient: str, text: str = "Hello.\n") -> Letter:
-    return Letter("019366b4-4a7e-7c3e-9d0a-3f2b8a6f1c55", "email", "receipt", recipient, "Your order", text)
+def notice(recipient: str, text: str = "Hello.\n") -> Notice:
+    return Notice("019366b4-4a7e-7c3e-9d0a-3f2b8a6f1c55", "email", "receipt", recipient, "Your order", text)
 
 
 @pytest.mark.parametrize("address", GOOD)
@@ -72,17 +72,17 @@ def test_an_address_that_some_could_read_otherwise_is_refused_with_the_reason(ad
 @given(st.from_regex(PATTERN, fullmatch=True).filter(lambda address: len(address) <= MAX_LENGTH))
 def test_envelope_and_header_say_the_same_of_every_address_that_is_taken(address: str) -> None:
     assert checked_mailbox(address) == address
-    assert recipient_of(letter(address)) == address
+    assert recipient_of(notice(address)) == address
 
-    mail = message_from_bytes(mail_of(letter(address)), policy=policy.default)
+    mail = message_from_bytes(mail_of(notice(address)), policy=policy.default)
 
     assert [each.addr_spec for each in mail["To"].addresses] == [address]
-    assert f"\r\nTo: {address}\r\n".encode() in mail_of(letter(address))
+    assert f"\r\nTo: {address}\r\n".encode() in mail_of(notice(address))
 
 
 @given(st.text(st.characters(codec="utf-8")))
 def test_no_text_breaks_out_of_the_body(text: str) -> None:
-    raw = mail_of(letter("ada@example.com", text))
+    raw = mail_of(notice("ada@example.com", text))
 
     assert raw.count(b"\r\n\r\n", 0, raw.index(b"\r\n\r\n") + 4) == 1
     assert raw.isascii()

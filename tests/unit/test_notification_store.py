@@ -9,7 +9,7 @@ import pytest_asyncio
 from sqlalchemy import Connection
 
 from notification_service import store
-from notification_service.notifications import Notification, Status
+from notification_service.notifications import Notification, NotificationStatus
 from shared.effects import Recording
 from shared.events import Channel, Notice
 from shared.ids import new_id
@@ -31,13 +31,17 @@ def delivered(
     order_id: str, channel: Channel = "email", notice: Notice = "receipt", attempts: int = 1
 ) -> Recording[Notification]:
     key = f"{order_id}/{channel}/{notice}"
-    notification = Notification(key, order_id, channel, notice, Status.DELIVERED, attempts, datetime.now(UTC), new_id())
+    notification = Notification(
+        key, order_id, channel, notice, NotificationStatus.DELIVERED, attempts, datetime.now(UTC), new_id()
+    )
     return Recording(notification, examples.receipt_delivered(order_id))
 
 
 def failed(order_id: str) -> Recording[Notification]:
     key = f"{order_id}/email/receipt"
-    notification = Notification(key, order_id, "email", "receipt", Status.FAILED, 3, datetime.now(UTC), new_id())
+    notification = Notification(
+        key, order_id, "email", "receipt", NotificationStatus.FAILED, 3, datetime.now(UTC), new_id()
+    )
     return Recording(notification, examples.receipt_failed(order_id))
 
 
@@ -66,11 +70,11 @@ async def test_a_letter_that_was_given_up_may_still_be_delivered(database: Datab
     assert await database.write(store.record, failed(order_id))
     known = await database.read(store.get, key)
     assert known is not None
-    assert known.status is Status.FAILED
+    assert known.status is NotificationStatus.FAILED
     assert await database.write(store.record, delivered(order_id))
     known = await database.read(store.get, key)
     assert known is not None
-    assert known.status is Status.DELIVERED
+    assert known.status is NotificationStatus.DELIVERED
     assert not await database.write(store.record, failed(order_id))
     assert await told(database) == ["notification.failed.v1", "notification.delivered.v1"]
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from notification_service.notifications import Letter, amount, email, restaurant, sms
+from notification_service.notifications import Notice, amount, email, restaurant, sms
 from shared.events import Money
 from tests import examples
 
@@ -33,13 +33,13 @@ TICKET = """\
 
 
 def test_a_paid_order_gets_a_receipt_by_email() -> None:
-    assert email(PAID) == Letter(
+    assert email(PAID) == Notice(
         ORDER_ID, "email", "receipt", "ada@example.com", "Your order is confirmed (22.00 EUR)", RECEIPT
     )
 
 
 def test_a_declined_payment_is_told_by_email() -> None:
-    assert email(DECLINED) == Letter(
+    assert email(DECLINED) == Notice(
         ORDER_ID, "email", "decline", "ada@example.com", "Your payment was declined", DECLINE
     )
 
@@ -47,10 +47,10 @@ def test_a_declined_payment_is_told_by_email() -> None:
 def test_a_text_message_says_it_in_one_line() -> None:
     paid, declined = sms(PAID), sms(DECLINED)
 
-    assert paid == Letter(
+    assert paid == Notice(
         ORDER_ID, "sms", "receipt", "+4915112345678", "", "Order confirmed, 22.00 EUR paid. Thank you!"
     )
-    assert declined == Letter(
+    assert declined == Notice(
         ORDER_ID, "sms", "decline", "+4915112345678", "",
         "Your payment of 22.00 EUR was declined. Nothing was charged.",
     )  # fmt: skip
@@ -62,7 +62,7 @@ def test_who_left_no_number_gets_no_text_message() -> None:
 
 
 def test_the_kitchen_gets_a_ticket_for_a_paid_order_only() -> None:
-    assert restaurant(PAID) == Letter(ORDER_ID, "restaurant", "kitchen_ticket", "kitchen", f"Order {ORDER_ID}", TICKET)
+    assert restaurant(PAID) == Notice(ORDER_ID, "restaurant", "kitchen_ticket", "kitchen", f"Order {ORDER_ID}", TICKET)
     assert restaurant(DECLINED) is None
 
 

@@ -7,7 +7,7 @@ import pytest_asyncio
 from sqlalchemy import Connection
 
 from order_service import store
-from order_service.orders import Status, SweepDelays, timeline_entry
+from order_service.orders import OrderStatus, SweepDelays, timeline_entry
 from order_service.store import PageOfOrders, Placed, Placement, Report, Tracked
 from shared.events import Event, OrderPlaced, decode
 from shared.ids import new_id
@@ -60,7 +60,7 @@ async def test_an_order_and_its_event_are_written_together(database: Database) -
 
     order = await database.read(store.get, event.subject)
     assert order is not None
-    assert (order.status, order.summary, order.placed_at) == (Status.PLACED, event.data.order, event.time)
+    assert (order.status, order.summary, order.placed_at) == (OrderStatus.PLACED, event.data.order, event.time)
     assert [entry.type for entry in order.timeline] == ["order.placed.v1"]
     assert await outbox_of(database) == [event]
 
@@ -124,7 +124,7 @@ async def test_a_report_moves_the_order_on(database: Database) -> None:
 
     order = await database.read(store.get, order_id)
     assert order is not None
-    assert order.status is Status.CONFIRMED
+    assert order.status is OrderStatus.CONFIRMED
     assert [entry.type for entry in order.timeline] == [
         "order.placed.v1", "payment.succeeded.v1", "notification.delivered.v1"
     ]  # fmt: skip
@@ -170,7 +170,7 @@ async def test_replicas_that_track_one_order_at_once_lose_nothing(database_url: 
     )
 
     orders = [await databases[1].read(store.get, order_id) for order_id in order_ids]
-    assert {order.status for order in orders if order} == {Status.CONFIRMED}
+    assert {order.status for order in orders if order} == {OrderStatus.CONFIRMED}
     for database in databases:
         await database.stop()
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from order_service import store
 from order_service.app import Settings
-from order_service.orders import CHARGE, Status, SweepDelays, Turns, awaits, seems_lost, timeline_entry
+from order_service.orders import CHARGE, OrderStatus, Progress, SweepDelays, awaits, seems_lost, timeline_entry
 from order_service.store import Placement, Report
 from order_service.sweep.store import Sweep
 from order_service.sweep.store import sweep as sweep_once
@@ -33,26 +33,31 @@ TOLD = [examples.receipt_delivered(), examples.ticket_delivered()]
 
 
 def test_an_order_is_lost_once_a_later_one_had_its_turn() -> None:
-    turns = Turns(answered=LATER, told=None)
-    assert seems_lost(EARLIER, Status.PLACED, turns)
-    assert not seems_lost(LAST, Status.PLACED, turns)
-    assert not seems_lost(EARLIER, Status.PLACED, Turns(answered=None, told=None))
+    turns = Progress(charged=LATER, notified=None)
+    assert seems_lost(EARLIER, OrderStatus.PLACED, turns)
+    assert not seems_lost(LAST, OrderStatus.PLACED, turns)
+    assert not seems_lost(EARLIER, OrderStatus.PLACED, Progress(charged=None, notified=None))
 
 
 def test_an_answered_order_waits_for_the_notification_service_and_not_for_payment() -> None:
-    for status in (Status.PAID, Status.CONFIRMED, Status.DECLINED):
-        assert not seems_lost(EARLIER, status, Turns(answered=LATER, told=None))
-        assert seems_lost(EARLIER, status, Turns(answered=None, told=LATER))
+    for status in (OrderStatus.PAID, OrderStatus.CONFIRMED, OrderStatus.DECLINED):
+        assert not seems_lost(EARLIER, status, Progress(charged=LATER, notified=None))
+        assert seems_lost(EARLIER, status, Progress(charged=None, notified=LATER))
 
 
-@pytest.mark.parametrize("status", Status)
-def test_an_order_is_open_until_everyone_is_told(status: Status) -> None:
-    expected = {Status.PLACED: True, Status.PAID: True, Status.CONFIRMED: True, Status.DECLINED: True}
+@pytest.mark.parametrize("status", OrderStatus)
+def test_an_order_is_open_until_everyone_is_told(status: OrderStatus) -> None:
+    expected = {
+        OrderStatus.PLACED: True,
+        OrderStatus.PAID: True,
+        OrderStatus.CONFIRMED: True,
+        OrderStatus.DECLINED: True,
+    }
     assert bool(awaits(status, [], wants_sms=True)) is expected.get(status, False)
 
 
-@pytest.mark.parametrize("status", [Status.PAID, Status.CONFIRMED])
-def test_a_paid_order_is_open_while_one_of_the_channels_is_silent(status: Status) -> None:
+@pytest.mark.parametrize("status", [OrderStatus.PAID, OrderStatus.CONFIRMED])
+def test_a_paid_order_is_open_while_one_of_the_channels_is_silent(status: OrderStatus) -> None:
     reports = [timeline_entry(event) for event in TOLD]
     for some in (*combinations(reports, 0), *combinations(reports, 1)):
         assert awaits(status, some, wants_sms=False)
@@ -62,7 +67,7 @@ def test_a_paid_order_is_open_while_one_of_the_channels_is_silent(status: Status
 
 def test_a_notification_that_was_given_up_is_no_longer_waited_for() -> None:
     reports = [timeline_entry(event) for event in (examples.receipt_failed(), examples.ticket_delivered())]
-    assert not awaits(Status.PAID, reports, wants_sms=False)
+    assert not awaits(OrderStatus.PAID, reports, wants_sms=False)
 
 
 @pytest_asyncio.fixture

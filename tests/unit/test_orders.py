@@ -17,7 +17,7 @@ from order_service.orders import (
     MENU,
     Notification,
     OrderRequest,
-    Status,
+    OrderStatus,
     TimelineEntry,
     UnknownDish,
     in_order,
@@ -136,32 +136,32 @@ def test_without_a_token_the_order_is_paid_by_the_default_card() -> None:
 
 
 # Every set of events that the other services can emit for one order.
-HISTORIES: dict[Status, list[list[Event]]] = {
-    Status.PLACED: [[]],
-    Status.PAID: [
+HISTORIES: dict[OrderStatus, list[list[Event]]] = {
+    OrderStatus.PLACED: [[]],
+    OrderStatus.PAID: [
         [examples.payment_succeeded()],
         [examples.payment_succeeded(), examples.ticket_delivered()],
         [examples.payment_succeeded(), examples.receipt_failed(), examples.ticket_delivered()],
         [examples.payment_stalled(), examples.payment_succeeded()],
     ],
-    Status.CONFIRMED: [
+    OrderStatus.CONFIRMED: [
         [examples.payment_succeeded(), examples.receipt_delivered()],
         [examples.payment_succeeded(), examples.receipt_failed(), examples.receipt_delivered()],
         [examples.payment_stalled(), examples.payment_succeeded(), examples.receipt_delivered()],
     ],
-    Status.DECLINED: [
+    OrderStatus.DECLINED: [
         [examples.payment_declined()],
         [examples.payment_declined(), examples.decline_delivered()],
         [examples.payment_stalled(), examples.payment_declined(), examples.decline_delivered()],
     ],
-    Status.STALLED: [[examples.payment_stalled()]],
+    OrderStatus.STALLED: [[examples.payment_stalled()]],
 }
 CASES = [(status, history) for status, histories in HISTORIES.items() for history in histories]
 
 
 @given(st.sampled_from(CASES), st.randoms(use_true_random=False), st.integers(1, 3))
 def test_events_in_any_order_and_repeated_make_the_same_status(
-    case: tuple[Status, list[Event]], shuffler: random.Random, times: int
+    case: tuple[OrderStatus, list[Event]], shuffler: random.Random, times: int
 ) -> None:
     status, history = case
     arrived = [timeline_entry(event) for event in history] * times
@@ -231,16 +231,16 @@ def test_a_timeline_may_lack_a_cause_and_hold_what_is_unknown_here() -> None:
 def test_a_kitchen_ticket_alone_does_not_confirm_an_order() -> None:
     entries = [timeline_entry(examples.payment_succeeded()), timeline_entry(examples.ticket_delivered())]
 
-    assert status_of(entries) is Status.PAID
-    assert status_of([*entries, timeline_entry(examples.receipt_delivered())]) is Status.CONFIRMED
+    assert status_of(entries) is OrderStatus.PAID
+    assert status_of([*entries, timeline_entry(examples.receipt_delivered())]) is OrderStatus.CONFIRMED
 
 
 def test_a_status_is_final_when_nothing_follows_it() -> None:
-    assert {status for status in Status if status.is_final} == {
-        Status.CONFIRMED,
-        Status.DECLINED,
-        Status.CANCELLED,
-        Status.REFUNDED,
+    assert {status for status in OrderStatus if status.is_final} == {
+        OrderStatus.CONFIRMED,
+        OrderStatus.DECLINED,
+        OrderStatus.CANCELLED,
+        OrderStatus.REFUNDED,
     }
 
 

@@ -7,7 +7,7 @@ import pytest_asyncio
 from sqlalchemy import Connection
 
 from payment_service import store
-from payment_service.payments import Charged, Declined, Payment, Status, event_of, settled, stalled
+from payment_service.payments import Charged, Declined, Payment, PaymentStatus, event_of, payment_of, stalled
 from shared.effects import Recording
 from shared.events import Event, OrderPlaced, decode
 from shared.persistence.database import Database
@@ -37,8 +37,8 @@ def recording(payment: Payment, placed: OrderPlaced) -> Recording[Payment]:
 
 async def test_a_payment_and_its_event_are_written_together_and_once(database: Database) -> None:
     placed = examples.order_placed()
-    first = recording(settled(placed, Charged("charge-1"), 2), placed)
-    second = recording(settled(placed, Charged("x"), 3), placed)
+    first = recording(payment_of(placed, Charged("charge-1"), 2), placed)
+    second = recording(payment_of(placed, Charged("x"), 3), placed)
 
     written = await asyncio.gather(*(database.write(store.record, each) for each in (first, second)))
 
@@ -51,7 +51,7 @@ async def test_a_payment_and_its_event_are_written_together_and_once(database: D
 async def test_a_stalled_payment_goes_on_to_an_answer_and_never_back(database: Database) -> None:
     placed = examples.order_placed()
     given_up = recording(stalled(placed, "the gateway is away", 4), placed)
-    declined = recording(settled(placed, Declined("card_declined"), 5), placed)
+    declined = recording(payment_of(placed, Declined("card_declined"), 5), placed)
 
     assert await database.write(store.record, given_up)
     assert not await database.write(store.record, given_up)
@@ -60,7 +60,7 @@ async def test_a_stalled_payment_goes_on_to_an_answer_and_never_back(database: D
 
     payment = await database.read(store.get, placed.subject)
     assert payment is not None
-    assert (payment.status, payment.detail, payment.attempts) == (Status.DECLINED, "card_declined", 5)
+    assert (payment.status, payment.detail, payment.attempts) == (PaymentStatus.DECLINED, "card_declined", 5)
     assert [event.type for event in await told(database)] == ["payment.stalled.v1", "payment.declined.v1"]
 
 
@@ -71,7 +71,7 @@ async def test_an_order_without_a_payment_has_none(database: Database) -> None:
 async def test_the_audit_walks_every_payment_once_oldest_order_first(database: Database) -> None:
     orders = [examples.order_placed() for _ in range(7)]
     for placed in reversed(orders):
-        await database.write(store.record, recording(settled(placed, Charged("charge"), 1), placed))
+        await database.write(store.record, recording(payment_of(placed, Charged("charge"), 1), placed))
 
     walked: list[str] = []
     while rows := await database.read(store.pages, Page(walked[-1] if walked else None, 3)):

@@ -1,6 +1,6 @@
-"""A payment gateway for trying things out: an outside system with a durable ledger in a database of its own.
+"""A simulated payment gateway, for development and tests, with a durable ledger in a database of its own.
 
-The payment token decides its answer, as test cards do elsewhere. It honours idempotency keys, like a real one.
+The payment token decides its answer, as test cards do elsewhere. Like a real one, it honours idempotency keys.
 """
 
 import asyncio
@@ -18,19 +18,19 @@ from shared.persistence.database import Database
 
 FLAKY_FAILURES = 2
 LATENCY_SPREAD = 0.25
-"""As a share of the latency. Without it, charges that began together would stay in step, and come in waves."""
+"""As a share of the latency. Without it, charges that start together would also end together, in waves."""
 
 
 class GatewayUnavailable(TransientError):
-    """The gateway failed before it did anything."""
+    """The gateway failed before it charged."""
 
 
 class GatewayTimeout(TransientError):
-    """The answer is lost: the charge may have gone through."""
+    """The gateway's answer was lost: it may have charged."""
 
 
 class SimulatedGateway:
-    """Answers by token, each after `latency_seconds` on average."""
+    """An adapter for the port `Gateway`. It answers after `latency_seconds` on average."""
 
     def __init__(self, ledger_url: str, latency_seconds: float) -> None:
         self._ledger = Database(ledger_url, store.metadata, name="gateway")
@@ -40,7 +40,7 @@ class SimulatedGateway:
         self.problem = self._ledger.problem
 
     async def charge(self, idempotency_key: str, token: str, amount: Money) -> Charged | Declined:
-        """As `Gateway.charge`; raises `PermanentError` for a key that was used for another amount."""
+        """As `Gateway.charge`; raises `PermanentError` for a key that was used with another amount."""
         await asyncio.sleep(self._latency_seconds * random.uniform(1 - LATENCY_SPREAD, 1 + LATENCY_SPREAD))
         match token:
             case "tok_visa":
@@ -58,7 +58,7 @@ class SimulatedGateway:
 
     @property
     def audit_source(self) -> AuditSource:
-        """Every row of the ledger, for `GET /audit`."""
+        """As `Gateway.audit_source`."""
         return AuditSource(self._ledger, store.pages, _audit_row)
 
     async def _charge_once(self, key: str, amount: Money) -> LedgerEntry:
@@ -69,7 +69,7 @@ class SimulatedGateway:
         return entry
 
     async def _charge_after_failures(self, key: str, amount: Money) -> Charged:
-        if await self._ledger.write(store.count_try, key) <= FLAKY_FAILURES:
+        if await self._ledger.write(store.count_attempt, key) <= FLAKY_FAILURES:
             raise GatewayUnavailable("the gateway closed the connection")
         return Charged((await self._charge_once(key, amount)).charge_id)
 

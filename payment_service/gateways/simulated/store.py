@@ -1,4 +1,4 @@
-"""The simulated gateway's ledger: what it has charged, and how often it was asked."""
+"""The simulated gateway's SQL: its ledger of charges, and the number of attempts for each idempotency key."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,13 +29,12 @@ tries = Table(
     Column("count", Integer, nullable=False),
 )
 
-
 _BY_KEY = select(ledger).where(ledger.c.idempotency_key.in_(bindparam("keys", expanding=True)))
 
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """A request to charge. The order id is the idempotency key; `charge_id` is the new charge's, if it becomes one."""
+    """A request to charge. The order id is the idempotency key. `charge_id` is used if the key is new."""
 
     order_id: str
     charge_id: str
@@ -52,7 +51,7 @@ class LedgerEntry:
 
 
 def charge(connection: Connection, charges: list[Charge]) -> list[LedgerEntry]:
-    """Enter each charge whose key is new; for each, the entry that now stands under its key."""
+    """Insert each charge whose key is new; returns the ledger's entry for each key."""
     now = datetime.now(UTC)
     values = [
         {
@@ -70,23 +69,19 @@ def charge(connection: Connection, charges: list[Charge]) -> list[LedgerEntry]:
     rows = connection.execute(_BY_KEY, {"keys": {each.order_id for each in charges}})
     entries = {row.idempotency_key: row for row in rows}
     return [
-        LedgerEntry(
-            charge_id=(row := entries[each.order_id]).charge_id,
-            amount_minor=row.amount_minor,
-            currency=row.currency,
-            is_new=row.charge_id == each.charge_id,
-        )
+        LedgerEntry(row.charge_id, row.amount_minor, row.currency, is_new=row.charge_id == each.charge_id)
         for each in charges
+        for row in [entries[each.order_id]]
     ]
 
 
-def count_try(connection: Connection, keys: list[str]) -> list[int]:
-    """How often each key has been tried, this time included."""
+def count_attempt(connection: Connection, keys: list[str]) -> list[int]:
+    """Count an attempt for each key; returns the number of attempts so far."""
     counts = []
     for key in keys:
         connection.execute(insert_new(connection, tries), [{"idempotency_key": key, "count": 0}])
-        one_more = tries.update().where(tries.c.idempotency_key == key).values(count=tries.c.count + 1)
-        counts.append(connection.execute(one_more.returning(tries.c.count)).scalar_one())
+        increment = tries.update().where(tries.c.idempotency_key == key).values(count=tries.c.count + 1)
+        counts.append(connection.execute(increment.returning(tries.c.count)).scalar_one())
     return counts
 
 
