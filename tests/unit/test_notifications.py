@@ -1,8 +1,8 @@
-"""Who is told what: the letters, word for word."""
+"""The notices of each channel, word for word."""
 
 import pytest
 
-from notification_service.notifications import Notice, amount, email, restaurant, sms
+from notification_service.notifications import Notice, PaymentOutcome, amount, email, restaurant, sms
 from shared.events import Money
 from tests import examples
 
@@ -31,49 +31,34 @@ TICKET = """\
   1 x Cola 0.33 l
 """
 
-
-def test_a_paid_order_gets_a_receipt_by_email() -> None:
-    assert email(PAID) == Notice(
-        ORDER_ID, "email", "receipt", "ada@example.com", "Your order is confirmed (22.00 EUR)", RECEIPT
-    )
-
-
-def test_a_declined_payment_is_told_by_email() -> None:
-    assert email(DECLINED) == Notice(
-        ORDER_ID, "email", "decline", "ada@example.com", "Your payment was declined", DECLINE
-    )
-
-
-def test_a_text_message_says_it_in_one_line() -> None:
-    paid, declined = sms(PAID), sms(DECLINED)
-
-    assert paid == Notice(
-        ORDER_ID, "sms", "receipt", "+4915112345678", "", "Order confirmed, 22.00 EUR paid. Thank you!"
-    )
-    assert declined == Notice(
-        ORDER_ID, "sms", "decline", "+4915112345678", "",
-        "Your payment of 22.00 EUR was declined. Nothing was charged.",
-    )  # fmt: skip
+SMS_PAID = "Order confirmed, 22.00 EUR paid. Thank you!"
+SMS_DECLINED = "Your payment of 22.00 EUR was declined. Nothing was charged."
+NOTICES = [
+    (PAID, Notice(ORDER_ID, "email", "receipt", examples.EMAIL, "Your order is confirmed (22.00 EUR)", RECEIPT)),
+    (DECLINED, Notice(ORDER_ID, "email", "decline", examples.EMAIL, "Your payment was declined", DECLINE)),
+    (PAID, Notice(ORDER_ID, "sms", "receipt", examples.PHONE, "", SMS_PAID)),
+    (DECLINED, Notice(ORDER_ID, "sms", "decline", examples.PHONE, "", SMS_DECLINED)),
+    (PAID, Notice(ORDER_ID, "restaurant", "kitchen_ticket", "kitchen", f"Order {ORDER_ID}", TICKET)),
+]
+WRITERS = {"email": email, "sms": sms, "restaurant": restaurant}
 
 
-def test_who_left_no_number_gets_no_text_message() -> None:
-    assert sms(examples.payment_succeeded()) is None
-    assert sms(examples.payment_declined()) is None
+@pytest.mark.parametrize(("event", "notice"), NOTICES)
+def test_a_channel_writes_its_notice_of_an_event(event: PaymentOutcome, notice: Notice) -> None:
+    assert WRITERS[notice.channel](event) == notice
 
 
-def test_the_kitchen_gets_a_ticket_for_a_paid_order_only() -> None:
-    assert restaurant(PAID) == Notice(ORDER_ID, "restaurant", "kitchen_ticket", "kitchen", f"Order {ORDER_ID}", TICKET)
-    assert restaurant(DECLINED) is None
+def test_without_a_phone_number_there_is_no_text_message_and_without_payment_no_ticket() -> None:
+    assert sms(examples.payment_succeeded()) is sms(examples.payment_declined()) is restaurant(DECLINED) is None
 
 
-def test_letters_of_the_same_event_share_their_key_and_others_do_not() -> None:
-    letters = [write(event) for write in (email, sms, restaurant) for event in (PAID, DECLINED)]
-    keys = [letter.idempotency_key for letter in letters if letter is not None]
+def test_only_notices_of_the_same_event_and_channel_share_their_key() -> None:
+    keys = {notice.idempotency_key for _, notice in NOTICES}
+    repeated = email(examples.payment_succeeded(ORDER_ID))
 
-    assert len(keys) == len(set(keys)) == 5
-    again = email(examples.payment_succeeded(ORDER_ID))
-    assert again is not None
-    assert again.idempotency_key == keys[0] == f"{ORDER_ID}/email/receipt"
+    assert len(keys) == len(NOTICES)
+    assert repeated is not None
+    assert repeated.idempotency_key == f"{ORDER_ID}/email/receipt" in keys
 
 
 @pytest.mark.parametrize(
@@ -85,12 +70,12 @@ def test_an_amount_is_written_with_two_decimals(amount_minor: int, text: str) ->
 
 
 def test_the_largest_legal_line_can_be_written() -> None:
-    """An event may hold any quantity and any price, each within its own bounds: their product has none."""
+    """Quantity and price have bounds of their own; their product has none."""
     event = examples.payment_succeeded()
     line = event.data.order.items[0].model_copy(update={"quantity": 10**6, "unit_price": examples.euros(10**12)})
     order = event.data.order.model_copy(update={"items": (line,)})
 
-    letter = email(event.model_copy(update={"data": event.data.model_copy(update={"order": order})}))
+    notice = email(event.model_copy(update={"data": event.data.model_copy(update={"order": order})}))
 
-    assert letter is not None
-    assert "10000000000000000.00 EUR" in letter.text
+    assert notice is not None
+    assert "10000000000000000.00 EUR" in notice.text
