@@ -10,9 +10,8 @@ from typing import Any, Protocol, Self
 import httpx
 
 from control_room.launcher.system import SERVICES
+from control_room.operations.roles import FINAL
 from tests.support import eventually
-
-FINAL = {"confirmed", "declined", "cancelled", "refunded"}
 
 
 class System(Protocol):

@@ -14,6 +14,7 @@ from control_room.background import running
 from control_room.experiments.traffic import Unexpected
 from control_room.operations.addresses import NotRunning, SystemAddresses
 from control_room.operations.replicas import samples
+from control_room.operations.roles import FINAL
 from shared.management import Management
 from shared.messaging.channel import BrokerUnavailable
 from shared.messaging.message import Message
@@ -30,10 +31,6 @@ TAP_EXPIRES_MILLISECONDS = 120_000
 MANY = 10_000
 CHARGE_QUEUE = "payment_service.charge"
 DUPLICATES = "order_rail_duplicate_deliveries_total"
-
-FINAL = ("confirmed", "declined", "cancelled", "refunded")
-FINAL_OR_STALLED = (*FINAL, "stalled")
-"""Statuses of orders that do not change by themselves."""
 
 
 class Client:

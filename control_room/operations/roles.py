@@ -19,3 +19,9 @@ RESTAURANT = NOTIFICATIONS.queue_name("restaurant")
 def channel_queue(channel: str) -> str:
     """The queue of a notification channel, such as `email`."""
     return NOTIFICATIONS.queue_name(channel)
+
+
+FINAL = ("confirmed", "declined", "cancelled", "refunded")
+"""The order statuses that nothing follows."""
+FINAL_OR_STALLED = (*FINAL, "stalled")
+"""Those in which the services do nothing more by themselves: a stalled order waits for a redrive."""

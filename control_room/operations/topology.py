@@ -1,6 +1,7 @@
 """`order-rail topology apply|keep|show`: what the broker should hold, put in place and looked after."""
 
 import asyncio
+import os
 import signal
 import time
 from collections.abc import Coroutine
@@ -9,11 +10,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 import typer
-from pydantic import SecretStr
 from rich.markup import escape
 from rich.table import Table
 
 from control_room.text import console
+from shared.contract import services
 from shared.management import ManagementError, ManagementUnavailable
 from shared.observability.logging import configure as configure_logging
 from shared.settings import BrokerSettings, load
@@ -27,22 +28,15 @@ Result = TypeVar("Result")
 
 
 class TopologySettings(BrokerSettings):
-    """The broker, and the passwords of the services that have a user of their own; a service without one has none."""
+    """The broker, and how to log."""
 
-    order_service_rabbitmq_password: SecretStr = SecretStr("")
-    payment_service_rabbitmq_password: SecretStr = SecretStr("")
-    notification_service_rabbitmq_password: SecretStr = SecretStr("")
     log_format: Literal["json", "console"] = "console"
 
     @property
     def passwords(self) -> dict[str, str]:
-        """By service, only those that are set."""
-        every = {
-            "order_service": self.order_service_rabbitmq_password,
-            "payment_service": self.payment_service_rabbitmq_password,
-            "notification_service": self.notification_service_rabbitmq_password,
-        }
-        return {service: secret.get_secret_value() for service, secret in every.items() if secret.get_secret_value()}
+        """Of the services that have a broker user of their own: `<SERVICE>_RABBITMQ_PASSWORD` by service."""
+        every = {service.name: os.environ.get(service.variable("RABBITMQ_PASSWORD"), "") for service in services()}
+        return {name: password for name, password in every.items() if password}
 
 
 @app.command("apply")

@@ -343,7 +343,9 @@ async def test_a_service_that_hangs_is_given_up(system: System) -> None:
     """A port that takes connections and never answers."""
     async with await asyncio.start_server(lambda *_: None, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        hanging = addresses(system).model_copy(update={"order_service_url": f"http://127.0.0.1:{port}"})
+        hanging = addresses(system).model_copy(
+            update={"services": addresses(system).services | {"order_service": f"http://127.0.0.1:{port}"}}
+        )
         with pytest.raises(AuditImpossible, match="order_service: it was silent for"):
             await audit(hanging, 0, patience_seconds=0.2)
 

@@ -6,9 +6,7 @@ from control_room.dashboard.pace import Pace
 from control_room.dashboard.snapshots import Auditing
 from control_room.operations.addresses import SystemAddresses
 
-ADDRESSES = SystemAddresses(
-    order_service_url="http://x", payment_service_url="http://x", notification_service_url="http://x"
-)
+ADDRESSES = SystemAddresses(services={})
 CLEAN = json.dumps({"clean": True, "violations": []}).encode()
 WRONG = json.dumps({"clean": False, "violations": [{"subject": "an order"}]}).encode()
 

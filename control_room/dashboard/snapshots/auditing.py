@@ -64,7 +64,7 @@ class Auditing:
         self.trouble = ""
         self.is_running = False
         self._is_suspicious = False
-        self._environment = {**os.environ, **_variables(addresses)}
+        self._environment = {**os.environ, **addresses.variables}
         self._arguments, self._accepted, self._pace = arguments, accepted, pace
         self._wanted = asyncio.Event()
 
@@ -159,15 +159,3 @@ def _humbly() -> Callable[[], None]:
         os.nice(NICENESS)
 
     return become
-
-
-def _variables(addresses: SystemAddresses) -> dict[str, str]:
-    """The addresses as a command reads them from its environment."""
-    return {
-        "ORDER_SERVICE_URL": addresses.order_service_url,
-        "PAYMENT_SERVICE_URL": addresses.payment_service_url,
-        "NOTIFICATION_SERVICE_URL": addresses.notification_service_url,
-        "RABBITMQ_URL": addresses.rabbitmq_url,
-        "RABBITMQ_MANAGEMENT_URL": addresses.management_url,
-        "OPERATOR_TOKEN": addresses.operator_token,
-    }

@@ -12,11 +12,11 @@ import psutil
 
 from control_room.experiments.chaos.customers import Accepted
 from control_room.operations.replicas import Total, samples
+from control_room.operations.roles import FINAL_OR_STALLED
 
 LOOK_SECONDS = 0.5
 MEASURE_SECONDS = 1.0
 PAGE_ORDERS = 100
-SETTLED = ("confirmed", "declined", "refunded", "cancelled", "stalled")
 DUPLICATES = "order_rail_duplicate_deliveries_total"
 SWEPT = "order_rail_orders_swept_total"
 WARM_AFTER_SECONDS = 60.0
@@ -47,7 +47,7 @@ class OpenOrders:
 
     def see(self, order_id: str, status: str) -> None:
         """An order has this status now."""
-        if status not in SETTLED or (order := self._open.pop(order_id, None)) is None:
+        if status not in FINAL_OR_STALLED or (order := self._open.pop(order_id, None)) is None:
             return
         self.settled += 1
         if status == "confirmed":

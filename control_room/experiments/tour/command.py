@@ -18,6 +18,7 @@ from control_room.experiments.tour.steps import STEPS
 from control_room.launcher.system import LaunchError, launch
 from control_room.operations.addresses import ENVIRONMENT_FILE, NotRunning, SystemAddresses, find_system
 from control_room.operations.audit import AuditImpossible
+from control_room.operations.roles import ORDERS
 from control_room.signals import run_until_signal
 from control_room.text import console
 from shared.management import ManagementError
@@ -81,7 +82,7 @@ class _Tour:
         steps = [StepRun(step) for step in STEPS]
         async with connected(addresses) as client:
             await client.wait_until_ready(self.wait_seconds)
-            self.console.print(f"Placing {len(steps)} orders at {addresses.order_service_url} ...")
+            self.console.print(f"Placing {len(steps)} orders at {addresses.services[ORDERS.name]} ...")
             async with running(display.watch(self.console, steps), "display"):
                 await run(client, steps, self.deadline_seconds)
             not_audited = await self._reconcile(client, steps)

@@ -8,8 +8,9 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
-from control_room.experiments.client import FINAL_OR_STALLED, Client
+from control_room.experiments.client import Client
 from control_room.experiments.traffic import Unexpected, new_order
+from control_room.operations.roles import FINAL_OR_STALLED
 from control_room.text import duration
 from shared.waiting import poll
 
