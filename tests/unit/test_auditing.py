@@ -1,51 +1,30 @@
-"""What the background audit makes of each audit that it ran."""
+"""What the background audit makes of the result of an audit process."""
 
 import json
 
+import pytest
+
 from control_room.dashboard.pace import Pace
-from control_room.dashboard.snapshots import Auditing
+from control_room.dashboard.snapshots.auditing import Auditing, pauses
 from control_room.operations.addresses import SystemAddresses
 
 ADDRESSES = SystemAddresses(services={})
-CLEAN = json.dumps({"clean": True, "violations": []}).encode()
-WRONG = json.dumps({"clean": False, "violations": [{"subject": "an order"}]}).encode()
 
 
-def auditing() -> Auditing:
-    return Auditing(ADDRESSES, (), lambda: 0.0, Pace())
+@pytest.mark.parametrize(("status", "is_clean"), [(0, True), (1, False)])
+def test_each_verdict_replaces_the_last_and_a_failed_audit_does_not(status: int, is_clean: bool) -> None:
+    auditing = Auditing(ADDRESSES, (), lambda: 0.0, Pace())
+    for exit_status, clean in ((1 - status, not is_clean), (status, is_clean)):
+        auditing._conclude(exit_status, json.dumps({"clean": clean, "violations": []}).encode(), "", 1.0)
+    auditing._conclude(2, b"", "RabbitMQ: it is away", 1.0)
+    assert auditing.last is not None
+    assert (auditing.last.is_clean, auditing.trouble) == (is_clean, "RabbitMQ: it is away")
 
 
-def told(audits: Auditing) -> str:
-    if audits.last is None:
-        return "nothing"
-    return "the books agree" if audits.last.is_clean else "something is wrong"
-
-
-def test_books_that_agree_are_told_at_once() -> None:
-    audits = auditing()
-    audits._conclude(0, CLEAN, "", 1.0)
-    assert told(audits) == "the books agree"
-
-
-def test_what_is_wrong_twice_is_told() -> None:
-    audits = auditing()
-    audits._conclude(1, WRONG, "", 1.0)
-    assert told(audits) == "nothing"
-    audits._conclude(1, WRONG, "", 1.0)
-    assert told(audits) == "something is wrong"
-
-
-def test_what_is_wrong_once_is_not_told() -> None:
-    audits = auditing()
-    audits._conclude(1, WRONG, "", 1.0)
-    audits._conclude(0, CLEAN, "", 1.0)
-    audits._conclude(1, WRONG, "", 1.0)
-    assert told(audits) == "the books agree"
-
-
-def test_an_audit_that_could_not_be_carried_out_says_why_and_leaves_the_last_verdict() -> None:
-    audits = auditing()
-    audits._conclude(0, CLEAN, "", 1.0)
-    audits._conclude(2, b"", "RabbitMQ: it is away", 1.0)
-    assert audits.trouble == "RabbitMQ: it is away"
-    assert told(audits) == "the books agree"
+@pytest.mark.parametrize(
+    ("processor_seconds", "expected"), [(0.1, (5.0, 120.0)), (1.0, (20.0, 200.0)), (100.0, (900.0, 900.0))]
+)
+def test_audits_take_a_twentieth_of_a_processor_at_most_and_a_tenth_of_that_while_no_page_is_open(
+    processor_seconds: float, expected: tuple[float, float]
+) -> None:
+    assert pauses(processor_seconds) == pytest.approx(expected)

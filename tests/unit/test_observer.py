@@ -1,4 +1,4 @@
-"""What the observer makes of counts: views of queues, speeds, the backlog, and when it will be gone."""
+"""What the dashboard makes of counts: views of queues, rates, the backlog, and when it will be gone."""
 
 import pytest
 from prometheus_client.samples import Sample
@@ -17,17 +17,13 @@ order_rail_handling_seconds_bucket{le="0.1",queue="payment_service.charge"} 7.0
 order_rail_outbox_pending 3.0
 python_info{version="3.11"} 1.0
 """
-
-
 CONSUMERS = dict.fromkeys(contract.queues(), 1)
+GROWING = [1000 * second for second in range(60)]
+SHRINKING = [60_000 - 500 * second for second in range(30)]
 
 
 def queue(name: str, ready: int = 0, held: int = 0) -> dict[str, object]:
     return {"name": name, "messages_ready": ready, "messages_unacknowledged": held}
-
-
-def history(*backlogs: int) -> list[tuple[float, float]]:
-    return [(float(at), float(backlog)) for at, backlog in enumerate(backlogs)]
 
 
 def test_a_page_of_metrics_is_read_without_its_buckets() -> None:
@@ -35,7 +31,7 @@ def test_a_page_of_metrics_is_read_without_its_buckets() -> None:
     assert parsed(PAGE) == [settled, Sample("order_rail_outbox_pending", {}, 3.0)]
 
 
-def test_a_queue_is_seen_with_its_retry_queues_and_its_dead_letters() -> None:
+def test_a_queue_is_shown_with_its_retry_queues_and_its_dead_letters() -> None:
     found = views(
         [
             queue("payment_service.charge", ready=5, held=64),
@@ -50,13 +46,13 @@ def test_a_queue_is_seen_with_its_retry_queues_and_its_dead_letters() -> None:
     assert charge.problem == ""
 
 
-def test_a_queue_that_is_missing_or_has_no_consumer_is_broken() -> None:
+def test_a_queue_that_is_missing_or_has_no_consumer_has_a_problem() -> None:
     found = views([queue("payment_service.charge")], consumers={})
     assert found["payment_service.charge"].problem == "nobody takes from it"
     assert found["order_service.track"].problem == "the queue is missing"
 
 
-def test_whatever_is_broken_is_said_in_a_sentence() -> None:
+def test_each_problem_is_a_sentence_and_a_silent_broker_is_the_only_one_of_the_broker() -> None:
     snapshot = Snapshot(
         services={"payment_service": ServiceView("payment_service", problems=("it does not run",))},
         queues=views((queue(name) for name in contract.queues()), CONSUMERS),
@@ -64,13 +60,10 @@ def test_whatever_is_broken_is_said_in_a_sentence() -> None:
         broker_problem="",
     )
     assert snapshot.problems == ["payment_service: it does not run", "exchange payments is missing"]
-
-
-def test_of_a_silent_broker_nothing_more_is_said_than_that() -> None:
     assert Snapshot(broker_problem="it does not answer").problems == ["RabbitMQ: it does not answer"]
 
 
-def test_the_backlog_is_what_waits_in_outboxes_and_on_the_way_to_the_customer() -> None:
+def test_the_backlog_is_in_outboxes_and_in_the_queues_on_the_way_to_the_customer() -> None:
     snapshot = Snapshot(
         services={
             "order_service": ServiceView("order_service", 1, outbox=10),
@@ -85,26 +78,19 @@ def test_the_backlog_is_what_waits_in_outboxes_and_on_the_way_to_the_customer() 
 
 
 @pytest.mark.parametrize(
-    ("points", "seconds"),
+    ("backlogs", "seconds"),
     [
-        (history(), 0.0),
-        (history(0, 0, 0), 0.0),
-        (history(1000, 900, 800, 700), 7.0),
-        (history(100, 200, 300), None),
-        (history(500, 500, 500), None),
-        (history(500), None),
+        ([], 0.0),
+        ([0, 0, 0], 0.0),
+        ([1000, 900, 800, 700], 7.0),
+        ([100, 200, 300], None),
+        ([500, 500, 500], None),
+        ([500], None),
+        ([*GROWING, *SHRINKING], SHRINKING[-1] / 500),  # only the last seconds count
     ],
 )
-def test_the_time_to_drain_follows_from_how_fast_the_backlog_shrinks(
-    points: list[tuple[float, float]], seconds: float | None
-) -> None:
-    assert seconds_to_drain(points) == (None if seconds is None else pytest.approx(seconds))
-
-
-def test_only_the_last_seconds_count_for_the_time_to_drain() -> None:
-    growing = [1000 * second for second in range(60)]
-    shrinking = [60_000 - 500 * second for second in range(30)]
-    assert seconds_to_drain(history(*growing, *shrinking)) == pytest.approx(shrinking[-1] / 500)
+def test_the_time_to_drain_follows_from_how_the_backlog_shrinks(backlogs: list[int], seconds: float | None) -> None:
+    assert seconds_to_drain(list(enumerate(backlogs))) == (None if seconds is None else pytest.approx(seconds))
 
 
 def test_a_counter_that_starts_again_goes_on_in_the_total() -> None:
@@ -114,7 +100,7 @@ def test_a_counter_that_starts_again_goes_on_in_the_total() -> None:
     assert total.total == 9
 
 
-def test_a_meter_shows_the_speed_of_the_last_seconds_and_nothing_once_it_is_stale() -> None:
+def test_a_meter_shows_the_rate_of_the_last_seconds_and_nothing_once_it_is_stale() -> None:
     meter = Meter()
     for second in range(10):
         meter.read(100.0 * second, now=float(second))

@@ -1,7 +1,7 @@
-"""Who may change something: whoever came with the operator token once, in that browser.
+"""Who may change something: a browser that once opened the page with the operator token.
 
-The link that `order-rail up` prints carries it. The page takes it out of the address at once, and leaves a cookie that
-no script can read and no other site can send.
+The link that `order-rail up` prints contains the token. The page removes it from the address at once and sets a cookie
+that no script can read and no other site can send.
 """
 
 import hashlib
@@ -20,12 +20,12 @@ TOKEN = "token"  # noqa: S105 - a parameter's name
 
 @dataclass(frozen=True)
 class Viewer:
-    """Whoever looks at one page."""
+    """One open page, and whether it may change something."""
 
     may_act: bool
 
     def acting(self, act: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
-        """`act`, for those who may. The page's buttons are out of reach for others, but a browser can say anything."""
+        """`act` for a viewer who may act. Others' buttons are disabled, but a browser can send any click."""
 
         async def if_allowed() -> None:
             if self.may_act:
@@ -37,17 +37,17 @@ class Viewer:
 
 
 def viewer_of(request: Request, operator_token: str) -> Viewer:
-    """Who looks, by the cookie."""
+    """The viewer, by the cookie."""
     given = request.cookies.get(_cookie(request), "")
     return Viewer(bool(operator_token) and hmac.compare_digest(given.encode(), _proof(operator_token).encode()))
 
 
 def entered(request: Request, operator_token: str) -> RedirectResponse | None:
-    """The answer to a link that carries a token: the same page without it, with a cookie if the token is right."""
+    """For an address with a token: a redirect to the address without it, with a cookie if the token is right."""
     if TOKEN not in request.query_params:
         return None
-    rest = request.url.remove_query_params(TOKEN)
-    target = f"{rest.path}?{rest.query}" if rest.query else rest.path
+    url = request.url.remove_query_params(TOKEN)
+    target = f"{url.path}?{url.query}" if url.query else url.path
     answer = RedirectResponse(target, 303, headers={"Referrer-Policy": "no-referrer"})
     if operator_token and hmac.compare_digest(request.query_params[TOKEN].encode(), operator_token.encode()):
         proof = _proof(operator_token)
@@ -58,10 +58,10 @@ def entered(request: Request, operator_token: str) -> RedirectResponse | None:
 
 
 def _cookie(request: Request) -> str:
-    """One for each port: cookies know hosts only, and two systems may run on one."""
+    """One per port: a cookie is valid for a host, and two systems may run on one host."""
     return f"{COOKIE}-{request.url.port or 80}"
 
 
 def _proof(operator_token: str) -> str:
-    """Shows that its bearer knew the token, and does not show the token."""
+    """Proves that its bearer knew the token, without containing it."""
     return hmac.new(operator_token.encode(), b"order-rail control room", hashlib.sha256).hexdigest()

@@ -1,4 +1,4 @@
-"""Dead letters: what was set aside, by cause; look at one, send them back, or remove them with a reason."""
+"""Dead letters by queue and cause: inspect one, redrive them, or discard one with a reason."""
 
 import json
 from datetime import datetime
@@ -7,13 +7,14 @@ from typing import Literal
 from nicegui import ui
 
 from control_room.dashboard.page.access import Viewer
-from control_room.dashboard.page.parts import NAMES, button, card, named, text
+from control_room.dashboard.page.parts import NAMES, button, card, named, number_field, text
 from control_room.dashboard.page.room import Room
-from control_room.dashboard.snapshots import Snapshot
+from control_room.dashboard.snapshots.snapshot import Snapshot
 from control_room.operations.dead_letters.dead_letter import DeadLetter
 from control_room.operations.dead_letters.discard import NotDiscarded
 from control_room.operations.dead_letters.redrive import NoConsumer, RedriveStopped
 from control_room.operations.dead_letters.selection import Group, Selection
+from control_room.text import counted
 from shared.messaging.channel import BrokerUnavailable
 
 HINT = (
@@ -27,20 +28,21 @@ FAILURES = (NoConsumer, RedriveStopped, NotDiscarded, BrokerUnavailable)
 
 
 class DeadLetters:
-    """The groups, drawn anew when they have changed: else a button might vanish just as somebody presses it."""
+    """The groups, redrawn only when they have changed: a redrawn button loses a click that is on its way."""
 
     def __init__(self, room: Room, viewer: Viewer) -> None:
         self._dead_letters, self._viewer = room.dead_letters, viewer
-        self._drawn: object = None
+        self._drawn: object = None  # what the groups on the page show
         with card("Dead letters", HINT, "dead-letters"):
             self._trouble = text("", "note broken")
             self._groups = ui.element("div").classes("groups")
-            self._here = ui.element("div")  # for what must outlive a redrawing: dialogs and notices
+            self._here = ui.element("div")  # dialogs and notices, which must outlive a redrawing
 
     def show(self, _snapshot: Snapshot) -> None:
         self._trouble.set_text(self._dead_letters.trouble)
-        if (seen := [_essence(group) for group in self._dead_letters.groups]) != self._drawn:
-            self._drawn = seen
+        shown = [_shown(group) for group in self._dead_letters.groups]
+        if shown != self._drawn:
+            self._drawn = shown
             self._groups.clear()
             with self._groups:
                 self._draw()
@@ -55,7 +57,7 @@ class DeadLetters:
         cause = group.cause or "no reason given"
         with named(ui.element("div").classes("group"), f"{NAMES[group.queue]}, {cause}", "group"):
             with ui.element("div").classes("what"):
-                text(f"{cause}: {_count(group.count)}", "name", tag="h3")
+                text(f"{cause}: {counted(group.count, 'message')}", "name", tag="h3")
                 text(f"{NAMES[group.queue]}{_since(group.oldest)}", "hint")
             if group.count > 1:
                 self._draw_actions(group)
@@ -68,8 +70,7 @@ class DeadLetters:
     def _draw_actions(self, group: Group) -> None:
         selection = Selection(cause=group.cause, queue=group.queue)
         with ui.element("div").classes("buttons"):
-            rate = ui.number("a second", value=USUAL_RATE, min=1, max=HIGHEST_RATE, precision=0)
-            rate.props("dense outlined hide-bottom-space").classes("rate")
+            rate = number_field("a second", USUAL_RATE, "rate", 1, HIGHEST_RATE)
 
             async def send_back() -> None:
                 await self._redrive(selection, rate.value)
@@ -126,7 +127,7 @@ class DeadLetters:
 
 
 async def _ask_for_reason(letter: DeadLetter) -> str:
-    """Why it is right to remove it; empty if the viewer thought better of it."""
+    """The reason why it is discarded; empty if the viewer has changed their mind."""
     with ui.dialog() as dialog, ui.card().classes("dialog"):
         text("Discard this message?", tag="h2")
         text(f"{letter.id}: it is removed for good, and kept in a journal with your reason.", "hint", tag="p")
@@ -148,8 +149,8 @@ async def _ask_for_reason(letter: DeadLetter) -> str:
     return answer or ""
 
 
-def _essence(group: Group) -> object:
-    """What of a group is shown."""
+def _shown(group: Group) -> object:
+    """All of a group that the page shows: it is redrawn if that has changed."""
     return group.queue, group.cause, group.count, [(letter.id, letter.parked_at) for letter in group.first]
 
 
@@ -161,10 +162,6 @@ def _tried(letter: DeadLetter) -> str:
     times = "once" if letter.attempts == 1 else f"{letter.attempts} times"
     sent_back = f", after it was sent back {letter.redrives} times" if letter.redrives else ""
     return f"tried {times}{sent_back}"
-
-
-def _count(messages: int) -> str:
-    return "1 message" if messages == 1 else f"{messages:,} messages"
 
 
 def _inspect(letter: DeadLetter) -> None:

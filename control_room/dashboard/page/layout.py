@@ -2,17 +2,18 @@
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 from nicegui import ui
 
-from control_room.dashboard.pace import Pace
-from control_room.dashboard.page import audit, dead_letters, levelling, order, process_control, rail, scenarios, theme
+from control_room.dashboard.page import audit, dead_letters, levelling, order, process_control, rail, scenarios
 from control_room.dashboard.page.access import Viewer
 from control_room.dashboard.page.parts import swap, text
 from control_room.dashboard.page.room import Room
-from control_room.dashboard.snapshots import Snapshot
+from control_room.dashboard.snapshots.snapshot import Snapshot
 
+STYLES = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
 REFRESH_SECONDS = 1.0
 STALE_SECONDS = 4.0
 SHOWN_PROBLEMS = 4
@@ -30,7 +31,8 @@ class Panel(Protocol):
 
 def build(room: Room, viewer: Viewer, order_id: str = "") -> None:
     """The page for one viewer, kept up to date while it is open; with the story of an order, if one is named."""
-    theme.apply()
+    ui.add_css(STYLES)
+    ui.query(".nicegui-content").classes("bare")
     summary = _Summary(room)
     with ui.element("div").classes("room"):
         if not viewer.may_act:
@@ -41,7 +43,7 @@ def build(room: Room, viewer: Viewer, order_id: str = "") -> None:
             levelling.Levelling(room),
             process_control.ProcessControlPanel(room, viewer),
             scenarios.Scenarios(room, viewer),
-            *_books(room, order_id),
+            *_audit_and_order(room, order_id),
             dead_letters.DeadLetters(room, viewer),
         )
 
@@ -50,18 +52,13 @@ def build(room: Room, viewer: Viewer, order_id: str = "") -> None:
             panel.show(room.observer.snapshot)
 
     ui.timer(REFRESH_SECONDS, refresh)
-    _look_often(room.pace)
-
-
-def _look_often(pace: Pace) -> None:
-    """For as long as a browser has this page open, and is not away for longer than it may take to come back."""
     client = ui.context.client
-    client.on_connect(lambda: pace.open(client.id))
-    client.on_delete(lambda: pace.close(client.id))
+    client.on_connect(lambda: room.pace.open(client.id))
+    client.on_delete(lambda: room.pace.close(client.id))
 
 
-def _books(room: Room, order_id: str) -> Sequence[Panel]:
-    """The audit with the story of an order below it: one column, as high as it likes."""
+def _audit_and_order(room: Room, order_id: str) -> Sequence[Panel]:
+    """The audit with the story of an order below it, in one column of any height."""
     with ui.element("div").classes("stack"):
         return audit.Audit(room), order.OrderStory(room, order_id)
 
@@ -81,11 +78,11 @@ class _Summary:
             problems = ["the control room itself has stopped looking"]
         more = f" and {len(problems) - SHOWN_PROBLEMS} more" if len(problems) > SHOWN_PROBLEMS else ""
         self._state.set_text("; ".join(problems[:SHOWN_PROBLEMS]) + more if problems else "Everything runs.")
-        swap(self._state, "broken" if problems else "fine", ("broken", "fine"))
+        swap(self._state, "broken" if problems else "fine")
 
 
 def _invite() -> None:
-    """How a viewer becomes one who may act."""
+    """How a viewer becomes one who may change something."""
     with ui.element("form").classes("card invitation").props('method=get action="/"'):
         text(HOW_TO_ENTER, tag="label").props("for=token")
         ui.element("input").props("id=token name=token type=password autocomplete=off required")

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from nicegui import ui
-from nicegui.elements.mixins.text_element import TextElement
 
-from control_room.dashboard.page.parts import card, duration, named, number, text
+from control_room.dashboard.page.parts import card, fact, named, number
 from control_room.dashboard.page.room import Room
-from control_room.dashboard.snapshots import Point, Snapshot
 from control_room.dashboard.snapshots.drain import seconds_to_drain
+from control_room.dashboard.snapshots.snapshot import Point, Snapshot
+from control_room.text import duration
 
 SHOWN_SECONDS = 300
 POINTS = 150
@@ -18,11 +18,11 @@ HINT = (
     "and is worked off at the pace that payments can go."
 )
 INK = "getComputedStyle(document.body).getPropertyValue('--{}').trim()"
-"""Evaluated in the browser: the chart is a drawing, and style sheets don't reach into it."""
+"""A colour for the chart, evaluated in the browser: style sheets do not apply to a canvas."""
 
 
 class Levelling:
-    """The chart, and its last values in words."""
+    """The chart, and its latest values as text."""
 
     def __init__(self, room: Room) -> None:
         self._room = room
@@ -30,19 +30,19 @@ class Levelling:
         with card("Load levelling", HINT, "levelling"):
             with ui.element("dl").classes("figures"):
                 names = ("accepted/s", "paid/s", "customers told/s", "backlog", "time to drain")
-                self._figures = [_figure(name) for name in names]
+                self._figures = [fact(name) for name in names]
             self._chart = ui.echart(_options()).classes("chart")
             named(self._chart, "Chart of the last five minutes", "img")
 
     def show(self, snapshot: Snapshot) -> None:
         history = self._room.observer.history
-        left = seconds_to_drain([(point.at, point.backlog) for point in history])
-        values = (number(snapshot.accepted), number(snapshot.paid), number(snapshot.told), f"{snapshot.backlog:,}")
-        for figure, value in zip(self._figures, (*values, _when(left)), strict=True):
+        seconds_left = seconds_to_drain([(point.at, point.backlog) for point in history])
+        values = (number(snapshot.accepted), number(snapshot.paid), number(snapshot.notified), f"{snapshot.backlog:,}")
+        for figure, value in zip(self._figures, (*values, _when(seconds_left)), strict=True):
             figure.set_text(value)
-        self._draw([point for point in history if point.at > snapshot.at - SHOWN_SECONDS], left)
+        self._draw([point for point in history if point.at > snapshot.at - SHOWN_SECONDS], seconds_left)
 
-    def _draw(self, points: Sequence[Point], left: float | None) -> None:
+    def _draw(self, points: Sequence[Point], seconds_left: float | None) -> None:
         if not points or points[-1].at == self._drawn_at:
             return
         last = points[-1]
@@ -50,7 +50,7 @@ class Levelling:
         step = max(1, len(points) // POINTS)
         options = self._chart.options
         options["dataset"]["source"] = _columns([*points[:-1:step], last])
-        options["series"][-1]["data"] = _prediction(last, left)
+        options["series"][-1]["data"] = _prediction(last, seconds_left)
         options["xAxis"]["min"] = round((last.at - SHOWN_SECONDS) * 1000)
         label = f"{last.accepted:.0f} accepted, {last.paid:.0f} paid a second; backlog {last.backlog}"
         named(self._chart, f"Chart of the last five minutes. Now: {label}")
@@ -62,26 +62,20 @@ def _when(seconds: float | None) -> str:
     return "nothing waits" if not seconds else f"about {duration(seconds)}"
 
 
-def _figure(name: str) -> TextElement:
-    with ui.element("div").classes("figure-" + name.partition("/")[0].replace(" ", "-")):
-        text(name, tag="dt")
-        return text("", tag="dd")
-
-
 def _columns(points: Sequence[Point]) -> dict[str, list[float]]:
-    """Flat lists: what NiceGUI watches for changes it copies, and nested lists cost it a good deal."""
+    """Flat lists, since NiceGUI copies the options to find changes, and nested lists are slow to copy."""
     return {
         "at": [round(point.at * 1000) for point in points],
         "accepted": [round(point.accepted, 1) for point in points],
         "paid": [round(point.paid, 1) for point in points],
-        "customers told": [round(point.told, 1) for point in points],
+        "customers told": [round(point.notified, 1) for point in points],
         "backlog": [point.backlog for point in points],
     }
 
 
-def _prediction(last: Point, left: float | None) -> list[list[float]]:
-    """From now to when the backlog will be gone; nothing where that can't be said."""
-    return [[round(last.at * 1000), last.backlog], [round((last.at + left) * 1000), 0]] if left else []
+def _prediction(last: Point, seconds_left: float | None) -> list[list[float]]:
+    """A line from now to when the backlog will be gone; empty if that is unknown."""
+    return [[round(last.at * 1000), last.backlog], [round((last.at + seconds_left) * 1000), 0]] if seconds_left else []
 
 
 def _options() -> dict[str, Any]:

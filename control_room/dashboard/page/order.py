@@ -8,7 +8,7 @@ from nicegui import ui
 
 from control_room.dashboard.page.parts import NAMES, button, card, text
 from control_room.dashboard.page.room import Room
-from control_room.dashboard.snapshots import Snapshot
+from control_room.dashboard.snapshots.snapshot import Snapshot
 from control_room.operations.causal_order import Entry
 from control_room.operations.order_history import NoSuchOrder, Story, check, tell
 from shared.messaging.channel import BrokerUnavailable
@@ -29,12 +29,12 @@ class OrderStory:
                 button("Tell its story", self._tell)
                 button("Latest orders", self._list, kind="plain")
             self._latest = ui.element("div").classes("latest")
-            self._told = ui.element("div").props("role=status")
+            self._answer = ui.element("div").props("role=status")
         if order_id:
             ui.timer(0.1, self._tell, once=True)
 
     def show(self, _snapshot: Snapshot) -> None:
-        """Nothing moves here by itself."""
+        """Nothing here changes by itself."""
 
     async def _tell(self) -> None:
         order_id = (self._id.value or "").strip().lower()
@@ -48,8 +48,8 @@ class OrderStory:
         except FAILURES as error:
             self._say(str(error) or type(error).__name__)
             return
-        self._told.clear()
-        with self._told:
+        self._answer.clear()
+        with self._answer:
             _draw(story)
 
     async def _list(self) -> None:
@@ -77,8 +77,8 @@ class OrderStory:
         button(f"{at:%H:%M:%S} {order['status']}", choose, kind="plain", name=f"Order {order['order_id']}")
 
     def _say(self, sentence: str) -> None:
-        self._told.clear()
-        with self._told:
+        self._answer.clear()
+        with self._answer:
             text(sentence, "note", tag="p")
 
 

@@ -1,4 +1,4 @@
-"""The small parts that panels are made of: texts, cards, buttons, and numbers as people read them."""
+"""The elements that panels are made of: texts, cards, buttons, fields, and numbers as people read them."""
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +11,8 @@ from control_room.dashboard.page.access import Viewer
 
 Kind = TypeVar("Kind", bound=ui.element)
 
+STATES = ("fine", "busy", "broken")
+"""CSS classes for what works, what works slowly and what does not."""
 NAMES = {
     "order_service": "Order service",
     "payment_service": "Payment service",
@@ -21,14 +23,14 @@ NAMES = {
     "notification_service.restaurant": "Kitchen tickets",
     "order_service.track": "News for the order service",
 }
-"""What services and queues are called by those who don't know them by their names."""
+"""Titles of services and queues."""
 
 
 def named(element: Kind, name: str, role: str = "") -> Kind:
     """Give it a name for screen readers, and a role.
 
-    Not through `props("...")`, which parses what it is given: in a name there may be the words of a stranger, and what
-    follows a quotation mark in them would become attributes.
+    Sets them directly, since `props("...")` parses its argument: a name may contain text of a stranger, and what
+    follows a quotation mark in it would become attributes.
     """
     element.props["aria-label"] = name
     if role:
@@ -37,15 +39,22 @@ def named(element: Kind, name: str, role: str = "") -> Kind:
 
 
 def text(content: str = "", classes: str = "", tag: str = "div") -> TextElement:
-    """A text that can be changed later: only a change is sent."""
+    """A text that can be changed later; only changes are sent to the browser."""
     element = TextElement(tag=tag, text=content)
     element.classes(classes)
     return element
 
 
+def fact(name: str) -> TextElement:
+    """A name in a `dl` with its value, which is returned."""
+    with ui.element("div"):
+        text(name, tag="dt")
+        return text("", tag="dd")
+
+
 @contextmanager
 def card(title: str, hint: str, anchor: str) -> Iterator[None]:
-    """A panel with its heading, and what there is to see in a sentence."""
+    """A panel with a heading and a sentence that explains it."""
     with ui.element("section").classes(f"card {anchor}") as section:
         section.props.update({"id": anchor, "aria-labelledby": f"{anchor}-title"})
         text(title, tag="h2").props["id"] = f"{anchor}-title"
@@ -61,7 +70,7 @@ def button(
     kind: str = "",
     name: str = "",
 ) -> ui.button:
-    """A button. With a viewer it changes something: those who may not can't press it. `name` is for screen readers."""
+    """A button. With a viewer it is enabled only if the viewer may act. `name` is for screen readers."""
     made = ui.button(label, on_click=viewer.acting(act) if viewer else act, color=None)
     made.props("no-caps unelevated").classes(f"button {kind}")
     if name:
@@ -71,24 +80,17 @@ def button(
     return made
 
 
-def swap(element: ui.element, state: str, states: tuple[str, ...]) -> None:
-    """Give the element the class of a state, and take those of the others."""
-    others = " ".join(each for each in states if each != state)
-    element.classes(add=state, remove=others)
+def number_field(label: str, value: int, classes: str, low: int | None = None, high: int | None = None) -> ui.number:
+    """A field for a whole number, from `low` to `high`."""
+    field = ui.number(label, value=value, precision=0, min=low, max=high)
+    return field.props("dense outlined hide-bottom-space").classes(classes)
+
+
+def swap(element: ui.element, state: str, states: tuple[str, ...] = STATES) -> None:
+    """Give the element the class `state`, and remove those of the other states."""
+    element.classes(add=state, remove=" ".join(other for other in states if other != state))
 
 
 def number(value: float) -> str:
     """For people: `0`, `7.5`, `167`, `12,345`."""
     return f"{value:.1f}" if 0.05 <= value < 9.95 else f"{value:,.0f}"
-
-
-def duration(seconds: float) -> str:
-    """For people: `0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"

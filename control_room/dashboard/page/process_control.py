@@ -8,82 +8,83 @@ from control_room.dashboard.page.access import Viewer
 from control_room.dashboard.page.parts import NAMES, button, card, named, swap, text
 from control_room.dashboard.page.room import Room
 from control_room.dashboard.process_control import ControlFailed, ProcessControl, ProcessState
-from control_room.dashboard.snapshots import Snapshot
+from control_room.dashboard.snapshots.snapshot import Snapshot
 
 HINT = "Stop one while orders come in, and watch the rail: messages wait, nothing is lost, and it goes on by itself."
 NO_CONTROL = (
     "Services can't be stopped from here: they don't listen for it. Set CONTROLS_ENABLED=true for them and for the "
     "control room, and start them again."
 )
-TOLD = {
-    ProcessState.RUNNING: "runs freely",
-    ProcessState.DOWN: "killed, and kept down",
-    ProcessState.PAUSED: "paused",
-    ProcessState.SLOW: "slowed down",
+RUNNING, DOWN, PAUSED, SLOW = ProcessState
+STATE_TEXTS = {
+    RUNNING: ("runs freely", "fine"),
+    DOWN: ("killed, and kept down", "broken"),
+    PAUSED: ("paused", "busy"),
+    SLOW: ("slowed down", "busy"),
 }
-STATES = ("fine", "busy", "broken")
+"""The words for a state, and their CSS class."""
 
 
 class ProcessControlPanel:
     """A row of buttons for each service."""
 
     def __init__(self, room: Room, viewer: Viewer) -> None:
-        self._control, self._viewer = room.control, viewer
-        self._rows: dict[str, _Row] = {}
+        self._rows: list[_Row] = []
         with card("Process control", HINT, "process-control"):
             if room.control is None:
                 text(NO_CONTROL, "note", tag="p")
                 return
-            for service in room.addresses.services:
-                self._rows[service] = _Row(service, room.control, viewer)
+            self._rows = [_Row(service, room.control, viewer) for service in room.addresses.services]
             with ui.element("dl").classes("meanings"):
                 for action, meaning in room.control.meanings.items():
                     text(action.capitalize(), tag="dt")
                     text(meaning, tag="dd")
 
     def show(self, _snapshot: Snapshot) -> None:
-        for row in self._rows.values():
+        for row in self._rows:
             row.show()
 
 
 class _Row:
     def __init__(self, service: str, control: ProcessControl, viewer: Viewer) -> None:
         self._service, self._control, self._viewer = service, control, viewer
+        self._buttons: list[tuple[ui.button, tuple[ProcessState, ...]]] = []
         with named(ui.element("div").classes("process"), f"Process control: {NAMES[service]}", "group"):
             text(NAMES[service], "name")
             self._state = text("", "state")
             with ui.element("div").classes("buttons"):
-                self._kill = self._button("Kill", lambda: control.kill(service), "danger")
-                self._hold = self._button("Kill, keep down", lambda: control.kill(service, hold_down=True), "danger")
-                self._start = self._button("Start", lambda: control.start(service))
-                self._pause = self._button("Pause", lambda: control.pause(service))
-                self._slow = self._button("Slow", lambda: control.slow(service))
-                self._resume = self._button("Resume", lambda: control.resume(service))
-        self._hold.set_visibility(control.can_hold_down)
-        self._start.set_visibility(control.can_hold_down)
+                self._add("Kill", lambda: control.kill(service), (RUNNING, PAUSED, SLOW), "danger")
+                if control.can_hold_down:
+                    hold_down = (RUNNING, PAUSED, SLOW)
+                    self._add("Kill, keep down", lambda: control.kill(service, hold_down=True), hold_down, "danger")
+                    self._add("Start", lambda: control.start(service), (DOWN,))
+                self._add("Pause", lambda: control.pause(service), (RUNNING, SLOW))
+                self._add("Slow", lambda: control.slow(service), (RUNNING, PAUSED))
+                self._add("Resume", lambda: control.resume(service), (PAUSED, SLOW))
 
     def show(self) -> None:
         state = self._control.state(self._service)
-        self._state.set_text(TOLD[state])
-        swap(self._state, {ProcessState.RUNNING: "fine", ProcessState.DOWN: "broken"}.get(state, "busy"), STATES)
-        is_down = state is ProcessState.DOWN
-        is_held = state in (ProcessState.PAUSED, ProcessState.SLOW)
-        for each, useful in (
-            (self._kill, not is_down),
-            (self._hold, not is_down),
-            (self._start, is_down),
-            (self._pause, not is_down and state is not ProcessState.PAUSED),
-            (self._slow, not is_down and state is not ProcessState.SLOW),
-            (self._resume, is_held),
-        ):
-            each.set_enabled(useful and self._viewer.may_act)
+        words, css_class = STATE_TEXTS[state]
+        self._state.set_text(words)
+        swap(self._state, css_class)
+        for each, useful_in in self._buttons:
+            each.set_enabled(state in useful_in and self._viewer.may_act)
 
-    def _button(self, label: str, do: Callable[[], Awaitable[None]], kind: str = "plain") -> ui.button:
+    def _add(
+        self,
+        label: str,
+        command: Callable[[], Awaitable[None]],
+        useful_in: tuple[ProcessState, ...],
+        kind: str = "plain",
+    ) -> None:
+        """A button that is enabled in these states."""
+
         async def act() -> None:
             try:
-                await do()
+                await command()
             except ControlFailed as error:
                 ui.notify(str(error), type="negative")
             self.show()
 
-        return button(label, act, self._viewer, kind=kind, name=f"{label}: {NAMES[self._service].lower()}")
+        name = f"{label}: {NAMES[self._service].lower()}"
+        self._buttons.append((button(label, act, self._viewer, kind=kind, name=name), useful_in))

@@ -3,21 +3,19 @@
 import math
 
 from nicegui import ui
-from nicegui.elements.mixins.text_element import TextElement
 
-from control_room.dashboard.page.parts import NAMES, card, named, number, swap, text
+from control_room.dashboard.page.parts import NAMES, card, fact, named, number, swap, text
 from control_room.dashboard.page.room import Room
 from control_room.dashboard.process_control import ProcessState
-from control_room.dashboard.snapshots import QueueView, ServiceView, Snapshot
+from control_room.dashboard.snapshots.snapshot import QueueView, ServiceView, Snapshot
 
 FULL_BAR = 100_000
-"""Messages: the bar of a queue that holds so many is full. It grows with their logarithm."""
+"""The bar of a queue that holds so many messages is full. It grows with their logarithm."""
 STOPS = (
     ("order_service", "orders", ("payment_service.charge",)),
     ("payment_service", "payments", tuple(f"notification_service.{each}" for each in ("email", "sms", "restaurant"))),
     ("notification_service", "notifications", ("order_service.track",)),
 )
-STATES = ("fine", "busy", "broken")
 HELD = {ProcessState.DOWN: "stopped here", ProcessState.PAUSED: "paused here", ProcessState.SLOW: "slowed here"}
 HINT = (
     "An order travels from left to right: a service puts a message into an exchange, that puts a copy into each queue "
@@ -44,10 +42,10 @@ class Rail:
 
     def show(self, snapshot: Snapshot) -> None:
         for name, service in snapshot.services.items():
-            held = self._room.control.state(name) if self._room.control else ProcessState.RUNNING
-            self._services[name].show(service, held, _speed(name, snapshot))
+            state = self._room.control.state(name) if self._room.control else ProcessState.RUNNING
+            self._services[name].show(service, state, _speed(name, snapshot))
         for name, exchange in self._exchanges.items():
-            swap(exchange, "fine" if name in snapshot.exchanges else "broken", STATES)
+            swap(exchange, "fine" if name in snapshot.exchanges else "broken")
         for name, queue in snapshot.queues.items():
             self._queues[name].show(queue, is_known=not snapshot.broker_problem)
 
@@ -59,7 +57,7 @@ def _speed(service: str, snapshot: Snapshot) -> str:
         case "payment_service":
             return f"{number(snapshot.paid)} charged/s"
         case _:
-            return f"{number(snapshot.told)} customers told/s"
+            return f"{number(snapshot.notified)} customers told/s"
 
 
 class _Service:
@@ -71,19 +69,19 @@ class _Service:
             self._state = text("", "state")
             self._outbox = text("", "outbox")
 
-    def show(self, service: ServiceView, held: ProcessState, speed: str) -> None:
+    def show(self, service: ServiceView, process: ProcessState, speed: str) -> None:
         self._speed.set_text(speed)
-        self._state.set_text(_state(service, held))
+        self._state.set_text(_state(service, process))
         self._outbox.set_text(f"{service.outbox:,} in its outbox" if service.outbox else "")
-        state = "fine" if service.is_ready else "broken"
-        swap(self._box, "busy" if service.is_ready and held is ProcessState.SLOW else state, STATES)
+        is_slow = service.is_ready and process is ProcessState.SLOW
+        swap(self._box, "busy" if is_slow else "fine" if service.is_ready else "broken")
 
 
-def _state(service: ServiceView, held: ProcessState) -> str:
-    told = "; ".join(service.problems) if service.problems else "ready"
+def _state(service: ServiceView, process: ProcessState) -> str:
+    words = "; ".join(service.problems) if service.problems else "ready"
     if service.is_ready and service.replicas > 1:
-        told = f"ready, {service.replicas} of them"
-    return f"{HELD[held]}: {told}" if held in HELD else told
+        words = f"ready, {service.replicas} of them"
+    return f"{HELD[process]}: {words}" if process in HELD else words
 
 
 def _exchange(name: str) -> ui.element:
@@ -94,7 +92,7 @@ def _exchange(name: str) -> ui.element:
 
 
 def _code(name: str) -> None:
-    """A name as the broker knows it; where it must be broken, it is between its words."""
+    """A technical name; a line may break between its words."""
     ui.html(name.replace("_", "_<wbr>").replace(".", ".<wbr>"), sanitize=False).classes("code")
 
 
@@ -110,28 +108,21 @@ class _Queue:
             with ui.element("div").classes("bar").props("aria-hidden=true"):
                 self._bar = ui.element("div")
             with ui.element("dl"):
-                self._facts = [_fact(each) for each in ("in work", "consumers", "retrying", "set aside")]
+                self._facts = [fact(each) for each in ("in work", "consumers", "retrying", "set aside")]
             self._problem = text("", "state")
 
     def show(self, queue: QueueView, *, is_known: bool) -> None:
         values = (queue.in_work, queue.consumers, queue.retrying, queue.dead)
         self._waiting.set_text(f"{queue.waiting:,}" if is_known else "?")
         self._speed.set_text(f"{number(queue.per_second)} taken/s")
-        for fact, value in zip(self._facts, values, strict=True):
-            fact.set_text(f"{value:,}" if is_known else "?")
-        self._bar.style(f"width: {_fullness(queue.waiting):.0f}%")
+        for each, value in zip(self._facts, values, strict=True):
+            each.set_text(f"{value:,}" if is_known else "?")
+        self._bar.style(f"width: {_fullness_percent(queue.waiting):.0f}%")
         problem = queue.problem if is_known else "not known: RabbitMQ does not answer"
         self._problem.set_text(problem)
-        swap(self._box, "broken" if problem else "busy" if queue.waiting > queue.in_work + 10 else "fine", STATES)
+        swap(self._box, "broken" if problem else "busy" if queue.waiting > queue.in_work + 10 else "fine")
         swap(self._facts[-1], "some" if queue.dead else "none", ("some", "none"))
 
 
-def _fact(name: str) -> TextElement:
-    with ui.element("div"):
-        text(name, tag="dt")
-        return text("", tag="dd")
-
-
-def _fullness(waiting: int) -> float:
-    """Of 100."""
+def _fullness_percent(waiting: int) -> float:
     return min(100.0, 100 * math.log1p(waiting) / math.log1p(FULL_BAR))

@@ -1,4 +1,4 @@
-"""What all viewers share: the system that is watched, and those who watch it."""
+"""What all viewers share: the system's addresses, and the background tasks that watch the system."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -8,8 +8,9 @@ from pathlib import Path
 from control_room.background import running
 from control_room.dashboard.pace import Pace
 from control_room.dashboard.process_control import ProcessControl
-from control_room.dashboard.snapshots import Auditing, DeadLetterView, Observer
-from control_room.dashboard.snapshots.observer import watching
+from control_room.dashboard.snapshots.auditing import Auditing
+from control_room.dashboard.snapshots.dead_letters import DeadLetterView
+from control_room.dashboard.snapshots.observer import Observer, watching
 from control_room.experiments.scenarios import MailRoute, Runner, Target
 from control_room.operations.addresses import SystemAddresses
 
@@ -35,7 +36,7 @@ async def opened(
     control: ProcessControl | None = None,
     mail: MailRoute | None = None,
 ) -> AsyncIterator[Room]:
-    """A room that watches while the block runs. `journal`: where discarded dead letters are kept."""
+    """A room whose tasks run until the block ends. `journal`: the file of discarded dead letters."""
     async with AsyncExitStack() as stack:
         observer = await stack.enter_async_context(watching(addresses, pace))
         auditing = Auditing(addresses, ("--discards", str(journal)), lambda: observer.snapshot.accepted, pace)

@@ -1,14 +1,13 @@
-"""The scenarios: a card for each, with a button, what to look for, and what came of it."""
-
-from collections.abc import Mapping
+"""The scenarios: a card for each, with a button, what to look for, and the result."""
 
 from nicegui import ui
 
 from control_room.dashboard.page.access import Viewer
-from control_room.dashboard.page.parts import button, card, duration, named, swap, text
+from control_room.dashboard.page.parts import button, card, named, number_field, swap, text
 from control_room.dashboard.page.room import Room
-from control_room.dashboard.snapshots import Snapshot
+from control_room.dashboard.snapshots.snapshot import Snapshot
 from control_room.experiments.scenarios import SCENARIOS, Run, Runner, Scenario
+from control_room.text import duration
 
 HINT = "Each plays on the running system, with real orders and real faults, and says what came of it. One at a time."
 
@@ -34,7 +33,7 @@ class _Card:
             text(scenario.look_for, "look", tag="p")
             text(self._impossible, "note", tag="p")
             with ui.element("div").classes("buttons"):
-                self._numbers = {each.name: _number(each.label, each.usual) for each in scenario.settings}
+                self._numbers = {each.name: number_field(each.label, each.usual, "field") for each in scenario.settings}
                 self._button = button("Play", self._start, viewer, name=f"Play: {scenario.title}")
             self._result = _Result()
 
@@ -50,25 +49,15 @@ class _Card:
         if wrong := self._scenario.check(chosen):
             ui.notify(wrong, type="negative")
             return
-        self._runner.start(self._scenario, _complete(chosen))
+        self._runner.start(self._scenario, {name: value for name, value in chosen.items() if value is not None})
         self.show()
-
-
-def _complete(chosen: Mapping[str, int | None]) -> dict[str, int]:
-    return {name: value for name, value in chosen.items() if value is not None}
-
-
-def _number(label: str, usual: int) -> ui.number:
-    field = ui.number(label, value=usual, precision=0)
-    field.props("dense outlined hide-bottom-space").classes("field")
-    return field
 
 
 class _Result:
     def __init__(self) -> None:
         with ui.element("div").classes("outcome") as self._box:
             self._verdict = text("", "verdict").props("role=status")
-            with ui.element("dl") as self._told:
+            with ui.element("dl") as self._details:
                 text("Expected", tag="dt")
                 self._expected = text("", tag="dd")
                 text("Seen", tag="dt")
@@ -78,13 +67,13 @@ class _Result:
     def show(self, run: Run) -> None:
         self._box.set_visibility(True)
         outcome = run.outcome
-        self._told.set_visibility(outcome is not None)
+        self._details.set_visibility(outcome is not None)
         if outcome is None:
             self._verdict.set_text(f"Playing: {run.now} ...")
-            swap(self._box, "busy", ("busy", "fine", "broken"))
+            swap(self._box, "busy")
             return
-        told = "As expected" if outcome.held else "Not as expected"
-        self._verdict.set_text(f"{told}, after {duration(run.took_seconds)}.")
+        verdict = "As expected" if outcome.held else "Not as expected"
+        self._verdict.set_text(f"{verdict}, after {duration(run.took_seconds)}.")
         self._expected.set_text(outcome.expected)
         self._seen.set_text(outcome.seen)
-        swap(self._box, "fine" if outcome.held else "broken", ("busy", "fine", "broken"))
+        swap(self._box, "fine" if outcome.held else "broken")

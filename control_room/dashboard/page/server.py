@@ -1,4 +1,4 @@
-"""Serves the page from an event loop that runs already, and leaves signals to whoever runs that."""
+"""Serves the page in a running event loop, and leaves signals to the code that started the loop."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,15 +21,15 @@ from shared.http.server import Server
 GRACE_SECONDS = 1
 RECONNECT_SECONDS = 10.0
 MESSAGES_KEPT = 100
-"""Updates that a viewer who was away for a moment gets later; the whole page is sent anew to one who missed more."""
+"""Updates kept for a browser that reconnects; one that has missed more gets the whole page again."""
 MAX_MESSAGE_BYTES = 256 * 1024
-"""Of what a browser sends over its WebSocket: clicks and entries."""
+"""For a message that a browser sends over its WebSocket: a click or an entry."""
 FAVICON = Path(__file__).with_name("favicon.svg")
 
 
 @asynccontextmanager
 async def serving(room: Room, host: str, port: int) -> AsyncIterator[None]:
-    """Serve the room's page while the block runs. A process can do so once. Raises OSError if the port is taken."""
+    """Serve the page while the block runs, once per process. Raises OSError if the port is taken."""
     server = Server(
         _application(room), host, port, Limits(), lifespan="on", ws_max_size=MAX_MESSAGE_BYTES, ws_max_queue=8,
         timeout_graceful_shutdown=GRACE_SECONDS,
@@ -46,13 +46,13 @@ def _application(room: Room) -> FastAPI:
     app.add_middleware(WholeBody)
     app.add_middleware(HeadAsGet)
     for each in (app, framework):
-        each.router.redirect_slashes = False  # it would redirect to http:// and what the client says the host is
+        each.router.redirect_slashes = False  # it would redirect to http://, and to whatever host the client names
         each.add_exception_handler(405, problems.response_to)
 
     @app.get("/livez")
     @app.get("/readyz")
     async def ready() -> dict[str, str]:
-        return {"status": "ok"}  # what is wrong with the system is said on the page, and is no fault of the page
+        return {"status": "ok"}  # also while the system has problems: the page shows them
 
     @ui.page("/")
     def page(request: Request) -> Response | None:

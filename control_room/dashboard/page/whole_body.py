@@ -1,6 +1,6 @@
-"""A request's body is whole before the page's framework sees anything of the request.
+"""Reads a request's body before NiceGUI sees the request.
 
-Its parts would take a body of any size into memory, and one that breaks off for an error of theirs.
+NiceGUI would read a body of any size into memory, and log an error for a body that breaks off.
 """
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -8,11 +8,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from shared.http.middleware import body_too_large
 
 MAX_BODY_BYTES = 1024 * 1024
-"""As much as a browser that can't use WebSockets may send at once."""
+"""Enough for a browser without WebSockets, which sends its messages as bodies."""
 
 
 class WholeBody:
-    """Reads the body; refuses one over `MAX_BODY_BYTES`, and leaves it at that where the client hangs up meanwhile."""
+    """Answers 413 to a body over `MAX_BODY_BYTES`, and nothing to a client that hangs up."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,13 +1,6 @@
-"""What the control room watches, once for all its viewers: a page only reads the latest snapshot.
+"""What the dashboard knows of the system, gathered once for all viewers: a page only reads it.
 
-`observer.py` looks at the services (`services.py`) and the broker (`broker.py`) every second and makes a `Snapshot` of
-it (`snapshot.py`); `drain.py` predicts when the rail will be empty. `auditing.py` audits again and again in the
-background, `dead_letters.py` knows the dead letters.
+`observer.py` reads the services (`services.py`) and the broker (`broker.py`) every second and makes a `Snapshot` of it
+(`snapshot.py`). `drain.py` predicts when a backlog will be gone. `auditing.py` runs the audit in the background,
+`dead_letters.py` keeps a list of the dead letters.
 """
-
-from control_room.dashboard.snapshots.auditing import Auditing
-from control_room.dashboard.snapshots.dead_letters import DeadLetterView
-from control_room.dashboard.snapshots.observer import Observer
-from control_room.dashboard.snapshots.snapshot import Point, QueueView, ServiceView, Snapshot
-
-__all__ = ["Auditing", "DeadLetterView", "Observer", "Point", "QueueView", "ServiceView", "Snapshot"]

@@ -1,7 +1,6 @@
-"""The queues, as RabbitMQ's management API counts them: a call or two for all of them.
+"""The queues, as RabbitMQ's management API counts them.
 
-Totals without statistics: those are a second old at the most, and cost little; the API's statistics are sampled every
-five seconds.
+Reads totals without statistics: totals are cheap and at most a second old, statistics are sampled every five seconds.
 """
 
 import time
@@ -15,13 +14,13 @@ from shared.management import Management, ManagementError
 from shared.topology import dead_queue
 
 SILENT_AFTER_SECONDS = 4.0
-"""A look that takes longer has found a broker that does not answer."""
+"""A broker that takes longer to answer is reported as silent."""
 CONSUMERS_EVERY, EXCHANGES_EVERY = 2, 5
-"""Looks: they come and go less often than messages."""
+"""Every second look reads the consumers, every fifth the exchanges: they change less often than messages."""
 
 
 class WatchedBroker:
-    """Keeps a view of each queue, without its speed: that is counted by its consumers."""
+    """Keeps a view of each queue, without its rate, which its consumers count."""
 
     def __init__(self, management: Management) -> None:
         self.queues: Mapping[str, QueueView] = {name: QueueView(name) for name in contract.queues()}
@@ -34,12 +33,12 @@ class WatchedBroker:
 
     @property
     def problem(self) -> str:
-        """Why the views are not of now; empty if they are."""
+        """Why the views are out of date; empty if they are not."""
         silent = self._asked_at is not None and time.monotonic() - self._asked_at > SILENT_AFTER_SECONDS
         return self._why or ("it does not answer" if silent else "")
 
     async def look(self) -> None:
-        """Look once; what goes wrong is in `problem`."""
+        """Read once; what goes wrong is in `problem`."""
         self._asked_at = time.monotonic()
         try:
             found = await self._find("queues", disable_stats="true", enable_queue_totals="true")
@@ -61,7 +60,7 @@ class WatchedBroker:
 
 
 def views(found: Iterable[Mapping[str, Any]], consumers: Mapping[str, int]) -> dict[str, QueueView]:
-    """Each queue of ours with its family, from what the management API says of all queues and consumers."""
+    """Each queue with its retry queues and dead letters, from the management API's lists of queues and consumers."""
     counts = {queue["name"]: queue for queue in found}
     return {name: _view(name, counts, consumers.get(name, 0)) for name in contract.queues()}
 

@@ -1,11 +1,9 @@
-"""The dead letters, looked through once for all viewers, and acted on one at a time."""
+"""The dead letters, listed once for all viewers, and redriven or discarded on their request."""
 
 import asyncio
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-
-import structlog
 
 from control_room.dashboard.pace import Pace
 from control_room.operations.addresses import SystemAddresses
@@ -19,13 +17,11 @@ from shared.messaging.channel import BrokerUnavailable
 SHOWN_EACH = 20
 LOOK_SECONDS, UNWATCHED_LOOK_SECONDS = 1.0, 60.0
 SHARE_OF_TIME = 0.1
-"""A look holds the messages while it lasts: nine tenths of the time nobody does."""
-
-logger = structlog.get_logger(__name__)
+"""Listing holds the messages while it lasts, so for nine tenths of the time nothing is listed."""
 
 
 class DeadLetterView:
-    """`groups` are the dead letters by queue and cause, as of the last look; `trouble` says why there was none."""
+    """`groups` are the dead letters by queue and cause, as last listed; `trouble` says why listing failed."""
 
     def __init__(self, addresses: SystemAddresses, journal: Path, count: Callable[[], int], pace: Pace) -> None:
         self.groups: Sequence[Group] = ()
@@ -35,7 +31,7 @@ class DeadLetterView:
         self._lock = asyncio.Lock()
 
     async def run(self) -> None:
-        """Look again whenever there are more or fewer of them, until cancelled."""
+        """List them whenever their number has changed, until cancelled."""
         while True:
             await self._pace.pause(LOOK_SECONDS, UNWATCHED_LOOK_SECONDS)
             if self._count() == sum(group.count for group in self.groups):
@@ -45,7 +41,7 @@ class DeadLetterView:
             await asyncio.sleep((time.monotonic() - began) / SHARE_OF_TIME)
 
     async def look(self) -> None:
-        """Go through all of them now."""
+        """List them now."""
         async with self._lock:
             try:
                 async with connected(self._url) as connection:
@@ -63,14 +59,14 @@ class DeadLetterView:
             return [held.dead_letter async for held in found if held.dead_letter.order_id == order_id]
 
     async def redrive(self, selection: Selection, rate: float) -> int:
-        """Send back what is selected, at most `rate` a second; how many. Raises what `redrive` raises."""
+        """Send the selected ones back, at most `rate` per second; returns how many. Raises what `redrive` raises."""
         async with self._lock, connected(self._url) as connection:
             sent = await redrive(self._url, connection, selection, rate)
         await self.look()
         return sent
 
     async def discard(self, selection: Selection, because: str) -> int:
-        """Remove what is selected, and keep it in the journal; how many. Raises what `discard` raises."""
+        """Move the selected ones to the journal; returns how many. Raises what `discard` raises."""
         async with self._lock, connected(self._url) as connection:
             removed = await discard(connection, selection, because, self._journal)
         await self.look()

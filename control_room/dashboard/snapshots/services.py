@@ -1,4 +1,4 @@
-"""A service, looked at over HTTP: whether each replica is ready, and what they have counted together."""
+"""One service, read over HTTP: whether each replica is ready, and what all of them have counted together."""
 
 import asyncio
 import time
@@ -13,34 +13,32 @@ from control_room.dashboard.snapshots.snapshot import ServiceView
 from control_room.operations.replicas import Total, parsed, replicas
 
 TIMEOUT_SECONDS = 3.0
-"""A service that is busy answers late, and is not to be called silent for it."""
+"""Long, since a busy service answers late and is not to be reported as silent."""
 RATE_SECONDS = 3.0
 STALE_SECONDS = UNWATCHED_SECONDS + 2 * TIMEOUT_SECONDS
 OUTBOX = "order_rail_outbox_pending"
-COUNTERS = (
-    "order_rail_orders_accepted_total",
-    "order_rail_deliveries_settled_total",
-    "order_rail_duplicate_deliveries_total",
-)
+ACCEPTED = "order_rail_orders_accepted_total"
+SETTLED = "order_rail_deliveries_settled_total"
+DUPLICATES = "order_rail_duplicate_deliveries_total"
 
 Counter = tuple[str, str, str]
-"""Metric, queue, outcome; the last two may be empty."""
+"""Metric, queue, outcome; the last two are empty where the metric has no such label."""
 
 
 class Meter:
-    """A counter over the last seconds: how fast it rises."""
+    """The rate of a counter over the last seconds."""
 
     def __init__(self) -> None:
         self._readings: deque[tuple[float, float]] = deque()
 
     def read(self, value: float, now: float) -> None:
-        """It stands at `value`."""
+        """Add a reading."""
         self._readings.append((now, value))
         while len(self._readings) > 2 and self._readings[1][0] < now - RATE_SECONDS:
             self._readings.popleft()
 
     def per_second(self, now: float) -> float:
-        """0 where it was not read lately: nothing is known to happen."""
+        """0 without two readings, or if the last one is stale."""
         if len(self._readings) < 2 or self._readings[-1][0] < now - STALE_SECONDS:
             return 0.0
         (first_at, first), (last_at, last) = self._readings[0], self._readings[-1]
@@ -48,7 +46,7 @@ class Meter:
 
 
 class WatchedService:
-    """Keeps a view of one service, and the speed of its counters."""
+    """Keeps `view`, the latest state of one service, and the rates of its counters."""
 
     def __init__(self, name: str, url: str, http: httpx.AsyncClient) -> None:
         self.view = ServiceView(name, problems=("not looked yet",))
@@ -57,7 +55,7 @@ class WatchedService:
         self._meters: dict[Counter, Meter] = defaultdict(Meter)
 
     async def look(self) -> None:
-        """Look once; what goes wrong is in the view."""
+        """Read every replica once; what goes wrong is in the view."""
         try:
             urls = await replicas(self._url)
             found = await asyncio.gather(*(self._look_at(url) for url in urls))
@@ -66,19 +64,15 @@ class WatchedService:
             self._count({})
             return
         pages = {url: samples for url, (samples, _) in zip(urls, found, strict=True) if samples is not None}
-        problems = dict.fromkeys(problem for _, some in found for problem in some)
+        problems = dict.fromkeys(problem for _, problems in found for problem in problems)
         self._count(pages)
         outbox = max((sample.value for page in pages.values() for sample in page if sample.name == OUTBOX), default=0)
         self.view = ServiceView(self._name, len(pages), tuple(problems), int(outbox))
 
     def per_second(self, *counters: Counter) -> float:
-        """The speed of some counters together, over all replicas."""
+        """The sum of the rates of these counters, over all replicas."""
         now = time.monotonic()
         return sum(self._meters[counter].per_second(now) for counter in counters if counter in self._meters)
-
-    def total(self, counter: Counter) -> float:
-        """What a counter has counted since we began to look and before, over all replicas."""
-        return sum(total.total for (_, each), total in self._totals.items() if each == counter)
 
     async def _look_at(self, url: str) -> tuple[list[Sample] | None, list[str]]:
         """What one replica counts, None if it does not answer; and its problems."""
@@ -94,13 +88,16 @@ class WatchedService:
             return None, ["it does not run"]
 
     def _count(self, pages: Mapping[str, Iterable[Sample]]) -> None:
+        """Read the counters. A replica that is gone keeps its total, so that the sum does not fall."""
         for url, page in pages.items():
             for sample in page:
-                if sample.name in COUNTERS:
+                if sample.name in (ACCEPTED, SETTLED, DUPLICATES):
                     self._totals[url, _counter(sample)].see(sample.value)
-        now = time.monotonic()
-        for counter in {counter for _, counter in self._totals}:
-            self._meters[counter].read(self.total(counter), now)
+        sums: dict[Counter, float] = defaultdict(float)
+        for (_, counter), total in self._totals.items():
+            sums[counter] += total.total
+        for counter, value in sums.items():
+            self._meters[counter].read(value, time.monotonic())
 
 
 def _counter(sample: Sample) -> Counter:

@@ -1,4 +1,4 @@
-"""What is seen of the system at one moment. No I/O."""
+"""The state of the whole system at one moment. No I/O."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,15 +6,14 @@ from dataclasses import dataclass, field
 from shared import contract
 
 CHARGE, EMAIL = "payment_service.charge", "notification_service.email"
-PASSED = ("order_service", "payment_service")
-"""The services whose outboxes an order passes before its customer is told."""
+OUTBOXES = ("order_service", "payment_service")
 
 
 @dataclass(frozen=True)
 class QueueView:
     """A queue with its retry queues and its dead letters. `per_second`: deliveries settled by its consumers.
 
-    `waiting` are ready for delivery, `in_work` are held by a consumer, `retrying` come back after a delay.
+    `waiting`: ready for delivery. `in_work`: delivered and not settled. `retrying`: in the retry queues.
     """
 
     name: str
@@ -28,12 +27,12 @@ class QueueView:
 
     @property
     def depth(self) -> int:
-        """All that is on its way through here."""
+        """Messages that are not handled yet."""
         return self.waiting + self.in_work + self.retrying
 
     @property
     def problem(self) -> str:
-        """Why nothing gets through; empty if something does."""
+        """Why no message is handled; empty if nothing is wrong."""
         if not self.exists:
             return "the queue is missing"
         return "" if self.consumers else "nobody takes from it"
@@ -41,7 +40,7 @@ class QueueView:
 
 @dataclass(frozen=True)
 class ServiceView:
-    """A service as it says of itself. `outbox`: events that are committed and not yet with the broker."""
+    """A service as it reports itself. `outbox`: events that are committed and not yet confirmed by the broker."""
 
     name: str
     replicas: int = 0
@@ -55,18 +54,18 @@ class ServiceView:
 
 @dataclass(frozen=True)
 class Point:
-    """One look in the history. Rates are per second, since the looks before; `at` is in seconds since 1970."""
+    """A snapshot in the history. Rates are per second, over the last seconds; `at` is in seconds since 1970."""
 
     at: float
     accepted: float
     paid: float
-    told: float
+    notified: float
     backlog: int
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Everything at one moment. `broker_problem` says why the queues' counts are not of now; empty if they are."""
+    """`broker_problem` says why the queues' counts are out of date; empty if they are not."""
 
     at: float = 0.0
     services: Mapping[str, ServiceView] = field(default_factory=dict)
@@ -77,24 +76,22 @@ class Snapshot:
     broker_problem: str = "not looked yet"
     accepted: float = 0.0
     paid: float = 0.0
-    told: float = 0.0
+    notified: float = 0.0
 
     @property
     def backlog(self) -> int:
-        """Orders that were accepted and whose customer has not been told yet."""
-        outboxes = (
-            self.services[name].outbox for name in ("order_service", "payment_service") if name in self.services
-        )
+        """Accepted orders whose customer has not been notified yet: they wait in two outboxes and two queues."""
+        outboxes = (self.services[name].outbox for name in OUTBOXES if name in self.services)
         return sum(outboxes) + self.queues[CHARGE].depth + self.queues[EMAIL].depth
 
     @property
     def dead_letters(self) -> int:
-        """Messages that were set aside, in all queues."""
+        """In all queues."""
         return sum(queue.dead for queue in self.queues.values())
 
     @property
     def problems(self) -> Sequence[str]:
-        """What is broken, a sentence each; empty if nothing is."""
+        """A sentence for each problem."""
         found = [f"RabbitMQ: {self.broker_problem}"] if self.broker_problem else []
         for service in self.services.values():
             found += [f"{service.name}: {problem}" for problem in service.problems]
@@ -105,5 +102,5 @@ class Snapshot:
 
     @property
     def point(self) -> Point:
-        """What the history keeps of it."""
-        return Point(self.at, self.accepted, self.paid, self.told, self.backlog)
+        """The part that the history keeps."""
+        return Point(self.at, self.accepted, self.paid, self.notified, self.backlog)
