@@ -158,7 +158,7 @@ async def test_a_strangers_words_are_text_and_nothing_else(operators_page: Page,
     await expect(row).to_be_visible(timeout=PATIENCE_MILLISECONDS)
     discard = row.get_by_role("button", name=f"Discard {hostile}")
     await expect(discard).to_be_visible()
-    await expect(group(operators_page, f"News for the order service, {hostile}")).to_be_visible()
+    await expect(group(operators_page, f"Reports to the order service, {hostile}")).to_be_visible()
     await row.get_by_role("button", name=f"Inspect {hostile}").click()
     await expect(operators_page.get_by_label("The message")).to_contain_text("planted")
     await press(operators_page, "Close")

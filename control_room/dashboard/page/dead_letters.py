@@ -7,7 +7,7 @@ from typing import Literal
 from nicegui import ui
 
 from control_room.dashboard.page.access import Viewer
-from control_room.dashboard.page.parts import NAMES, button, card, named, number_field, text
+from control_room.dashboard.page.parts import button, card, named, number_field, text, title
 from control_room.dashboard.page.room import Room
 from control_room.dashboard.snapshots.snapshot import Snapshot
 from control_room.operations.dead_letters.dead_letter import DeadLetter
@@ -55,10 +55,10 @@ class DeadLetters:
 
     def _draw_group(self, group: Group) -> None:
         cause = group.cause or "no reason given"
-        with named(ui.element("div").classes("group"), f"{NAMES[group.queue]}, {cause}", "group"):
+        with named(ui.element("div").classes("group"), f"{title(group.queue)}, {cause}", "group"):
             with ui.element("div").classes("what"):
                 text(f"{cause}: {counted(group.count, 'message')}", "name", tag="h3")
-                text(f"{NAMES[group.queue]}{_since(group.oldest)}", "hint")
+                text(f"{title(group.queue)}{_since(group.oldest)}", "hint")
             if group.count > 1:
                 self._draw_actions(group)
             with ui.element("ul"):

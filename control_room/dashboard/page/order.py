@@ -6,11 +6,12 @@ from typing import Any
 import httpx
 from nicegui import ui
 
-from control_room.dashboard.page.parts import NAMES, button, card, text
+from control_room.dashboard.page.parts import button, card, text, title
 from control_room.dashboard.page.room import Room
 from control_room.dashboard.snapshots.snapshot import Snapshot
 from control_room.operations.causal_order import Entry
 from control_room.operations.order_history import NoSuchOrder, Story, check, tell
+from control_room.operations.roles import ORDERS
 from shared.messaging.channel import BrokerUnavailable
 
 HINT = "Every publish, attempt, duplicate, retry and dead letter of one order, from all services, in one line of time."
@@ -53,13 +54,13 @@ class OrderStory:
             _draw(story)
 
     async def _list(self) -> None:
-        url = f"{self._room.addresses.services['order_service']}/orders"
+        url = f"{self._room.addresses.services[ORDERS.name]}/orders"
         try:
             async with httpx.AsyncClient(trust_env=False) as http:
                 answer = await http.get(url, params={"limit": LATEST})
             orders = answer.raise_for_status().json()["orders"]
         except httpx.HTTPError as error:
-            self._say(f"The order service does not answer ({type(error).__name__}).")
+            self._say(f"The {ORDERS.title.lower()} does not answer ({type(error).__name__}).")
             return
         self._latest.clear()
         with self._latest:
@@ -97,4 +98,4 @@ def _draw_entry(entry: Entry, began: datetime) -> None:
         text(f"+{(entry.at - began).total_seconds():.3f} s", "at")
         with ui.element("div"):
             text(entry.what, "what")
-            text(NAMES.get(entry.who, entry.who.capitalize()), "hint")
+            text(title(entry.who), "hint")

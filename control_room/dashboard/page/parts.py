@@ -2,28 +2,27 @@
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import TypeVar
 
 from nicegui import ui
 from nicegui.elements.mixins.text_element import TextElement
 
 from control_room.dashboard.page.access import Viewer
+from shared import contract
 
 Kind = TypeVar("Kind", bound=ui.element)
 
 STATES = ("fine", "busy", "broken")
 """CSS classes for what works, what works slowly and what does not."""
-NAMES = {
-    "order_service": "Order service",
-    "payment_service": "Payment service",
-    "notification_service": "Notification service",
-    "payment_service.charge": "To be charged",
-    "notification_service.email": "Emails to customers",
-    "notification_service.sms": "Text messages",
-    "notification_service.restaurant": "Kitchen tickets",
-    "order_service.track": "News for the order service",
-}
-"""Titles of services and queues."""
+
+
+@cache
+def title(name: str) -> str:
+    """What people call the service or queue of this name."""
+    titles = {service.name: service.title for service in contract.services()}
+    titles |= {queue_name: queue.title for queue_name, queue in contract.queues().items()}
+    return titles.get(name, name.capitalize())
 
 
 def named(element: Kind, name: str, role: str = "") -> Kind:
@@ -53,11 +52,11 @@ def fact(name: str) -> TextElement:
 
 
 @contextmanager
-def card(title: str, hint: str, anchor: str) -> Iterator[None]:
+def card(heading: str, hint: str, anchor: str) -> Iterator[None]:
     """A panel with a heading and a sentence that explains it."""
     with ui.element("section").classes(f"card {anchor}") as section:
         section.props.update({"id": anchor, "aria-labelledby": f"{anchor}-title"})
-        text(title, tag="h2").props["id"] = f"{anchor}-title"
+        text(heading, tag="h2").props["id"] = f"{anchor}-title"
         text(hint, "hint", tag="p")
         yield
 

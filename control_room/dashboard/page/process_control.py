@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from nicegui import ui
 
 from control_room.dashboard.page.access import Viewer
-from control_room.dashboard.page.parts import NAMES, button, card, named, swap, text
+from control_room.dashboard.page.parts import button, card, named, swap, text, title
 from control_room.dashboard.page.room import Room
 from control_room.dashboard.process_control import ControlFailed, ProcessControl, ProcessState
 from control_room.dashboard.snapshots.snapshot import Snapshot
@@ -49,8 +49,8 @@ class _Row:
     def __init__(self, service: str, control: ProcessControl, viewer: Viewer) -> None:
         self._service, self._control, self._viewer = service, control, viewer
         self._buttons: list[tuple[ui.button, tuple[ProcessState, ...]]] = []
-        with named(ui.element("div").classes("process"), f"Process control: {NAMES[service]}", "group"):
-            text(NAMES[service], "name")
+        with named(ui.element("div").classes("process"), f"Process control: {title(service)}", "group"):
+            text(title(service), "name")
             self._state = text("", "state")
             with ui.element("div").classes("buttons"):
                 self._add("Kill", lambda: control.kill(service), (RUNNING, PAUSED, SLOW), "danger")
@@ -86,5 +86,5 @@ class _Row:
                 ui.notify(str(error), type="negative")
             self.show()
 
-        name = f"{label}: {NAMES[self._service].lower()}"
+        name = f"{label}: {title(self._service).lower()}"
         self._buttons.append((button(label, act, self._viewer, kind=kind, name=name), useful_in))

@@ -14,8 +14,10 @@ from control_room.background import running
 from control_room.dashboard.pace import Pace
 from control_room.dashboard.snapshots.broker import WatchedBroker
 from control_room.dashboard.snapshots.services import ACCEPTED, DUPLICATES, SETTLED, WatchedService
-from control_room.dashboard.snapshots.snapshot import CHARGE, EMAIL, Point, QueueView, Snapshot
+from control_room.dashboard.snapshots.snapshot import Point, QueueView, Snapshot
 from control_room.operations.addresses import SystemAddresses
+from control_room.operations.roles import CHARGE, EMAIL, ORDERS
+from shared import contract
 from shared.management import Management
 
 HISTORY_POINTS = 900
@@ -45,7 +47,7 @@ class Observer:
             queues={name: self._with_rate(queue) for name, queue in self._broker.queues.items()},
             exchanges=self._broker.exchanges,
             broker_problem=self._broker.problem,
-            accepted=self._services["order_service"].per_second((ACCEPTED, "", "")),
+            accepted=self._services[ORDERS.name].per_second((ACCEPTED, "", "")),
             paid=self._handled_per_second(CHARGE),
             notified=self._handled_per_second(EMAIL),
         )
@@ -61,7 +63,7 @@ class Observer:
         return max(0.0, service.per_second((SETTLED, queue, "ack")) - service.per_second((DUPLICATES, queue, "")))
 
     def _consumer(self, queue: str) -> WatchedService:
-        return self._services[queue.partition(".")[0]]
+        return self._services[contract.service_of(queue).name]
 
     async def _repeat(self, look: Callable[[], Awaitable[None]]) -> None:
         while True:

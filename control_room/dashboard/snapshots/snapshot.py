@@ -3,10 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from control_room.operations.roles import CHARGE, EMAIL, ORDERS, PAYMENTS
 from shared import contract
-
-CHARGE, EMAIL = "payment_service.charge", "notification_service.email"
-OUTBOXES = ("order_service", "payment_service")
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,7 @@ class Snapshot:
     @property
     def backlog(self) -> int:
         """Accepted orders whose customer has not been notified yet: they wait in two outboxes and two queues."""
-        outboxes = (self.services[name].outbox for name in OUTBOXES if name in self.services)
+        outboxes = (self.services[each.name].outbox for each in (ORDERS, PAYMENTS) if each.name in self.services)
         return sum(outboxes) + self.queues[CHARGE].depth + self.queues[EMAIL].depth
 
     @property
