@@ -50,7 +50,7 @@ async def list_notifications(
 
 def audit_source(database: Database) -> AuditSource:
     """Every notification, for `GET /audit`."""
-    return AuditSource(database, store.pages, _audit_row)
+    return AuditSource(database, store.records.pages, _audit_row)
 
 
 def _audit_row(row: Any) -> dict[str, Any]:

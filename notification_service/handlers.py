@@ -35,7 +35,7 @@ class Notifying:
     def given_up(self, attempts: int, error: str) -> Notification:
         return notification_of(self._notice, attempts, error=error)
 
-    def told_by(self, notification: Notification) -> NotificationDelivered | NotificationFailed:
+    def event_of(self, notification: Notification) -> NotificationDelivered | NotificationFailed:
         return event_of(notification, again=self._event.again)
 
 

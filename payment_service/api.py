@@ -48,7 +48,7 @@ async def read_payment(
 ) -> PaymentView:
     """The result of an order's charge; 404 until there is one."""
     known_as = canonical(order_id)
-    payment = await resources.database.read(store.get, known_as) if known_as else None
+    payment = await resources.database.read(store.records.get, known_as) if known_as else None
     if payment is None:
         raise Problem(404, f"order_id: there is no payment of an order {order_id[:100]} yet")
     return PaymentView.model_validate(payment, from_attributes=True)
@@ -56,7 +56,7 @@ async def read_payment(
 
 def audit_source(database: Database) -> AuditSource:
     """Every payment, for `GET /audit`."""
-    return AuditSource(database, store.pages, _audit_row)
+    return AuditSource(database, store.records.pages, _audit_row)
 
 
 def _audit_row(row: Any) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class Charging:
     def given_up(self, attempts: int, error: str) -> Payment:
         return stalled(self._placed, error, attempts)
 
-    def told_by(self, payment: Payment) -> PaymentEvent:
+    def event_of(self, payment: Payment) -> PaymentEvent:
         return event_of(payment, self._placed)
 
 

@@ -1,14 +1,13 @@
-"""The skeleton of every handler that has an effect on the outside world: a charge, a mail.
+"""The skeleton of every handler that has an effect on the outside world, such as a charge or a mail.
 
 Look the key up, do the effect under the key, record it with its event in one commit, acknowledge. An effect can't be
-taken back and may not be repeatable. So nothing is done while it could not be recorded; once it is done only the
+undone, and repeating it may do harm. So it is not done while it could not be recorded; once it is done, only the
 recording is repeated, however long that takes; and two deliveries of the same key take turns.
 """
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol
 
 import structlog
 from tenacity import AsyncRetrying, RetryError, stop_after_attempt, wait_random_exponential
@@ -16,60 +15,40 @@ from tenacity import AsyncRetrying, RetryError, stop_after_attempt, wait_random_
 from shared.events import Event
 from shared.messaging.hold import until_ready
 from shared.messaging.retry import DONE, DUPLICATE, Ack, PermanentError
-from shared.persistence.batcher import Operation
 from shared.persistence.database import Database
+from shared.persistence.keyed import KeyedStore, Record, Recording
 
 RECORDING_TRIES = 5
-"""How often a recording is tried that fails for another reason than a database that is away."""
+"""For a recording that fails although the database is available."""
 
 MAX_RECORDING_PAUSE_SECONDS = 3.0
 
 logger = structlog.get_logger(__name__)
 
-Record = TypeVar("Record")
-
-
-@dataclass(frozen=True, slots=True)
-class Recording(Generic[Record]):
-    """What is written in one commit: the record of the work, and the event that tells of it."""
-
-    record: Record
-    event: Event
-
 
 class Effect(Protocol[Record]):
-    """What is to be done for one event. `key`: its idempotency key, the primary key of the record."""
+    """An effect on the outside world for one event, such as a charge. `key` is its idempotency key."""
 
     key: str
 
     async def perform(self, attempt: int) -> Record:
-        """Do it, and return the record of it. Raises `TransientError`, `PermanentError` or `NotReady` if it failed."""
+        """Do it and return its record. Raises `TransientError`, `PermanentError` or `NotReady` if it failed."""
         ...
 
     def given_up(self, attempts: int, error: str) -> Record:
-        """The provisional record of an effect that was given up: a later one that went well may replace it."""
+        """The provisional record of an effect that was given up; the record of a later success may replace it."""
         ...
 
-    def told_by(self, record: Record) -> Event:
-        """The event that tells of a record: the same one for the same record, however often it is asked."""
+    def event_of(self, record: Record) -> Event:
+        """The event of a record, with the same id each time."""
         ...
-
-
-@dataclass(frozen=True)
-class Records(Generic[Record]):
-    """Where a service keeps its records: the functions of its store, and whether a record is the last word."""
-
-    get: Operation[str, Record | None]
-    record: Operation[Recording[Record], bool]
-    re_emit: Operation[Event, None]
-    is_final: Callable[[Record], bool]
 
 
 class Once(Generic[Record]):
-    """Does the effect of each event once. `effect_of` returns None for an event that asks for none."""
+    """Does the effect of each event once. `effect_of` returns None for an event without an effect."""
 
     def __init__(
-        self, database: Database, records: Records[Record], effect_of: Callable[[Any], Effect[Record] | None]
+        self, database: Database, records: KeyedStore[Record], effect_of: Callable[[Any], Effect[Record] | None]
     ) -> None:
         self._database = database
         self._records = records
@@ -77,7 +56,7 @@ class Once(Generic[Record]):
         self._turns: dict[str, asyncio.Future[None]] = {}
 
     async def handle(self, event: Event, attempt: int) -> Ack:
-        """A `Handler`. Dying anywhere in here is safe where the outside world honours the key."""
+        """A `Handler`. A crash at any point is safe if the outside world honours the key."""
         effect = self._effect_of(event)
         if effect is None:
             return DONE
@@ -88,7 +67,7 @@ class Once(Generic[Record]):
             self._end_turn(effect.key)
 
     async def give_up(self, event: Event, attempts: int, error: str) -> bool:
-        """A `GiveUp`: record and publish the failure; returns False where the work turns out to be done."""
+        """A `GiveUp`: record and publish the failure; returns False if the effect was done after all."""
         effect = self._effect_of(event)
         if effect is None:
             return True
@@ -108,12 +87,12 @@ class Once(Generic[Record]):
         return DONE if await self._record(effect, record) else DUPLICATE
 
     async def _record(self, effect: Effect[Record], record: Record) -> bool:
-        """Whether it was new. Raises `PermanentError` if it can't be: another attempt would repeat the effect."""
-        recording = Recording(record, effect.told_by(record))
+        """Whether the record is new. Raises `PermanentError` on failure: another attempt would repeat the effect."""
+        recording = Recording(record, effect.event_of(record))
         try:
             return await self._database.write(self._records.record, recording)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the effect has happened
-            logger.warning("what was done is not recorded yet", key=effect.key, error=str(error))
+        except Exception as error:  # noqa: BLE001 - the effect has happened, whatever the error is
+            logger.warning("effect.not_recorded_yet", key=effect.key, error=str(error))
         tries = AsyncRetrying(
             stop=stop_after_attempt(RECORDING_TRIES),
             wait=wait_random_exponential(multiplier=0.2, max=MAX_RECORDING_PAUSE_SECONDS),
@@ -127,7 +106,7 @@ class Once(Generic[Record]):
     async def _give_up(self, effect: Effect[Record], event: Event, given_up: Record) -> bool:
         known = await self._database.look_up(self._records.get, effect.key)
         if known is None or not self._records.is_final(known):
-            if await self._database.write(self._records.record, Recording(given_up, effect.told_by(given_up))):
+            if await self._database.write(self._records.record, Recording(given_up, effect.event_of(given_up))):
                 return True
             known = await self._database.read(self._records.get, effect.key)
         if known is None:
@@ -136,9 +115,9 @@ class Once(Generic[Record]):
         return not self._records.is_final(known)
 
     async def _re_emit(self, effect: Effect[Record], known: Record, event: Event) -> None:
-        """Publish the event of finished work once more if the sweep asks for it: the first one may have been lost."""
+        """Publish the event again if the sweep asks for it: the first one may have been lost."""
         if event.again:
-            await self._database.write(self._records.re_emit, effect.told_by(known))
+            await self._database.write(self._records.re_emit, effect.event_of(known))
 
     async def _take_turn(self, key: str) -> None:
         """Wait until no other delivery in this process works under this key."""

@@ -1,16 +1,22 @@
 """Helpers for every test: waiting for what must become true, without sleeping for it."""
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar, overload
 
 import pytest
+from sqlalchemy import Connection
 
+from shared.events import Event, decode
+from shared.persistence.database import Database
+from shared.persistence.outbox import Outbox
 from shared.service import Component
 from shared.settings import BrokerSettings
 from shared.waiting import poll
 
 Seen = TypeVar("Seen")
+Started = TypeVar("Started", bound=Component)
 
 POLL_SECONDS = 0.02
 
@@ -49,6 +55,25 @@ async def start_ready(component: Component) -> None:
     """Start a component of a service, and wait until it has all that it needs: a busy machine may take its time."""
     await component.start()
     await eventually(lambda: component.problem() is None, 30, "it to be ready")
+
+
+@asynccontextmanager
+async def ready(component: Started) -> AsyncIterator[Started]:
+    """The component, started and ready, until the block ends."""
+    await start_ready(component)
+    try:
+        yield component
+    finally:
+        await component.stop()
+
+
+async def outbox_events(database: Database, outbox: Outbox) -> list[Event]:
+    """The events that wait in the outbox, oldest first."""
+
+    def read(connection: Connection, limits: list[int]) -> list[list[Event]]:
+        return [[decode(row.message.body) for row in outbox.waiting(connection, limit)] for limit in limits]
+
+    return await database.read(read, 1000)
 
 
 async def never(look: Callable[[], bool], seconds: float, unexpected: str) -> None:

@@ -20,7 +20,6 @@ from order_service.orders import SweepDelays, timeline_entry
 from order_service.store import Placement, Report, Tracked
 from payment_service.gateways.simulated.store import Charge
 from payment_service.payments import Charged, event_of, payment_of
-from shared.effects import Recording
 from shared.ids import new_id
 from shared.messaging.message import Message
 from shared.messaging.publisher import Publisher
@@ -28,6 +27,7 @@ from shared.persistence import batcher
 from shared.persistence import database as database_module
 from shared.persistence.database import Database
 from shared.persistence.failures import CommitUnknown
+from shared.persistence.keyed import Recording
 from shared.persistence.relay import OutboxRelay
 from shared.settings import BrokerSettings
 from tests import examples
@@ -145,13 +145,13 @@ async def test_payments_and_their_events_are_there_once(postgres: PrivatePostgre
         cut.cuts = 1
         await asyncio.gather(
             *(
-                database.write(store.record, Recording(payment, event_of(payment, placed)))
+                database.write(store.records.record, Recording(payment, event_of(payment, placed)))
                 for placed, payment in payments
             )
         )
         assert cut.done == 1
         assert await count(database, store.payments, store.outbox.table) == [CROWD, CROWD]
-        assert [await database.read(store.get, placed.subject) for placed, _ in payments] == [
+        assert [await database.read(store.records.get, placed.subject) for placed, _ in payments] == [
             payment for _, payment in payments
         ]
 
@@ -163,7 +163,7 @@ async def test_notifications_and_their_events_are_there_once(postgres: PrivatePo
         told = [notification_of(notice, 1) for notice in notices if notice is not None]
         cut.cuts = 1
         await asyncio.gather(
-            *(database.write(store.record, Recording(each, notification_event(each))) for each in told)
+            *(database.write(store.records.record, Recording(each, notification_event(each))) for each in told)
         )
         assert cut.done == 1
         assert await count(database, store.notifications, store.outbox.table) == [CROWD, CROWD]

@@ -5,28 +5,25 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import psycopg
 import pytest
 import pytest_asyncio
-from sqlalchemy import Column, Connection, MetaData, String, Table, select
+from sqlalchemy import Column, Connection, MetaData, String, Table
 
-from shared.effects import Once, Recording, Records
+from shared.effects import Once
 from shared.events import Event
 from shared.messaging.retry import DONE, DUPLICATE, NotReady, PermanentError, TransientError
 from shared.persistence import database as module
 from shared.persistence.database import Database
 from shared.persistence.failures import DatabaseUnavailable
-from shared.persistence.record_once import record_once
+from shared.persistence.keyed import KeyedStore, Recording
+from shared.persistence.outbox import Outbox
 from tests import examples
 from tests.support import eventually, start_ready
 
 metadata = MetaData()
 table = Table("done", metadata, Column("key", String, primary_key=True), Column("status", String, nullable=False))
-
-tries: list[str] = []
-"""The keys of each call of `record`, whether or not it was committed."""
 
 
 @dataclass(frozen=True)
@@ -35,18 +32,9 @@ class Fact:
     status: str
 
 
-def get(connection: Connection, keys: list[str]) -> list[Fact | None]:
-    found = {row.key: Fact(row.key, row.status) for row in connection.execute(select(table))}
-    return [found.get(key) for key in keys]
-
-
-def record(connection: Connection, recordings: list[Recording[Fact]]) -> list[bool]:
-    tries.extend(each.record.key for each in recordings)
-    return record_once(connection, table, [vars(each.record) for each in recordings], provisional="failed")
-
-
-def re_emit(connection: Connection, events: list[Event]) -> list[None]:
-    return [None] * len(events)
+facts = KeyedStore(
+    table, Outbox(metadata, "facts"), to_row=vars, from_row=lambda row: Fact(row.key, row.status), provisional="failed"
+)
 
 
 class Outside:
@@ -77,18 +65,17 @@ class Mailing:
     def given_up(self, attempts: int, error: str) -> Fact:
         return Fact(self.key, "failed")
 
-    def told_by(self, fact: Fact) -> Event:
+    def event_of(self, fact: Fact) -> Event:
         return self._event
 
 
-def once(database: Database, outside: Outside, records: Any = record) -> Once[Fact]:
-    return Once(database, Records(get, records, re_emit, lambda fact: fact.status == "done"), outside.effect_of)
+def once(database: Database, outside: Outside) -> Once[Fact]:
+    return Once(database, facts, outside.effect_of)
 
 
 @pytest_asyncio.fixture
 async def database(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Database]:
     monkeypatch.setattr(module, "LOCK_TIMEOUT_SECONDS", 0.05)
-    tries.clear()
     database = Database(database_url, metadata, name="effects")
     await start_ready(database)
     yield database
@@ -131,7 +118,7 @@ async def test_while_the_record_cannot_be_written_only_the_recording_is_repeated
 
         async def refused() -> bool:
             try:
-                await database.write(record, Recording(Fact("other", "done"), placed))
+                await database.write(facts.record, Recording(Fact("other", "done"), placed))
             except DatabaseUnavailable:
                 return True
             return False
@@ -151,7 +138,7 @@ async def test_nothing_is_done_that_could_not_be_recorded(
     handler = once(database, outside)
     with unwritable():
         with pytest.raises(DatabaseUnavailable):
-            await database.write(record, Recording(Fact("other", "done"), placed))
+            await database.write(facts.record, Recording(Fact("other", "done"), placed))
         for _ in range(3):
             with pytest.raises(NotReady):
                 await handler.handle(placed, 1)
@@ -189,7 +176,7 @@ async def test_giving_up_looks_first_whether_the_work_is_done(database: Database
     await handler.handle(placed, 1)
 
     assert not await handler.give_up(placed, 4, "no answer")
-    assert await database.read(get, placed.subject) == Fact(placed.subject, "done")
+    assert await database.read(facts.get, placed.subject) == Fact(placed.subject, "done")
 
 
 async def test_giving_up_twice_is_giving_up_and_a_later_success_counts(database: Database) -> None:
@@ -209,10 +196,11 @@ async def test_what_can_never_be_recorded_is_set_aside_and_not_done_again(
     def broken(_connection: Connection, _rows: list[Recording[Fact]]) -> list[bool]:
         raise ZeroDivisionError
 
+    monkeypatch.setattr(facts, "record", broken)
     outside, placed = Outside(), examples.order_placed()
 
     with pytest.raises(PermanentError) as raised:
-        await once(database, outside, broken).handle(placed, 1)
+        await once(database, outside).handle(placed, 1)
 
     assert raised.value.reason == "not-recorded"
     assert outside.effects == [placed.subject]

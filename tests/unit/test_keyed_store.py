@@ -1,0 +1,157 @@
+"""The records of payments and notifications: a first delivery writes record and event, a second finds them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any, NamedTuple
+
+import pytest
+import pytest_asyncio
+
+import notification_service.store
+import payment_service.store
+from notification_service import notifications
+from notification_service.notifications import Notification, notification_of
+from payment_service import payments
+from payment_service.payments import Charged, Payment, payment_of, stalled
+from shared.events import Channel, Notice
+from shared.ids import new_id
+from shared.persistence.database import Database
+from shared.persistence.keyed import KeyedStore, Recording
+from shared.persistence.outbox import Outbox
+from shared.persistence.pages import Page
+from tests import examples
+from tests.support import outbox_events, ready
+
+NOTICES: dict[Channel, Notice] = {"email": "receipt", "sms": "receipt", "restaurant": "kitchen_ticket"}
+
+
+def payment(order_id: str, by: int, error: str | None) -> Recording[Payment]:
+    placed = examples.order_placed(order_id)
+    made = payment_of(placed, Charged(f"charge-{by}"), 1) if error is None else stalled(placed, error, 4)
+    return Recording(made, payments.event_of(made, placed))
+
+
+def notification(
+    order_id: str, by: int = 1, error: str | None = None, channel: Channel = "email"
+) -> Recording[Notification]:
+    notice = notifications.Notice(order_id, channel, NOTICES[channel], examples.EMAIL, "", "")
+    made = notification_of(notice, by, error=error)
+    return Recording(made, notifications.event_of(made))
+
+
+class Case(NamedTuple):
+    """A service's store. `make` takes an order id, a number that tells records apart, and the error if it gave up."""
+
+    records: KeyedStore[Any]
+    outbox: Outbox
+    metadata: Any
+    make: Callable[[str, int, str | None], Recording[Any]]
+    key: Callable[[str], str]
+
+
+CASES = {
+    "payment": Case(
+        payment_service.store.records,
+        payment_service.store.outbox,
+        payment_service.store.metadata,
+        payment,
+        lambda order_id: order_id,
+    ),
+    "notification": Case(
+        notification_service.store.records,
+        notification_service.store.outbox,
+        notification_service.store.metadata,
+        notification,
+        lambda order_id: f"{order_id}/email/receipt",
+    ),
+}
+
+
+@pytest.fixture(params=CASES)
+def case(request: pytest.FixtureRequest) -> Case:
+    return CASES[request.param]
+
+
+@pytest_asyncio.fixture
+async def database(database_url: str, case: Case) -> AsyncIterator[Database]:
+    async with ready(Database(database_url, case.metadata, name="records")) as database:
+        yield database
+
+
+async def write(database: Database, case: Case, *recordings: Recording[Any]) -> list[bool]:
+    """In one batch."""
+    return await asyncio.gather(*(database.write(case.records.record, recording) for recording in recordings))
+
+
+async def test_a_record_and_its_event_are_written_together_and_once(database: Database, case: Case) -> None:
+    order_id, other_id = new_id(), new_id()
+    first, other = case.make(order_id, 1, None), case.make(other_id, 2, None)
+    repeats = [case.make(order_id, number, None) for number in range(3, 9)]
+
+    assert await write(database, case, first, *repeats, other) == [True, *[False] * len(repeats), True]
+    assert await write(database, case, repeats[0]) == [False]
+    assert await database.read(case.records.get, case.key(order_id)) == first.record
+    assert await database.read(case.records.get, case.key(new_id())) is None
+    assert await outbox_events(database, case.outbox) == [first.event, other.event]
+
+
+async def test_work_that_was_given_up_may_still_be_done_and_never_undone(database: Database, case: Case) -> None:
+    order_id = new_id()
+    given_up, done = case.make(order_id, 1, "the server is away"), case.make(order_id, 2, None)
+
+    for recording, is_new in ((given_up, True), (given_up, False), (done, True), (given_up, False), (done, False)):
+        assert await write(database, case, recording) == [is_new]
+
+    assert await database.read(case.records.get, case.key(order_id)) == done.record
+    assert [case.records.is_final(each.record) for each in (given_up, done)] == [False, True]
+    assert await outbox_events(database, case.outbox) == [given_up.event, done.event]
+
+
+@pytest.mark.parametrize("done_first", [True, False])
+async def test_in_one_batch_done_wins_over_given_up(database: Database, case: Case, done_first: bool) -> None:
+    order_id = new_id()
+    recordings = [case.make(order_id, 1, None), case.make(order_id, 2, "no answer")]
+
+    written = await write(database, case, *(recordings if done_first else reversed(recordings)))
+
+    assert written == [done_first, not done_first]
+    assert await database.read(case.records.get, case.key(order_id)) == recordings[0].record
+
+
+async def test_two_replicas_at_once_record_a_key_once(database: Database, database_url: str, case: Case) -> None:
+    order_ids = [new_id() for _ in range(50)]
+    async with ready(Database(database_url, case.metadata, name="replica")) as replica:
+        recordings = [[case.make(order_id, by, None) for order_id in order_ids] for by in (1, 2)]
+        first, second = await asyncio.gather(
+            *(write(each, case, *made) for each, made in zip((database, replica), recordings, strict=True))
+        )
+
+    assert [one != other for one, other in zip(first, second, strict=True)] == [True] * len(order_ids)
+    for order_id, is_first, *made in zip(order_ids, first, *recordings, strict=True):
+        assert await database.read(case.records.get, case.key(order_id)) == made[0 if is_first else 1].record
+
+
+async def test_the_audit_walks_every_record_once_oldest_order_first(database: Database, case: Case) -> None:
+    order_ids = [new_id() for _ in range(7)]
+    for order_id in reversed(order_ids):
+        await write(database, case, case.make(order_id, 1, None))
+
+    walked: list[Any] = []
+    pages = case.records.pages
+    while rows := await database.read(pages, Page(pages.key_of(walked[-1]) if walked else None, 3)):
+        walked += rows
+
+    assert [row.order_id for row in walked] == order_ids
+
+
+async def test_an_order_has_its_own_notifications_and_no_others(database_url: str) -> None:
+    store, order_id, other_id = notification_service.store, new_id(), new_id()
+    made = [notification(order_id, channel=channel) for channel in NOTICES] + [notification(other_id)]
+    async with ready(Database(database_url, store.metadata, name="notifications")) as database:
+        await write(database, CASES["notification"], *made)
+
+        found = await database.read(store.of_orders, order_id)
+        assert [(each.order_id, each.channel) for each in found] == [
+            (order_id, channel) for channel in ("email", "restaurant", "sms")
+        ]
+        assert await database.read(store.of_orders, new_id()) == []
