@@ -44,6 +44,12 @@ OnOutcome = Callable[[Answer | Exception], None]
 """Gets the answer, OSError where the server closes the connection, or ValueError for an answer that is malformed."""
 
 
+def address_of(url: str) -> tuple[str, int]:
+    """Host and port. Raises ValueError for a malformed URL."""
+    parts = urlsplit(url)
+    return parts.hostname or "127.0.0.1", parts.port or 80
+
+
 def post(url: str, body: bytes, headers: dict[str, str]) -> bytes:
     """A POST of JSON, ready to be sent as often as needed."""
     parts = urlsplit(url)
@@ -62,11 +68,10 @@ class Connection(asyncio.Protocol):
         self._on_outcome: OnOutcome | None = None
 
     @classmethod
-    async def to(cls, url: str) -> "Connection":
-        """Connect to the server of a URL. Raises OSError."""
-        parts = urlsplit(url)
-        create = asyncio.get_running_loop().create_connection(cls, parts.hostname or "127.0.0.1", parts.port or 80)
-        return (await asyncio.wait_for(create, CONNECT_TIMEOUT_SECONDS))[1]
+    async def to(cls, host: str, port: int) -> "Connection":
+        """Connect. Raises OSError."""
+        connecting = asyncio.get_running_loop().create_connection(cls, host, port)
+        return (await asyncio.wait_for(connecting, CONNECT_TIMEOUT_SECONDS))[1]
 
     def send(self, request: bytes, on_outcome: OnOutcome) -> None:
         """Send a request; `on_outcome` is called once, later."""
@@ -109,7 +114,7 @@ class Connections:
     """Kept-alive connections to one server; as many as there are requests under way, at most `limit`."""
 
     def __init__(self, url: str, limit: int = 100) -> None:
-        self._url = url
+        self._address = address_of(url)
         self._idle: list[Connection] = []
         self._free = asyncio.Semaphore(limit)
 
@@ -129,7 +134,7 @@ class Connections:
             self._idle.pop().close()
 
     async def _ask(self, request: bytes) -> Answer:
-        connection = self._take_idle() or await Connection.to(self._url)
+        connection = self._take_idle() or await Connection.to(*self._address)
         outcome: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         connection.send(request, lambda result: _resolve(outcome, result))
         try:

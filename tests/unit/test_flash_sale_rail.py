@@ -3,13 +3,7 @@
 import pytest
 
 from control_room.experiments.flash_sale.chart import chart
-from control_room.experiments.flash_sale.rail import (
-    Look,
-    accepted_rate,
-    oldest_age_seconds,
-    paid_rate,
-    seconds_to_drain,
-)
+from control_room.experiments.flash_sale.rail import Look, oldest_age_seconds, rate, seconds_to_drain
 
 
 def filling(seconds: int, accepted_a_second: int = 100, paid_a_second: int = 10) -> list[Look]:
@@ -28,9 +22,9 @@ def test_others_earlier_orders_make_no_backlog_below_nothing() -> None:
 def test_rates_are_those_of_the_last_seconds() -> None:
     looks = [*filling(10), *(Look(float(at), 1000, 100 + 30 * (at - 10)) for at in range(11, 21))]
 
-    assert accepted_rate(looks) == 0
-    assert paid_rate(looks) == pytest.approx(30)
-    assert accepted_rate(looks[:11]) == pytest.approx(100)
+    assert rate(looks, "accepted") == 0
+    assert rate(looks, "paid") == pytest.approx(30)
+    assert rate(looks[:11], "accepted") == pytest.approx(100)
 
 
 def test_the_backlog_lasts_as_long_as_the_pace_of_payments_says() -> None:
@@ -57,7 +51,7 @@ def test_nobody_waits_on_an_empty_rail() -> None:
 
 
 def test_one_look_is_no_rate() -> None:
-    assert accepted_rate([]) == paid_rate([]) == paid_rate(filling(0)) == 0
+    assert rate([], "paid") == rate(filling(0), "paid") == 0
 
 
 @pytest.mark.parametrize("looks", [filling(120), filling(3000), filling(0), []], ids=["all", "long", "one", "none"])

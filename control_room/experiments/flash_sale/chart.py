@@ -1,11 +1,11 @@
-"""The rail over time as an SVG that needs nothing from anywhere: no script, no font."""
+"""The rail over time as an SVG that refers to nothing outside: no script, no font."""
 
 from collections.abc import Callable, Sequence
 
 import pygal
 from pygal.style import Style
 
-from control_room.experiments.flash_sale.rail import Look, accepted_rate, paid_rate
+from control_room.experiments.flash_sale.rail import Look, rate
 
 SMOOTHED_SECONDS = 3.0
 POINTS = 400
@@ -16,20 +16,20 @@ STYLE = Style(
 
 
 def chart(looks: Sequence[Look]) -> bytes:
-    """Accepted and paid orders a second, and on an axis of its own what waits in between."""
+    """Accepted and paid orders a second, and the backlog on an axis of its own."""
     drawing = pygal.XY(
         js=[], style=STYLE, show_dots=False, width=1000, height=500, legend_at_bottom=True, include_x_axis=True,
         title="The rail", x_title="seconds", y_title="orders a second",
     )  # fmt: skip
-    looks = looks or [Look(0.0, 0, 0)]  # it was broken off before the first one
-    drawing.add("accepted a second", _points(looks, lambda seen: accepted_rate(seen, SMOOTHED_SECONDS)))
-    drawing.add("paid a second", _points(looks, lambda seen: paid_rate(seen, SMOOTHED_SECONDS)))
+    looks = looks or [Look(0.0, 0, 0)]  # interrupted before the first one
+    drawing.add("accepted a second", _points(looks, lambda seen: rate(seen, "accepted", SMOOTHED_SECONDS)))
+    drawing.add("paid a second", _points(looks, lambda seen: rate(seen, "paid", SMOOTHED_SECONDS)))
     drawing.add("backlog (right axis)", _points(looks, lambda seen: float(seen[-1].backlog)), secondary=True)
     svg: bytes = drawing.render()
     return svg
 
 
 def _points(looks: Sequence[Look], value: Callable[[Sequence[Look]], float]) -> list[tuple[float, float]]:
-    """As (seconds, value): `value` of what had been seen until then."""
+    """As (seconds, value): `value` of the looks until then."""
     step = max(1, len(looks) // POINTS)
     return [(round(looks[end].seconds, 1), value(looks[: end + 1])) for end in range(0, len(looks), step)]

@@ -2,8 +2,6 @@
 
 import json
 import os
-import sys
-from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -25,16 +23,16 @@ from control_room.launcher.system import LaunchError
 from control_room.operations.addresses import ENVIRONMENT_FILE, NotRunning
 from control_room.operations.audit import AuditImpossible
 from control_room.signals import run_until_signal
+from control_room.text import console as new_console
 from shared.observability.logging import configure as configure_logging
 
-PLAIN_WIDTH = 160
 COULD_NOT_RUN = 2
 INTERRUPTED = 130
 MOST_ORDERS = 1_000_000
 MOST_ORDERS_A_SECOND = 5_000
 DEFAULT_PAYMENTS_PER_MINUTE = 10_000
 COPY_OUT = "COPY_OUT_COMMAND"
-"""The environment variable that tells, where we run in a container, how a directory `{}` is had from outside."""
+"""An environment variable of containers: the command that copies a directory, `{}` in it, out of the container."""
 
 NEEDS_A_BROKER = (
     "It starts a system and a RabbitMQ of its own, whatever RABBITMQ_URL names, and {} is not installed here. "
@@ -52,7 +50,7 @@ def flash_sale(
             min=1, max=100_000, help=f"At the most, by a slow gateway. Default: {DEFAULT_PAYMENTS_PER_MINUTE}."
         ),
     ] = None,
-    drain: Annotated[bool, typer.Option(help="Wait until every order is paid and told of.")] = True,
+    drain: Annotated[bool, typer.Option(help="Wait until every order is paid and its customer notified.")] = True,
     on_running: Annotated[
         bool, typer.Option("--running", help="On the system that runs already, at the pace that it has.")
     ] = False,
@@ -63,26 +61,25 @@ def flash_sale(
         Path | None, typer.Option(help="Where data, logs and report go. Default: a new one under .run/flash-sale.")
     ] = None,
 ) -> None:
-    """Place many orders in a short time, and watch the rail fill and drain.
+    """Place many orders in a short time, and watch the backlog grow and drain.
 
     It starts a system and a RabbitMQ of its own, on free ports, and leaves nothing running. Orders come whether or not
     those before have been answered, and latency counts from the moment an order was due. report.md, report.json and
     chart.svg in the run directory say what came of it. Ctrl-C ends it at any time, with a report of what was seen.
 
-    Exit status 1 if an order was refused or lost, or the books don't agree; 2 if it could not run.
+    Exit status 1 if an order was refused or lost, or the audit is not clean; 2 if it could not run.
     """
     on_running = on_running or environment_file is not None
     _check(orders, seconds, payments_per_minute, on_running)
     pace = None if on_running else payments_per_minute or DEFAULT_PAYMENTS_PER_MINUTE
     plan = Plan(orders, seconds, run_directory or _new_directory(), pace, drain)
-    console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False, emoji=False)
-    raise typer.Exit(_run(console, plan, environment_file))
+    raise typer.Exit(_run(new_console(), plan, environment_file))
 
 
 def _check(orders: int, seconds: float, payments_per_minute: int | None, on_running: bool) -> None:
     if orders / seconds > MOST_ORDERS_A_SECOND:
         raise typer.BadParameter(
-            f"{orders:,} in {seconds:g} s are {orders / seconds:,.0f} a second, and one crowd places at most "
+            f"{orders:,} in {seconds:g} s are {orders / seconds:,.0f} a second, and it places at most "
             f"{MOST_ORDERS_A_SECOND:,} a second; ask for fewer, or for more --seconds",
             param_hint="--orders",
         )
@@ -95,43 +92,39 @@ def _check(orders: int, seconds: float, payments_per_minute: int | None, on_runn
 
 def _run(console: Console, plan: Plan, environment_file: Path | None) -> int:
     """The exit status."""
-    if plan.payments_per_minute is not None and (program := missing()):
-        why = escape(NEEDS_A_BROKER.format(program))
-        console.print(f"[red]The flash sale could not be carried out.[/] {why}", soft_wrap=True)
-        return COULD_NOT_RUN
-    sales: list[FlashSale] = []
+    if plan.is_own and (program := missing()):
+        return _refuse(console, NEEDS_A_BROKER.format(program))
     directory = RunDirectory(plan.directory)
-    if directory.holds_data and plan.payments_per_minute is not None:
-        console.print(f"[red]{escape(str(plan.directory))} holds the data of another run;[/] name an empty directory")
-        return COULD_NOT_RUN
+    if plan.is_own and directory.holds_data:
+        return _refuse(console, f"{plan.directory} holds the data of another run; name an empty directory")
+    sales: list[FlashSale] = []
     try:
         with (plan.directory / "control_room.log").open("a", encoding="utf-8", errors="backslashreplace") as log:
             configure_logging("control_room", "console", log)  # the terminal shows the run itself
             interrupted = run_until_signal(_sell(console, plan, environment_file, sales))
     except (LaunchError, NotRunning, AuditImpossible, SaleFailed, *UNREACHABLE) as error:
-        console.print(f"[red]The flash sale could not be carried out.[/] {escape(str(error))}", soft_wrap=True)
-        return COULD_NOT_RUN
+        return _refuse(console, str(error))
     if not sales:
         return INTERRUPTED
     report = sales[0].report()
     _conclude(console, plan, report)
-    if report.held and plan.payments_per_minute is not None:
-        directory.remove_data()  # logs and reports are enough; a failure's data stays for whoever looks into it
+    if report.held and plan.is_own:
+        directory.remove_data()  # logs and reports are enough; only a failure's data is of use
     return INTERRUPTED if interrupted else 0 if report.held else 1
 
 
 async def _sell(console: Console, plan: Plan, environment_file: Path | None, sales: list[FlashSale]) -> None:
-    async with _system(console, plan, environment_file) as sale:
+    own = on_own_system(plan, lambda step: console.print(f"{step} ..."))
+    async with own if plan.is_own else on_running_system(plan, environment_file) as sale:
         sales.append(sale)
         async with running(display.watch(console, sale), "display"):
             await sale.run()
         console.print("Stopping ...")
 
 
-def _system(console: Console, plan: Plan, environment_file: Path | None) -> AbstractAsyncContextManager[FlashSale]:
-    if plan.payments_per_minute is None:
-        return on_running_system(plan, environment_file)
-    return on_own_system(plan, lambda step: console.print(f"{step} ..."))
+def _refuse(console: Console, why: str) -> int:
+    console.print(f"[red]The flash sale could not be carried out.[/] {escape(why)}", soft_wrap=True)
+    return COULD_NOT_RUN
 
 
 def _conclude(console: Console, plan: Plan, report: SaleReport) -> None:

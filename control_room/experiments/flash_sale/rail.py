@@ -1,7 +1,8 @@
-"""The rail as a sale fills it and payments drain it: what has come in, what has gone out, and what waits. No I/O."""
+"""Rates and waits during a flash sale, from what was counted once a second. No I/O."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from control_room.dashboard.snapshots import drain
 
@@ -10,10 +11,10 @@ RATE_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """The rail `seconds` after the sale began. `accepted`, `paid`: orders since then, by whomever they were placed.
+    """The counts `seconds` after the sale began. `accepted`, `paid`: orders since then, those of other customers too.
 
-    `paid` are those whose charge has been answered. Those in between wait in the order service's outbox or in
-    RabbitMQ, or are being charged just now.
+    `paid`: their charge succeeded or was declined. The others wait in the order service's outbox or in RabbitMQ, or are
+    being charged.
     """
 
     seconds: float
@@ -24,20 +25,18 @@ class Look:
 
     @property
     def backlog(self) -> int:
-        """Orders that are accepted and not paid. None where others' earlier orders were paid meanwhile."""
+        """Orders that are accepted and not paid; 0 where as many earlier orders were paid meanwhile."""
         return max(0, self.accepted - self.paid)
 
 
-def accepted_rate(looks: Sequence[Look], over_seconds: float = RATE_SECONDS) -> float:
-    """Orders accepted a second, over the last seconds."""
-    first, last = _window(looks, over_seconds)
-    return (last.accepted - first.accepted) / (last.seconds - first.seconds) if last is not first else 0.0
-
-
-def paid_rate(looks: Sequence[Look], over_seconds: float = RATE_SECONDS) -> float:
-    """Charges answered a second, over the last seconds."""
-    first, last = _window(looks, over_seconds)
-    return (last.paid - first.paid) / (last.seconds - first.seconds) if last is not first else 0.0
+def rate(looks: Sequence[Look], count: Literal["accepted", "paid"], over_seconds: float = RATE_SECONDS) -> float:
+    """Orders accepted or paid a second, over the last seconds."""
+    if not looks:
+        return 0.0
+    last = looks[-1]
+    first = next((look for look in reversed(looks) if last.seconds - look.seconds >= over_seconds), looks[0])
+    orders: int = getattr(last, count) - getattr(first, count)
+    return orders / (last.seconds - first.seconds) if last is not first else 0.0
 
 
 def seconds_to_drain(looks: Sequence[Look]) -> float | None:
@@ -47,8 +46,11 @@ def seconds_to_drain(looks: Sequence[Look]) -> float | None:
 
 
 def oldest_age_seconds(looks: Sequence[Look]) -> float:
-    """How long the first of those who wait has been waiting: orders are paid in turn, so it is the one after the
-    last that was paid, and it was accepted when as many had been accepted."""
+    """How long the oldest order in the backlog has been waiting.
+
+    Orders are paid in turn, so with n paid it is number n + 1, which was accepted when the count of accepted orders
+    reached that.
+    """
     if not looks or looks[-1].backlog == 0:
         return 0.0
     last, next_one = looks[-1], looks[-1].paid + 1
@@ -64,12 +66,3 @@ def _accepted_at(looks: Sequence[Look], number: int) -> float:
             return before.seconds + share * (look.seconds - before.seconds)
         before = look
     return before.seconds
-
-
-def _window(looks: Sequence[Look], seconds: float) -> tuple[Look, Look]:
-    """The last look, and the one that many seconds before it, or the first."""
-    last = looks[-1] if looks else Look(0.0, 0, 0)
-    for look in reversed(looks):
-        if last.seconds - look.seconds >= seconds:
-            return look, last
-    return (looks[0] if looks else last), last

@@ -1,15 +1,16 @@
 """What came of a flash sale: plain data, as Markdown and as JSON. No I/O."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from control_room.experiments.flash_sale.rail import Look, oldest_age_seconds
+from control_room.experiments.flash_sale.rail import Look, oldest_age_seconds, rate
 from control_room.experiments.flash_sale.sell import SaleResult
+from control_room.text import markdown_cell, markdown_table
 
 OVER = "over"
-"""The phase of a sale that nobody broke off."""
+"""The phase of a sale that was not interrupted."""
 
 
 @dataclass(frozen=True)
@@ -36,21 +37,20 @@ class SaleReport:
     failures: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "failures", tuple(self._failures()))
+        object.__setattr__(self, "failures", (*self._sale_failures(), *self._audit_failures()))
 
     @property
     def held(self) -> bool:
-        """Whether every order was accepted, none was lost, and the books agree."""
+        """Whether every order was accepted, none was lost, and the audit is clean."""
         return not self.failures
 
     @property
     def largest_backlog(self) -> int:
-        """Accepted orders that waited for their payment, at the most."""
         return max((look.backlog for look in self.looks), default=0)
 
     @property
     def longest_wait_seconds(self) -> float:
-        """The greatest age of the oldest order that waited."""
+        """The greatest age of the oldest order in the backlog."""
         return max((oldest_age_seconds(self.looks[: end + 1]) for end in range(len(self.looks))), default=0.0)
 
     @property
@@ -61,8 +61,16 @@ class SaleReport:
             "during the sale": [look for look in self.looks if look.seconds <= end],
             "afterwards": [look for look in self.looks if look.seconds >= end and look.backlog],
         }
-        paces = {name: _pace(looks) for name, looks in parts.items()}
-        return {name: 60 * pace for name, pace in paces.items() if pace is not None}
+        return {
+            name: 60 * rate(looks, "paid", looks[-1].seconds - looks[0].seconds)
+            for name, looks in parts.items()
+            if looks and looks[-1].seconds - looks[0].seconds >= 1
+        }
+
+    @property
+    def paces(self) -> str:
+        """`paid_per_minute` in words; empty if there was no time to see one."""
+        return ", ".join(f"{pace:,.0f} a minute {when}" for when, pace in self.paid_per_minute.items())
 
     def as_json(self) -> dict[str, Any]:
         """For machines."""
@@ -73,21 +81,9 @@ class SaleReport:
         }
         return {"held": self.held, **asdict(self), **derived}
 
-    def _failures(self) -> Iterator[str]:
+    def _sale_failures(self) -> Iterator[str]:
         if self.ended_in != OVER:
             yield f"broken off, in the phase: {self.ended_in}"
-        yield from self._failures_of_the_sale()
-        if self.audit is None:
-            yield "the books were not audited"
-            return
-        if self.drain and self.drained_seconds is None:
-            yield f"the rail did not drain: {self.looks[-1].backlog:,} orders were still waiting"
-        if self.drained_seconds is not None and self.payments_per_minute and self.audit["in_flight"]:
-            yield f"{self.audit['in_flight']:,} orders are still in flight"
-        for violation in self.audit["violations"]:
-            yield f"{violation['invariant']}: {violation['subject']}: {violation['what']}"
-
-    def _failures_of_the_sale(self) -> Iterator[str]:
         if self.sale is None:
             yield "no order was placed"
             return
@@ -95,15 +91,19 @@ class SaleReport:
             yield f"only {self.sale.placed:,} of {self.orders:,} orders were placed"
         for answer, count in self.sale.refused.items():
             yield f"{count:,} orders were refused: {answer}"
-        without = self.sale.placed - self.sale.accepted - sum(self.sale.refused.values())
-        if without:
-            yield f"{without:,} orders had no answer"
+        if unanswered := self.sale.placed - self.sale.accepted - sum(self.sale.refused.values()):
+            yield f"{unanswered:,} orders had no answer"
 
-
-def _pace(looks: Sequence[Look]) -> float | None:
-    if len(looks) < 2 or looks[-1].seconds - looks[0].seconds < 1:
-        return None
-    return (looks[-1].paid - looks[0].paid) / (looks[-1].seconds - looks[0].seconds)
+    def _audit_failures(self) -> Iterator[str]:
+        if self.audit is None:
+            yield "the orders were not audited"
+            return
+        if self.drain and self.drained_seconds is None:
+            yield f"the rail did not drain: {self.looks[-1].backlog:,} orders were still waiting"
+        if self.drained_seconds is not None and self.payments_per_minute and self.audit["in_flight"]:
+            yield f"{self.audit['in_flight']:,} orders are still in flight"
+        for violation in self.audit["violations"]:
+            yield f"{violation['invariant']}: {violation['subject']}: {violation['what']}"
 
 
 def to_markdown(report: SaleReport) -> str:
@@ -116,7 +116,7 @@ def _verdict(report: SaleReport) -> list[str]:
     asked = f"{report.orders:,} orders in {report.seconds:g} s"
     pace = f", payments at {report.payments_per_minute:,} a minute at the most" if report.payments_per_minute else ""
     verdict = "All were accepted, and none was lost." if report.held else f"{len(report.failures)} things did not hold:"
-    failures = [f"- {_cell(failure)}" for failure in report.failures]
+    failures = [f"- {markdown_cell(failure)}" for failure in report.failures]
     return ["# Flash sale", "", f"{asked}{pace}. **{verdict}**", "", *failures, "![The rail](chart.svg)"]
 
 
@@ -124,22 +124,21 @@ def _sale(report: SaleReport) -> list[str]:
     sale = report.sale
     if sale is None:
         return []
-    rate = f"{sale.accepted / max(sale.seconds, 0.001):,.0f} a second"
+    pace = f"{sale.accepted / max(sale.seconds, 0.001):,.0f} a second"
     return [
         "## Customers",
         "",
-        f"- {sale.placed:,} orders placed, {sale.accepted:,} answered with 202, in {sale.seconds:.1f} s: {rate}",
+        f"- {sale.placed:,} orders placed, {sale.accepted:,} answered with 202, in {sale.seconds:.1f} s: {pace}",
         f"- time to a 202, from the moment the order was due: {_milliseconds(sale.latency_seconds)}",
-        f"- how late the crowd itself was, which is part of it: {_milliseconds(sale.lateness_seconds)}",
+        f"- how late the orders were sent, which is part of it: {_milliseconds(sale.lateness_seconds)}",
     ]
 
 
 def _rail(report: SaleReport) -> list[str]:
-    paces = ", ".join(f"{pace:,.0f} a minute {when}" for when, pace in report.paid_per_minute.items())
     lines = [
         "## The rail",
         "",
-        f"- payments: {paces or 'none seen'}",
+        f"- payments: {report.paces or 'none seen'}",
         f"- largest backlog: {report.largest_backlog:,} orders",
         f"- longest wait for a payment: {report.longest_wait_seconds:,.0f} s",
     ]
@@ -152,16 +151,14 @@ def _rail(report: SaleReport) -> list[str]:
 def _processors(report: SaleReport) -> list[str]:
     if report.sale is None or not report.processor_seconds:
         return []
-    taken = {**report.processor_seconds, "the crowd": report.sale.processor_seconds}
-    of_one = {name: 100 * seconds / max(report.sale.seconds, 0.001) for name, seconds in taken.items()}
-    rows = [
-        (name, f"{taken[name]:.1f}", f"{share:.0f} %", f"{share / report.processors:.1f} %")
-        for name, share in sorted(of_one.items(), key=lambda item: -item[1])
-    ]
-    total = sum(of_one.values())
-    rows.append(("all", f"{sum(taken.values()):.1f}", f"{total:.0f} %", f"{total / report.processors:.1f} %"))
+    by_process = {**report.processor_seconds, "customers": report.sale.processor_seconds}
+    ascending = sorted(by_process.items(), key=lambda item: item[1])
+    rows = []
+    for name, seconds in (*reversed(ascending), ("all", sum(by_process.values()))):
+        share = 100 * seconds / max(report.sale.seconds, 0.001)
+        rows.append((name, f"{seconds:.1f}", f"{share:.0f} %", f"{share / report.processors:.1f} %"))
     heads = ("process", "processor time (s)", "of one processor", f"of all {report.processors}")
-    return ["## Processor time during the sale", "", *_table(heads, rows)]
+    return ["## Processor time during the sale", "", *markdown_table(heads, rows)]
 
 
 def _audit(report: SaleReport) -> list[str]:
@@ -174,16 +171,7 @@ def _audit(report: SaleReport) -> list[str]:
         (check["name"], check["meaning"], check["not_judged"] or str(check["violations"]))
         for check in report.audit["checks"]
     ]
-    return ["## Audit", "", counts, "", *note, *_table(("invariant", "meaning", "violations"), rows)]
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return ["| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines]
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    return ["## Audit", "", counts, "", *note, *markdown_table(("invariant", "meaning", "violations"), rows)]
 
 
 def _milliseconds(seconds: Mapping[str, float]) -> str:

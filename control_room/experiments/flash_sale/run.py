@@ -1,6 +1,5 @@
 """One flash sale from beginning to end: a system to sell on, the sale, the drain, the audit."""
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -11,14 +10,16 @@ import httpx
 
 from control_room.background import running
 from control_room.experiments.flash_sale.rail import seconds_to_drain
-from control_room.experiments.flash_sale.report import SaleReport
+from control_room.experiments.flash_sale.report import OVER, SaleReport
 from control_room.experiments.flash_sale.sell import Progress, Sale
-from control_room.experiments.flash_sale.watch import Processors, Watch
+from control_room.experiments.flash_sale.watch import RailWatch, processors
 from control_room.launcher.system import launch
 from control_room.operations.addresses import SystemAddresses, find_environment, find_system
 from control_room.operations.audit import AuditReport, audit
 from control_room.operations.audit.leftovers import leftovers
+from control_room.operations.roles import ORDERS
 from shared.management import Management
+from shared.waiting import poll
 
 GATEWAY_LATENCY_SECONDS = 1.0
 """Of the system that is started: long against what else a charge takes, short against the time between two looks."""
@@ -36,7 +37,7 @@ GIVE_UP_AFTER_SECONDS = 60.0
 POLL_SECONDS = 0.5
 AUDIT_AGAIN_SECONDS = 2.0
 OTHERS_SETTLE_SECONDS = 5.0
-"""While orders still wait, or others place some: the audit passes over those that have just changed."""
+"""While orders still wait, or other customers place some: the audit passes over those that have just changed."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,11 @@ class Plan:
     payments_per_minute: int | None
     drain: bool = True
 
+    @property
+    def is_own(self) -> bool:
+        """Whether it starts a system of its own."""
+        return self.payments_per_minute is not None
+
 
 def paced(payments_per_minute: int) -> dict[str, str]:
     """The environment of a payment service that charges at most so many orders a minute."""
@@ -58,7 +64,7 @@ def paced(payments_per_minute: int) -> dict[str, str]:
 
 
 class FlashSale:
-    """A sale on a system that runs. It may be watched while it goes on, and reported on wherever it was broken off."""
+    """A sale on a system that runs. It may be watched meanwhile, and reported on wherever it was interrupted."""
 
     def __init__(
         self,
@@ -69,13 +75,12 @@ class FlashSale:
         management: Management,
     ) -> None:
         self.plan = plan
-        self.watch = Watch(addresses, http, management)
+        self.watch = RailWatch(addresses, http, management)
         self.phase = "starting"
         self.progress = Progress(0.0, 0, 0, 0, 0)
         self._addresses, self._http, self._management = addresses, http, management
-        self._sale = Sale(addresses.services["order_service"], plan.orders, plan.seconds, plan.directory / ACCEPTED_IDS)
-        self._processors = Processors(environment)
-        self._processors_before: dict[str, float] = {}
+        self._sale = Sale(addresses.services[ORDERS.name], plan.orders, plan.seconds, plan.directory / ACCEPTED_IDS)
+        self._count_processors = processors(environment)
         self._processor_seconds: dict[str, float] = {}
         self._predicted_seconds: float | None = None
         self._drained_seconds: float | None = None
@@ -88,10 +93,10 @@ class FlashSale:
             await self._sell()
             if self.plan.drain:
                 self.phase = "no more orders come; the rail drains"
-                await self._drain(time.monotonic())
+                await self._drain()
             self.phase = "audit"
-            await self._audit_until_clean()
-        self.phase = "over"
+            self._audit = await self._audit_until_clean()
+        self.phase = OVER
 
     def report(self) -> SaleReport:
         """What has come of it so far."""
@@ -111,75 +116,76 @@ class FlashSale:
 
     async def _sell(self) -> None:
         self.phase = "sale"
-        self._processors_before = self._processors.seconds()
+        before = self._count_processors()
         try:
-            await self._sale.run(self._see)
+            await self._sale.run(self._on_progress)
             await self.watch.look()
         finally:
-            after = self._processors.seconds()
-            self._processor_seconds = {
-                name: after[name] - before for name, before in self._processors_before.items() if name in after
-            }
+            after = self._count_processors()
+            self._processor_seconds = {name: after[name] - before[name] for name in before if name in after}
             self._predicted_seconds = seconds_to_drain(self.watch.looks)
 
-    def _see(self, progress: Progress) -> None:
+    def _on_progress(self, progress: Progress) -> None:
         self.progress = progress
 
-    async def _drain(self, began_at: float) -> None:
-        """Until every order is paid and told of, or nothing moves any more."""
-        paid, paid_at = -1, time.monotonic()
-        while self.watch.looks[-1].backlog:
-            if self.watch.looks[-1].paid != paid:
-                paid, paid_at = self.watch.looks[-1].paid, time.monotonic()
-            if time.monotonic() - paid_at > GIVE_UP_AFTER_SECONDS:
-                return
-            await asyncio.sleep(POLL_SECONDS)
+    async def _drain(self) -> None:
+        """Wait until every order is paid and its customer notified, or nothing moves any more."""
+        began_at = time.monotonic()
+        is_paid = True
+        while is_paid and self.watch.looks[-1].backlog:
+            is_paid = await self._one_more_is_paid(self.watch.looks[-1].paid)
+        if not is_paid:
+            return
         self._drained_seconds = time.monotonic() - began_at
-        await self._until_quiet(time.monotonic() + GIVE_UP_AFTER_SECONDS)
+        await poll(
+            lambda: leftovers(self._addresses, self._http, self._management),
+            within_seconds=GIVE_UP_AFTER_SECONDS,
+            every_seconds=POLL_SECONDS,
+            until=lambda left: left.is_empty,
+        )
 
-    async def _until_quiet(self, deadline: float) -> None:
-        """The last orders' notifications."""
-        while time.monotonic() < deadline:
-            if (await leftovers(self._addresses, self._http, self._management)).is_empty:
-                return
-            await asyncio.sleep(POLL_SECONDS)
+    async def _one_more_is_paid(self, paid: int) -> bool:
+        async def look() -> bool:
+            return self.watch.looks[-1].paid != paid or not self.watch.looks[-1].backlog
 
-    async def _audit_until_clean(self) -> None:
-        """On a system of our own that has drained, nothing may be in flight any more."""
-        must_be_final = self._drained_seconds is not None and self.plan.payments_per_minute is not None
+        return await poll(look, within_seconds=GIVE_UP_AFTER_SECONDS, every_seconds=POLL_SECONDS)
+
+    async def _audit_until_clean(self) -> AuditReport:
+        """On a private system that has drained, no order may be in flight any more."""
+        must_be_final = self._drained_seconds is not None and self.plan.is_own
         settle_seconds = 0.0 if must_be_final else OTHERS_SETTLE_SECONDS
-        deadline = time.monotonic() + GIVE_UP_AFTER_SECONDS
-        while True:
-            self._audit = await audit(self._addresses, settle_seconds, self.plan.directory / ACCEPTED_IDS)
-            is_over = self._audit.is_final if must_be_final else self._audit.is_clean
-            if is_over or time.monotonic() > deadline:
-                return
-            await asyncio.sleep(AUDIT_AGAIN_SECONDS)
+        return await poll(
+            lambda: audit(self._addresses, settle_seconds, self.plan.directory / ACCEPTED_IDS),
+            within_seconds=GIVE_UP_AFTER_SECONDS,
+            every_seconds=AUDIT_AGAIN_SECONDS,
+            until=lambda report: report.is_final if must_be_final else report.is_clean,
+        )
 
 
 @asynccontextmanager
 async def on_own_system(plan: Plan, progress: Callable[[str], None]) -> AsyncIterator[FlashSale]:
-    """A system with a broker of its own, which pays at the plan's pace; nothing of it runs after the block.
+    """On a system with a private broker, which pays at the plan's pace; nothing of it runs after the block.
 
     Raises LaunchError.
     """
     pace = paced(plan.payments_per_minute) if plan.payments_per_minute else {}
-    async with launch(plan.directory, environment={**SYSTEM_SETTINGS, **pace}, progress=progress) as system:
-        addresses = SystemAddresses.of(system.environment)
-        async with _visited(plan, addresses, system.environment) as sale:
-            yield sale
-
-
-@asynccontextmanager
-async def on_running_system(plan: Plan, environment_file: Path | None) -> AsyncIterator[FlashSale]:
-    """The system that the file, or our environment, tells of. Raises NotRunning."""
-    environment, _ = find_environment(environment_file)
-    async with _visited(plan, find_system(environment_file), environment) as sale:
+    async with (
+        launch(plan.directory, environment={**SYSTEM_SETTINGS, **pace}, progress=progress) as system,
+        _connected(plan, SystemAddresses.of(system.environment), system.environment) as sale,
+    ):
         yield sale
 
 
 @asynccontextmanager
-async def _visited(
+async def on_running_system(plan: Plan, environment_file: Path | None) -> AsyncIterator[FlashSale]:
+    """On the system that the file, or our environment, tells of. Raises NotRunning."""
+    environment, _ = find_environment(environment_file)
+    async with _connected(plan, find_system(environment_file), environment) as sale:
+        yield sale
+
+
+@asynccontextmanager
+async def _connected(
     plan: Plan, addresses: SystemAddresses, environment: Mapping[str, str | None]
 ) -> AsyncIterator[FlashSale]:
     async with AsyncExitStack() as stack:

@@ -1,4 +1,4 @@
-"""A flash sale on a running system: a crowd that orders, in a process of its own."""
+"""A flash sale on a running system: customers who order, in a process of their own."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ LONGEST_LINE_BYTES = 1024 * 1024
 
 
 class SaleFailed(Exception):
-    """The crowd's process ended without a result; the message is the last that it said."""
+    """The customers' process ended without a result; the message is the last line of its errors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +30,10 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class SaleResult:
-    """What customers saw. `refused`: how many got another answer than 202, by what it said.
+    """What customers saw. `refused`: how many got another answer than 202, by what it message.
 
     `latency_seconds`: from the moment an order was due to its 202, as p50, p99, p99.9 and max. `lateness_seconds`: how
-    late the crowd itself was, which is part of it. `processor_seconds`: what the crowd's process took meanwhile.
+    late they were sent, which is part of it. `processor_seconds`: what the customers' process took meanwhile.
     """
 
     seconds: float
@@ -63,45 +63,36 @@ async def sell(
 
 
 class Sale:
-    """One sale. `result` is there also when it was cancelled: it tells of those who came."""
+    """One sale. `result` is there also if it was cancelled: about the orders placed until then."""
 
     def __init__(self, order_service_url: str, orders: int, seconds: float, accepted_ids: Path | None = None) -> None:
         self.result: SaleResult | None = None
-        self.pid: int | None = None
         self._arguments = (order_service_url.rstrip("/"), str(orders), str(seconds), str(accepted_ids or ""))
 
     async def run(self, on_progress: Callable[[Progress], None]) -> SaleResult:
         """As `sell`."""
-        crowd = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "control_room.experiments.flash_sale.crowd", *self._arguments,
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "control_room.experiments.flash_sale.customers", *self._arguments,
             stdin=DEVNULL, stdout=PIPE, stderr=PIPE, limit=LONGEST_LINE_BYTES, start_new_session=True,
             preexec_fn=death_pact(),
         )  # fmt: skip
-        self.pid = crowd.pid
         try:
-            await self._listen(crowd, on_progress)
+            await self._read(process, on_progress)
         except asyncio.CancelledError:
-            crowd.terminate()
-            await self._listen(crowd, on_progress)
+            process.terminate()
+            await self._read(process, on_progress)
             raise
         finally:
-            await kill(crowd)
-        return self._concluded(await _read_all(crowd.stderr))
-
-    async def _listen(self, crowd: Process, on_progress: Callable[[Progress], None]) -> None:
-        """Until it has said all it had to say."""
-        while crowd.stdout is not None and (line := await crowd.stdout.readline()):
-            said = json.loads(line)
-            if "latency_seconds" in said:
-                self.result = SaleResult(**said)
-            else:
-                on_progress(Progress(**said))
-
-    def _concluded(self, errors: str) -> SaleResult:
+            await kill(process)
         if self.result is None:
-            raise SaleFailed(errors.strip().rpartition("\n")[2] or "it was ended from outside")
+            errors = await process.stderr.read() if process.stderr is not None else b""
+            raise SaleFailed(errors.decode(errors="replace").strip().rpartition("\n")[2] or "it was ended from outside")
         return self.result
 
-
-async def _read_all(stream: asyncio.StreamReader | None) -> str:
-    return (await stream.read()).decode(errors="replace") if stream is not None else ""
+    async def _read(self, process: Process, on_progress: Callable[[Progress], None]) -> None:
+        while process.stdout is not None and (line := await process.stdout.readline()):
+            message = json.loads(line)
+            if "latency_seconds" in message:
+                self.result = SaleResult(**message)
+            else:
+                on_progress(Progress(**message))
