@@ -1,4 +1,4 @@
-"""Which orders the sweep tells again: those that were passed by, and one of those that may just be waiting."""
+"""Which orders the sweep re-emits: those that a later order overtook, or else one of those that may just wait."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -16,10 +16,10 @@ from order_service.store import Placement, Report
 from order_service.sweep.store import Sweep
 from order_service.sweep.store import sweep as sweep_once
 from shared import contract
-from shared.events import Event, OrderPlaced, decode
+from shared.events import Event
 from shared.persistence.database import Database
 from tests import examples
-from tests.support import start_ready
+from tests.support import outbox_events, ready
 
 LIMIT = 100
 EMAIL, SMS, RESTAURANT = "email", "sms", "restaurant"
@@ -29,38 +29,30 @@ QUEUES = {
 }
 LONG, NOW, LATE = 60.0, 0.0, 3600.0
 EARLIER, LATER, LAST = sorted(examples.order_placed().subject for _ in range(3))
-TOLD = [examples.receipt_delivered(), examples.ticket_delivered()]
+PAID = examples.payment_succeeded()
+NOTIFIED = [examples.receipt_delivered(), examples.ticket_delivered()]
+OPEN = (OrderStatus.PLACED, OrderStatus.PAID, OrderStatus.CONFIRMED, OrderStatus.DECLINED)
 
 
-def test_an_order_is_lost_once_a_later_one_had_its_turn() -> None:
-    turns = Progress(charged=LATER, notified=None)
-    assert seems_lost(EARLIER, OrderStatus.PLACED, turns)
-    assert not seems_lost(LAST, OrderStatus.PLACED, turns)
-    assert not seems_lost(EARLIER, OrderStatus.PLACED, Progress(charged=None, notified=None))
-
-
-def test_an_answered_order_waits_for_the_notification_service_and_not_for_payment() -> None:
-    for status in (OrderStatus.PAID, OrderStatus.CONFIRMED, OrderStatus.DECLINED):
-        assert not seems_lost(EARLIER, status, Progress(charged=LATER, notified=None))
-        assert seems_lost(EARLIER, status, Progress(charged=None, notified=LATER))
+def test_an_order_is_lost_once_a_later_one_was_finished() -> None:
+    charged, notified = Progress(charged=LATER, notified=None), Progress(charged=None, notified=LATER)
+    for status in OPEN:
+        overtaken, other = (charged, notified) if status is OrderStatus.PLACED else (notified, charged)
+        assert seems_lost(EARLIER, status, overtaken)
+        assert not seems_lost(LAST, status, overtaken)
+        assert not seems_lost(EARLIER, status, other)
 
 
 @pytest.mark.parametrize("status", OrderStatus)
-def test_an_order_is_open_until_everyone_is_told(status: OrderStatus) -> None:
-    expected = {
-        OrderStatus.PLACED: True,
-        OrderStatus.PAID: True,
-        OrderStatus.CONFIRMED: True,
-        OrderStatus.DECLINED: True,
-    }
-    assert bool(awaits(status, [], wants_sms=True)) is expected.get(status, False)
+def test_an_order_is_open_until_every_channel_has_reported(status: OrderStatus) -> None:
+    assert bool(awaits(status, [], wants_sms=True)) is (status in OPEN)
 
 
 @pytest.mark.parametrize("status", [OrderStatus.PAID, OrderStatus.CONFIRMED])
 def test_a_paid_order_is_open_while_one_of_the_channels_is_silent(status: OrderStatus) -> None:
-    reports = [timeline_entry(event) for event in TOLD]
-    for some in (*combinations(reports, 0), *combinations(reports, 1)):
-        assert awaits(status, some, wants_sms=False)
+    reports = [timeline_entry(event) for event in NOTIFIED]
+    for incomplete in (*combinations(reports, 0), *combinations(reports, 1)):
+        assert awaits(status, incomplete, wants_sms=False)
     assert not awaits(status, reports, wants_sms=False)
     assert awaits(status, reports, wants_sms=True) == {SMS}
 
@@ -72,10 +64,8 @@ def test_a_notification_that_was_given_up_is_no_longer_waited_for() -> None:
 
 @pytest_asyncio.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database(database_url, store.metadata, name="orders")
-    await start_ready(database)
-    yield database
-    await database.stop()
+    async with ready(Database(database_url, store.metadata, name="orders")) as database:
+        yield database
 
 
 async def placed(database: Database, count: int) -> list[str]:
@@ -92,89 +82,73 @@ def _empty_outbox(connection: Connection, rows: list[None]) -> list[None]:
     return rows
 
 
-async def told_again(database: Database) -> list[OrderPlaced]:
-    def read(connection: Connection, limits: list[int]) -> list[list[Event]]:
-        return [[decode(row.message.body) for row in store.outbox.waiting(connection, limit)] for limit in limits]
-
-    return [event for event in await database.read(read, LIMIT) if isinstance(event, OrderPlaced)]
-
-
 def sweep_delays(seconds: float, *, emails: float | None = None) -> SweepDelays:
     return SweepDelays({**dict.fromkeys(QUEUES, seconds), EMAIL: seconds if emails is None else emails})
 
 
-async def hear(database: Database, order_id: str, *events: Event, delays: SweepDelays | None = None) -> None:
+async def report(database: Database, order_id: str, *events: Event, delays: SweepDelays | None = None) -> None:
     for event in events:
-        await database.write(store.track, Report(order_id, timeline_entry(event), delays or sweep_delays(LONG)))
+        entry = timeline_entry(event.model_copy(update={"id": f"{event.id}-{order_id}"}))
+        await database.write(store.track, Report(order_id, entry, delays or sweep_delays(LONG)))
 
 
 async def sweep(database: Database, delays: SweepDelays | float) -> list[str]:
-    wanted = delays if isinstance(delays, SweepDelays) else sweep_delays(delays)
-    return sorted(await database.write(sweep_once, Sweep(wanted, LIMIT)))
+    sweep_of = Sweep(delays if isinstance(delays, SweepDelays) else sweep_delays(delays), LIMIT)
+    return sorted(await database.write(sweep_once, sweep_of))
 
 
-async def test_orders_that_a_later_one_has_passed_by_are_told_again_under_their_own_id(database: Database) -> None:
+async def test_orders_that_a_later_one_has_overtaken_are_re_emitted_under_their_own_id(database: Database) -> None:
     first, second, third = await placed(database, 3)
-    await hear(database, third, examples.payment_succeeded(third), *TOLD)
+    await report(database, third, PAID, *NOTIFIED)
+
     assert await sweep(database, NOW) == [first, second]
-    again = await told_again(database)
-    assert sorted(event.id for event in again) == [first, second]
-    assert all(event.again for event in again)
+
+    events = await outbox_events(database, store.outbox)
+    assert sorted(event.id for event in events) == [first, second]
+    assert all(event.again for event in events)
+    assert await sweep(database, LONG) == []  # they were re-emitted just now
 
 
-async def test_of_orders_that_wait_while_nobody_is_served_one_is_told_again(database: Database) -> None:
+async def test_of_orders_that_wait_while_no_order_is_finished_one_is_re_emitted(database: Database) -> None:
     orders = await placed(database, 3)
     assert await sweep(database, LONG) == orders[-1:]
-
-
-async def test_who_was_passed_by_just_now_may_still_be_under_way(database: Database) -> None:
-    orders = await placed(database, 3)
-    await hear(database, orders[2], examples.payment_succeeded(orders[2]), *TOLD)
-    assert await sweep(database, LONG) == orders[1:2]  # the one that is told again to find out
-
-
-async def test_an_answered_order_of_which_nobody_was_told_is_told_again_after_later_ones(database: Database) -> None:
-    silent, later = await placed(database, 2)
-    await hear(database, silent, examples.payment_succeeded(silent))
-    await hear(database, later, examples.payment_succeeded(later), *TOLD)
-    assert await sweep(database, NOW) == [silent]
-
-
-async def test_an_order_of_which_everyone_was_told_is_left_alone(database: Database) -> None:
-    (order,) = await placed(database, 1)
-    await hear(database, order, examples.payment_succeeded(order), *TOLD)
-    assert await sweep(database, NOW) == []
-
-
-async def test_an_order_that_was_told_again_is_left_alone_for_a_while(database: Database) -> None:
-    (order,) = await placed(database, 1)
-    assert await sweep(database, LONG) == [order]
     assert await sweep(database, LONG) == []
 
 
-async def test_an_order_that_lacks_an_email_alone_has_the_time_that_emails_take(database: Database) -> None:
-    delays = sweep_delays(NOW, emails=LATE)
-    mailing, later = await placed(database, 2)
-    await hear(database, mailing, examples.payment_succeeded(mailing), examples.ticket_delivered(), delays=delays)
-    await hear(database, later, examples.payment_succeeded(later), *TOLD, delays=delays)
-
-    assert await sweep(database, delays) == []
-    assert await sweep(database, sweep_delays(-LATE, emails=NOW)) == [mailing]  # an hour later
+async def test_an_order_that_was_overtaken_just_now_may_still_be_under_way(database: Database) -> None:
+    orders = await placed(database, 3)
+    await report(database, orders[2], PAID, *NOTIFIED)
+    assert await sweep(database, LONG) == orders[1:2]  # the last one, to find out
 
 
-async def test_an_order_that_lacks_a_kitchen_ticket_too_is_told_again_soon(database: Database) -> None:
-    delays = sweep_delays(NOW, emails=LATE)
-    silent, later = await placed(database, 2)
-    await hear(database, silent, examples.payment_succeeded(silent), delays=delays)
-    await hear(database, later, examples.payment_succeeded(later), *TOLD, delays=delays)
+FIRST_REPORTS = {
+    "nothing but the payment": ([PAID], sweep_delays(NOW), True),
+    "everything": ([PAID, *NOTIFIED], sweep_delays(NOW), False),
+    "all but the email, which may take an hour": (
+        [PAID, examples.ticket_delivered()],
+        sweep_delays(NOW, emails=LATE),
+        False,
+    ),
+    "nothing but the payment, which may not take an hour": ([PAID], sweep_delays(NOW, emails=LATE), True),
+}
 
-    assert await sweep(database, delays) == [silent]
+
+@pytest.mark.parametrize(("reports", "delays", "is_re_emitted"), FIRST_REPORTS.values(), ids=FIRST_REPORTS)
+async def test_an_overtaken_order_is_re_emitted_after_the_delay_of_what_it_lacks(
+    database: Database, reports: list[Event], delays: SweepDelays, is_re_emitted: bool
+) -> None:
+    first, later = await placed(database, 2)
+    await report(database, first, *reports, delays=delays)
+    await report(database, later, PAID, *NOTIFIED, delays=delays)
+
+    assert await sweep(database, delays) == ([first] if is_re_emitted else [])
 
 
-async def test_an_email_that_was_asked_about_is_left_alone_for_as_long_as_emails_take(database: Database) -> None:
-    delays = sweep_delays(NOW, emails=LATE)
+async def test_a_missing_email_is_asked_about_once_in_the_time_that_emails_take(database: Database) -> None:
     (order,) = await placed(database, 1)
-    await hear(database, order, examples.payment_succeeded(order), examples.ticket_delivered(), delays=delays)
+    delays = sweep_delays(NOW, emails=LATE)
+    await report(database, order, PAID, examples.ticket_delivered(), delays=delays)
+    assert await sweep(database, delays) == []
 
     an_hour_later = sweep_delays(-LATE - LONG, emails=LONG)
     assert await sweep(database, an_hour_later) == [order]
@@ -182,13 +156,13 @@ async def test_an_email_that_was_asked_about_is_left_alone_for_as_long_as_emails
 
 
 def attempts_last(settings: Settings, queue: str) -> float:
-    """The worst that can come: each attempt takes all of its time."""
+    """The longest case: each attempt takes all of its time."""
     delays = settings.retry_delays_of(queue)
     return sum(delays) + (len(delays) + 1) * contract.queues()[queue].attempt_seconds
 
 
 @pytest.mark.parametrize("queue", [CHARGE, SMS, RESTAURANT, EMAIL])
-def test_by_itself_the_sweep_waits_until_nobody_can_be_trying_any_more(queue: str) -> None:
+def test_by_default_the_sweep_waits_until_no_attempt_can_follow(queue: str) -> None:
     for settings in (
         Settings(),
         Settings.model_validate({"retry_delays_seconds": (2, 600), "email_retry_delays_seconds": (7.5,)}),
@@ -196,7 +170,7 @@ def test_by_itself_the_sweep_waits_until_nobody_can_be_trying_any_more(queue: st
         assert settings.sweep_delays.seconds({queue}) > attempts_last(settings, QUEUES[queue])
 
 
-def test_by_itself_the_sweep_asks_about_a_lost_order_or_ticket_after_two_minutes_or_so() -> None:
+def test_by_default_the_sweep_asks_about_a_lost_order_or_ticket_after_two_minutes_or_so() -> None:
     for missing in ({CHARGE}, {RESTAURANT, EMAIL}, {SMS}):
         assert 60 < Settings().sweep_delays.seconds(missing) < 150
 
