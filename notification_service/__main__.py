@@ -1,6 +1,6 @@
 """`python -m notification_service`"""
 
-from shared.quick_start import quick_imports
+from shared.tuning import quick_imports
 
 with quick_imports():
     from notification_service.app import Settings, build

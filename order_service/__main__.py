@@ -1,6 +1,6 @@
 """`python -m order_service`"""
 
-from shared.quick_start import quick_imports
+from shared.tuning import quick_imports
 
 with quick_imports():
     from order_service.app import Settings, build

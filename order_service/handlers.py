@@ -19,8 +19,8 @@ from shared.persistence.database import Database
 
 TRACK_CONCURRENCY = 250
 
-PATIENCE_SECONDS = 0.02
-"""For so long an event may wait for others, to be written with them: each order has some, and nobody sees that."""
+LINGER_SECONDS = 0.02
+"""How long a report may wait for others, so that one commit writes them: each order has several reports."""
 
 
 class Tracking:
@@ -34,7 +34,7 @@ class Tracking:
     async def track(self, event: Event, attempt: int) -> Ack:
         """Every event of the others ends here. Raises `PermanentError` for an order that was never placed here."""
         report = Report(event.subject, timeline_entry(event), self._sweep_delays)
-        result = await self._database.write(store.track, report, patience_seconds=PATIENCE_SECONDS)
+        result = await self._database.write(store.track, report, linger_seconds=LINGER_SECONDS)
         if result is Tracked.UNKNOWN_ORDER:
             raise PermanentError("unknown-order", f"no order {event.subject} was placed here")
         self._changes.notify(event.subject)

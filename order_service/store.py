@@ -37,10 +37,11 @@ from order_service.orders import (
     status_of,
 )
 from shared.events import OrderPlaced, OrderSummary
-from shared.persistence.batcher import is_repeated
-from shared.persistence.database import UtcDateTime, insert_new
+from shared.persistence.backends import insert_new
+from shared.persistence.database import UtcDateTime
 from shared.persistence.outbox import Outbox
 from shared.persistence.pages import ReadPages
+from shared.persistence.transactions import is_repeated
 
 MAX_DOUBLINGS = 6
 

@@ -1,6 +1,6 @@
 """`python -m payment_service`"""
 
-from shared.quick_start import quick_imports
+from shared.tuning import quick_imports
 
 with quick_imports():
     from payment_service.app import Settings, build

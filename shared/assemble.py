@@ -76,7 +76,7 @@ class Assembly:
         settings, name = self._settings, self._contract.name
         components: list[Component] = [self.database, *before, self.publisher]
         if self._outbox is not None:
-            components.append(OutboxRelay(self.database, self._outbox, self.publisher, stands_back_for=throttled_for))
+            components.append(OutboxRelay(self.database, self._outbox, self.publisher, throttled_for=throttled_for))
         components += [self.consumer, *after, *controls(settings, name, self.consumer)]
         return Service(components, HttpServer(self.app, settings.http_host, settings.http_port))
 

@@ -9,13 +9,13 @@ from typing import Any
 from fastapi import Request
 from fastapi.responses import Response, StreamingResponse
 
-from shared.event_loop import new_event_loop
 from shared.http.application import create_app
 from shared.http.audit import Record, ndjson
 from shared.http.limits import Limits
 from shared.http.server import HttpServer
 from shared.observability import logging
 from shared.persistence.failures import DatabaseUnavailable
+from shared.tuning import new_event_loop
 
 app = create_app(title="Limited", description="", operator_token="")
 streams = 0

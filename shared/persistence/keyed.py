@@ -8,7 +8,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from sqlalchemy import Connection, Row, Table, bindparam, select
 
 from shared.events import Event
-from shared.persistence.database import insert_into
+from shared.persistence.backends import insert_into
 from shared.persistence.outbox import Outbox
 from shared.persistence.pages import ReadPages
 

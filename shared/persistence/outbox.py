@@ -1,4 +1,4 @@
-"""The outbox: events written in the same commit as the facts they tell of, until they are published (`relay.py`)."""
+"""The outbox: events written in the same commit as the facts that they report. `relay.py` publishes them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from sqlalchemy.types import BigInteger
 
 from shared.events import Event, encode
 from shared.messaging.message import Message
-from shared.persistence.batcher import tell_after_commit
+from shared.persistence.transactions import hand_over
 
 Tables = MetaData
 """The tables of one service, the outbox among them."""
@@ -58,7 +58,7 @@ class Outbox:
         Index("outbox_order", self.table.c.returns, self.table.c.id)
         columns = self.table.c
         ids: BindParameter[Any] = bindparam("ids", expanding=True)
-        # Built once: building a statement costs twice as much as running it.
+        # Built once: building a statement takes twice as long as running it.
         self._insert = insert(self.table)
         self._next = select(self.table).order_by(columns.returns, columns.id).limit(bindparam("limit"))
         self._next_locked = self._next.with_for_update(skip_locked=True)
@@ -68,13 +68,13 @@ class Outbox:
     def add(self, connection: Connection, events: Sequence[Event]) -> None:
         """Write the events within the caller's transaction. Raises `Oversize` before anything is inserted.
 
-        Once it is committed, those in `Database.after_commit` are given the rows; on PostgreSQL, where other replicas
-        may publish them, an empty list.
+        Once they are committed, the listeners of `Database.on_commit` get the rows; on PostgreSQL, where another
+        replica may publish them first, an empty list.
         """
         if events:
             messages = [self._message(event) for event in events]
             connection.execute(self._insert, [_values(message) for message in messages])
-            tell_after_commit(connection, _added(connection, messages))
+            hand_over(connection, _added(connection, messages))
 
     def waiting(self, connection: Connection, limit: int, *, locked: bool = False) -> list[OutboxRow]:
         """The next rows, oldest first; those the broker has returned come after the others, so they block nobody."""

@@ -23,8 +23,8 @@ from payment_service.payments import Charged, event_of, payment_of
 from shared.ids import new_id
 from shared.messaging.message import Message
 from shared.messaging.publisher import Publisher
-from shared.persistence import batcher
 from shared.persistence import database as database_module
+from shared.persistence import transactions
 from shared.persistence.database import Database
 from shared.persistence.failures import CommitUnknown
 from shared.persistence.keyed import Recording
@@ -106,7 +106,7 @@ async def test_a_server_that_never_answers_is_hung_up_on(
 async def test_where_nobody_can_look_it_is_unknown_and_repeating_it_is_safe(
     postgres: PrivatePostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batcher, "ASK_SECONDS", 0.3)
+    monkeypatch.setattr(transactions, "ASK_SECONDS", 0.3)
     store = order_service.store
     async with opened(postgres, store.metadata) as (database, cut):
         placements = [Placement(examples.order_placed(), f"key-{n}", "asked") for n in range(CROWD)]

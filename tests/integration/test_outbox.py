@@ -10,11 +10,13 @@ from sqlalchemy import Column, Connection, Integer, MetaData, Table, insert, sel
 
 from shared.events import OrderPlaced
 from shared.messaging.publisher import Publisher
+from shared.persistence import backlog
 from shared.persistence import relay as module
+from shared.persistence.backlog import BATCH_ROWS
 from shared.persistence.database import Database
 from shared.persistence.failures import DatabaseUnavailable
 from shared.persistence.outbox import Outbox
-from shared.persistence.relay import BATCH_ROWS, CROWD_ROWS, OutboxRelay
+from shared.persistence.relay import THROTTLE_ROWS, OutboxRelay
 from shared.settings import BrokerSettings
 from tests import examples
 from tests.amqp import arrivals, queue_of
@@ -58,7 +60,7 @@ async def publisher(module_broker_settings: BrokerSettings) -> AsyncIterator[Pub
 
 @asynccontextmanager
 async def relaying(database: Database, publisher: Publisher, *, stands_back: bool) -> AsyncIterator[OutboxRelay]:
-    relay = OutboxRelay(database, outbox, publisher, stands_back_for=visit if stands_back else None)
+    relay = OutboxRelay(database, outbox, publisher, throttled_for=visit if stands_back else None)
     await relay.start()
     try:
         yield relay
@@ -74,8 +76,8 @@ async def crowd(database: Database) -> AsyncIterator[None]:
         while True:
             await database.write(visit, None)
 
-    visitors = [asyncio.create_task(come_again_and_again()) for _ in range(2 * CROWD_ROWS)]
-    await eventually(lambda: database.crowd_of(visit) >= CROWD_ROWS, 5, "the crowd to come")
+    visitors = [asyncio.create_task(come_again_and_again()) for _ in range(2 * THROTTLE_ROWS)]
+    await eventually(lambda: database.load_of(visit) >= THROTTLE_ROWS, 5, "the crowd to come")
     try:
         yield
     finally:
@@ -93,7 +95,7 @@ async def add_for_nobody(database: Database) -> None:
     await database.write(add, examples.order_placed().model_copy(update={"type": "order.unheard-of.v1"}))
 
 
-@pytest.mark.parametrize("most_known", [0, BATCH_ROWS // 2, module.MAX_KNOWN_ROWS])
+@pytest.mark.parametrize("most_known", [0, BATCH_ROWS // 2, backlog.MAX_ROWS_IN_MEMORY])
 @pytest.mark.parametrize("stands_back", [False, True])
 async def test_all_is_published_once_and_then_gone(
     stands_back: bool,
@@ -103,7 +105,7 @@ async def test_all_is_published_once_and_then_gone(
     module_broker_settings: BrokerSettings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "MAX_KNOWN_ROWS", most_known)
+    monkeypatch.setattr(backlog, "MAX_ROWS_IN_MEMORY", most_known)
     events = 3 * BATCH_ROWS
     async with (
         queue_of(module_broker_settings, "orders", "order.placed.v1") as queue,
@@ -183,7 +185,7 @@ async def test_a_relay_that_stands_back_waits_for_the_crowd_to_leave(
     module_broker_settings: BrokerSettings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "STAND_BACK_SECONDS", 1e6)
+    monkeypatch.setattr(module, "THROTTLE_SECONDS", 1e6)
     async with (
         queue_of(module_broker_settings, "orders", "order.placed.v1") as queue,
         arrivals(module_broker_settings, queue) as messages,

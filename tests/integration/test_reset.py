@@ -9,11 +9,11 @@ import termios
 import threading
 from urllib.parse import urlsplit
 
-from shared.event_loop import new_event_loop
 from shared.messaging.connection import Connection
 from shared.messaging.message import Delivery, Message
 from shared.messaging.publisher import Publisher
 from shared.settings import BrokerSettings
+from shared.tuning import new_event_loop
 from tests.amqp import queue_of
 
 MESSAGES, BODY = 300, b"x" * 1000

@@ -19,8 +19,8 @@ from control_room.launcher.ports import free_ports
 from notification_service import smtp
 from notification_service.notifications import Notice
 from notification_service.smtp import SmtpChannel
-from shared.event_loop import new_event_loop
 from shared.messaging.retry import NotReady, OutcomeUnknown, PermanentError, TransientError
+from shared.tuning import new_event_loop
 from tests.service.odd_mail import HANG_UP, SILENCE, odd_server
 from tests.support import eventually
 

@@ -15,9 +15,11 @@ from sqlalchemy import Connection, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from shared.persistence import batcher
-from shared.persistence.batcher import CROWD_ROWS, MAX_GROUP_ROWS, tell_after_commit
-from shared.persistence.database import Database, insert_new
+from shared.persistence.backends import insert_new
+from shared.persistence.batcher import ENOUGH_ROWS, MAX_ROWS
+from shared.persistence.database import Database
 from shared.persistence.failures import DatabaseUnavailable
+from shared.persistence.transactions import hand_over
 from tests.notes import count_notes, groups, notes, opened, read_notes, refuse_odd, write_notes
 
 
@@ -47,8 +49,8 @@ async def test_all_that_waits_is_written_in_one_transaction(database: Database) 
 @pytest.fixture
 def tired(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on the database rests for a minute after each transaction."""
-    monkeypatch.setattr(batcher, "REST", 1e9)
-    monkeypatch.setattr(batcher, "LONGEST_REST_SECONDS", 60)
+    monkeypatch.setattr(batcher, "LINGER_FACTOR", 1e9)
+    monkeypatch.setattr(database._writer, "_linger_seconds", 60)
 
 
 @pytest.mark.usefixtures("tired")
@@ -60,25 +62,25 @@ async def test_a_crowd_that_writes_over_and_over_shares_each_transaction(databas
                 await asyncio.sleep(0)
 
     async with asyncio.timeout(30):
-        await asyncio.gather(*(write_three(10 * number) for number in range(CROWD_ROWS + 5)))
+        await asyncio.gather(*(write_three(10 * number) for number in range(ENOUGH_ROWS + 5)))
 
-    assert groups == [CROWD_ROWS + 5] * 3
+    assert groups == [ENOUGH_ROWS + 5] * 3
 
 
 async def test_those_who_come_shortly_after_a_transaction_share_the_next(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batcher, "REST", 1e9)
-    monkeypatch.setattr(batcher, "LONGEST_REST_SECONDS", 0.3)
+    monkeypatch.setattr(batcher, "LINGER_FACTOR", 1e9)
+    monkeypatch.setattr(database._writer, "_linger_seconds", 0.3)
     await asyncio.gather(*(database.write(write_notes, (number, "text")) for number in range(2)))
 
     writing = []
-    for number in range(2, CROWD_ROWS):
+    for number in range(2, ENOUGH_ROWS):
         writing.append(asyncio.create_task(database.write(write_notes, (number, "text"))))
         await asyncio.sleep(0)
     await asyncio.gather(*writing)
 
-    assert groups == [2, CROWD_ROWS - 2]
+    assert groups == [2, ENOUGH_ROWS - 2]
 
 
 @pytest.mark.usefixtures("tired")
@@ -105,7 +107,7 @@ async def test_nobody_has_to_wait_when_the_database_stops(database: Database) ->
 
 async def test_who_has_patience_waits_for_company(database: Database) -> None:
     patient = [
-        asyncio.create_task(database.write(write_notes, (number, "text"), patience_seconds=60)) for number in range(2)
+        asyncio.create_task(database.write(write_notes, (number, "text"), linger_seconds=60)) for number in range(2)
     ]
     await asyncio.sleep(0)
 
@@ -118,11 +120,11 @@ async def test_who_has_patience_waits_for_company(database: Database) -> None:
 
 @pytest.mark.parametrize("end", ["patience", "a crowd", "the database stops"])
 async def test_patience_ends(database: Database, end: str) -> None:
-    count, patience_seconds = (CROWD_ROWS, 60.0) if end == "a crowd" else (2, 0.2 if end == "patience" else 60.0)
+    count, linger_seconds = (ENOUGH_ROWS, 60.0) if end == "a crowd" else (2, 0.2 if end == "patience" else 60.0)
     writing = []
     for number in range(count):
         writing.append(
-            asyncio.create_task(database.write(write_notes, (number, "text"), patience_seconds=patience_seconds))
+            asyncio.create_task(database.write(write_notes, (number, "text"), linger_seconds=linger_seconds))
         )
         await asyncio.sleep(0)
     assert groups == []
@@ -136,13 +138,13 @@ async def test_patience_ends(database: Database, end: str) -> None:
 
 
 async def test_those_that_are_too_many_for_one_transaction_need_no_patience_for_the_next(database: Database) -> None:
-    many = MAX_GROUP_ROWS + 1
+    many = MAX_ROWS + 1
     async with asyncio.timeout(30):
         await asyncio.gather(
-            *(database.write(write_notes, (number, "text"), patience_seconds=60) for number in range(many))
+            *(database.write(write_notes, (number, "text"), linger_seconds=60) for number in range(many))
         )
 
-    assert groups == [MAX_GROUP_ROWS, 1]
+    assert groups == [MAX_ROWS, 1]
 
 
 async def test_a_look_up_sees_all_that_is_committed(database: Database) -> None:
@@ -171,10 +173,10 @@ async def test_a_look_up_that_fails_fails_alone(database: Database) -> None:
 
 
 async def test_a_group_has_an_upper_bound(database: Database) -> None:
-    many = MAX_GROUP_ROWS * 2 + 1
+    many = MAX_ROWS * 2 + 1
     await asyncio.gather(*(database.write(write_notes, (number, "text")) for number in range(many)))
 
-    assert groups == [MAX_GROUP_ROWS, MAX_GROUP_ROWS, 1]
+    assert groups == [MAX_ROWS, MAX_ROWS, 1]
 
 
 async def test_a_bad_row_fails_alone(database: Database) -> None:
@@ -276,22 +278,22 @@ async def test_an_insert_passes_over_keys_that_are_there(database: Database) -> 
 
 async def test_an_open_transaction_is_undone_when_its_holder_fails(database: Database) -> None:
     with pytest.raises(ZeroDivisionError):
-        async with database.transaction() as transaction:
-            await transaction.run(write_notes, [(1, "text")])
+        async with database.transaction() as run:
+            await run(write_notes, [(1, "text")])
             raise ZeroDivisionError
-    async with database.transaction() as transaction:
-        await transaction.run(write_notes, [(2, "text")])
+    async with database.transaction() as run:
+        await run(write_notes, [(2, "text")])
 
     assert [await database.read(read_notes, number) for number in (1, 2)] == [None, "text"]
 
 
 async def test_every_commit_tells_those_who_asked_and_a_failure_tells_nobody(database: Database) -> None:
     def write_and_tell(connection: Connection, rows: list[tuple[int, str]]) -> list[str]:
-        tell_after_commit(connection, rows)
+        hand_over(connection, rows)
         return write_notes(connection, rows)
 
     told: list[Any] = []
-    database.after_commit.append(told.append)
+    database.on_commit.append(told.append)
 
     await database.write(write_and_tell, (1, "text"))
     with pytest.raises(IntegrityError):

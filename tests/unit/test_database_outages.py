@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from sqlalchemy import Column, Connection, Integer, MetaData, Table
 
+from shared.persistence import backends
 from shared.persistence import database as module
 from shared.persistence.database import Database
 from shared.persistence.failures import DatabaseUnavailable
@@ -19,7 +20,7 @@ from tests.support import eventually
 
 
 async def test_a_locked_database_is_unavailable_and_recovers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LOCK_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr(backends, "LOCK_TIMEOUT_SECONDS", 0.1)
     async with opened(f"sqlite:///{tmp_path}/test.db") as database:
         other = sqlite3.connect(tmp_path / "test.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
@@ -41,8 +42,9 @@ async def test_a_locked_database_is_unavailable_and_recovers(tmp_path: Path, mon
 async def test_readiness_does_not_flap_while_the_database_is_locked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, seconds in (("LOCK_TIMEOUT_SECONDS", 0.1), ("PROBE_SECONDS", 0.1), ("PROBE_PAUSE_SECONDS", 0.05)):
-        monkeypatch.setattr(module, name, seconds)
+    monkeypatch.setattr(backends, "LOCK_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr(module, "PROBE_SECONDS", 0.1)
+    monkeypatch.setattr(module, "PROBE_PAUSE_SECONDS", 0.05)
     async with opened(f"sqlite:///{tmp_path}/test.db") as database:
         with closing(sqlite3.connect(tmp_path / "test.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
@@ -171,9 +173,9 @@ async def test_behind_a_pooler_each_transaction_may_meet_another_server_process(
 
 
 async def hold_a_transaction(database: Database) -> None:
-    async with database.transaction() as transaction:
-        await transaction.run(read_notes, [1])
-        await transaction.run(count_notes, [None])
+    async with database.transaction() as run:
+        await run(read_notes, [1])
+        await run(count_notes, [None])
 
 
 async def test_two_processes_may_create_the_same_tables_at_once(postgres: PrivatePostgres) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import Column, Connection, MetaData, String, Table
 from shared.effects import Once
 from shared.events import Event
 from shared.messaging.retry import DONE, DUPLICATE, NotReady, PermanentError, TransientError
-from shared.persistence import database as module
+from shared.persistence import backends
 from shared.persistence.database import Database
 from shared.persistence.failures import DatabaseUnavailable
 from shared.persistence.keyed import KeyedStore, Recording
@@ -75,7 +75,7 @@ def once(database: Database, outside: Outside) -> Once[Fact]:
 
 @pytest_asyncio.fixture
 async def database(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Database]:
-    monkeypatch.setattr(module, "LOCK_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(backends, "LOCK_TIMEOUT_SECONDS", 0.05)
     database = Database(database_url, metadata, name="effects")
     await start_ready(database)
     yield database

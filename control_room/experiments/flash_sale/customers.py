@@ -18,7 +18,7 @@ from typing import Any, TextIO
 
 from control_room.experiments.traffic import NOT_ACCEPTED, Customers, at_their_times, random_order
 from control_room.text import percentiles
-from shared.event_loop import new_event_loop
+from shared.tuning import new_event_loop
 
 SEED = 11
 PROGRESS_SECONDS = 0.2

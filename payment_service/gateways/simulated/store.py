@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 
 from sqlalchemy import BigInteger, Column, Connection, Integer, MetaData, String, Table, bindparam, select
 
-from shared.persistence.database import UtcDateTime, insert_new
+from shared.persistence.backends import insert_new
+from shared.persistence.database import UtcDateTime
 from shared.persistence.pages import ReadPages
 
 metadata = MetaData()

@@ -1,0 +1,149 @@
+"""What differs between the two databases: SQLite, a file of this process alone, and PostgreSQL, shared by replicas."""
+
+import contextlib
+import importlib
+import os
+import socket
+from functools import cache
+from pathlib import Path
+from typing import Any
+from weakref import WeakSet
+
+import sqlalchemy
+from pydantic_core import to_json
+from sqlalchemy import Connection, Table, create_engine, event
+from sqlalchemy.engine import URL, make_url
+
+from shared.persistence.failures import is_conflict, is_unavailable
+
+LOCK_TIMEOUT_SECONDS = 5.0
+"""How long SQLite waits for another process's lock before it says that it is locked."""
+
+SERVER_TIMEOUTS: dict[str, int] = {
+    "connect_timeout": 5,  # seconds, as the next two
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,  # milliseconds
+}
+"""libpq's: how soon a database server that has vanished without a word (a cut network) is noticed."""
+
+_TRANSACTION_ACTIVE = 1  # libpq's PQTRANS_ACTIVE: a command is under way
+
+_SCHEMA_LOCK = 0x0DDE12A11  # any constant
+
+
+class Sqlite:
+    """One process, one writing connection."""
+
+    is_shared = False
+    """Whether replicas of the service may use the same tables at the same time."""
+
+    keeps_connections = True
+    """Whether a connection is kept between transactions: taking one from the pool costs as much as a query."""
+
+    def __init__(self, url: URL) -> None:
+        if url.database:
+            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        options = {"timeout": LOCK_TIMEOUT_SECONDS, "check_same_thread": False}
+        self.engine = create_engine(url, json_serializer=_json, connect_args=options)
+        event.listen(self.engine, "connect", self._prepare)
+        event.listen(self.engine, "begin", self._begin)
+
+    def _prepare(self, connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # the driver begins no transaction by itself: `_begin` does
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")  # a 202 is a promise: a commit is on disk when it returns
+
+    def _begin(self, connection: Connection) -> None:
+        # A writer locks at once: a transaction that reads first and writes later can fail with "database is locked".
+        writes = connection.get_execution_options().get("writes", False)
+        driver: Any = connection.connection.driver_connection  # through SQLAlchemy it would cost as much as a query
+        driver.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    def lock_schema(self, connection: Connection) -> None:
+        """`BEGIN IMMEDIATE` has locked the file."""
+
+    def discard_if_stale(self, connection: Connection, error: Exception) -> None:
+        """A file's connection stays the right one."""
+
+    def cut_connections(self) -> None:
+        """No server that could fail to answer."""
+
+
+class Postgresql:
+    """A server that replicas share, perhaps behind a pooler, and that may be restarted at any time."""
+
+    is_shared = True
+    keeps_connections = False  # the pool tests each connection before it hands it out
+
+    def __init__(self, url: URL) -> None:
+        timeouts = {name: value for name, value in SERVER_TIMEOUTS.items() if name not in url.query}
+        self.engine = create_engine(
+            url.set(drivername="postgresql+psycopg") if url.drivername in ("postgresql", "postgres") else url,
+            pool_pre_ping=True, pool_timeout=5, json_serializer=_json, connect_args=timeouts,
+        )  # fmt: skip
+        self._connections: WeakSet[Any] = WeakSet()
+        event.listen(self.engine, "connect", self._prepare)
+
+    def _prepare(self, connection: Any, _record: Any) -> None:
+        """Prepare no statements behind a pooler such as PgBouncer: each transaction may run on another server process.
+
+        A pooler is known by the process id that it reports at the start, which is not the server's.
+        """
+        self._connections.add(connection)
+        connection.autocommit = True
+        server_pid = connection.execute("SELECT pg_backend_pid()").fetchone()[0]
+        connection.autocommit = False
+        if connection.info.backend_pid != server_pid:
+            connection.prepare_threshold = None
+
+    def lock_schema(self, connection: Connection) -> None:
+        """Replicas that start together create the tables one after the other."""
+        connection.execute(sqlalchemy.select(sqlalchemy.func.pg_advisory_xact_lock(_SCHEMA_LOCK)))
+
+    def discard_if_stale(self, connection: Connection, error: Exception) -> None:
+        """After a failure of the server, give up this connection and those in the pool.
+
+        They may lead to a server that is the wrong one now: after a failover the old primary answers and only reads.
+        """
+        if is_unavailable(error) and not is_conflict(error):
+            connection.invalidate()
+            self.engine.dispose()
+
+    def cut_connections(self) -> None:
+        """Shut the sockets on which a thread waits for an answer. The thread is told that its connection broke."""
+        for connection in list(self._connections):
+            with contextlib.suppress(Exception):  # closed meanwhile
+                if connection.pgconn.transaction_status == _TRANSACTION_ACTIVE:
+                    with socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
+                        duplicate.shutdown(socket.SHUT_RDWR)
+
+
+Backend = Sqlite | Postgresql
+
+
+def backend_of(url: str) -> Backend:
+    parsed = make_url(url)
+    return Sqlite(parsed) if parsed.get_backend_name() == "sqlite" else Postgresql(parsed)
+
+
+def insert_new(connection: Connection, table: Table) -> Any:
+    """An insert that skips the rows whose key exists already."""
+    return _insert_new(connection.dialect.name, table)
+
+
+@cache
+def _insert_new(dialect: str, table: Table) -> Any:
+    return insert_into(dialect, table).on_conflict_do_nothing()
+
+
+def insert_into(dialect: str, table: Table) -> Any:
+    """An insert in the dialect of the database, which has `ON CONFLICT`."""
+    # Only the dialect in use is imported: each import makes the start of a service longer.
+    return importlib.import_module(f"sqlalchemy.dialects.{dialect}").insert(table)
+
+
+def _json(value: Any) -> str:
+    """How a JSON column is written; takes pydantic's models as they are."""
+    return to_json(value).decode()
