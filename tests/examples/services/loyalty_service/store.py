@@ -5,7 +5,7 @@ from dataclasses import asdict
 from sqlalchemy import Column, Connection, Integer, MetaData, String, Table
 
 from loyalty_service.points import Points
-from shared.persistence.database import insert_new
+from shared.persistence.backends import insert_new
 from shared.persistence.pages import ReadPages
 
 metadata = MetaData()
