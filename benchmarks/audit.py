@@ -16,7 +16,7 @@ from typing import Any
 
 from control_room.operations.audit.auditor import judge
 from control_room.operations.audit.reading import BATCH_ROWS
-from control_room.operations.audit.reconciliation import Books, books
+from control_room.operations.audit.reconciliation import ReconciliationDatabase, reconciliation_database
 
 EUR = {"amount_minor": 2150, "currency": "EUR"}
 DEFAULT_ORDERS = 1_000_000
@@ -26,10 +26,10 @@ def main() -> None:
     """Run it for as many orders as the first argument says."""
     orders = int(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT_ORDERS
     started, before = time.perf_counter(), peak_mebibytes()
-    with books(float(2**40)) as kept:
-        fill(kept, orders)
+    with reconciliation_database(float(2**40)) as database:
+        fill(database, orders)
         filled = time.perf_counter()
-        report = judge(kept, 0)
+        report = judge(database, 0)
     print(
         json.dumps(
             {
@@ -43,14 +43,14 @@ def main() -> None:
     )
 
 
-def fill(kept: Books, orders: int) -> None:
-    """All books, in the order in which an audit reads them."""
+def fill(database: ReconciliationDatabase, orders: int) -> None:
+    """All rows, in the order in which an audit reads them."""
     for batch in batches(order(number) for number in range(orders)):
-        kept.first_orders(batch)
+        database.first_orders(batch)
     for batch in batches(row for number in range(orders) for row in rows_about(number, orders)):
-        kept.add(batch)
+        database.add("other services", batch)
     for batch in batches(order(number) for number in range(orders)):
-        kept.last_orders(batch)
+        database.last_orders(batch)
 
 
 def order(number: int) -> dict[str, Any]:

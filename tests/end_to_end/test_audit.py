@@ -135,7 +135,7 @@ async def test_the_audit_is_green_after_an_order_of_each_kind(system: System, or
     ended = await order_rail("audit", "--settle-seconds", "0", *file_of(system))
 
     assert ended.status == 0, ended.output + ended.errors
-    assert "The books agree." in ended.output
+    assert "All services agree." in ended.output
     assert f"{len(orders)} orders" in ended.output
     assert "1 dead letters" in ended.output
 
@@ -347,7 +347,7 @@ async def test_a_service_that_hangs_is_given_up(system: System) -> None:
             update={"services": addresses(system).services | {"order_service": f"http://127.0.0.1:{port}"}}
         )
         with pytest.raises(AuditImpossible, match="order_service: it was silent for"):
-            await audit(hanging, 0, patience_seconds=0.2)
+            await audit(hanging, 0, timeout_seconds=0.2)
 
 
 async def until_named(system: System, invariant: str, subject: str) -> None:

@@ -111,7 +111,7 @@ async def test_orders_that_wait_for_a_slow_payment_are_in_flight(slow: System, r
     assert ended.status == 0, ended.output + ended.errors
     assert "orders are in flight, such as" in ended.output
     assert f"for {CHARGE}" in ended.output
-    assert "The books agree." in ended.output
+    assert "All services agree." in ended.output
     await rail.all_final()
     await until_final(slow)
 
@@ -122,7 +122,7 @@ async def test_a_service_that_is_frozen_is_said_and_its_orders_are_in_flight_aft
     with frozen(slow, "payment_service"):
         await rail.place_many(["tok_visa"] * 10)
         with pytest.raises(AuditImpossible, match="payment_service: it was silent for 1 s"):
-            await audit(SystemAddresses.of(slow.environment), JUST_NOW_SECONDS, patience_seconds=1)
+            await audit(SystemAddresses.of(slow.environment), JUST_NOW_SECONDS, timeout_seconds=1)
 
     assert (await audited(slow)).is_clean
     await rail.all_final()

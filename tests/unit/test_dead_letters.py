@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from control_room.operations.audit.reading import read_discards, read_journal
-from control_room.operations.audit.reconciliation import books
+from control_room.operations.audit.reconciliation import reconciliation_database
 from control_room.operations.audit.report import AuditImpossible
 from control_room.operations.dead_letters import discard
 from control_room.operations.dead_letters.dead_letter import DeadLetter
@@ -132,7 +132,7 @@ def test_the_journal_keeps_a_discarded_message_whole_and_the_audit_reads_it(tmp_
     assert kept[0]["message"]["headers"]["dead-letter-reason"] == "attempts-exhausted"
     assert (kept[0]["because"], kept[0]["order_id"]) == ("known fault", placed.subject)
     assert (kept[1]["message"]["body_base64"], kept[1]["order_id"]) == ("/wA=", None)
-    with books(0) as read:
+    with reconciliation_database(0) as read:
         read_discards(read, journal)
         assert read.counts()["discarded"] == 2
 
@@ -148,11 +148,11 @@ def test_the_last_line_of_a_journal_may_be_unfinished(tmp_path: Path) -> None:
     journal = tmp_path / "accepted"
     journal.write_text("order-1\n\norder-2\norder-")
 
-    with books(0) as read:
+    with reconciliation_database(0) as read:
         read_journal(read, journal)
         assert read.counts()["accepted"] == 2
 
 
 def test_a_journal_that_is_not_there_is_said(tmp_path: Path) -> None:
-    with books(0) as read, pytest.raises(AuditImpossible, match="can't be read"):
+    with reconciliation_database(0) as read, pytest.raises(AuditImpossible, match="can't be read"):
         read_journal(read, tmp_path / "accepted")

@@ -16,7 +16,7 @@ from control_room.experiments.flash_sale.watch import RailWatch, processors
 from control_room.launcher.system import launch
 from control_room.operations.addresses import SystemAddresses, find_environment, find_system
 from control_room.operations.audit import AuditReport, audit
-from control_room.operations.audit.leftovers import leftovers
+from control_room.operations.audit.in_flight import leftovers
 from control_room.operations.roles import ORDERS
 from shared.management import Management
 from shared.waiting import poll

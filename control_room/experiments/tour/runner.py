@@ -78,7 +78,7 @@ async def audit_until_final(
 ) -> AuditReport:
     """The first audit of these orders that is final, or the last one before the deadline. Raises AuditImpossible."""
     return await poll(
-        lambda: audit(addresses, 0, only=order_ids, patience_seconds=deadline_seconds),
+        lambda: audit(addresses, 0, only=order_ids, timeout_seconds=deadline_seconds),
         within_seconds=deadline_seconds,
         every_seconds=AGAIN_SECONDS,
         until=lambda report: report.is_final,

@@ -1,40 +1,50 @@
 """An audit from beginning to end.
 
-Orders are read first and last. What an order says has happened in the other services before it says so: so whatever
-an order said at the first look, the books read after it must confirm; and whatever they tell of, the last look knows.
-An order that moved between the two, or shortly before, is in flight and not judged. Nor is one blamed for what it
-lacks while a message that may be its own is on the way (`on_the_way.py`), for however long: it was counted before the
-books were read. What seems wrong all the same is looked at once more: a running system gives no false alarm.
+Orders are read first and last. What an order says happened in the other services before it says so: so what it says at
+the first reading must be confirmed by the rows of the others, which are read after it; and whatever those rows are
+about, the last reading has. An order that changed between the two, or shortly before, is in flight and not judged.
+Nor is one blamed for what it lacks while a message that may be its own is on the way, for however long: messages were
+counted before the services were read. What seems wrong all the same is looked at once more, so that a running system
+gives no false alarm.
 """
 
 import asyncio
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from control_room.operations.addresses import SystemAddresses
+from control_room.operations.audit.in_flight import COUNTED_WITHIN_SECONDS, lasting_leftovers, leftovers, on_the_way
 from control_room.operations.audit.invariants import (
     DEAD_LETTER_BELONGS,
     IDLE_ONLY,
     INVARIANTS,
+    JUDGED_QUEUES,
     OUTBOXES_EMPTY,
     QUEUES_EMPTY,
     Invariant,
 )
-from control_room.operations.audit.leftovers import PATIENCE_SECONDS, leftovers, settled_leftovers
-from control_room.operations.audit.on_the_way import on_the_way
-from control_room.operations.audit.reading import Reader, read_dead_letters, read_discards, read_journal, unreadable
-from control_room.operations.audit.reconciliation import Books, OnTheWay, books
+from control_room.operations.audit.reading import (
+    explained,
+    read_dead_letters,
+    read_discards,
+    read_journal,
+    read_service,
+)
+from control_room.operations.audit.reconciliation import OnTheWay, ReconciliationDatabase, reconciliation_database
 from control_room.operations.audit.report import AuditImpossible, AuditReport, Check, Violation
+from control_room.operations.roles import CHARGE, ORDERS, channel_queue
 from shared.management import Management, ManagementError
 
 SHOWN = 100
-"""Violations of one invariant that are told in full, and orders in flight that are named."""
+"""Violations of one invariant that are reported in full, and orders in flight that are named."""
 
-COUNTED_AFTER_SECONDS = 5.0
+OUTBOX_COUNT_SECONDS = 5.0
 """An outbox is counted at least so often: a message that is older was counted, or was in its queue by then."""
 
 
@@ -45,44 +55,22 @@ async def audit(
     *,
     discards: Path | None = None,
     only: Iterable[str] | None = None,
-    patience_seconds: float = 30.0,
+    timeout_seconds: float = 30.0,
 ) -> AuditReport:
     """Reconcile every order of a running system, or `only` some. Raises AuditImpossible.
 
     Orders that changed in the last `settle_seconds` are in flight and not judged; 0 says that the system is idle.
     `journal`: ids of orders that were answered with 202, one a line. `discards`: the journal of discarded dead letters.
-    A service that is silent for `patience_seconds` is given up.
+    `timeout_seconds`: how long a service may be silent.
     """
     orders = None if only is None else frozenset(only)
-    report = await _audit(system, settle_seconds, journal, discards, orders, patience_seconds)
-    if settle_seconds and not report.is_clean:
-        await asyncio.sleep(PATIENCE_SECONDS)  # until the broker has counted its messages once more
-        report = await _audit(system, settle_seconds, journal, discards, orders, patience_seconds)
+    async with httpx.AsyncClient(timeout=timeout_seconds, trust_env=False) as http, _management(system) as management:
+        auditor = _Auditor(system, settle_seconds, journal, discards, orders, http, management)
+        report = await auditor.run()
+        if settle_seconds and not report.is_clean:
+            await asyncio.sleep(COUNTED_WITHIN_SECONDS)
+            report = await auditor.run()
     return report
-
-
-async def _audit(
-    system: SystemAddresses,
-    settle_seconds: float,
-    journal: Path | None,
-    discards: Path | None,
-    only: frozenset[str] | None,
-    patience_seconds: float,
-) -> AuditReport:
-    began_at = time.time()
-    changed_before = began_at - settle_seconds if settle_seconds else float(2**40)
-    with books(changed_before, only) as kept:
-        async with (
-            httpx.AsyncClient(timeout=patience_seconds, trust_env=False) as http,
-            _management(system) as management,
-        ):
-            coming = await on_the_way(system, http, management)
-            await _read(kept, Reader(system, http, patience_seconds), system, journal, discards, only)
-            await _ask_about_dead_letters(kept, system, http)
-            await asyncio.to_thread(_spare_what_waits, kept, coming, began_at, settle_seconds)
-            if only is None:
-                await _look_for_leftovers(kept, system, http, management)
-        return await asyncio.to_thread(judge, kept, settle_seconds, whole=only is None)
 
 
 def _management(system: SystemAddresses) -> Management:
@@ -92,94 +80,113 @@ def _management(system: SystemAddresses) -> Management:
         raise AuditImpossible("RabbitMQ", str(error)) from error
 
 
-async def _read(
-    kept: Books,
-    reader: Reader,
-    system: SystemAddresses,
-    journal: Path | None,
-    discards: Path | None,
-    only: frozenset[str] | None,
-) -> None:
-    """Fill the books; the order of these steps is what makes it safe on a running system."""
-    kept.accept(only or ())
-    if journal is not None:
-        read_journal(kept, journal)
-    await reader.read("order_service", kept.first_orders)
-    await reader.read("payment_service", kept.add)
-    await reader.read("notification_service", kept.add)
-    await read_dead_letters(kept, system.rabbitmq_url)
-    if discards is not None:
-        read_discards(kept, discards)
-    await reader.read("order_service", kept.last_orders)
+@dataclass(frozen=True)
+class _Auditor:
+    system: SystemAddresses
+    settle_seconds: float
+    journal: Path | None
+    discards: Path | None
+    only: frozenset[str] | None
+    http: httpx.AsyncClient
+    management: Management
 
+    async def run(self) -> AuditReport:
+        began_at = time.time()
+        changed_before = began_at - self.settle_seconds if self.settle_seconds else float(2**40)
+        with reconciliation_database(changed_before, self.only) as database:
+            coming = await on_the_way(self.system, self.http, self.management)
+            await self._read(database)
+            await self._explain_dead_letters(database)
+            before = began_at - OUTBOX_COUNT_SECONDS
+            await asyncio.to_thread(call_waiting, database, coming, before, self.settle_seconds)
+            if self.only is None:
+                await self._look_for_leftovers(database)
+            return await asyncio.to_thread(judge, database, self.settle_seconds, whole=self.only is None)
 
-async def _ask_about_dead_letters(kept: Books, system: SystemAddresses, http: httpx.AsyncClient) -> None:
-    """An order may have got through after it was given up, as when the sweep sends everything again for another reason.
+    async def _read(self, database: ReconciliationDatabase) -> None:
+        """Fill the database; the order of these steps is what makes it safe on a running system."""
+        database.accept(self.only or ())
+        if self.journal is not None:
+            read_journal(database, self.journal)
+        read = partial(read_service, self.system, self.http)
+        await read(ORDERS.name, database.first_orders)
+        for service in self.system.services:
+            if service != ORDERS.name:
+                await read(service, partial(database.add, service))
+        await read_dead_letters(database, self.system.rabbitmq_url)
+        if self.discards is not None:
+            read_discards(database, self.discards)
+        await read(ORDERS.name, database.last_orders)
 
-    Then its dead letter is of no use any more, and nothing is wrong: the order's timeline tells of it.
-    """
-    _, suspects = await asyncio.to_thread(kept.find, DEAD_LETTER_BELONGS.query, SHOWN)
-    url = system.services["order_service"]
-    for order_id in {order_id for order_id, _ in suspects}:
-        with unreadable("order_service", url, http.timeout.read):
-            answer = await http.get(f"{url}/orders/{order_id}")
-        if answer.is_success:
-            kept.add_given_up(order_id, [queue for entry in answer.json()["timeline"] if (queue := _given_up(entry))])
+    async def _explain_dead_letters(self, database: ReconciliationDatabase) -> None:
+        """Ask for the timelines of orders whose dead letters seem to be wrong.
+
+        An order may have got through after its work was given up, as when the sweep re-emits its event for another
+        reason. Then its timeline says so, and nothing is wrong.
+        """
+        _, suspects = await asyncio.to_thread(database.find, DEAD_LETTER_BELONGS.query, SHOWN)
+        url = self.system.services[ORDERS.name]
+        for order_id in {order_id for order_id, _ in suspects}:
+            with explained(ORDERS.name, url, self.http):
+                answer = await self.http.get(f"{url}/orders/{order_id}")
+            if answer.is_success:
+                queues = [queue for entry in answer.json()["timeline"] if (queue := _given_up(entry))]
+                database.add_given_up(order_id, queues)
+
+    async def _look_for_leftovers(self, database: ReconciliationDatabase) -> None:
+        """Queues that are missing; and, while no order is in flight, what outboxes and queues hold."""
+        is_idle = not database.in_flight(1)[0]
+        found = await (lasting_leftovers if is_idle else leftovers)(self.system, self.http, self.management)
+        for service, count in found.outboxes.items():
+            if count and is_idle:
+                database.add_leftover(OUTBOXES_EMPTY.name, service, f"{count} events are not published")
+        for queue, messages in found.queues.items():
+            if messages is None:
+                database.add_leftover(QUEUES_EMPTY.name, queue, "the queue does not exist")
+            elif messages and is_idle:
+                database.add_leftover(QUEUES_EMPTY.name, queue, f"{messages} messages wait in it")
 
 
 def _given_up(entry: Mapping[str, Any]) -> str | None:
-    """The queue whose work an entry of a timeline says was given up."""
+    """The queue whose work was given up, according to an entry of a timeline."""
     if entry["type"].startswith("payment.stalled."):
-        return "payment_service.charge"
-    return f"notification_service.{entry['channel']}" if entry["type"].startswith("notification.failed.") else None
+        return CHARGE
+    return channel_queue(entry["channel"]) if entry["type"].startswith("notification.failed.") else None
 
 
-def _spare_what_waits(kept: Books, coming: Iterable[OnTheWay], began_at: float, settle_seconds: float) -> None:
-    lacking = kept.lacking()
-    for each in coming:
-        if lacking.get(each.queue) and each.counted:
-            kept.call_waiting(each, began_at - COUNTED_AFTER_SECONDS, settle_seconds)
-
-
-async def _look_for_leftovers(
-    kept: Books, system: SystemAddresses, http: httpx.AsyncClient, management: Management
+def call_waiting(
+    database: ReconciliationDatabase, coming: Iterable[OnTheWay], before: float, settle_seconds: float
 ) -> None:
-    """Queues that are missing; and what outboxes and queues hold though no order is in flight."""
-    is_idle = not kept.in_flight(1)[0]
-    left = await (settled_leftovers if is_idle else leftovers)(system, http, management)
-    for service, count in left.outboxes.items():
-        if count and is_idle:
-            kept.add_leftover(OUTBOXES_EMPTY.name, service, f"{count} events are not published")
-    for queue, messages in left.queues.items():
-        if messages is None:
-            kept.add_leftover(QUEUES_EMPTY.name, queue, "the queue does not exist")
-        elif messages and is_idle:
-            kept.add_leftover(QUEUES_EMPTY.name, queue, f"{messages} messages wait in it")
+    """Count as in flight the orders that messages on their way may belong to."""
+    lacking = database.find_lacking()
+    for each in coming:
+        if each.counted and (lacking.get(each.queue) or each.queue not in JUDGED_QUEUES):
+            database.call_waiting(each, before, settle_seconds)
 
 
-def judge(kept: Books, settle_seconds: float, *, whole: bool = True) -> AuditReport:
-    """Hold full books against every invariant. No I/O but the books; takes seconds for a million orders."""
-    in_flight, some = kept.in_flight(SHOWN)
+def judge(database: ReconciliationDatabase, settle_seconds: float, *, whole: bool = True) -> AuditReport:
+    """Check every invariant in a database that is filled. Takes seconds for a million orders."""
+    in_flight, in_flight_orders = database.in_flight(SHOWN)
     not_judged = "" if whole else "only some orders were looked at"
     if in_flight and whole:
         not_judged = f"{in_flight} orders are in flight"
     checks, violations = [], []
     for invariant in INVARIANTS:
-        total, found = kept.find(invariant.query, SHOWN)
+        total, found = database.find(invariant.query, SHOWN)
         skipped = not_judged if invariant in IDLE_ONLY and not total else ""
         checks.append(Check(invariant.name, invariant.meaning, total, skipped))
-        violations += [_violation(kept, invariant, subject, what) for subject, what in found]
+        violations += [_violation(database, invariant, subject, what) for subject, what in found]
     return AuditReport(
         checks=tuple(checks),
         violations=tuple(violations),
-        counts=kept.counts(),
+        counts=database.counts(),
         in_flight=in_flight,
-        in_flight_orders=some,
+        in_flight_orders=in_flight_orders,
         settle_seconds=settle_seconds,
-        waiting=kept.waiting(),
+        waiting=database.waiting(),
     )
 
 
-def _violation(kept: Books, invariant: Invariant, subject: str, what: str) -> Violation:
-    evidence = {} if invariant in IDLE_ONLY else kept.evidence(subject)
+def _violation(database: ReconciliationDatabase, invariant: Invariant, subject: str, what: str) -> Violation:
+    evidence = {} if invariant in IDLE_ONLY else database.evidence(subject)
     return Violation(invariant.name, subject, what, evidence)

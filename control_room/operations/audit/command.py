@@ -1,4 +1,4 @@
-"""`order-rail audit`: the command itself."""
+"""`order-rail audit`: the command, and its report on a terminal."""
 
 import asyncio
 import json
@@ -6,10 +6,16 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from control_room.operations.addresses import ENVIRONMENT_FILE, NotRunning, discards_beside, find_system
-from control_room.operations.audit import AuditImpossible, audit, display
+from control_room.operations.audit import AuditImpossible, AuditReport, Check, Violation, audit
 from control_room.text import console, silence_logs
+
+SHOWN_EACH = 10
+"""Violations of one invariant that are printed; --json has more of them."""
 
 
 def audit_command(
@@ -34,14 +40,56 @@ def audit_command(
     silence_logs()
     try:
         system = find_system(environment_file)
-        kept = discards or discards_beside(environment_file)
-        report = asyncio.run(audit(system, settle_seconds, journal, discards=kept))
+        discarded = discards or discards_beside(environment_file)
+        report = asyncio.run(audit(system, settle_seconds, journal, discards=discarded))
     except (NotRunning, AuditImpossible) as error:
         typer.echo(f"The audit could not be carried out: {error}", err=True)
         raise typer.Exit(2) from None
     if as_json:
         typer.echo(json.dumps(report.as_json(), indent=2))
     else:
-        display.show(console(), report)
+        _show(console(), report)
     if not report.is_clean:
         raise typer.Exit(1)
+
+
+def _show(output: Console, report: AuditReport) -> None:
+    table = Table("invariant", "must be true", "violations", title="Audit")
+    for check in report.checks:
+        table.add_row(check.name, escape(check.meaning), _verdict(check))
+    output.print(table)
+    for check in report.checks:
+        _show_violations(output, check, [each for each in report.violations if each.invariant == check.name])
+    _show_counts(output, report)
+
+
+def _verdict(check: Check) -> str:
+    if check.not_judged:
+        return f"[dim]not judged: {escape(check.not_judged)}[/]"
+    return f"[bold red]{check.violations}[/]" if check.violations else "[green]0[/]"
+
+
+def _show_violations(output: Console, check: Check, violations: list[Violation]) -> None:
+    for violation in violations[:SHOWN_EACH]:
+        line = escape(f"{violation.subject}: {violation.what}")
+        output.print(f"[red]VIOLATION[/] [bold]{check.name}[/] {line}", soft_wrap=True)
+        for service, said in violation.evidence.items():
+            output.print(f"    {service:21}{escape(said)}", soft_wrap=True)
+    if check.violations > SHOWN_EACH:
+        output.print(f"    and {check.violations - SHOWN_EACH} more of {check.name}")
+
+
+def _show_counts(output: Console, report: AuditReport) -> None:
+    counts = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in report.counts.items() if number)
+    output.print(escape(f"Looked at {counts or 'nothing: there are no orders yet'}."), soft_wrap=True)
+    if report.in_flight:
+        output.print(escape(_in_flight(report)), soft_wrap=True)
+    total = sum(check.violations for check in report.checks)
+    output.print("[bold green]All services agree.[/]" if report.is_clean else f"[bold red]{total} violations.[/]")
+
+
+def _in_flight(report: AuditReport) -> str:
+    examples = ", ".join(report.in_flight_orders[:3])
+    waiting = ", ".join(f"{count:,} for {queue}" for queue, count in report.waiting.items())
+    why = f"Messages that may be theirs are on the way: {waiting}." if waiting else "They have changed just now."
+    return f"{report.in_flight:,} orders are in flight, such as {examples}. {why}"

@@ -1,4 +1,4 @@
-"""What came of an audit."""
+"""The result of an audit."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -6,27 +6,27 @@ from typing import Any
 
 
 class AuditImpossible(Exception):
-    """The audit could not be carried out, so nothing is known; `who` is what stood in its way."""
+    """The audit could not be carried out, so nothing is known. `part`: a service, the broker or a journal."""
 
-    def __init__(self, who: str, why: str) -> None:
-        super().__init__(f"{who}: {why}")
-        self.who, self.why = who, why
+    def __init__(self, part: str, why: str) -> None:
+        super().__init__(f"{part}: {why}")
+        self.part, self.why = part, why
 
 
 @dataclass(frozen=True)
 class Violation:
-    """Something that must not be. `subject` is an order's id, or what else it is about: a queue, a service."""
+    """One breach of an invariant. `subject` is the id of an order, or the name of a queue or a service."""
 
     invariant: str
     subject: str
     what: str
     evidence: Mapping[str, str] = field(default_factory=dict)
-    """What each service says of the order; for orders only."""
+    """What each service says of the order; empty if the subject is none."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One invariant: how often it was broken. `not_judged` says why it could not be judged now; empty if it was."""
+    """One invariant and how often it was broken. `not_judged` says why it could not be judged; empty if it was."""
 
     name: str
     meaning: str
@@ -36,11 +36,11 @@ class Check:
 
 @dataclass(frozen=True)
 class AuditReport:
-    """`counts` is by kind: accepted, orders, settled, set_aside, payments, charges, notifications, dead_letters.
+    """`checks` count every violation; `violations` are at most some hundred of each invariant, with evidence.
 
-    `violations` are told in full for some of each invariant; `checks` count them all. `in_flight`: orders that have
-    changed so recently that nothing can be said of them yet, and those that a message may still be on its way to;
-    `in_flight_orders` are some of them. `waiting`: how many of them, by the queue of that message.
+    `counts`: rows by kind. `in_flight`: orders that changed so recently that they can't be judged yet, and those that a
+    message may still be on its way to; `in_flight_orders` are some of them. `waiting`: how many of them wait for a
+    message of each queue.
     """
 
     checks: tuple[Check, ...]
@@ -54,21 +54,17 @@ class AuditReport:
     @property
     def is_clean(self) -> bool:
         """Whether no invariant was broken."""
-        return not any(check.violations for check in self.checks)
+        return not self.broken
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing is wrong, and nothing more is to come."""
+        """Whether no invariant was broken and no order is in flight."""
         return self.is_clean and not self.in_flight
 
     @property
     def broken(self) -> set[str]:
         """The names of the invariants that were broken."""
         return {check.name for check in self.checks if check.violations}
-
-    def about(self, subject: str) -> list[Violation]:
-        """The violations of one order."""
-        return [violation for violation in self.violations if violation.subject == subject]
 
     def as_json(self) -> dict[str, Any]:
         """For machines."""
