@@ -1,4 +1,4 @@
-"""A client of a running Order Rail: places orders, waits for their end, and reconciles what the services say."""
+"""A client of a running Order Rail: places orders, waits until they are final, compares what the services say."""
 
 import asyncio
 import json
@@ -9,9 +9,9 @@ from typing import Any, Protocol, Self
 
 import httpx
 
-from control_room.launcher.system import SERVICES
 from control_room.operations.roles import FINAL
-from tests.support import eventually
+from shared.contract import services
+from tests.support import eventually, metric
 
 
 class System(Protocol):
@@ -27,7 +27,7 @@ class Rail:
     """Talks to the three services of one system. `accepted` holds the id of every order that was answered with 202."""
 
     def __init__(self, system: System) -> None:
-        self._urls = {name: system.url(name) for name in SERVICES}
+        self._urls = {service.name: system.url(service.name) for service in services()}
         self._operator = {"Authorization": f"Bearer {system.operator_token}"}
         limits = httpx.Limits(max_connections=50, max_keepalive_connections=50)
         self.http = httpx.AsyncClient(timeout=10, limits=limits, trust_env=False)
@@ -84,10 +84,9 @@ class Rail:
         answer = await self.http.get(f"{self._urls[service]}/audit", headers=self._operator)
         return [json.loads(line) for line in answer.raise_for_status().text.splitlines()]
 
-    async def metric(self, service: str, name: str) -> float:
-        """The sum of a metric's samples over all labels."""
-        lines = (await self.http.get(f"{self._urls[service]}/metrics")).raise_for_status().text.splitlines()
-        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
+    async def metric(self, service: str, name: str, **labels: str) -> float:
+        """The sum of a metric's samples that carry these labels."""
+        return metric((await self.http.get(f"{self._urls[service]}/metrics")).raise_for_status().text, name, **labels)
 
     async def statuses(self) -> dict[str, str]:
         """The status of every accepted order."""
@@ -95,11 +94,11 @@ class Rail:
         return {order_id: rows.get(order_id, "lost") for order_id in self.accepted}
 
     async def in_flight(self) -> int:
-        """How many accepted orders have not reached their end."""
+        """How many accepted orders are not final."""
         return sum(status not in FINAL for status in (await self.statuses()).values())
 
     async def all_final(self, timeout_seconds: float = 60) -> None:
-        """Wait until every accepted order has reached its end."""
+        """Wait until every accepted order is final."""
 
         async def look() -> bool:
             try:
@@ -110,10 +109,10 @@ class Rail:
             assert not open_orders, f"{len(open_orders)} open: {dict(list(open_orders.items())[:3])}"
             return True
 
-        await eventually(look, timeout_seconds, "every order to reach its end")
+        await eventually(look, timeout_seconds, "every order to be final")
 
     async def reconcile(self) -> None:
-        """Every accepted order has one end; the paid ones one charge over their total, the declined ones none."""
+        """Every accepted order is final; confirmed ones have one charge over their total, others none."""
         orders = {row["order_id"]: row for row in await self.audit("order_service")}
         payments = await self.audit("payment_service")
         charges = Counter(row["order_id"] for row in payments if row["kind"] == "charge")
@@ -124,5 +123,5 @@ class Rail:
             assert charges[order_id] == (1 if status == "confirmed" else 0), f"{order_id}: {charges[order_id]} charges"
             if status == "confirmed":
                 assert amounts[order_id] == orders[order_id]["total"], order_id
-        told = Counter((row["order_id"], row["channel"]) for row in await self.audit("notification_service"))
-        assert max(told.values()) == 1
+        notified = Counter((row["order_id"], row["channel"]) for row in await self.audit("notification_service"))
+        assert max(notified.values()) == 1

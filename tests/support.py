@@ -8,6 +8,7 @@ from typing import Any, TypeVar, overload
 import pytest
 from sqlalchemy import Connection
 
+from control_room.operations.replicas import parsed
 from shared.events import Event, decode
 from shared.persistence.database import Database
 from shared.persistence.outbox import Outbox
@@ -83,6 +84,12 @@ async def never(look: Callable[[], bool], seconds: float, unexpected: str) -> No
         return look()
 
     assert not await poll(probe, within_seconds=seconds, every_seconds=POLL_SECONDS), unexpected
+
+
+def metric(page: str, name: str, **labels: str) -> float:
+    """The sum of the samples of `order_rail_<name>` on a page of /metrics that carry these labels."""
+    names = {f"order_rail_{name}", f"order_rail_{name}_total"}
+    return sum(each.value for each in parsed(page) if each.name in names and labels.items() <= each.labels.items())
 
 
 def addresses_of(settings: BrokerSettings) -> dict[str, str]:

@@ -128,7 +128,9 @@ class Publisher(ConnectedComponent):
 
     def problem(self) -> str | None:
         """Why nothing can be published now, or None."""
-        return "RabbitMQ blocks publishers: it is out of memory or disk" if self._is_blocked else self._problem
+        if self._is_blocked:
+            return "RabbitMQ blocks publishers: it is out of memory or disk"
+        return self._problem or (None if self._channel else "RabbitMQ is away: no channel yet")
 
     async def publish(self, message: Message) -> None:
         """Returns once the broker has confirmed it. Raises `BrokerUnavailable` or a kind of `PublishError`."""
@@ -184,8 +186,9 @@ class Publisher(ConnectedComponent):
         if self._connection is not None and self._is_blocked:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._connection.unblocked.wait(), CONFIRM_TIMEOUT_SECONDS)
-        if self._channel is None or self.problem() is not None:
-            raise BrokerUnavailable(self.problem() or "the channel has just closed")
+        problem = self.problem()
+        if self._channel is None or problem is not None:
+            raise BrokerUnavailable(problem)
         return self._channel
 
     async def _use(self, connection: Connection) -> None:

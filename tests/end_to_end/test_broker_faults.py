@@ -83,13 +83,13 @@ async def test_an_alarm_stops_publishing_and_not_taking_orders(
 
 
 async def test_all_connections_closed_at_once_are_opened_again(node: PrivateBroker, rail: Rail) -> None:
-    opened = [await rail.metric(service, "order_rail_broker_connections_opened_total") for service in SERVICES]
+    opened = [await rail.metric(service, "broker_connections_opened_total") for service in SERVICES]
     placing = asyncio.create_task(rail.place_many(TOKENS))
     await eventually(lambda: len(rail.accepted) >= len(TOKENS) // 2, expecting="half of the orders")
     await node.control("close_all_connections", "a test")
     await placing
     await assert_all_come_to_their_end(rail)
-    now = [await rail.metric(service, "order_rail_broker_connections_opened_total") for service in SERVICES]
+    now = [await rail.metric(service, "broker_connections_opened_total") for service in SERVICES]
     assert [after - before for before, after in zip(opened, now, strict=True)] == [2, 2, 2]
 
 
@@ -137,8 +137,7 @@ async def test_a_delivery_that_the_broker_thinks_too_slow_is_handled_in_the_end(
 
 async def published(rail: Rail, result: str) -> float:
     """How many messages the order service has sent to `orders` with this result."""
-    name = f'order_rail_messages_published_total{{exchange="orders",result="{result}"}}'
-    return await rail.metric("order_service", name)
+    return await rail.metric("order_service", "messages_published", exchange="orders", result=result)
 
 
 async def says_it_is_blocked(system: System) -> bool:

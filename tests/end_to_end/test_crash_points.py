@@ -88,6 +88,6 @@ async def test_a_duplicate_that_a_crash_made_is_seen_and_counted(system: System,
     await rail.is_ready()
 
     async def counted() -> bool:
-        return await rail.metric("payment_service", "order_rail_duplicate_deliveries_total") >= 1
+        return await rail.metric("payment_service", "duplicate_deliveries_total") >= 1
 
     await eventually(counted, expecting="a duplicate to be counted")

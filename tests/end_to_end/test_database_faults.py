@@ -21,7 +21,7 @@ from tests import examples
 from tests.order_rail import file_of, order_rail
 from tests.postgres import PrivatePostgres
 from tests.rail import Rail
-from tests.support import eventually
+from tests.support import eventually, metric
 
 ENVIRONMENT = {
     "RETRY_DELAYS_SECONDS": "0.2,0.5",
@@ -168,15 +168,13 @@ async def dead_letters(rail: Rail) -> float:
 
 
 async def settled(rail: Rail, service: str, outcome: str) -> float:
-    return await rail.metric(service, f'order_rail_deliveries_settled_total{{outcome="{outcome}"')
+    return await rail.metric(service, "deliveries_settled", outcome=outcome)
 
 
 async def duplicates(rail: Rail, replica_url: str) -> tuple[float, float]:
     """Counted by the payment service and by its replica."""
-    name = "order_rail_duplicate_deliveries_total"
-    lines = (await rail.http.get(f"{replica_url}/metrics")).text.splitlines()
-    replica = sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
-    return await rail.metric("payment_service", name), replica
+    replica = metric((await rail.http.get(f"{replica_url}/metrics")).text, "duplicate_deliveries")
+    return await rail.metric("payment_service", "duplicate_deliveries"), replica
 
 
 @asynccontextmanager

@@ -31,7 +31,7 @@ QUEUES = [
 async def test_orders_whose_messages_went_with_a_deleted_queue_are_told_again(
     system: System, rail: Rail, queue: str
 ) -> None:
-    swept = await rail.metric("order_service", "order_rail_orders_swept_total")
+    swept = await rail.metric("order_service", "orders_swept_total")
     await rail.place_many(["tok_visa", "tok_visa", "tok_declined"] * 4)
     async with frozen_then_killed(system, queue.partition(".")[0]), Management(system.broker_settings) as management:
         await eventually(lambda: messages_in(management, queue), 20, f"messages in {queue}")
@@ -41,7 +41,7 @@ async def test_orders_whose_messages_went_with_a_deleted_queue_are_told_again(
     await eventually(lambda: all_told(rail), 60, "everyone to be told")
     await rail.reconcile()
     swept = 0.0 if queue.startswith("order_service.") else swept  # a new process counts from nothing
-    assert await rail.metric("order_service", "order_rail_orders_swept_total") > swept
+    assert await rail.metric("order_service", "orders_swept_total") > swept
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ from control_room.launcher.children import end, spawn
 from control_room.launcher.logs import tail
 from control_room.launcher.ports import free_ports
 from shared.settings import BrokerSettings
-from tests.support import eventually
+from tests.support import eventually, metric
 
 OPERATOR_TOKEN = "the-operators-token"
 OPERATOR = {"Authorization": f"Bearer {OPERATOR_TOKEN}"}
@@ -30,10 +30,7 @@ class RunningService:
 
     async def metric(self, name: str, **labels: str) -> float:
         """The sum of the samples of `order_rail_<name>` that carry these labels."""
-        lines = (await self.http.get("/metrics")).text.splitlines()
-        wanted = [f'{label}="{value}"' for label, value in labels.items()]
-        samples = [line for line in lines if line.startswith(f"order_rail_{name}") and all(w in line for w in wanted)]
-        return sum(float(line.rpartition(" ")[2]) for line in samples)
+        return metric((await self.http.get("/metrics")).text, name, **labels)
 
     async def audit(self) -> list[dict[str, Any]]:
         answer = await self.http.get("/audit", headers=OPERATOR)

@@ -13,7 +13,7 @@ import pytest
 from shared.events import Event
 from tests import examples
 from tests.service.process import OPERATOR, RunningService
-from tests.service.wire import Wire, headers_of
+from tests.service.wire import Wire
 from tests.support import eventually
 
 BODY = {"customer_email": "ada@example.com", "items": [{"sku": "cola", "quantity": 1}]}
@@ -131,7 +131,7 @@ async def test_news_of_an_order_that_was_never_placed_is_parked(order_service: R
 
     letter = await wire.dead_letter(TRACK, event.id)
 
-    assert headers_of(letter)["dead-letter-reason"] == "unknown-order"
+    assert letter.headers["dead-letter-reason"] == "unknown-order"
 
 
 UNKNOWN = "019366b4-4a7e-7c3e-9d0a-3f2b8a6f1c55"

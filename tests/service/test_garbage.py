@@ -7,7 +7,7 @@ import pytest
 from shared.events import encode
 from tests.examples import order_placed, payment_succeeded
 from tests.service.process import RunningService
-from tests.service.wire import TIMESTAMP_2_62, VOID, RawHeaders, Wire, headers_of, nested
+from tests.service.wire import TIMESTAMP_2_62, VOID, RawHeaders, Wire, nested
 from tests.support import eventually
 
 CHARGE = "payment_service.charge"
@@ -49,7 +49,7 @@ async def test_garbage_is_parked_at_once_with_its_reason(
     message_id = wire.send_garbage("orders", "order.placed.v1", body)
     letter = await wire.dead_letter(CHARGE, message_id)
 
-    headers = headers_of(letter)
+    headers = letter.headers
     assert headers["dead-letter-reason"] == reason
     assert headers["dead-letter-attempts"] == 1
     assert headers["dead-letter-queue"] == CHARGE

@@ -13,7 +13,7 @@ from shared.settings import BrokerSettings
 from tests import examples
 from tests.service.mail import MailServer, serving
 from tests.service.process import RunningService, running
-from tests.service.wire import Wire, headers_of
+from tests.service.wire import Wire
 from tests.support import eventually
 
 EMAIL_QUEUE = "notification_service.email"
@@ -145,8 +145,8 @@ async def test_a_refused_mail_is_parked_and_told(
     letter = await wire.dead_letter(EMAIL_QUEUE, paid.id)
     event = await wire.event("notifications", paid.subject, "notification.failed.v1")
 
-    assert headers_of(letter)["dead-letter-reason"] == "mail-refused"
-    assert headers_of(letter)["dead-letter-attempts"] == 1
+    assert letter.headers["dead-letter-reason"] == "mail-refused"
+    assert letter.headers["dead-letter-attempts"] == 1
     assert isinstance(event, NotificationFailed)
     assert (event.data.channel, event.data.notice) == ("email", "receipt")
     assert "550" in event.data.error

@@ -7,7 +7,7 @@ from shared.ids import new_id
 from tests.conftest import RETRY_DELAYS_SECONDS
 from tests.examples import euros, order_placed
 from tests.service.process import RunningService
-from tests.service.wire import Wire, headers_of
+from tests.service.wire import Wire
 from tests.support import eventually
 
 CHARGE = "payment_service.charge"
@@ -115,7 +115,7 @@ async def test_a_charge_that_never_works_ends_as_a_dead_letter(payment_service: 
     assert isinstance(event, PaymentStalled)
     assert event.data.attempts == ATTEMPTS
     assert "503" in event.data.error
-    headers = headers_of(letter)
+    headers = letter.headers
     assert headers["dead-letter-reason"] == "attempts-exhausted"
     assert headers["dead-letter-attempts"] == ATTEMPTS
     assert headers["dead-letter-queue"] == CHARGE

@@ -1,10 +1,9 @@
-"""The test's own end of the wire: publishes any bytes with any properties, and sees what the services publish."""
+"""A test's own AMQP client: publishes any bytes with any properties, and reads what the services publish."""
 
 import struct
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
 
 import pika
 
@@ -58,7 +57,7 @@ class Wire:
             self.publish(publisher(type(event)).exchange, event.type, encode(event), properties)
 
     def send_garbage(self, exchange: str, routing_key: str, body: bytes) -> str:
-        """Publish any bytes; returns the message id to know the dead letter by."""
+        """Publish any bytes; returns the message id, which the dead letter will have."""
         message_id = new_id()
         self.publish(exchange, routing_key, body, pika.BasicProperties(message_id=message_id, delivery_mode=2))
         return message_id
@@ -93,7 +92,7 @@ class Wire:
 
 
 class RawHeaders(pika.BasicProperties):  # type: ignore[misc]  # pika has no py.typed
-    """Properties that are written byte by byte, since pika would refuse to write such a thing."""
+    """Headers that are written byte by byte, since pika refuses to encode them."""
 
     def __init__(self, fields: Mapping[bytes, bytes], message_id: bytes = b"") -> None:
         super().__init__(headers={"raw": True}, delivery_mode=2)
@@ -120,7 +119,3 @@ def nested(depth: int) -> bytes:
 
 def _short(text: bytes) -> bytes:
     return bytes([len(text)]) + text
-
-
-def headers_of(message: Message) -> dict[str, Any]:
-    return dict(message.headers)
