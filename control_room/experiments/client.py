@@ -16,9 +16,8 @@ from control_room.operations.addresses import NotRunning, SystemAddresses
 from control_room.operations.replicas import samples
 from control_room.operations.roles import FINAL
 from shared.management import Management
-from shared.messaging.channel import BrokerUnavailable
 from shared.messaging.message import Message
-from shared.messaging.publisher import Publisher
+from shared.messaging.publisher import publishing
 from shared.topology import dead_queue, retry_queue
 from shared.waiting import poll
 
@@ -26,7 +25,6 @@ POLL_SECONDS = 0.2
 ORDER_POLL_SECONDS = 1.0
 ORDERS_AT_ONCE = 20
 CALL_TIMEOUT_SECONDS = 10.0
-CONNECT_TIMEOUT_SECONDS = 10.0
 TAP_EXPIRES_MILLISECONDS = 120_000
 MANY = 10_000
 CHARGE_QUEUE = "payment_service.charge"
@@ -160,15 +158,8 @@ class Client:
 
     async def publish(self, messages: Sequence[Message]) -> None:
         """Publish over AMQP, each message confirmed. Raises BrokerUnavailable or PublishError."""
-        publisher = Publisher(self.addresses.rabbitmq_url, "order-rail experiment")
-        await publisher.start()
-        try:
-            await asyncio.wait_for(publisher.connected(), CONNECT_TIMEOUT_SECONDS)
+        async with publishing(self.addresses.rabbitmq_url, "order-rail experiment") as publisher:
             errors = await publisher.publish_all(messages)
-        except TimeoutError:
-            raise BrokerUnavailable(publisher.problem() or "no connection to publish on") from None
-        finally:
-            await publisher.stop()
         if error := next(filter(None, errors), None):
             raise error
 

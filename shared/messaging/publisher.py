@@ -230,7 +230,7 @@ class Publisher(ConnectedComponent):
 
 @asynccontextmanager
 async def publishing(
-    url: str, name: str, *, exchanges: Sequence[str] = (), within_seconds: float = 15.0
+    url: str, name: str, *, exchanges: Sequence[str] = (), within_seconds: float = 10.0
 ) -> AsyncIterator[Publisher]:
     """A publisher that is connected, for the length of the block. Raises `BrokerUnavailable` after `within_seconds`."""
     publisher = Publisher(url, name, exchanges=exchanges)

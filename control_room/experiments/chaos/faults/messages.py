@@ -17,7 +17,7 @@ from shared import contract
 from shared.events import MAX_EVENT_BYTES
 from shared.messaging.connection import Connection
 from shared.messaging.message import Delivery, Message
-from shared.messaging.publisher import Publisher
+from shared.messaging.publisher import publishing
 
 SETTLED = "order_rail_deliveries_settled_total"
 TAPPED_MESSAGES = 10
@@ -132,14 +132,9 @@ async def _expect_parked(scene: Scene, fall: Fall, marks: Marks, messages: Seque
 
 async def _publish(scene: Scene, messages: Sequence[Message]) -> None:
     """Publish them all; NoEvidence if one was not confirmed."""
-    publisher = Publisher(scene.system.broker_settings.rabbitmq_url, "chaos")
-    await publisher.start()
-    try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            await publisher.connected()
+    url = scene.system.broker_settings.rabbitmq_url
+    async with publishing(url, "chaos", within_seconds=PATIENCE_SECONDS) as publisher:
         failed = [error for error in await publisher.publish_all(messages) if error is not None]
-    finally:
-        await publisher.stop()
     if failed:
         raise NoEvidence(f"{len(failed)} of {len(messages)} messages could not be published: {failed[0]}")
 
