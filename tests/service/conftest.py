@@ -7,7 +7,6 @@ import pytest
 import pytest_asyncio
 
 from shared.settings import BrokerSettings
-from tests.service.limited import SHORT, limited
 from tests.service.process import RunningService, running
 from tests.service.wire import Wire
 
@@ -34,10 +33,3 @@ async def wire(module_broker_settings: BrokerSettings) -> AsyncIterator[Wire]:
     """Publishes to, and reads from, the module's virtual host."""
     async with Wire.open(module_broker_settings) as wire:
         yield wire
-
-
-@pytest_asyncio.fixture(scope="module")
-async def quick(directory: Path) -> AsyncIterator[tuple[int, Path]]:
-    """A server with time limits of a second or less: its port and its log."""
-    async with limited(directory, **SHORT) as found:
-        yield found

@@ -5,7 +5,7 @@ import os
 import sys
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,10 @@ class RunningService:
 
     def __init__(self, process: Process, http: httpx.AsyncClient, log: Path) -> None:
         self.process, self.http, self.log = process, http, log
+
+    @property
+    def port(self) -> int:
+        return self.http.base_url.port or 0
 
     async def metric(self, name: str, **labels: str) -> float:
         """The sum of the samples of `order_rail_<name>` that carry these labels."""
@@ -86,3 +90,9 @@ async def running(
     finally:
         status = await end(process, STOP_SECONDS)
     assert status == ends_with, f"{service} ended with status {status}:\n{tail(log)}"
+
+
+def running_alone(service: str, directory: Path, **environment: str) -> AbstractAsyncContextManager[RunningService]:
+    """The same without a broker, for what needs none."""
+    nobody = BrokerSettings(rabbitmq_url=f"amqp://guest:s3cret@127.0.0.1:{free_ports(1)[0]}/")
+    return running(service, nobody, directory, until="/livez", ends_with=0, **environment)

@@ -8,10 +8,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from control_room.launcher.ports import free_ports
-from shared.settings import BrokerSettings
 from tests.postgres import PostgresNotInstalled, PrivatePostgres
-from tests.service.process import OPERATOR, RunningService, running
+from tests.service.process import OPERATOR, RunningService, running_alone
 from tests.support import eventually
 
 NAMES = ("order_service", "payment_service", "notification_service")
@@ -30,12 +28,11 @@ def breakable_postgres(postgres: PrivatePostgres) -> Iterator[PrivatePostgres]:
 @pytest_asyncio.fixture
 async def services(breakable_postgres: PrivatePostgres, tmp_path: Path) -> AsyncIterator[list[RunningService]]:
     """All three on PostgreSQL, without a broker."""
-    nobody = BrokerSettings(rabbitmq_url=f"amqp://guest:guest@127.0.0.1:{free_ports(1)[0]}/")
     gateway = f"simulated+{breakable_postgres.create_database()}"
     async with AsyncExitStack() as stack:
         yield [
             await stack.enter_async_context(
-                running(name, nobody, tmp_path, until="/livez", GATEWAY_URL=gateway,
+                running_alone(name, tmp_path, GATEWAY_URL=gateway,
                         DATABASE_URL=breakable_postgres.create_database())
             )
             for name in NAMES

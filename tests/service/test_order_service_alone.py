@@ -3,14 +3,13 @@
 import asyncio
 from pathlib import Path
 
-from control_room.launcher.ports import free_ports
 from shared.management import Management
 from shared.settings import BrokerSettings
 from shared.topology import provision
 from tests import examples
 from tests.conftest import Broker
 from tests.postgres import PrivatePostgres
-from tests.service.process import RunningService, running
+from tests.service.process import RunningService, running, running_alone
 from tests.service.test_following_orders import BODY, place, reaches, stream
 from tests.service.wire import Wire
 from tests.support import eventually
@@ -24,8 +23,7 @@ async def problems(service: RunningService) -> str:
 
 
 async def test_orders_are_taken_while_the_broker_is_away(tmp_path: Path) -> None:
-    nobody = BrokerSettings(rabbitmq_url=f"amqp://guest:s3cret@127.0.0.1:{free_ports(1)[0]}/")
-    async with running("order_service", nobody, tmp_path, until="/livez") as service:
+    async with running_alone("order_service", tmp_path) as service:
         answer = await service.http.post("/orders", json=BODY)
         assert answer.status_code == 202
         order = await service.http.get(answer.headers["location"])
