@@ -1,7 +1,7 @@
-"""The order in which an order's story is told, though the services' clocks may disagree by any amount.
+"""Sorts what happened to an order by cause, though the services' clocks may disagree by any amount.
 
-What one service did is told in the order of its own clock. Between services the cause comes first, and where neither
-is the other's cause, the clocks decide.
+What one service did stays in the order of its own clock. Between services a cause comes before its effect; where
+neither is the other's cause, the clocks decide.
 """
 
 from collections import defaultdict
@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from shared.contract import services
+
 Act = Literal["happened", "published", "handled", "set aside"]
 
 
@@ -17,12 +19,13 @@ Act = Literal["happened", "published", "handled", "set aside"]
 class Entry:
     """Something that happened. `state`: fine, busy (it will be tried again) or broken.
 
-    `clock`: the service by whose clock it happened `at`. `event`: the type of the event that it is about, if any. This
-    `happened` (so says the order's timeline), or a message with it was `published`, `handled` or `set aside`.
+    `source`: where we know it from. `clock`: the service by whose clock it happened `at`. `event`: the type of the
+    event that it is about, if any. This `happened` (according to the order's timeline), or a message with it was
+    `published`, `handled` or `set aside`.
     """
 
     at: datetime
-    who: str
+    source: str
     what: str
     state: str = "fine"
     clock: str = ""
@@ -31,44 +34,46 @@ class Entry:
 
 
 def in_order(timeline: Sequence[Entry], others: Iterable[Entry]) -> list[Entry]:
-    """All entries, causes before effects. Those of the timeline keep the order that they come in."""
+    """All entries, causes before effects. Those of the timeline keep the order that they are given in."""
     entries = [*timeline, *others]
     chains = _by_clock(entries)
     causes = {id(entry): _causes(entry, entries) for entry in entries}
-    told: list[Entry] = []
-    known: set[int] = set()
+    ordered: list[Entry] = []
+    done: set[int] = set()
     while heads := [chain[0] for chain in chains if chain]:
-        ready = [head for head in heads if causes[id(head)] <= known]
+        ready = [head for head in heads if causes[id(head)] <= done]
         entry = min(ready or heads, key=lambda each: each.at)
         next(chain for chain in chains if chain and chain[0] is entry).pop(0)
-        told.append(entry)
-        known.add(id(entry))
-    return told
+        ordered.append(entry)
+        done.add(id(entry))
+    return ordered
+
+
+def publisher_of(event: str) -> str:
+    """The service that publishes events that begin as this type does, such as `payment.`; empty if none does."""
+    topic = event.partition(".")[0]
+    families = {each.family().partition(".")[0]: service.name for service in services() for each in service.publishes}
+    return families.get(topic, "")
 
 
 def _by_clock(entries: Iterable[Entry]) -> list[list[Entry]]:
-    """Each service's entries by its own clock. Those of the timeline stay in order, also where it was put back."""
+    """Each service's entries by its own clock. Those of the timeline stay in order, even if the clock was set back."""
     chains: Mapping[str, list[tuple[datetime, Entry]]] = defaultdict(list)
     for entry in entries:
         chain = chains[entry.clock]
-        is_put_back = entry.act == "happened" and chain and chain[-1][0] > entry.at
-        chain.append((chain[-1][0] if is_put_back else entry.at, entry))
+        was_set_back = entry.act == "happened" and chain and chain[-1][0] > entry.at
+        chain.append((chain[-1][0] if was_set_back else entry.at, entry))
     return [[entry for _, entry in sorted(chain, key=lambda each: each[0])] for chain in chains.values()]
 
 
 def _causes(entry: Entry, entries: Sequence[Entry]) -> set[int]:
-    """What must be told before: for an entry of the timeline those before it, for a message that it was sent."""
+    """For an entry of the timeline those before it; for a message that its event happened and was published."""
     if entry.act == "happened":
         before = entries[: next(place for place, each in enumerate(entries) if each is entry)]
         return {id(each) for each in before if each.act == "happened"}
-    sender = sender_of(entry.event)
-    if entry.clock == sender:
+    publisher = publisher_of(entry.event)
+    if entry.clock == publisher:
         return set()
-    sent = [each for each in entries if each.event == entry.event and each.clock == sender]
-    first = {act: next((each for each in sent if each.act == act), None) for act in ("happened", "published")}
+    own = [each for each in entries if each.event == entry.event and each.clock == publisher]
+    first = {act: next((each for each in own if each.act == act), None) for act in ("happened", "published")}
     return {id(each) for each in first.values() if each is not None}
-
-
-def sender_of(event: str) -> str:
-    """The service that publishes events of this type."""
-    return f"{event.partition('.')[0]}_service"

@@ -1,6 +1,7 @@
-"""An order's whole story: what is in the books, what each service did with each message, and what was set aside.
+"""An order's whole history: its timeline, what each service did with each message, and its dead letters.
 
-The books last; what was published and handled is only remembered for a while, and says so when it is incomplete.
+The timeline lasts. What was published and handled the services remember for a while only; the history says what is
+missing.
 """
 
 import asyncio
@@ -13,14 +14,17 @@ from typing import Any
 import httpx
 
 from control_room.operations.addresses import SystemAddresses
-from control_room.operations.causal_order import Entry, in_order, sender_of
+from control_room.operations.causal_order import Entry, in_order, publisher_of
 from control_room.operations.dead_letters.dead_letter import DeadLetter
 from control_room.operations.replicas import replicas
+from control_room.operations.roles import ORDERS
+from shared import contract
 from shared.ids import UUID_PATTERN
 
 TIMEOUT_SECONDS = 3.0
 EXAMPLE = "019366b4-4a7e-7c3e-9d0a-3f2b8a6f1c55"
 FAILURES = (httpx.HTTPError, OSError, ValueError, KeyError)
+STATES = {"retry": "busy", "dead letter": "broken", "returned": "broken", "refused": "broken"}
 
 
 class NoSuchOrder(Exception):
@@ -28,8 +32,8 @@ class NoSuchOrder(Exception):
 
 
 @dataclass(frozen=True)
-class Story:
-    """Causes before effects. `gaps`: what could not be found out, a sentence each."""
+class OrderHistory:
+    """`entries` have causes before effects. `gaps`: what could not be found out, a sentence each."""
 
     order_id: str
     status: str
@@ -38,8 +42,8 @@ class Story:
     gaps: Sequence[str]
 
 
-async def tell(addresses: SystemAddresses, order_id: str, letters: Iterable[DeadLetter]) -> Story:
-    """The story of an order. `letters` are its dead letters. Raises NoSuchOrder, or httpx.HTTPError."""
+async def order_history(addresses: SystemAddresses, order_id: str, dead_letters: Iterable[DeadLetter]) -> OrderHistory:
+    """The history of an order, given its dead letters. Raises NoSuchOrder, or httpx.HTTPError."""
     check(order_id)
     headers = {"Authorization": f"Bearer {addresses.operator_token}"}
     async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS, trust_env=False, headers=headers) as http:
@@ -48,25 +52,25 @@ async def tell(addresses: SystemAddresses, order_id: str, letters: Iterable[Dead
         remembered = await asyncio.gather(
             *(_remembered(http, name, url, order_id, placed_at) for name, url in addresses.services.items())
         )
-    timeline = [_from_book(entry) for entry in order["timeline"]]
-    others = [entry for some, _ in remembered for entry in some]
-    others += [_set_aside(letter, placed_at) for letter in letters]
-    gaps = [gap for _, some in remembered for gap in some]
-    return Story(order_id, order["status"], _money(order["total"]), in_order(timeline, others), gaps)
+    timeline = [_from_timeline(entry) for entry in order["timeline"]]
+    others = [entry for entries, _ in remembered for entry in entries]
+    others += [_from_dead_letter(dead_letter, placed_at) for dead_letter in dead_letters]
+    gaps = [gap for _, gaps in remembered for gap in gaps]
+    return OrderHistory(order_id, order["status"], _money(order["total"]), in_order(timeline, others), gaps)
 
 
 def check(order_id: str) -> None:
-    """Raises NoSuchOrder for what no order can be called: it becomes part of a URL."""
+    """Raises NoSuchOrder for what can't be the id of an order: it becomes part of a URL."""
     if not re.fullmatch(UUID_PATTERN, order_id):
         raise NoSuchOrder(f"{order_id[:60]!r} is no order's id: expected a UUID such as {EXAMPLE}.")
 
 
 async def _order(http: httpx.AsyncClient, addresses: SystemAddresses, order_id: str) -> dict[str, Any]:
-    answer = await http.get(f"{addresses.services['order_service']}/orders/{order_id}")
+    answer = await http.get(f"{addresses.services[ORDERS.name]}/orders/{order_id}")
     if answer.status_code == httpx.codes.NOT_FOUND:
         raise NoSuchOrder(f"There is no order {order_id}.")
-    found: dict[str, Any] = answer.raise_for_status().json()
-    return found
+    order: dict[str, Any] = answer.raise_for_status().json()
+    return order
 
 
 async def _remembered(
@@ -74,28 +78,27 @@ async def _remembered(
 ) -> tuple[list[Entry], list[str]]:
     """What all replicas of a service remember of the order, and what they can't know."""
     try:
-        urls = await replicas(url)
-        answers = await asyncio.gather(*(_ask(http, each, order_id) for each in urls))
+        answers = await asyncio.gather(*(_deliveries(http, each, order_id) for each in await replicas(url)))
     except FAILURES as error:
         return [], [f"{service} could not be asked what it did ({type(error).__name__})."]
-    entries = [_from_memory(service, note) for answer in answers for note in answer["deliveries"]]
+    entries = [_from_delivery_log(service, record) for answer in answers for record in answer["deliveries"]]
     since = max(_time(answer["known_since"]) for answer in answers)
     gap = f"{service} remembers nothing from before {since:%H:%M:%S} UTC: it was started then, or has forgotten it."
     return entries, [gap] if since > placed_at else []
 
 
-async def _ask(http: httpx.AsyncClient, url: str, order_id: str) -> dict[str, Any]:
+async def _deliveries(http: httpx.AsyncClient, url: str, order_id: str) -> dict[str, Any]:
     answer = await http.get(f"{url}/deliveries", params={"order_id": order_id})
-    told: dict[str, Any] = answer.raise_for_status().json()
-    return told
+    deliveries: dict[str, Any] = answer.raise_for_status().json()
+    return deliveries
 
 
-def _from_book(entry: Mapping[str, Any]) -> Entry:
-    what, state = _book_says(entry)
-    return Entry(_time(entry["at"]), "order book", what, state, sender_of(entry["type"]), entry["type"])
+def _from_timeline(entry: Mapping[str, Any]) -> Entry:
+    what, state = _timeline_says(entry)
+    return Entry(_time(entry["at"]), "order timeline", what, state, publisher_of(entry["type"]), entry["type"])
 
 
-def _book_says(entry: Mapping[str, Any]) -> tuple[str, str]:
+def _timeline_says(entry: Mapping[str, Any]) -> tuple[str, str]:
     match entry["type"].rpartition(".")[0]:
         case "order.placed":
             return "The order was placed.", "fine"
@@ -106,47 +109,49 @@ def _book_says(entry: Mapping[str, Any]) -> tuple[str, str]:
         case "payment.stalled":
             return f"The charge was given up: {entry['error']}.", "broken"
         case "notification.delivered":
-            return f"Told by {entry['channel']}: {entry['notice'].replace('_', ' ')}.", "fine"
+            return f"Notified by {entry['channel']}: {entry['notice'].replace('_', ' ')}.", "fine"
         case "notification.failed":
-            return f"Could not be told by {entry['channel']}: {entry['error']}.", "broken"
+            return f"Could not be notified by {entry['channel']}: {entry['error']}.", "broken"
         case other:
             return f"{other}.", "fine"
 
 
-def _from_memory(service: str, note: Mapping[str, Any]) -> Entry:
-    words = {"published": _published, "handled": _handled}[note["act"]](note)
-    times = f", attempt {note['attempt']}" if note["attempt"] > 1 else ""
-    again = ", delivered again by the broker" if note["redelivered"] else ""
-    states = {"retry": "busy", "dead letter": "broken", "returned": "broken", "refused": "broken"}
-    state = states.get(note["outcome"], "fine")
-    return Entry(_time(note["at"]), service, f"{words}{times}{again}.", state, service, note["type"] or "", note["act"])
+def _from_delivery_log(service: str, record: Mapping[str, Any]) -> Entry:
+    what = {"published": _published, "handled": _handled}[record["act"]](record)
+    attempt = f", attempt {record['attempt']}" if record["attempt"] > 1 else ""
+    again = ", delivered again by the broker" if record["redelivered"] else ""
+    state = STATES.get(record["outcome"], "fine")
+    return Entry(
+        _time(record["at"]), service, f"{what}{attempt}{again}.", state, service, record["type"] or "", record["act"]
+    )
 
 
-def _published(note: Mapping[str, Any]) -> str:
-    outcome = "" if note["outcome"] == "confirmed" else f": {note['outcome']}"
-    if note["place"].partition(".")[0].endswith("_service"):  # a queue, of those who try again or have given up
-        return f"Put {note['type']} into {note['place']}{outcome}"
-    return f"Published {note['type']} to {note['place']}{outcome}"
+def _published(record: Mapping[str, Any]) -> str:
+    outcome = "" if record["outcome"] == "confirmed" else f": {record['outcome']}"
+    # A consumer publishes to a queue to try again, or to give up.
+    is_queue = record["place"].partition(".")[0] in {service.name for service in contract.services()}
+    verb, preposition = ("Put", "into") if is_queue else ("Published", "to")
+    return f"{verb} {record['type']} {preposition} {record['place']}{outcome}"
 
 
-def _handled(note: Mapping[str, Any]) -> str:
-    what, detail = f"{note['type']} from {note['place']}", f" ({note['detail']})" if note["detail"] else ""
-    match note["outcome"]:
+def _handled(record: Mapping[str, Any]) -> str:
+    what, detail = f"{record['type']} from {record['place']}", f" ({record['detail']})" if record["detail"] else ""
+    match record["outcome"]:
         case "done":
             return f"Handled {what}{detail}"
         case "duplicate":
             return f"A duplicate of {what}: the work was found done, and not done again{detail}"
         case "retry":
-            return f"Failed with {what}, and tries again {note['detail']}"
+            return f"Failed with {what}, and tries again {record['detail']}"
         case _:
             return f"Gave up on {what}{detail}"
 
 
-def _set_aside(letter: DeadLetter, placed_at: datetime) -> Entry:
-    why = letter.error or letter.reason or "no reason given"
+def _from_dead_letter(dead_letter: DeadLetter, placed_at: datetime) -> Entry:
+    why = dead_letter.error or dead_letter.reason or "no reason given"
     return Entry(
-        letter.parked_at or placed_at, "dead letters", f"Set aside from {letter.queue}: {why}.", "broken",
-        letter.queue.partition(".")[0], letter.message.type or "", "set aside",
+        dead_letter.parked_at or placed_at, "dead letters", f"Set aside from {dead_letter.queue}: {why}.", "broken",
+        dead_letter.queue.partition(".")[0], dead_letter.message.type or "", "set aside",
     )  # fmt: skip
 
 

@@ -2,17 +2,16 @@
 
 import asyncio
 import os
-import signal
-import time
-from collections.abc import Coroutine
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, TypeVar
+from typing import Annotated, Literal, NoReturn
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
+from control_room.signals import run_until_signal
 from control_room.text import console
 from shared.contract import services
 from shared.management import ManagementError, ManagementUnavailable
@@ -20,11 +19,11 @@ from shared.observability.logging import configure as configure_logging
 from shared.settings import BrokerSettings, load
 from shared.topology import Binding, Exchange, Queue, ServiceUser, topology
 from shared.topology.provision import Difference, TopologyDiffers, apply, difference, keep
+from shared.waiting import poll
 
 RETRY_SECONDS = 0.5
 
 app = typer.Typer(help="The broker's exchanges, queues and bindings: create, keep, compare.", no_args_is_help=True)
-Result = TypeVar("Result")
 
 
 class TopologySettings(BrokerSettings):
@@ -45,7 +44,15 @@ def apply_command(
 ) -> None:
     """Create what is missing. Changes nothing that exists, and deletes nothing."""
     settings = load(TopologySettings)
-    created = _run(_apply_when_it_answers(settings, time.monotonic() + wait_seconds))
+    applying = poll(
+        lambda: apply(settings, passwords=settings.passwords),
+        within_seconds=wait_seconds,
+        every_seconds=RETRY_SECONDS,
+        until=lambda _created: True,
+        not_yet=(ManagementUnavailable,),
+    )
+    with _failures_in_a_sentence():
+        created = asyncio.run(applying)
     for item in created:
         typer.echo(f"created {item}")
     if not created:
@@ -62,59 +69,43 @@ def keep_command(
     """Apply, and go on watching: put back what goes missing, until SIGTERM or Ctrl-C."""
     settings = load(TopologySettings)
     configure_logging("topology", settings.log_format)
+
+    def touch() -> None:
+        if ready_file:
+            ready_file.touch()
+
     try:
-        _forget(ready_file)  # one left behind by a run that was killed would be a lie
-        _run(_keep_until_told(settings, interval_seconds, ready_file))
+        _remove(ready_file)  # a run that was killed leaves it behind
+        with _failures_in_a_sentence():
+            passwords = settings.passwords
+            run_until_signal(keep(settings, passwords=passwords, interval_seconds=interval_seconds, on_applied=touch))
     except OSError as error:
         _fail(f"--ready-file: {error}")
     finally:
         with suppress(OSError):
-            _forget(ready_file)
+            _remove(ready_file)
 
 
 @app.command("show")
 def show_command() -> None:
     """Compare the broker with what should be there. Exit status 1 if something is missing or differs."""
     settings = load(TopologySettings)
-    found = _run(difference(settings, passwords=settings.passwords))
+    with _failures_in_a_sentence():
+        found = asyncio.run(difference(settings, passwords=settings.passwords))
     console().print(_table(settings, found))
     if found.missing or found.differs:
         raise typer.Exit(1)
 
 
-async def _apply_when_it_answers(settings: TopologySettings, deadline: float) -> tuple[str, ...]:
-    while True:
-        try:
-            return await apply(settings, passwords=settings.passwords)
-        except ManagementUnavailable:
-            if time.monotonic() >= deadline:
-                raise
-        await asyncio.sleep(RETRY_SECONDS)
-
-
-async def _keep_until_told(settings: TopologySettings, interval_seconds: float, ready_file: Path | None) -> None:
-    keeping = asyncio.create_task(
-        keep(
-            settings,
-            passwords=settings.passwords,
-            interval_seconds=interval_seconds,
-            on_applied=lambda: ready_file.touch() if ready_file else None,
-        )
-    )
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, keeping.cancel)
-    with suppress(asyncio.CancelledError):
-        await keeping
-
-
-def _forget(ready_file: Path | None) -> None:
+def _remove(ready_file: Path | None) -> None:
     if ready_file:
         ready_file.unlink(missing_ok=True)
 
 
-def _run(work: Coroutine[Any, Any, Result]) -> Result:
+@contextmanager
+def _failures_in_a_sentence() -> Iterator[None]:
     try:
-        return asyncio.run(work)
+        yield
     except (ManagementError, TopologyDiffers) as error:
         _fail(str(error))
     except KeyboardInterrupt:
@@ -128,8 +119,8 @@ def _fail(sentence: str) -> NoReturn:
 
 def _table(settings: BrokerSettings, found: Difference) -> Table:
     table = Table("item", "should", "is", title=escape(f"Topology of virtual host {settings.vhost}"))
-    wanted = topology(settings.retry_delays_of, controls=settings.controls_enabled)
-    items = (*wanted.exchanges, *wanted.queues, *wanted.bindings)
+    expected = topology(settings.retry_delays_of, controls=settings.controls_enabled)
+    items = (*expected.exchanges, *expected.queues, *expected.bindings)
     others = [item for item in found.missing if not isinstance(item, Exchange | Queue | Binding)]
     for item in (*others, *items):
         table.add_row(escape(str(item)), escape(_expectation(item)), _state(item, found))

@@ -178,7 +178,7 @@ async def test_an_order_is_told_with_its_attempts(operators_page: Page, room: Co
         await press(operators_page, "Tell its story")
         told = await story.inner_text(timeout=2000)
         assert re.search(r"Failed with order.placed.v1 from payment_service.charge, and tries again in 0.2 s", told)
-        return "attempt 2" in told and "Paid: 3.00 EUR" in told and "Told by email: receipt" in told
+        return "attempt 2" in told and "Paid: 3.00 EUR" in told and "Notified by email: receipt" in told
 
     await eventually(is_whole, 20, "the order's story with its second attempt")
 

@@ -1,27 +1,36 @@
-"""The file that tells others where everything is: our reader, dotenv as it comes, and shells read what was written."""
+"""The file of addresses: our reader, dotenv without options and shells all read what was written."""
 
 import subprocess
 from pathlib import Path
 
 import pytest
 from dotenv import dotenv_values
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from control_room.operations.environment_file import Unwritable, read_variables, write_variables
 
 NASTY = "'\"$#`\\ !{}X~*?[];&|<>()=%\n\té"
 VALUES = st.text(st.sampled_from(NASTY) | st.characters(exclude_characters="\0\r", exclude_categories=["Cs"]))
-EXAMPLES = [
+EXAMPLES = dict(enumerate((
     "it's", '"', "$", "$HOME", "${HOME}", "${X:-y}", "#", "a #b", "`id`", "\\", "\\n", "\\\\'", "a b", " a ", "!!", "",
     "it's ${HOME} and \"$(id)\" `id` \\$ \\", "${ORDER_RAIL_DOLLAR}", "amqp://u:p&ss%231@[::1]:5672/%2F?heartbeat=5",
-    "/tmp/it's a \"run\" $dir/x\ny", "ü€\u2028\x85", "~", "~root", "a=b:~",
-]  # fmt: skip
+    "/tmp/it's a \"run\" $dir/x\ny", "ü€\u2028\x85", "~", "~root", "a=b:~", "${X}",
+)))  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("it's a $folder") / "environment"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def our_own_environment() -> object:
+    """Holds variables of the same names, which must not leak in."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ORDER_RAIL_DOLLAR", "wrong")
+        patch.setenv("X", "wrong")
+        yield
 
 
 def by_a_shell(shell: str, file: Path, names: list[str]) -> list[str]:
@@ -33,33 +42,16 @@ def by_a_shell(shell: str, file: Path, names: list[str]) -> list[str]:
     return done.stdout.decode().split("\0")[:-1]
 
 
-def assert_all_read(file: Path, variables: dict[str, str]) -> None:
-    names = list(variables)
-    for read in (read_variables(file), dotenv_values(file)):
-        assert {name: read[name] for name in names} == variables
-    for shell in ("sh", "bash"):
-        assert by_a_shell(shell, file, names) == list(variables.values())
-
-
 @settings(deadline=None)  # of a loaded machine's
+@example({f"VALUE_{number}": value for number, value in EXAMPLES.items()})
 @given(st.dictionaries(st.sampled_from(["RABBITMQ_URL", "OPERATOR_TOKEN", "X", "HOME"]), VALUES, min_size=1))
 def test_whatever_is_written_is_read_alike(file: Path, variables: dict[str, str]) -> None:
     write_variables(file, variables)
-    assert_all_read(file, variables)
 
-
-@pytest.mark.parametrize("value", EXAMPLES)
-def test_each_sign_that_means_something_to_a_reader_survives(file: Path, value: str) -> None:
-    variables = {"BEFORE": "1", "OPERATOR_TOKEN": value, "AFTER": "2"}
-    write_variables(file, variables)
-    assert_all_read(file, variables)
-
-
-def test_what_our_own_environment_holds_does_not_leak_in(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ORDER_RAIL_DOLLAR", "wrong")
-    monkeypatch.setenv("X", "wrong")
-    write_variables(file, {"OPERATOR_TOKEN": "${X}"})
-    assert_all_read(file, {"OPERATOR_TOKEN": "${X}"})
+    for found in (read_variables(file), dotenv_values(file)):
+        assert {name: found[name] for name in variables} == variables
+    for shell in ("sh", "bash"):
+        assert by_a_shell(shell, file, list(variables)) == list(variables.values())
 
 
 def test_the_file_is_private_and_replaced_as_a_whole(file: Path) -> None:

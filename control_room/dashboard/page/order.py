@@ -10,7 +10,7 @@ from control_room.dashboard.page.parts import button, card, text, title
 from control_room.dashboard.page.room import Room
 from control_room.dashboard.snapshots.snapshot import Snapshot
 from control_room.operations.causal_order import Entry
-from control_room.operations.order_history import NoSuchOrder, Story, check, tell
+from control_room.operations.order_history import NoSuchOrder, OrderHistory, check, order_history
 from control_room.operations.roles import ORDERS
 from shared.messaging.channel import BrokerUnavailable
 
@@ -45,13 +45,13 @@ class OrderStory:
         try:
             check(order_id)
             letters = await self._room.dead_letters.about(order_id)
-            story = await tell(self._room.addresses, order_id, letters)
+            history = await order_history(self._room.addresses, order_id, letters)
         except FAILURES as error:
             self._say(str(error) or type(error).__name__)
             return
         self._answer.clear()
         with self._answer:
-            _draw(story)
+            _draw(history)
 
     async def _list(self) -> None:
         url = f"{self._room.addresses.services[ORDERS.name]}/orders"
@@ -83,14 +83,14 @@ class OrderStory:
             text(sentence, "note", tag="p")
 
 
-def _draw(story: Story) -> None:
-    text(f"{story.status}, {story.total}", "name", tag="h3")
-    text(story.order_id, "code")
-    for gap in story.gaps:
+def _draw(history: OrderHistory) -> None:
+    text(f"{history.status}, {history.total}", "name", tag="h3")
+    text(history.order_id, "code")
+    for gap in history.gaps:
         text(gap, "note", tag="p")
     with ui.element("ol").classes("story"):
-        for entry in story.entries:
-            _draw_entry(entry, story.entries[0].at)
+        for entry in history.entries:
+            _draw_entry(entry, history.entries[0].at)
 
 
 def _draw_entry(entry: Entry, began: datetime) -> None:
@@ -98,4 +98,4 @@ def _draw_entry(entry: Entry, began: datetime) -> None:
         text(f"+{(entry.at - began).total_seconds():.3f} s", "at")
         with ui.element("div"):
             text(entry.what, "what")
-            text(title(entry.who), "hint")
+            text(title(entry.source), "hint")

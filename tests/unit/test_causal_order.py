@@ -1,4 +1,4 @@
-"""An order's story on the control room's page is told causes first, whatever the services' clocks say."""
+"""An order's history has causes before effects, whatever the services' clocks say."""
 
 import random
 from dataclasses import replace
