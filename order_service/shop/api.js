@@ -2,10 +2,10 @@
 
 const ANSWER_WITHIN_MS = 10_000;
 
-/** Nobody answered. What was asked for may have been done all the same. */
+/** There was no answer. The service may have carried out the request all the same. */
 export class NoAnswer extends Error {}
 
-/** The service said no: a problem (RFC 9457) with its status, its sentence and the fields concerned. */
+/** The service refused: status, sentence and fields of its problem (RFC 9457). */
 export class Refused extends Error {
   constructor(status, problem, retryAfterSeconds) {
     super(problem.detail ?? `the answer was ${status}`);
@@ -14,7 +14,7 @@ export class Refused extends Error {
     this.retryAfterSeconds = retryAfterSeconds;
   }
 
-  /** Whether the same request may be answered otherwise a little later. */
+  /** Whether the same request may succeed a little later. */
   get mayPass() {
     return this.status === 408 || this.status === 429 || this.status >= 500;
   }
@@ -30,7 +30,7 @@ export function readOrders(limit, after) {
   return ask(`/orders?${query}`);
 }
 
-/** Places it; the same key and the same order give the same answer. */
+/** The same order with the same idempotency key gets the first answer again. */
 export function placeOrder(order, key) {
   return ask("/orders", {
     method: "POST",
@@ -51,7 +51,7 @@ async function ask(path, options = {}) {
   throw new Refused(answer.status, problemIn(body), Number(answer.headers.get("Retry-After")) || 0);
 }
 
-/** What stands between the page and the service may answer in its own words: then there is no problem to read. */
+/** Empty if the body is no JSON, as from a proxy between the page and the service. */
 function problemIn(body) {
   try {
     return JSON.parse(body) ?? {};

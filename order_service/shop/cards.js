@@ -1,4 +1,4 @@
-// How the card shall behave: each choice is a payment token that the simulated gateway knows.
+// The choice of a card: each is a payment token whose behaviour the simulated gateway knows.
 
 import { byId, element } from "./dom.js";
 

@@ -1,7 +1,7 @@
-// What the customer is about to order, kept in the browser, and the idempotency key that belongs to it.
+// What the customer is about to order, stored in the browser, and its idempotency key.
 //
-// One content, one key: however often it is sent (a double click, a reload, another try after no answer), it is one
-// order. Only a change of the content, or a new cart after the order was taken, makes a new key.
+// The same content has the same key, so sending it again (a double click, a reload, a retry) places one order. A change
+// of the content, or a new cart after the order was accepted, gets a new key.
 
 import { recall, remember } from "./memory.js";
 
@@ -9,9 +9,9 @@ const NAME = "order-rail.cart";
 const EMPTY = { items: {}, email: "ada@example.com", phone: "+4915112345678", token: "tok_visa", key: null, sentAt: null };
 export const MAX_QUANTITY = 100;
 
-/** Fires "change" whenever anything of it is different, also when that happened in another tab. */
+/** Fires "change" after each change, in this tab or another one. */
 export class Cart extends EventTarget {
-  #kept = { ...EMPTY, ...recall(NAME, {}) };
+  #state = { ...EMPTY, ...recall(NAME, {}) };
 
   constructor() {
     super();
@@ -20,25 +20,25 @@ export class Cart extends EventTarget {
     });
   }
 
-  get email() { return this.#kept.email; }
-  get phone() { return this.#kept.phone; }
-  get token() { return this.#kept.token; }
-  get key() { return this.#kept.key; }
+  get email() { return this.#state.email; }
+  get phone() { return this.#state.phone; }
+  get token() { return this.#state.token; }
+  get key() { return this.#state.key; }
 
-  /** When it was sent without an answer so far, in ms since 1970; else null. */
-  get sentAt() { return this.#kept.sentAt; }
+  /** When it was sent, in ms since 1970, while there is no answer; else null. */
+  get sentAt() { return this.#state.sentAt; }
 
-  get isEmpty() { return !Object.keys(this.#kept.items).length; }
+  get isEmpty() { return !Object.keys(this.#state.items).length; }
 
   /** `[sku, quantity]` of each dish. */
-  get lines() { return Object.entries(this.#kept.items); }
+  get lines() { return Object.entries(this.#state.items); }
 
-  quantity(sku) { return this.#kept.items[sku] ?? 0; }
+  quantity(sku) { return this.#state.items[sku] ?? 0; }
 
-  setQuantity(sku, wanted) {
-    const quantity = Math.min(MAX_QUANTITY, Math.max(0, Math.trunc(wanted) || 0));
-    const { [sku]: _before, ...others } = this.#kept.items;
-    this.#change({ items: quantity ? { ...this.#kept.items, [sku]: quantity } : others });
+  setQuantity(sku, value) {
+    const quantity = Math.min(MAX_QUANTITY, Math.max(0, Math.trunc(value) || 0));
+    const { [sku]: _before, ...others } = this.#state.items;
+    this.#change({ items: quantity ? { ...this.#state.items, [sku]: quantity } : others });
   }
 
   setItems(items) { this.#change({ items: Object.fromEntries(items.map((item) => [item.sku, item.quantity])) }); }
@@ -56,16 +56,16 @@ export class Cart extends EventTarget {
     };
   }
 
-  /** About to be sent: from here on its key is kept, whatever becomes of this page. */
+  /** Call it before the order is sent: it stores the key, so that a reload sends the same one. */
   send() {
     this.#keep({ key: this.key ?? newKey(), sentAt: this.sentAt ?? Date.now() });
     return this.key;
   }
 
-  /** There was an answer, and it was no. */
+  /** The service has refused the order. */
   refused() { this.#keep({ sentAt: null }); }
 
-  /** The order is taken: the next cart is a new one, with the same customer. Another tab may have begun it already. */
+  /** The order is accepted: empty the cart, unless another tab has begun a new one. */
   accepted(key) {
     if (this.key === key) this.#keep({ items: {}, key: null, sentAt: null });
   }
@@ -73,13 +73,13 @@ export class Cart extends EventTarget {
   #change(content) { this.#keep({ ...content, key: null, sentAt: null }); }
 
   #keep(changed) {
-    const kept = { ...this.#kept, ...changed };
-    remember(NAME, kept);
-    this.#become(kept);
+    const state = { ...this.#state, ...changed };
+    remember(NAME, state);
+    this.#become(state);
   }
 
-  #become(kept) {
-    this.#kept = kept;
+  #become(state) {
+    this.#state = state;
     this.dispatchEvent(new Event("change"));
   }
 }

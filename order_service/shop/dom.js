@@ -1,8 +1,8 @@
-// A little help with the document.
+// Helpers for the document.
 
 export const byId = (id) => document.getElementById(id);
 
-/** A new element. Attributes: `true` is set empty, `false` and null are left out, `onclick` and its kin listen. */
+/** A new element. Attributes: `true` is set empty, `false` and null are left out, `on...` adds a listener. */
 export function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -13,7 +13,7 @@ export function element(tag, attributes = {}, ...children) {
   return made;
 }
 
-/** Say something in an element, and hide it when there is nothing to say. */
+/** Set the text of an element, and hide the element if there is none. */
 export function say(target, text) {
   target.textContent = text ?? "";
   target.hidden = !text;

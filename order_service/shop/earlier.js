@@ -1,4 +1,4 @@
-// The orders that were taken, newest first, each a small slip that opens its ticket.
+// The accepted orders, newest first, each with a link to its ticket.
 
 import { readOrders } from "./api.js";
 import { byId, element, say } from "./dom.js";
@@ -16,17 +16,17 @@ export class Earlier {
     byId("more").addEventListener("click", () => this.#more());
   }
 
-  /** Read them again, as many as are shown. */
+  /** Read as many as are shown again. */
   async refresh() {
-    const wanted = Math.min(MAX_PAGE, Math.max(PAGE, this.#shown.length));
+    const count = Math.min(MAX_PAGE, Math.max(PAGE, this.#shown.length));
     await this.#read(async () => {
-      const page = await readOrders(wanted);
+      const page = await readOrders(count);
       this.#shown = page.orders;
       return page.next;
     });
   }
 
-  /** Mark the one whose ticket hangs on the rail. */
+  /** Mark the one whose ticket is shown. */
   mark(orderId) {
     this.#open = orderId;
     this.#show();

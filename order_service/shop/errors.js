@@ -1,4 +1,4 @@
-// What the service says is wrong, beside the fields that it is about.
+// Shows the errors that the service reports beside their fields.
 
 import { byId } from "./dom.js";
 
@@ -9,7 +9,7 @@ export function clearErrors() {
   document.querySelectorAll("#order-form .field-error").forEach((note) => { note.textContent = ""; });
 }
 
-/** Show each error at its field, and go to the first. Whether there was a place for all of them. */
+/** Show each error at its field, and focus the first. Returns whether every error has a field on the page. */
 export function showErrors(errors, order) {
   const places = errors.map(({ field, detail }) => ({ detail, ...placeOf(field, order) }));
   for (const { input, note, detail } of places) {

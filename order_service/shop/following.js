@@ -1,7 +1,7 @@
 // Follows one order until nothing more will happen to it.
 //
-// The live stream says when there is something new; then the order is read. Without a stream it is read again and
-// again, and with one too, only seldom: a stream may be cut somewhere on the way without anybody noticing.
+// The order is read after each event of the live stream. It is also polled: often without a stream, seldom with one,
+// since a connection may be cut without notice.
 
 import { readOrder } from "./api.js";
 import { Story } from "./story.js";
@@ -19,18 +19,18 @@ export class Following {
   #isReading = false;
   #isStale = false;
   #isOver = false;
-  #onVisibility = () => (document.hidden ? this.#rest() : this.look());
+  #onVisibility = () => (document.hidden ? this.#disconnect() : this.look());
 
-  /** `on.order(order)`; `on.missing()`: there is none; `on.link(how)`: "live", "polling", "looking" (for the last
-   * news), "away" or "over". */
+  /** Calls `on.order(order)`, `on.missing()` if there is none, and `on.link(how)`: "live", "polling", "looking" (for the
+   * last notifications), "away" or "over". */
   constructor(orderId, on) {
     this.orderId = orderId;
     this.on = on;
-    // A browser keeps six connections to a server: the tabs that nobody looks at must not use them up.
+    // A browser opens at most six connections to a server: hidden tabs must not hold them.
     document.addEventListener("visibilitychange", this.#onVisibility);
   }
 
-  /** Read the order now. Called while that is under way, it is read once more afterwards. */
+  /** Read the order now; if it is being read, read it once more afterwards. */
   async look() {
     if (this.#isOver) return;
     this.#isStale = this.#isReading;
@@ -41,21 +41,21 @@ export class Following {
     this.#isReading = false;
     try {
       if (order) this.#see(order);
-    } finally { // whatever went wrong with showing it, it is looked at again
+    } finally { // also if showing it has failed
       this.#isStale ? this.look() : this.#plan();
     }
   }
 
   stop() {
     this.#isOver = true;
-    this.#rest();
+    this.#disconnect();
     document.removeEventListener("visibilitychange", this.#onVisibility);
   }
 
   #see(order) {
     if (this.#isOver) return;
     this.on.order(order);
-    if (new Story(order).isSettled) {
+    if (new Story(order).isOver) {
       this.stop();
       this.on.link("over");
       return;
@@ -89,8 +89,7 @@ export class Following {
     this.#stream.onerror = () => this.#streamFailed();
   }
 
-  /** Whatever the reason: read the order in a moment, and open another stream once that works. Not at once: a proxy
-   * that cuts every stream must not make us run in circles. */
+  /** Read the order at the next poll, which opens another stream. Not at once: a proxy may cut every stream. */
   #streamFailed() {
     this.#streamFailures += 1;
     this.#closeStream();
@@ -102,7 +101,7 @@ export class Following {
     this.#stream = null;
   }
 
-  #rest() {
+  #disconnect() {
     this.#closeStream();
     clearTimeout(this.#timer);
   }

@@ -1,4 +1,4 @@
-// What the browser remembers for us between visits. Where it may not, the page works without.
+// Values stored in the browser between visits. Without storage the page works, too.
 
 export function recall(name, otherwise) {
   try {

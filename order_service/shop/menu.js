@@ -1,4 +1,4 @@
-// The menu: each dish with its price, and how many of it.
+// The menu: each dish with its price and the quantity in the cart.
 
 import { readMenu } from "./api.js";
 import { MAX_QUANTITY } from "./cart.js";
@@ -7,7 +7,7 @@ import { money } from "./format.js";
 
 const LONGEST_WAIT_MS = 5000;
 
-/** The dishes by sku, once they can be read. Until then it says so, and tries again. */
+/** The dishes by sku. Tries again until they can be read, and shows that. */
 export async function loadMenu() {
   for (let wait = 500; ; wait = Math.min(LONGEST_WAIT_MS, wait * 2)) {
     try {

@@ -18,7 +18,7 @@ export function showPad(cart, dishes) {
   update();
 }
 
-/** What the cart costs at the menu's prices, or null. The service decides in the end. */
+/** What the cart costs at the menu's prices, or null. Only the total that the service computes counts. */
 export function totalOf(cart, dishes) {
   const known = cart.lines.filter(([sku]) => dishes.has(sku));
   if (!known.length) return null;

@@ -1,4 +1,4 @@
-// The button that places the order, and what is said while and after that goes wrong.
+// The button that places the order, and the messages about what goes wrong.
 
 import { NoAnswer } from "./api.js";
 import { byId } from "./dom.js";
@@ -15,7 +15,7 @@ export class Placing {
   #sending = null;
   #placedAt = -Infinity;
 
-  /** `onPlaced(order, tookMs)` is called once for each order that was taken. */
+  /** `onPlaced(order, tookMs)` is called once for each accepted order. */
   constructor(cart, dishes, onPlaced) {
     this.cart = cart;
     this.dishes = dishes;
@@ -51,7 +51,7 @@ export class Placing {
     const key = this.cart.send();
     try {
       const answer = await this.#send(order, key);
-      this.#taken(answer, order, key, elapsedMs());
+      this.#accepted(answer, order, key, elapsedMs());
     } catch (error) {
       this.#failed(error, order);
     }
@@ -68,7 +68,7 @@ export class Placing {
     }
   }
 
-  #taken(answer, order, key, tookMs) {
+  #accepted(answer, order, key, tookMs) {
     this.#say("");
     this.#placedAt = Date.now();
     this.cart.accepted(key);

@@ -22,22 +22,22 @@ export class Rail {
   #following = null;
   #since = 0;
   #story = null;
-  #placed = null; // what the answer said, for as long as nothing newer has been read
+  #placed = null; // the answer to the order just placed, shown until the order is read
 
-  /** `onSettled()` is called when nothing more will happen to the order; `onAgain(items)` when it is wanted again. */
-  constructor({ onSettled, onAgain }) {
-    this.onSettled = onSettled;
+  /** `onOver()` is called when nothing more will happen to the order; `onAgain(items)` orders the same items again. */
+  constructor({ onOver, onAgain }) {
+    this.onOver = onOver;
     this.onAgain = onAgain;
     setInterval(() => this.#showWords(), 1000);
   }
 
-  /** The service has just answered: there is something to show before the first look. */
+  /** The service has accepted this order: show the answer until the order is read. */
   placed(order, tookMs) {
     remember(MINE, [[order.order_id, tookMs], ...recall(MINE, [])].slice(0, MAX_MINE));
     this.#placed = { ...order, timeline: [{ type: "order.placed.v1", at: order.placed_at }] };
   }
 
-  /** Hang this order on the rail; null takes it down. */
+  /** Show this order; null shows none. */
   show(orderId) {
     this.#following?.stop();
     this.#following = this.#story = null;
@@ -81,7 +81,7 @@ export class Rail {
     this.#showStations(this.#story.steps);
     this.#showWords();
     this.#showTicket(order);
-    if (this.#story.isSettled || this.#story.isStuck) this.onSettled();
+    if (this.#story.isOver || this.#story.isStuck) this.onOver();
   }
 
   #showWords() {
@@ -146,7 +146,7 @@ function ticketLine({ quantity, name, unit_price }) {
 function duplicates({ duplicates: count }) {
   if (!count) return null;
   return element("p", { class: "duplicates" },
-    `Duplicates suppressed: ${count}. The same request or the same news arrived again, and changed nothing.`);
+    `Duplicates suppressed: ${count}. The same request or the same event arrived again, and changed nothing.`);
 }
 
 /** What the services reported, word for word. */

@@ -1,21 +1,21 @@
-// Sends an order until there is an answer, a bounded number of times. Each try has the same key, so it is one order.
+// Sends an order until there is an answer, at most six times. Each try has the same key, so it is one order.
 
 import { NoAnswer, placeOrder } from "./api.js";
 
 const WAITS_SECONDS = [1, 2, 4, 8, 15];
 
-/** The customer told us to stop trying. */
+/** The customer has pressed "Stop trying". */
 export class Stopped extends Error {}
 
 export class Sending {
-  #patience = null;
+  #pause = null;
 
   /** `onTrouble(error, seconds)` is called before each wait. */
   constructor(onTrouble) {
     this.onTrouble = onTrouble;
   }
 
-  /** The answer. Raises `Refused`, or `NoAnswer` after the last try, or `Stopped`. */
+  /** The answer. Throws `Refused`, `NoAnswer` after the last try, or `Stopped`. */
   async send(order, key) {
     for (const wait of WAITS_SECONDS) {
       try {
@@ -31,20 +31,20 @@ export class Sending {
   }
 
   /** Do not wait any longer for the next try. */
-  tryNow() { this.#patience?.resolve(); }
+  tryNow() { this.#pause?.resolve(); }
 
-  stop() { this.#patience?.reject(new Stopped()); }
+  stop() { this.#pause?.reject(new Stopped()); }
 
   async #wait(seconds) {
     let timer;
     try {
       await new Promise((resolve, reject) => {
-        this.#patience = { resolve, reject };
+        this.#pause = { resolve, reject };
         timer = setTimeout(resolve, seconds * 1000);
       });
     } finally {
       clearTimeout(timer);
-      this.#patience = null;
+      this.#pause = null;
     }
   }
 }

@@ -1,4 +1,4 @@
-// The shop page, put together: the only module that knows every part of it.
+// Puts the shop page together.
 
 import { Cart } from "./cart.js";
 import { byId } from "./dom.js";
@@ -11,7 +11,7 @@ import { Rail } from "./rail.js";
 const cart = new Cart();
 const earlier = new Earlier();
 const rail = new Rail({
-  onSettled: () => earlier.refresh(),
+  onOver: () => earlier.refresh(),
   onAgain: (items) => {
     cart.setItems(items);
     byId("pad-heading").focus();
@@ -43,7 +43,7 @@ function placed(order, tookMs) {
   earlier.refresh();
 }
 
-/** The page moves when a ticket appears: the second half of a double click must not land on something else. */
+/** The page moves when a ticket appears: the second click of a double click must not hit another element. */
 function ignorePointerForAMoment() {
   document.body.classList.add("moving");
   setTimeout(() => document.body.classList.remove("moving"), 500);

@@ -1,4 +1,4 @@
-// What an order's timeline means, as a person would say it. No document here, and no requests.
+// What an order's timeline means, in sentences for people. Uses neither the document nor the network.
 
 import { duration, list, ordinal } from "./format.js";
 
@@ -19,11 +19,11 @@ export class Story {
     this.payment = this.#payment();
     this.channels = order.status === "declined" ? ["email"] : ["restaurant", "email"];
     if (order.wants_sms) this.channels.push("sms");
-    this.told = Object.fromEntries(this.channels.map((channel) => [channel, this.#telling(channel)]));
+    this.notified = Object.fromEntries(this.channels.map((channel) => [channel, this.#notification(channel)]));
   }
 
-  /** Nothing more will happen to it unless a person does something. */
-  get isSettled() {
+  /** Nothing more will happen to the order unless a person acts. */
+  get isOver() {
     const { status } = this.order;
     if (status === "cancelled" || status === "refunded") return true;
     return this.isPaid || status === "declined" ? !this.awaited.length : false;
@@ -34,9 +34,9 @@ export class Story {
   get isPaid() { return this.payment.state === "done"; }
 
   /** The channels that have not reported. */
-  get awaited() { return this.channels.filter((channel) => this.told[channel].state === "waiting"); }
+  get awaited() { return this.channels.filter((channel) => this.notified[channel].state === "waiting"); }
 
-  get failed() { return this.channels.filter((channel) => this.told[channel].state === "failed"); }
+  get failed() { return this.channels.filter((channel) => this.notified[channel].state === "failed"); }
 
   /** The stations of the rail from left to right. */
   get steps() {
@@ -72,7 +72,7 @@ export class Story {
     }
   }
 
-  /** A sentence or two on what that means. `waitedMs`: for how long somebody has been looking on. */
+  /** A sentence or two on what that means. `waitedMs`: for how long the page has shown it. */
   explanation(waitedMs = 0) {
     switch (this.order.status) {
       case "placed": return waitedMs < SLOW_MS ? "The order is safe. Its ticket waits in a queue until the payment service takes it."
@@ -98,11 +98,11 @@ export class Story {
   #paidExplanation() {
     if (this.failed.length) {
       return this.failed.map((channel) => {
-        const { attempts, error } = this.told[channel];
+        const { attempts, error } = this.notified[channel];
         return `Given up after ${tries(attempts)}: ${CHANNELS[channel]} (${inWords(error)}).`;
       }).join(" ") + " Somebody has to look at it and send it back.";
     }
-    return this.isSettled ? `All of it was done ${duration(this.lastedMs)} after it was placed.` : "";
+    return this.isOver ? `All of it was done ${duration(this.lastedMs)} after it was placed.` : "";
   }
 
   #payment() {
@@ -116,7 +116,7 @@ export class Story {
     return { state: this.order.status === "cancelled" ? "skipped" : "waiting", name: "" };
   }
 
-  #telling(channel) {
+  #notification(channel) {
     const last = this.order.timeline.findLast(
       (entry) => entry.type.startsWith("notification.") && entry.channel === channel);
     const name = channel === "restaurant" ? "" : CHANNELS[channel];
@@ -130,14 +130,14 @@ export class Story {
   }
 
   #step(name, channels) {
-    const parts = channels.map((channel) => this.told[channel]).filter(Boolean);
+    const parts = channels.map((channel) => this.notified[channel]).filter(Boolean);
     if (this.order.status === "cancelled" || !parts.length) return { name, state: "skipped", parts: [] };
     if (["waiting", "stuck"].includes(this.payment.state)) return { name, state: "later", parts: [] };
     const states = parts.map((part) => part.state);
     return { name, state: ["failed", "waiting", "done"].find((each) => states.includes(each)), parts };
   }
 
-  /** Clocks of different machines differ a little; nothing happens before it was placed. */
+  /** Never negative, though the clocks of different machines differ. */
   #sinceMs(at) { return Math.max(0, new Date(at) - new Date(this.order.placed_at)); }
 }
 
@@ -147,7 +147,7 @@ export function when(part) {
   return `after ${duration(part.afterMs)}` + (part.attempts > 1 ? `, at the ${ordinal(part.attempts)} attempt` : "");
 }
 
-/** Without the name that programmers gave the error. */
+/** The error without the name of its class. */
 const inWords = (error = "nobody said why") => error.replace(/^\w+: /, "");
 
 const tries = (count) => (count === 1 ? "one attempt" : `${count} attempts`);

@@ -20,7 +20,7 @@ CHROMIUM_ARGUMENTS = (
     "--disable-component-update",
     "--disable-sync",
 )
-TIMEOUT_SECONDS = 15
+TIMEOUT_SECONDS = 20
 HERE = ("127.0.0.1", "localhost")
 WCAG = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa")
 BEST_PRACTICE = (*WCAG, "best-practice")
