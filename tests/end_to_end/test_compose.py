@@ -52,11 +52,12 @@ CONTROL_A_SERVICE = """
 import asyncio, sys
 from control_room.operations.addresses import find_system
 from control_room.dashboard.pace import Pace
+from control_room.dashboard.process_control import Action
 from control_room.dashboard.process_control.exchange import exchange_control
 
 async def pull(service, action):
     async with exchange_control(find_system(None), Pace()) as control:
-        await getattr(control, action)(service)
+        await control.apply(Action(action), service)
         print(control.state(service))
 
 asyncio.run(pull(*sys.argv[1:]))

@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 
 from control_room.dashboard.pace import Pace
-from control_room.dashboard.process_control import ControlFailed, ProcessState
+from control_room.dashboard.process_control import Action, ControlFailed, ProcessState
 from control_room.dashboard.process_control.exchange import ExchangeControl, exchange_control
 from control_room.launcher.system import SERVICES, System
 from control_room.operations.addresses import SystemAddresses
@@ -29,53 +29,43 @@ async def test_a_paused_service_says_so_until_it_is_resumed(
     system: System, control: ExchangeControl, service: str
 ) -> None:
     async with httpx.AsyncClient(base_url=system.url(service), trust_env=False) as http:
-        await control.pause(service)
+        await control.apply(Action.PAUSE, service)
         assert control.state(service) is ProcessState.PAUSED
         assert (await http.get("/readyz")).json()["problems"] == ["paused by an operator"]
-        await control.resume(service)
+        await control.apply(Action.RESUME, service)
         assert control.state(service) is ProcessState.RUNNING
         assert (await http.get("/readyz")).json()["problems"] == []
 
 
 async def test_orders_wait_for_a_paused_service_and_are_all_served_afterwards(
-    system: System, control: ExchangeControl
+    rail: Rail, control: ExchangeControl
 ) -> None:
-    rail = Rail(system)
-    async with rail.http:
-        await control.pause("payment_service")
-        await rail.place_many(["tok_visa"] * 20)
-        assert set((await rail.statuses()).values()) == {"placed"}
-        await control.resume("payment_service")
-        await rail.all_final()
-        await rail.reconcile()
+    await control.apply(Action.PAUSE, "payment_service")
+    await rail.place_many(["tok_visa"] * 20)
+    assert set((await rail.statuses()).values()) == {"placed"}
+    await control.apply(Action.RESUME, "payment_service")
+    await rail.all_final()
+    await rail.reconcile()
 
 
 async def test_the_last_of_pause_slow_and_resume_counts(control: ExchangeControl) -> None:
     for action, state in (("slow", "slow"), ("pause", "paused"), ("slow", "slow"), ("resume", "running")):
-        await getattr(control, action)("payment_service")
+        await control.apply(Action(action), "payment_service")
         assert control.state("payment_service") == state
 
 
 async def test_a_killed_service_is_restarted_and_not_paused(system: System, control: ExchangeControl) -> None:
     process = system.processes["notification_service"]
     pid = process.pid
-    await control.pause("notification_service")
-    await control.kill("notification_service")
+    await control.apply(Action.PAUSE, "notification_service")
+    await control.apply(Action.KILL, "notification_service")
     await eventually(lambda: process.is_running and process.pid != pid, 20, "another process in its place")
     assert process.last_exit_status == -9
     await eventually(lambda: control.state("notification_service") is ProcessState.RUNNING, expecting="no pause")
-
-
-async def test_what_only_the_container_runtime_can_do_is_refused(control: ExchangeControl) -> None:
-    assert not control.can_hold_down
-    with pytest.raises(ControlFailed, match="can't be kept down from here"):
-        await control.kill("order_service", hold_down=True)
-    with pytest.raises(ControlFailed, match="can't be started from here"):
-        await control.start("order_service")
 
 
 async def test_a_command_that_no_service_takes_is_an_error(broker: Broker, system: System) -> None:
     elsewhere = SystemAddresses.of({**system.environment, "RABBITMQ_URL": broker.amqp_url()})  # another virtual host
     async with exchange_control(elsewhere, Pace()) as control:
         with pytest.raises(ControlFailed, match="order_service can't be told"):
-            await control.pause("order_service")
+            await control.apply(Action.PAUSE, "order_service")

@@ -8,7 +8,7 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from control_room.dashboard.process_control import ControlFailed, ProcessState
+from control_room.dashboard.process_control import Action, ControlFailed, ProcessState
 from control_room.dashboard.process_control.launcher import LauncherControl, launcher_control
 from control_room.launcher.processes import SupervisedProcess
 from tests.support import eventually
@@ -40,13 +40,13 @@ async def until_replaced(process: SupervisedProcess, pid: int) -> None:
     await eventually(lambda: process.is_running and process.pid != pid, expecting="another process in its place")
 
 
-@pytest.mark.parametrize("first", ["pause", "slow", "resume"])
+@pytest.mark.parametrize("first", [Action.PAUSE, Action.SLOW, Action.RESUME])
 async def test_a_killed_service_is_restarted_and_neither_paused_nor_slow(
-    process: SupervisedProcess, control: LauncherControl, first: str
+    process: SupervisedProcess, control: LauncherControl, first: Action
 ) -> None:
-    await getattr(control, first)(NAME)
+    await control.apply(first, NAME)
     pid = process.pid
-    await control.kill(NAME)
+    await control.apply(Action.KILL, NAME)
     await until_replaced(process, pid)
     assert control.state(NAME) is ProcessState.RUNNING
 
@@ -55,12 +55,12 @@ async def test_a_service_that_is_held_down_is_restarted_by_start(
     process: SupervisedProcess, control: LauncherControl
 ) -> None:
     pid = process.pid
-    await control.kill(NAME, hold_down=True)
+    await control.apply(Action.KEEP_DOWN, NAME)
     await eventually(lambda: process.last_exit_status == -9, expecting="the watcher to see its end")
     assert (control.state(NAME), process.is_running) == (ProcessState.DOWN, False)
     with pytest.raises(ControlFailed, match="payment_service does not run just now; start it first"):
-        await control.slow(NAME)
-    await control.start(NAME)
+        await control.apply(Action.SLOW, NAME)
+    await control.apply(Action.START, NAME)
     await until_replaced(process, pid)
     assert control.state(NAME) is ProcessState.RUNNING
 
@@ -74,10 +74,10 @@ async def test_a_service_that_is_held_down_stops_with_the_launcher(process: Supe
 async def test_a_paused_service_is_frozen_until_it_is_resumed(
     process: SupervisedProcess, control: LauncherControl
 ) -> None:
-    await control.pause(NAME)
+    await control.apply(Action.PAUSE, NAME)
     await until_status(process, psutil.STATUS_STOPPED)
     assert control.state(NAME) is ProcessState.PAUSED
-    await control.resume(NAME)
+    await control.apply(Action.RESUME, NAME)
     await until_status(process, psutil.STATUS_SLEEPING)
     assert control.state(NAME) is ProcessState.RUNNING
 
@@ -85,17 +85,17 @@ async def test_a_paused_service_is_frozen_until_it_is_resumed(
 async def test_a_slow_service_is_frozen_and_continued_in_turn(
     process: SupervisedProcess, control: LauncherControl
 ) -> None:
-    await control.slow(NAME)
+    await control.apply(Action.SLOW, NAME)
     assert control.state(NAME) is ProcessState.SLOW
     for status in (psutil.STATUS_STOPPED, psutil.STATUS_SLEEPING, psutil.STATUS_STOPPED):
         await until_status(process, status)
-    await control.resume(NAME)
+    await control.apply(Action.RESUME, NAME)
     await until_status(process, psutil.STATUS_SLEEPING)
     assert control.state(NAME) is ProcessState.RUNNING
 
 
 async def test_at_the_end_of_process_control_every_service_is_resumed(process: SupervisedProcess) -> None:
     async with launcher_control({NAME: process}) as control:
-        await control.pause(NAME)
+        await control.apply(Action.PAUSE, NAME)
         await until_status(process, psutil.STATUS_STOPPED)
     await until_status(process, psutil.STATUS_SLEEPING)

@@ -1,7 +1,7 @@
 """Dead letters by queue and cause: inspect one, redrive them, or discard one with a reason."""
 
 import json
-from datetime import datetime
+from collections.abc import Awaitable, Callable
 from typing import Literal
 
 from nicegui import ui
@@ -22,7 +22,7 @@ HINT = (
     "then send it back; or remove it, and say why."
 )
 SHOWN_CHARACTERS = 8000
-SHOWN_LETTERS = 5
+SHOWN_EACH = 5
 USUAL_RATE, HIGHEST_RATE = 50, 10_000
 FAILURES = (NoConsumer, RedriveStopped, NotDiscarded, BrokerUnavailable)
 
@@ -40,97 +40,88 @@ class DeadLetters:
 
     def show(self, _snapshot: Snapshot) -> None:
         self._trouble.set_text(self._dead_letters.trouble)
-        shown = [_shown(group) for group in self._dead_letters.groups]
-        if shown != self._drawn:
+        groups = self._dead_letters.groups
+        if (shown := [_shown(group) for group in groups]) != self._drawn:
             self._drawn = shown
             self._groups.clear()
             with self._groups:
-                self._draw()
-
-    def _draw(self) -> None:
-        if not self._dead_letters.groups:
-            text("There are none.", "note")
-        for group in self._dead_letters.groups:
-            self._draw_group(group)
+                if not groups:
+                    text("There are none.", "note")
+                for group in groups:
+                    self._draw_group(group)
 
     def _draw_group(self, group: Group) -> None:
         cause = group.cause or "no reason given"
         with named(ui.element("div").classes("group"), f"{title(group.queue)}, {cause}", "group"):
             with ui.element("div").classes("what"):
+                since = f", the oldest since {group.oldest:%H:%M:%S} UTC" if group.oldest else ""
                 text(f"{cause}: {counted(group.count, 'message')}", "name", tag="h3")
-                text(f"{title(group.queue)}{_since(group.oldest)}", "hint")
+                text(f"{title(group.queue)}{since}", "hint")
             if group.count > 1:
-                self._draw_actions(group)
+                self._draw_send_back_all(group)
             with ui.element("ul"):
-                for letter in group.first[:SHOWN_LETTERS]:
-                    self._draw_letter(letter)
-                if group.count > SHOWN_LETTERS:
-                    text(f"and {group.count - SHOWN_LETTERS:,} more", "hint", tag="li")
+                for dead_letter in group.first[:SHOWN_EACH]:
+                    self._draw_dead_letter(dead_letter)
+                if group.count > SHOWN_EACH:
+                    text(f"and {group.count - SHOWN_EACH:,} more", "hint", tag="li")
 
-    def _draw_actions(self, group: Group) -> None:
+    def _draw_send_back_all(self, group: Group) -> None:
         selection = Selection(cause=group.cause, queue=group.queue)
         with ui.element("div").classes("buttons"):
             rate = number_field("a second", USUAL_RATE, "rate", 1, HIGHEST_RATE)
+            button(f"Send back all {group.count:,}", lambda: self._redrive(selection, rate.value), self._viewer)
 
-            async def send_back() -> None:
-                await self._redrive(selection, rate.value)
-
-            button(f"Send back all {group.count:,}", send_back, self._viewer)
-
-    def _draw_letter(self, letter: DeadLetter) -> None:
+    def _draw_dead_letter(self, dead_letter: DeadLetter) -> None:
+        selection = Selection(id=dead_letter.id, queue=dead_letter.queue)
         with ui.element("li"):
             with ui.element("div").classes("what"):
-                text(letter.error[:200] or letter.reason, "name")
-                text(f"order {letter.order_id}" if letter.order_id else f"no order: {letter.id}", "code")
-                text(_tried(letter), "hint")
+                text(dead_letter.error[:200] or dead_letter.reason, "name")
+                order_id = dead_letter.order_id
+                text(f"order {order_id}" if order_id else f"no order: {dead_letter.id}", "code")
+                text(_tried(dead_letter), "hint")
             with ui.element("div").classes("buttons"):
+                for label, act, viewer in (
+                    ("Inspect", lambda: self._inspect(dead_letter), None),
+                    ("Send back", lambda: self._redrive(selection, USUAL_RATE), self._viewer),
+                    ("Discard …", lambda: self._discard(dead_letter.id, selection), self._viewer),
+                ):
+                    name = f"{label.removesuffix(' …')} {dead_letter.id}"
+                    button(label, act, viewer, kind="plain", name=name)
 
-                async def inspect() -> None:
-                    with self._here:
-                        _inspect(letter)
-
-                async def send_back() -> None:
-                    await self._redrive(Selection(id=letter.id, queue=letter.queue), USUAL_RATE)
-
-                async def discard() -> None:
-                    with self._here:
-                        reason = await _ask_for_reason(letter)
-                    if reason:
-                        await self._discard(letter, reason)
-
-                button("Inspect", inspect, kind="plain", name=f"Inspect {letter.id}")
-                button("Send back", send_back, self._viewer, kind="plain", name=f"Send back {letter.id}")
-                button("Discard …", discard, self._viewer, kind="plain", name=f"Discard {letter.id}")
+    async def _inspect(self, dead_letter: DeadLetter) -> None:
+        with self._here:
+            await _show_message(dead_letter)
 
     async def _redrive(self, selection: Selection, rate: float | None) -> None:
         if rate is None or not 1 <= rate <= HIGHEST_RATE:
-            self._say(f"How many a second? Between 1 and {HIGHEST_RATE:,}.", "negative")
+            self._notify(f"How many a second? Between 1 and {HIGHEST_RATE:,}.", "negative")
             return
-        try:
-            sent = await self._dead_letters.redrive(selection, rate)
-        except FAILURES as error:
-            self._say(str(error), "negative")
-        else:
-            self._say(f"Sent back {sent:,}. Watch them on the rail.", "positive")
+        await self._report(self._dead_letters.redrive(selection, rate), "Sent back {:,}. Watch them on the rail.")
 
-    async def _discard(self, letter: DeadLetter, reason: str) -> None:
-        try:
-            removed = await self._dead_letters.discard(Selection(id=letter.id, queue=letter.queue), reason)
-        except FAILURES as error:
-            self._say(str(error), "negative")
-        else:
-            self._say(f"Removed {removed}; kept in the journal of discarded dead letters.", "positive")
+    async def _discard(self, message_id: str, selection: Selection) -> None:
+        with self._here:
+            reason = await _ask_for_reason(message_id)
+        if reason:
+            removing = self._dead_letters.discard(selection, reason)
+            await self._report(removing, "Removed {}; kept in the journal of discarded dead letters.")
 
-    def _say(self, sentence: str, kind: Literal["positive", "negative"]) -> None:
+    async def _report(self, action: Awaitable[int], success: str) -> None:
+        """Carry the action out, and say how many messages it concerned, or why it failed."""
+        try:
+            self._notify(success.format(await action), "positive")
+        except FAILURES as error:
+            self._notify(str(error), "negative")
+
+    def _notify(self, sentence: str, kind: Literal["positive", "negative"]) -> None:
         with self._here:
             ui.notify(sentence, type=kind, multi_line=True)
 
 
-async def _ask_for_reason(letter: DeadLetter) -> str:
+async def _ask_for_reason(message_id: str) -> str:
     """The reason why it is discarded; empty if the viewer has changed their mind."""
     with ui.dialog() as dialog, ui.card().classes("dialog"):
         text("Discard this message?", tag="h2")
-        text(f"{letter.id}: it is removed for good, and kept in a journal with your reason.", "hint", tag="p")
+        text(f"{message_id}: it is removed for good, and kept in a journal with your reason.", "hint", tag="p")
         reason = ui.input("Reason", validation={"Say why it is right to remove it.": lambda value: bool(value.strip())})
         reason.props("outlined autofocus").classes("wide")
 
@@ -138,43 +129,38 @@ async def _ask_for_reason(letter: DeadLetter) -> str:
             if reason.validate():
                 dialog.submit(reason.value.strip())
 
-        async def leave() -> None:
-            dialog.submit("")
-
         with ui.element("div").classes("buttons"):
-            button("Keep it", leave, kind="plain")
+            button("Keep it", _closing(dialog), kind="plain")
             button("Discard it", discard, kind="danger")
     answer: str | None = await dialog
     dialog.delete()
     return answer or ""
 
 
+async def _show_message(dead_letter: DeadLetter) -> None:
+    with ui.dialog() as dialog, ui.card().classes("dialog inspection"):
+        text(dead_letter.reason or "no reason given", tag="h2")
+        text(dead_letter.error, "hint", tag="p")
+        message = json.dumps(dead_letter.as_json(), indent=2, ensure_ascii=False, default=str)
+        text(message[:SHOWN_CHARACTERS], tag="pre").props('tabindex=0 role=region aria-label="The message"')
+        button("Close", _closing(dialog), kind="plain")
+    await dialog
+    dialog.delete()
+
+
+def _closing(dialog: ui.dialog) -> Callable[[], Awaitable[None]]:
+    async def close() -> None:
+        dialog.close()
+
+    return close
+
+
 def _shown(group: Group) -> object:
     """All of a group that the page shows: it is redrawn if that has changed."""
-    return group.queue, group.cause, group.count, [(letter.id, letter.parked_at) for letter in group.first]
+    return group.queue, group.cause, group.count, [(each.id, each.parked_at) for each in group.first]
 
 
-def _since(oldest: datetime | None) -> str:
-    return f", the oldest since {oldest:%H:%M:%S} UTC" if oldest else ""
-
-
-def _tried(letter: DeadLetter) -> str:
-    times = "once" if letter.attempts == 1 else f"{letter.attempts} times"
-    sent_back = f", after it was sent back {letter.redrives} times" if letter.redrives else ""
+def _tried(dead_letter: DeadLetter) -> str:
+    times = "once" if dead_letter.attempts == 1 else f"{dead_letter.attempts} times"
+    sent_back = f", after it was sent back {dead_letter.redrives} times" if dead_letter.redrives else ""
     return f"tried {times}{sent_back}"
-
-
-def _inspect(letter: DeadLetter) -> None:
-    """The whole message in a dialog."""
-    with ui.dialog() as dialog, ui.card().classes("dialog inspection"):
-        text(letter.reason or "no reason given", tag="h2")
-        text(letter.error, "hint", tag="p")
-        message = json.dumps(letter.as_json(), indent=2, ensure_ascii=False, default=str)
-        text(message[:SHOWN_CHARACTERS], tag="pre").props('tabindex=0 role=region aria-label="The message"')
-
-        async def close() -> None:
-            dialog.close()
-
-        button("Close", close, kind="plain")
-    dialog.on("hide", dialog.delete)
-    dialog.open()

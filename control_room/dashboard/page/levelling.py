@@ -8,7 +8,7 @@ from nicegui import ui
 from control_room.dashboard.page.parts import card, fact, named, number
 from control_room.dashboard.page.room import Room
 from control_room.dashboard.snapshots.drain import seconds_to_drain
-from control_room.dashboard.snapshots.snapshot import Point, Snapshot
+from control_room.dashboard.snapshots.snapshot import Snapshot
 from control_room.text import duration
 
 SHOWN_SECONDS = 300
@@ -36,20 +36,20 @@ class Levelling:
 
     def show(self, snapshot: Snapshot) -> None:
         history = self._room.observer.history
-        seconds_left = seconds_to_drain([(point.at, point.backlog) for point in history])
+        seconds_left = seconds_to_drain([(each.at, each.backlog) for each in history])
         values = (number(snapshot.accepted), number(snapshot.paid), number(snapshot.notified), f"{snapshot.backlog:,}")
         for figure, value in zip(self._figures, (*values, _when(seconds_left)), strict=True):
             figure.set_text(value)
-        self._draw([point for point in history if point.at > snapshot.at - SHOWN_SECONDS], seconds_left)
+        self._draw([each for each in history if each.at > snapshot.at - SHOWN_SECONDS], seconds_left)
 
-    def _draw(self, points: Sequence[Point], seconds_left: float | None) -> None:
-        if not points or points[-1].at == self._drawn_at:
+    def _draw(self, snapshots: Sequence[Snapshot], seconds_left: float | None) -> None:
+        if not snapshots or snapshots[-1].at == self._drawn_at:
             return
-        last = points[-1]
+        last = snapshots[-1]
         self._drawn_at = last.at
-        step = max(1, len(points) // POINTS)
+        step = max(1, len(snapshots) // POINTS)
         options = self._chart.options
-        options["dataset"]["source"] = _columns([*points[:-1:step], last])
+        options["dataset"]["source"] = _columns([*snapshots[:-1:step], last])
         options["series"][-1]["data"] = _prediction(last, seconds_left)
         options["xAxis"]["min"] = round((last.at - SHOWN_SECONDS) * 1000)
         label = f"{last.accepted:.0f} accepted, {last.paid:.0f} paid a second; backlog {last.backlog}"
@@ -62,18 +62,18 @@ def _when(seconds: float | None) -> str:
     return "nothing waits" if not seconds else f"about {duration(seconds)}"
 
 
-def _columns(points: Sequence[Point]) -> dict[str, list[float]]:
+def _columns(snapshots: Sequence[Snapshot]) -> dict[str, list[float]]:
     """Flat lists, since NiceGUI copies the options to find changes, and nested lists are slow to copy."""
     return {
-        "at": [round(point.at * 1000) for point in points],
-        "accepted": [round(point.accepted, 1) for point in points],
-        "paid": [round(point.paid, 1) for point in points],
-        "customers told": [round(point.notified, 1) for point in points],
-        "backlog": [point.backlog for point in points],
+        "at": [round(each.at * 1000) for each in snapshots],
+        "accepted": [round(each.accepted, 1) for each in snapshots],
+        "paid": [round(each.paid, 1) for each in snapshots],
+        "customers told": [round(each.notified, 1) for each in snapshots],
+        "backlog": [each.backlog for each in snapshots],
     }
 
 
-def _prediction(last: Point, seconds_left: float | None) -> list[list[float]]:
+def _prediction(last: Snapshot, seconds_left: float | None) -> list[list[float]]:
     """A line from now to when the backlog will be gone; empty if that is unknown."""
     return [[round(last.at * 1000), last.backlog], [round((last.at + seconds_left) * 1000), 0]] if seconds_left else []
 

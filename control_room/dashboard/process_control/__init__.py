@@ -9,50 +9,43 @@ from enum import StrEnum
 from typing import Protocol
 
 
+class Action(StrEnum):
+    """What can be done to a service; the value is the label of its button."""
+
+    KILL = "kill"
+    """SIGKILL; it is restarted at once."""
+    KEEP_DOWN = "kill, keep down"
+    """SIGKILL; it is restarted after START."""
+    START = "start"
+    PAUSE = "pause"
+    """It does nothing until RESUME."""
+    SLOW = "slow"
+    """It works much more slowly until RESUME."""
+    RESUME = "resume"
+
+
 class ProcessState(StrEnum):
-    """What process control last did to a service, until that is undone or the process has ended."""
+    """The effect of the last action, until that is undone or the process has ended."""
 
     RUNNING = "running"
     DOWN = "down"
-    """Killed, and not restarted before `start`."""
     PAUSED = "paused"
     SLOW = "slow"
 
 
 class ControlFailed(Exception):
-    """The command could not be carried out; the message says why, and what to do."""
+    """The action could not be carried out; the message says why, and what to do."""
 
 
 class ProcessControl(Protocol):
-    """Each command names a service and raises ControlFailed if it can't be carried out.
+    """`actions` are those that are possible here, each with an explanation for the viewer where it needs one."""
 
-    `meanings` explains "kill", "pause" and "slow" to the viewer: they differ from adapter to adapter.
-    `can_hold_down`: whether a killed service can be kept from being restarted.
-    """
-
-    meanings: Mapping[str, str]
-    can_hold_down: bool
+    actions: Mapping[Action, str]
 
     def state(self, service: str) -> ProcessState:
         """The state now; RUNNING for a process that has replaced a paused one."""
         ...
 
-    async def kill(self, service: str, *, hold_down: bool = False) -> None:
-        """End it with SIGKILL. It is restarted at once, or with `hold_down` after `start`."""
-        ...
-
-    async def start(self, service: str) -> None:
-        """Let a service that is held down be restarted."""
-        ...
-
-    async def pause(self, service: str) -> None:
-        """Make it do nothing until `resume`."""
-        ...
-
-    async def slow(self, service: str) -> None:
-        """Make it work much more slowly until `resume`."""
-        ...
-
-    async def resume(self, service: str) -> None:
-        """End a pause or a slow-down."""
+    async def apply(self, action: Action, service: str) -> None:
+        """Carry out one of `actions`; returns once it has its effect. Raises ControlFailed."""
         ...

@@ -10,7 +10,7 @@ import httpx
 
 from control_room.background import running
 from control_room.dashboard.pace import Pace
-from control_room.dashboard.process_control import ControlFailed, ProcessState
+from control_room.dashboard.process_control import Action, ControlFailed, ProcessState
 from control_room.operations.addresses import SystemAddresses
 from control_room.operations.replicas import parsed, replicas
 from shared.management import Management, ManagementError
@@ -23,15 +23,22 @@ ANSWER_SECONDS = 1.5
 DONE_WITHIN_SECONDS = 5.0
 
 
+STATE_AFTER = {
+    Action.PAUSE: ProcessState.PAUSED,
+    Action.SLOW: ProcessState.SLOW,
+    Action.RESUME: ProcessState.RUNNING,
+}
+
+
 class ExchangeControl:
     """Implements ProcessControl. The state is what the services report in `/metrics`. Use `exchange_control`."""
 
-    meanings: Mapping[str, str] = {
-        "kill": "Ends each of its processes at once (kill -9), whatever it is doing. Its container starts again.",
-        "pause": "Lets it take no more messages: they wait in its queues. It still answers calls.",
-        "slow": f"Lets each message wait {SLOW_DELAY_SECONDS:g} s before it is handled.",
+    actions: Mapping[Action, str] = {
+        Action.KILL: "Ends each of its processes at once (kill -9), whatever it is doing. Its container starts again.",
+        Action.PAUSE: "Lets it take no more messages: they wait in its queues. It still answers calls.",
+        Action.SLOW: f"Lets each message wait {SLOW_DELAY_SECONDS:g} s before it is handled.",
+        Action.RESUME: "",
     }
-    can_hold_down = False
 
     def __init__(self, urls: Mapping[str, str], management: Management, http: httpx.AsyncClient, pace: Pace) -> None:
         self._urls, self._management, self._http, self._pace = urls, management, http, pace
@@ -47,26 +54,14 @@ class ExchangeControl:
     def state(self, service: str) -> ProcessState:
         return self._states[service]
 
-    async def kill(self, service: str, *, hold_down: bool = False) -> None:
-        if hold_down:
-            raise ControlFailed(f"{service} can't be kept down from here: the container runtime starts it again")
-        await self._command(service, action="kill")
-
-    async def start(self, service: str) -> None:
-        raise ControlFailed(f"{service} can't be started from here: the container runtime does that")
-
-    async def pause(self, service: str) -> None:
-        await self._command(service, action="pause")
-        await self._until(service, ProcessState.PAUSED)
-
-    async def slow(self, service: str) -> None:
-        await self._command(service, action="resume")
-        await self._command(service, action="slow", delay_seconds=SLOW_DELAY_SECONDS)
-        await self._until(service, ProcessState.SLOW)
-
-    async def resume(self, service: str) -> None:
-        await self._command(service, action="resume")
-        await self._until(service, ProcessState.RUNNING)
+    async def apply(self, action: Action, service: str) -> None:
+        if action is Action.SLOW:
+            await self._command(service, action="resume")
+            await self._command(service, action="slow", delay_seconds=SLOW_DELAY_SECONDS)
+        else:
+            await self._command(service, action=action.value)
+        if action in STATE_AFTER:
+            await self._until(service, STATE_AFTER[action])
 
     async def _command(self, service: str, **command: object) -> None:
         """Send the command to every replica. Raises ControlFailed, also if no replica takes it."""

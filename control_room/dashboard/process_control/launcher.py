@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from control_room.dashboard.process_control import ControlFailed, ProcessState
+from control_room.dashboard.process_control import Action, ControlFailed, ProcessState
 from control_room.launcher.processes import SupervisedProcess
 
 SLOW_FROZEN_SECONDS, SLOW_RUNNING_SECONDS = 0.9, 0.1
@@ -24,12 +24,14 @@ class _Hold:
 class LauncherControl:
     """Implements ProcessControl. Use `launcher_control`."""
 
-    meanings: Mapping[str, str] = {
-        "kill": "Ends its process at once (kill -9), whatever it is doing.",
-        "pause": "Freezes its process (SIGSTOP): its connections stay open, and nothing is answered.",
-        "slow": "Lets it work for a tenth of each second only.",
+    actions: Mapping[Action, str] = {
+        Action.KILL: "Ends its process at once (kill -9), whatever it is doing.",
+        Action.KEEP_DOWN: "",
+        Action.START: "",
+        Action.PAUSE: "Freezes its process (SIGSTOP): its connections stay open, and nothing is answered.",
+        Action.SLOW: "Lets it work for a tenth of each second only.",
+        Action.RESUME: "",
     }
-    can_hold_down = True
 
     def __init__(self, processes: Mapping[str, SupervisedProcess]) -> None:
         self._processes = processes
@@ -41,32 +43,24 @@ class LauncherControl:
             return ProcessState.DOWN
         return hold.state if hold is not None and hold.pid == process.pid else ProcessState.RUNNING
 
-    async def kill(self, service: str, *, hold_down: bool = False) -> None:
-        await self._processes[service].kill(hold_down=hold_down)
+    async def apply(self, action: Action, service: str) -> None:
+        process = self._processes[service]
+        match action:
+            case Action.KILL | Action.KEEP_DOWN:
+                await process.kill(hold_down=action is Action.KEEP_DOWN)
+            case Action.START:
+                process.release()
+            case _:
+                await self._resume(service)
+                if action is not Action.RESUME:
+                    self._holds[service] = _hold(action, _running(process))
 
-    async def start(self, service: str) -> None:
-        self._processes[service].release()
-
-    async def pause(self, service: str) -> None:
-        process = await self._resumed(service)
-        process.freeze()
-        self._holds[service] = _Hold(ProcessState.PAUSED, process.pid)
-
-    async def slow(self, service: str) -> None:
-        process = await self._resumed(service)
-        alternating = asyncio.create_task(_alternate(process, process.pid), name=f"slow {service}")
-        self._holds[service] = _Hold(ProcessState.SLOW, process.pid, alternating)
-
-    async def resume(self, service: str) -> None:
+    async def _resume(self, service: str) -> None:
         hold = self._holds.pop(service, None)
         if hold is not None and hold.alternating is not None:
             hold.alternating.cancel()
             await asyncio.gather(hold.alternating, return_exceptions=True)
         self._processes[service].thaw()
-
-    async def _resumed(self, service: str) -> SupervisedProcess:
-        await self.resume(service)
-        return _running(self._processes[service])
 
 
 @asynccontextmanager
@@ -77,7 +71,7 @@ async def launcher_control(processes: Mapping[str, SupervisedProcess]) -> AsyncI
         yield control
     finally:
         for service in processes:
-            await control.resume(service)
+            await control.apply(Action.RESUME, service)
 
 
 class LauncherMailRoute:
@@ -97,6 +91,14 @@ def _running(process: SupervisedProcess) -> SupervisedProcess:
     if not process.is_running:
         raise ControlFailed(f"{process.name} does not run just now; start it first")
     return process
+
+
+def _hold(action: Action, process: SupervisedProcess) -> _Hold:
+    if action is Action.PAUSE:
+        process.freeze()
+        return _Hold(ProcessState.PAUSED, process.pid)
+    alternating = asyncio.create_task(_alternate(process, process.pid), name=f"slow {process.name}")
+    return _Hold(ProcessState.SLOW, process.pid, alternating)
 
 
 async def _alternate(process: SupervisedProcess, pid: int) -> None:

@@ -14,23 +14,23 @@ from control_room.background import running
 from control_room.dashboard.pace import Pace
 from control_room.dashboard.snapshots.broker import WatchedBroker
 from control_room.dashboard.snapshots.services import ACCEPTED, DUPLICATES, SETTLED, WatchedService
-from control_room.dashboard.snapshots.snapshot import Point, QueueView, Snapshot
+from control_room.dashboard.snapshots.snapshot import QueueView, Snapshot
 from control_room.operations.addresses import SystemAddresses
 from control_room.operations.roles import CHARGE, EMAIL, ORDERS
 from shared import contract
 from shared.management import Management
 
-HISTORY_POINTS = 900
+HISTORY_LENGTH = 900
 
 logger = structlog.get_logger(__name__)
 
 
 class Observer:
-    """`snapshot` is the latest; `history` has a point of each snapshot, of 15 minutes or more. Use `watching`."""
+    """`snapshot` is the latest; `history` holds those of the last 15 minutes or more. Use `watching`."""
 
     def __init__(self, services: Mapping[str, WatchedService], broker: WatchedBroker, pace: Pace) -> None:
         self.snapshot = Snapshot()
-        self.history: deque[Point] = deque(maxlen=HISTORY_POINTS)
+        self.history: deque[Snapshot] = deque(maxlen=HISTORY_LENGTH)
         self._services, self._broker, self._pace = services, broker, pace
 
     async def watch(self) -> None:
@@ -51,7 +51,7 @@ class Observer:
             paid=self._handled_per_second(CHARGE),
             notified=self._handled_per_second(EMAIL),
         )
-        self.history.append(self.snapshot.point)
+        self.history.append(self.snapshot)
 
     def _with_rate(self, queue: QueueView) -> QueueView:
         outcomes = [(SETTLED, queue.name, outcome) for outcome in ("ack", "retry", "deadletter")]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from control_room.operations.roles import CHARGE, EMAIL, ORDERS, PAYMENTS
 from shared import contract
@@ -51,19 +52,11 @@ class ServiceView:
 
 
 @dataclass(frozen=True)
-class Point:
-    """A snapshot in the history. Rates are per second, over the last seconds; `at` is in seconds since 1970."""
-
-    at: float
-    accepted: float
-    paid: float
-    notified: float
-    backlog: int
-
-
-@dataclass(frozen=True)
 class Snapshot:
-    """`broker_problem` says why the queues' counts are out of date; empty if they are not."""
+    """Rates are per second, over the last seconds; `at` is in seconds since 1970.
+
+    `broker_problem` says why the queues' counts are out of date; empty if they are not.
+    """
 
     at: float = 0.0
     services: Mapping[str, ServiceView] = field(default_factory=dict)
@@ -76,7 +69,7 @@ class Snapshot:
     paid: float = 0.0
     notified: float = 0.0
 
-    @property
+    @cached_property
     def backlog(self) -> int:
         """Accepted orders whose customer has not been notified yet: they wait in two outboxes and two queues."""
         outboxes = (self.services[each.name].outbox for each in (ORDERS, PAYMENTS) if each.name in self.services)
@@ -97,8 +90,3 @@ class Snapshot:
             found += [f"{queue.name}: {queue.problem}" for queue in self.queues.values() if queue.problem]
             found += [f"exchange {name} is missing" for name in contract.exchanges() if name not in self.exchanges]
         return found
-
-    @property
-    def point(self) -> Point:
-        """The part that the history keeps."""
-        return Point(self.at, self.accepted, self.paid, self.notified, self.backlog)

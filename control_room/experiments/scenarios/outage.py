@@ -4,6 +4,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
+from control_room.dashboard.process_control import Action
 from control_room.experiments.client import connected, is_final
 from control_room.experiments.scenarios.scenario import Outcome, Say, Scenario, Setting, Target
 from control_room.experiments.scenarios.tour_steps import audited
@@ -45,11 +46,12 @@ async def away(target: Target, service: str) -> AsyncIterator[None]:
     """The service does nothing while the block runs: killed where it can be kept down, else paused."""
     if (control := target.control) is None:
         raise ValueError("no process control")
+    can_stay_down = Action.KEEP_DOWN in control.actions
     try:
-        await (control.kill(service, hold_down=True) if control.can_hold_down else control.pause(service))
+        await control.apply(Action.KEEP_DOWN if can_stay_down else Action.PAUSE, service)
         yield
     finally:
-        await (control.start(service) if control.can_hold_down else control.resume(service))
+        await control.apply(Action.START if can_stay_down else Action.RESUME, service)
 
 
 SCENARIO = Scenario(
