@@ -13,7 +13,7 @@ from control_room.dashboard.snapshots.snapshot import Snapshot
 from control_room.text import duration
 
 HINT = (
-    "Again and again, in the background, every order is held against payments, the gateway's own ledger, "
+    "Again and again, in the background, every order is compared with payments, the gateway's own ledger, "
     "notifications, queues and dead letters."
 )
 SHOWN = 10

@@ -14,8 +14,8 @@ from control_room.text import duration
 SHOWN_SECONDS = 300
 POINTS = 150
 HINT = (
-    "A rush comes in faster than it can be paid. Nobody waits for that: what can't be done now stays in the queue, "
-    "and is worked off at the pace that payments can go."
+    "Orders may come in faster than they can be paid. No customer waits for that: they stay in the queue, and are "
+    "worked off at the pace of the payments."
 )
 INK = "getComputedStyle(document.body).getPropertyValue('--{}').trim()"
 """A colour for the chart, evaluated in the browser: style sheets do not apply to a canvas."""
