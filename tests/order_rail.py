@@ -1,14 +1,18 @@
 """The `order-rail` command as a process, and a system of a module's own for it to work on."""
 
+import json
 import os
 import sys
 import uuid
 from asyncio import create_subprocess_exec
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import psutil
 
 from control_room.launcher.system import System, launch
 from shared.management import Management
@@ -26,8 +30,11 @@ class Ended:
 
 
 async def order_rail(*arguments: str, **environment: str) -> Ended:
-    """Run it to its end, with nothing of ours in its environment but what is given here."""
-    process = await start(*arguments, **environment)
+    """Run it to its end, with no setting of this project in its environment but those given here."""
+    return await end_of(await start(*arguments, **environment))
+
+
+async def end_of(process: Process) -> Ended:
     output, errors = await process.communicate()
     return Ended(process.returncode, output.decode(), errors.decode())
 
@@ -37,6 +44,22 @@ async def start(*arguments: str, **environment: str) -> Process:
     return await create_subprocess_exec(
         *COMMAND, *arguments, env={**inherited, **environment}, stdout=PIPE, stderr=PIPE
     )
+
+
+def report_of(directory: Path) -> dict[str, Any]:
+    """The report of a flash sale or a chaos run."""
+    report: dict[str, Any] = json.loads((directory / "report.json").read_text())
+    return report
+
+
+def processes_of(directory: Path) -> list[int]:
+    """The ids of those that have the directory in their command line or environment."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if any(str(directory) in text for text in (*process.cmdline(), *process.environ().values())):
+                found.append(process.pid)
+    return found
 
 
 def file_of(system: System) -> tuple[str, str]:

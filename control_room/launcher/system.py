@@ -23,12 +23,14 @@ from control_room.launcher.ports import free_ports, is_free
 from control_room.launcher.processes import SupervisedProcess
 from control_room.launcher.run_directory import AlreadyRunningError, RunDirectory
 from control_room.operations.environment_file import Unwritable
+from control_room.operations.roles import NOTIFICATIONS
+from shared.contract import DatabaseContract, ServiceContract, services
 from shared.http import address
 from shared.management import ManagementError
 from shared.settings import BrokerSettings, checked_token
 from shared.topology.provision import TopologyDiffers, apply, keep
 
-SERVICES = ("order_service", "payment_service", "notification_service")
+SERVICES = tuple(contract.name for contract in services())
 READY_TIMEOUT_SECONDS = 60.0
 POLL_SECONDS = 0.05
 BROKER_WATCH_SECONDS = 0.5
@@ -93,7 +95,7 @@ class System:
         self.operator_token = environment.get("OPERATOR_TOKEN") or secrets.token_urlsafe(24)
         self.control_room_url = ""
         self.http_host = _http_host(environment)
-        self.processes = {name: self._process(name, environment) for name in SERVICES}
+        self.processes = {each.name: self._process(each, environment) for each in services()}
 
     def url(self, service: str) -> str:
         """Where a service answers HTTP."""
@@ -141,12 +143,19 @@ class System:
         port: int = getattr(self.ports, f"{service}_port")
         return port
 
-    def _process(self, name: str, environment: Mapping[str, str]) -> SupervisedProcess:
+    def _databases(self, contract: ServiceContract, environment: Mapping[str, str]) -> dict[str, str]:
+        """The URL of each database of a service, by the service's own variable; SQLite files where none is given."""
+        return {
+            database.variable: environment.get(variable) or f"{database.scheme}{self.run.sqlite_url(database.name)}"
+            for variable, database in database_variables(contract).items()
+        }
+
+    def _process(self, contract: ServiceContract, environment: Mapping[str, str]) -> SupervisedProcess:
+        name = contract.name
         own = {
             "HTTP_HOST": self.http_host,
             "HTTP_PORT": str(self._port(name)),
-            "DATABASE_URL": environment.get(f"{name.upper()}_DATABASE_URL") or self.run.sqlite_url(name),
-            "GATEWAY_URL": environment.get("GATEWAY_URL") or f"simulated+{self.run.sqlite_url('gateway')}",
+            **self._databases(contract, environment),
             "RABBITMQ_URL": self.broker_settings.rabbitmq_url,
             "RABBITMQ_MANAGEMENT_URL": self.broker_settings.management_url,
             "OPERATOR_TOKEN": self.operator_token,
@@ -169,6 +178,22 @@ class System:
             if process.exit_status is not None:
                 why = f"{name} ended with status {process.exit_status} while it started"
                 raise LaunchError(f"{why}\n{tail(self.run.log(name))}")
+
+
+def database_variables(contract: ServiceContract) -> dict[str, DatabaseContract]:
+    """The databases of a service, by the environment variable of a whole system that holds the URL.
+
+    Each service calls its own database DATABASE_URL; so in a system that is `<SERVICE>_DATABASE_URL`.
+    """
+    own, *further = contract.databases
+    return {contract.variable(own.variable): own, **{database.variable: database for database in further}}
+
+
+def private_settings() -> dict[str, str]:
+    """Variables for `launch` that make a system use nothing outside, whatever this process's environment says."""
+    databases = [variable for contract in services() for variable in database_variables(contract)]
+    channels = [f"{queue.name}_URL".upper() for queue in NOTIFICATIONS.queues]
+    return dict.fromkeys(("RABBITMQ_URL", "RABBITMQ_MANAGEMENT_URL", *databases, *channels), "")
 
 
 Page = Callable[["System"], AbstractAsyncContextManager[None]]

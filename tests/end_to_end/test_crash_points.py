@@ -1,14 +1,12 @@
 """A service dies between two steps that belong together: whatever the moment, the work is done once."""
 
-import os
-import signal
-import sys
 from pathlib import Path
 
 import httpx
 import pytest
 
-from control_room.experiments.chaos.crash import DIED
+from control_room.experiments.chaos.crash import DIED, crashing
+from control_room.experiments.chaos.faults.crashes import CRASH_POINTS
 from control_room.launcher.system import System
 from tests.rail import Rail
 from tests.support import eventually
@@ -21,13 +19,17 @@ ENVIRONMENT = {
 ORDERS = 20
 
 
+@pytest.fixture
+def flag(tmp_path: Path) -> Path:
+    """The file that a service creates as it dies."""
+    return tmp_path / "died"
+
+
 async def arm(system: System, rail: Rail, service: str, call: str, flag: Path) -> None:
-    """Start the service again so that it dies around the call, once."""
+    """Start the service again so that it dies just before the call, once."""
     process = system.processes[service]
-    process.command = [sys.executable, "-m", "control_room.experiments.chaos.crash", service, call, str(flag)]
-    pid = process.pid
-    os.kill(pid, signal.SIGTERM)
-    await eventually(lambda: process.pid != pid, 20, expecting=f"{service} to be started again")
+    process.command = crashing(service, call, flag)
+    await process.restart()
     await rail.is_ready()
 
 
@@ -38,20 +40,10 @@ async def assert_died(system: System, service: str, flag: Path) -> None:
     await eventually(lambda: process.last_exit_status == DIED, 20, f"{service} to be started again")
 
 
-@pytest.mark.parametrize(
-    ("service", "call"),
-    [
-        pytest.param("order_service", "shared.persistence.outbox:Outbox.forget", id="published-outbox-row-not-gone"),
-        pytest.param("payment_service", "shared.effects:Once._record", id="charged-not-committed"),
-        pytest.param("payment_service", "shared.messaging.channel:Channel.ack", id="committed-not-acknowledged"),
-        pytest.param("notification_service", "shared.effects:Once._record", id="sent-not-committed"),
-        pytest.param("order_service", "shared.messaging.channel:Channel.ack", id="tracked-not-acknowledged"),
-    ],
-)
+@pytest.mark.parametrize(("service", "call"), CRASH_POINTS.values(), ids=CRASH_POINTS.keys())
 async def test_work_that_was_cut_in_two_is_done_once(
-    system: System, rail: Rail, tmp_path: Path, service: str, call: str
+    system: System, rail: Rail, flag: Path, service: str, call: str
 ) -> None:
-    flag = tmp_path / "died"
     await arm(system, rail, service, call, flag)
     await rail.place_many(["tok_visa"] * ORDERS)
     await assert_died(system, service, flag)
@@ -60,10 +52,9 @@ async def test_work_that_was_cut_in_two_is_done_once(
 
 
 async def test_an_order_committed_but_not_answered_is_one_order_when_it_is_asked_for_again(
-    system: System, rail: Rail, tmp_path: Path
+    system: System, rail: Rail, flag: Path
 ) -> None:
-    flag = tmp_path / "died"
-    await arm(system, rail, "order_service", "order_service.api:_accepted", flag)
+    await arm(system, rail, *CRASH_POINTS["order_service committed-not-answered"], flag)
     body = {"customer_email": "ada@example.com", "items": [{"sku": "cola", "quantity": 7}]}
     key = {"Idempotency-Key": '"asked-twice"'}
     url = f"{system.url('order_service')}/orders"
@@ -78,10 +69,9 @@ async def test_an_order_committed_but_not_answered_is_one_order_when_it_is_asked
     assert [row["order_id"] for row in same] == [answer.json()["order_id"]]
 
 
-async def test_a_duplicate_that_a_crash_made_is_seen_and_counted(system: System, rail: Rail, tmp_path: Path) -> None:
+async def test_a_duplicate_that_a_crash_made_is_seen_and_counted(system: System, rail: Rail, flag: Path) -> None:
     """What the tests above rely on: a crash before the acknowledgement does bring the message a second time."""
-    flag = tmp_path / "died"
-    await arm(system, rail, "payment_service", "shared.messaging.channel:Channel.ack", flag)
+    await arm(system, rail, *CRASH_POINTS["payment_service before-ack"], flag)
     await rail.place()
     await assert_died(system, "payment_service", flag)
     await rail.all_final()

@@ -1,35 +1,14 @@
 """`order-rail flash-sale`: a small one holds, bad input is refused, and Ctrl-C still leaves a report."""
 
-import json
 import signal
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
 
 from control_room.experiments.flash_sale import Progress, SaleFailed, sell
 from tests.conftest import Broker
-from tests.order_rail import file_of, launched, order_rail, start
+from tests.order_rail import file_of, launched, order_rail, processes_of, report_of, start
 from tests.support import eventually
-
-
-def report_of(directory: Path) -> dict[str, Any]:
-    read: dict[str, Any] = json.loads((directory / "report.json").read_text())
-    return read
-
-
-def processes_of(directory: Path) -> list[int]:
-    """Those that have the directory in their command line or environment."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            words = [*process.cmdline(), *process.environ().values()]
-        except psutil.Error:
-            continue
-        if any(str(directory) in word for word in words):
-            found.append(process.pid)
-    return found
 
 
 async def test_a_small_sale_fills_the_rail_and_drains_it_and_nothing_is_lost(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest_asyncio
 
-from control_room.experiments.chaos.wire import Proxy, proxy_to
+from control_room.experiments.chaos.proxy import Proxy, proxy_to
 from shared.events import OrderPlaced, encode
 from shared.messaging.connection import Connection
 from shared.messaging.consumer import Consumer
@@ -54,7 +54,7 @@ async def assert_all_arrive_though(
         await publisher.connected()
         getattr(proxy, fault)()
         publishing = asyncio.create_task(publish_until_all_are_confirmed(publisher, messages))
-        await eventually(lambda: proxy.held_bytes > 0, expecting="bytes to be lost")
+        await eventually(lambda: proxy.lost_bytes > 0, expecting="bytes to be lost")
         await eventually(lambda: not publisher.is_connected, 20, "the fault to be noticed")
         proxy.heal()
         publishes = await publishing

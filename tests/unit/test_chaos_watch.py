@@ -5,7 +5,6 @@ from uuid import UUID
 import httpx
 import pytest
 
-from control_room.experiments.chaos.customers import Accepted
 from control_room.experiments.chaos.watch import MEMORY_WINDOW_SECONDS, WARM_AFTER_SECONDS, Memory, OpenOrders, Watch
 from control_room.operations.replicas import Total
 
@@ -13,7 +12,7 @@ from control_room.operations.replicas import Total
 def orders(*order_ids: str) -> OpenOrders:
     accepted = OpenOrders()
     for at, order_id in enumerate(order_ids):
-        accepted.add(Accepted(order_id, "tok_visa", float(at)))
+        accepted.add(order_id, float(at))
     return accepted
 
 
@@ -24,21 +23,21 @@ def test_an_order_in_its_last_status_is_not_in_flight(status: str) -> None:
     accepted.see("a", status)
 
     assert accepted.ids == {"b"}
-    assert accepted.settled == 1
+    assert accepted.closed == 1
 
 
 @pytest.mark.parametrize("status", ["placed", "paid"])
-def test_an_order_on_its_way_stays_in_flight(status: str) -> None:
+def test_an_order_that_is_neither_final_nor_stalled_is_in_flight(status: str) -> None:
     accepted = orders("a")
     accepted.see("a", status)
     assert len(accepted) == 1
 
 
-def test_an_order_settles_once_and_only_if_it_was_accepted() -> None:
+def test_an_order_is_closed_once_and_only_if_it_was_accepted() -> None:
     accepted = orders("a")
     for order_id in ("a", "a", "stranger"):
         accepted.see(order_id, "confirmed")
-    assert accepted.settled == 1
+    assert accepted.closed == 1
 
 
 async def test_open_orders_are_looked_at_wherever_they_are_in_the_list() -> None:
@@ -57,7 +56,7 @@ async def test_open_orders_are_looked_at_wherever_they_are_in_the_list() -> None
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
         watch = Watch({"order_service": "http://orders"}, http)
         for number in (1, 150, 151, 300, 1000):
-            watch.orders.add(Accepted(str(UUID(int=number)), "tok_visa", 0.0))
+            watch.orders.add(str(UUID(int=number)), 0.0)
         await watch.look_at_orders()
 
     assert len(watch.orders) == 0

@@ -1,7 +1,7 @@
-"""`python -m control_room.experiments.chaos.crash SERVICE MODULE:ATTRIBUTE FLAG`: it dies just before that call.
+"""`python -m control_room.experiments.chaos.crash SERVICE MODULE:ATTRIBUTE FLAG`: runs a service that dies at a call.
 
-It dies as by `kill -9` before its first call of the function, and writes the file FLAG; if FLAG is there already, it
-runs as ever. So the services themselves carry no crash points.
+It dies as by `kill -9` just before its first call of that function, and creates the file FLAG. Where FLAG exists
+already it runs to its end. So the services themselves contain no code for crashes.
 """
 
 import importlib
@@ -14,25 +14,30 @@ from pathlib import Path
 from typing import Any
 
 DIED = 137
-"""The exit status, as a shell tells of a process that was killed."""
+"""The exit status that a shell shows of a process that was killed."""
+
+
+def crashing(service: str, call: str, flag: Path) -> list[str]:
+    """The command that starts a service so."""
+    return [sys.executable, "-m", "control_room.experiments.chaos.crash", service, call, str(flag)]
 
 
 def main() -> None:
     service, target, flag = sys.argv[1:]
     if not Path(flag).exists():
-        _arm(target, Path(flag))
+        _patch(target, Path(flag))
     sys.argv = [service]
     runpy.run_module(service, run_name="__main__", alter_sys=True)
 
 
-def _arm(target: str, flag: Path) -> None:
+def _patch(target: str, flag: Path) -> None:
     module_name, _, path = target.partition(":")
     *owners, name = path.split(".")
     owner = reduce(getattr, owners, importlib.import_module(module_name))
-    setattr(owner, name, _deadly(flag))
+    setattr(owner, name, _dying(flag))
 
 
-def _deadly(flag: Path) -> Callable[..., Any]:
+def _dying(flag: Path) -> Callable[..., Any]:
     def die(*_arguments: Any, **_named: Any) -> Any:
         flag.touch()
         os._exit(DIED)

@@ -1,29 +1,14 @@
-"""What came of a chaos run: plain data, as Markdown and as JSON. No I/O."""
+"""The report of a chaos run: plain data, as Markdown and as JSON. No I/O."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
+
+from control_room.experiments.chaos.faults.fault import Injection
+from control_room.text import markdown_cell, markdown_table
 
 MEBIBYTE = 1024 * 1024
 MOST_GROWTH = 0.2
-
-
-@dataclass(frozen=True)
-class FallReport:
-    """One fault as it went. Times are in seconds, `at_seconds` from the start of the load.
-
-    `back_seconds`: from its end until every service was ready and a new order was confirmed; `backlog_seconds`: until
-    every order that was open at its end had settled. None if that was not seen. `problem`: why it doesn't count.
-    """
-
-    fault: str
-    target: str
-    at_seconds: float
-    lasted_seconds: float
-    evidence: tuple[str, ...]
-    back_seconds: float | None
-    backlog_seconds: float | None
-    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -32,7 +17,7 @@ class LoadReport:
 
     placed: int
     accepted: int
-    asked_again: int
+    repeated: int
     replayed: int
     unknown: int
     refused: Mapping[str, int]
@@ -63,9 +48,8 @@ class ChaosReport:
     rate: float
     recover_within_seconds: float
     load: LoadReport
-    falls: tuple[FallReport, ...]
-    never_fell: tuple[str, ...]
-    settled: int
+    injections: tuple[Injection, ...]
+    closed: int
     still_open: tuple[str, ...]
     duplicates: int
     swept: int
@@ -78,18 +62,20 @@ class ChaosReport:
 
     @property
     def held(self) -> bool:
-        """Whether nothing was lost or doubled, and every fault really fell and was recovered from."""
+        """Whether nothing was lost or doubled, and every fault really happened and was recovered from."""
         return not self.failures
 
     def as_json(self) -> dict[str, Any]:
-        """For machines."""
-        return {"held": self.held, **asdict(self)}
+        """For programs."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        injections = [each.as_json() for each in self.injections]
+        memory = [asdict(each) for each in self.memory]
+        return {"held": self.held, **values, "load": asdict(self.load), "injections": injections, "memory": memory}
 
     def _failures(self) -> Iterator[str]:
         yield from self._failures_of_orders()
-        for fall in self.falls:
-            yield from self._failures_of(fall)
-        yield from (f"{what}: the run ended before it fell" for what in self.never_fell)
+        for injection in self.injections:
+            yield from self._failures_of(injection)
         for memory in self.memory:
             if memory.growth is not None and memory.growth > MOST_GROWTH:
                 yield f"{memory.service} grew by {100 * memory.growth:.0f} % after its warm-up"
@@ -107,43 +93,43 @@ class ChaosReport:
         if second > 0:
             yield f"{second} orders more than were accepted: a lost answer has given a second order"
 
-    def _failures_of(self, fall: FallReport) -> Iterator[str]:
-        name = f"{fall.fault} on {fall.target} at {fall.at_seconds:.0f} s"
-        if fall.problem or not fall.evidence:
-            yield f"{name}: no evidence: {fall.problem or 'nothing was seen'}"
-        for what, seconds in (("back", fall.back_seconds), ("rid of its backlog", fall.backlog_seconds)):
+    def _failures_of(self, injection: Injection) -> Iterator[str]:
+        name = f"{injection.fault} on {injection.target} at {injection.at_seconds:.0f} s"
+        if injection.problem or not injection.evidence:
+            yield f"{name}: no evidence: {injection.problem or 'nothing was seen'}"
+        for what, seconds in (("back", injection.back_seconds), ("rid of its backlog", injection.backlog_seconds)):
             if seconds is None or seconds > self.recover_within_seconds:
                 took = "never" if seconds is None else f"only after {seconds:.1f} s"
                 yield f"{name}: {what} {took}, expected within {self.recover_within_seconds:g} s"
 
 
 def to_markdown(report: ChaosReport) -> str:
-    """For people."""
+    """The report as a page for people."""
     sections = (_verdict(report), _faults(report), _load(report), _audit(report), _memory(report))
     return "\n".join(line for section in sections for line in (*section, ""))
 
 
 def _verdict(report: ChaosReport) -> list[str]:
     verdict = "All of it held." if report.held else f"{len(report.failures)} things did not hold:"
-    failures = [f"- {_cell(failure)}" for failure in report.failures]
+    failures = [f"- {markdown_cell(failure)}" for failure in report.failures]
     return ["# Chaos", "", f"Seed {report.seed}, {report.load.seconds:.0f} s of load. **{verdict}**", "", *failures]
 
 
 def _faults(report: ChaosReport) -> list[str]:
+    heads = ("at (s)", "fault", "on", "lasted (s)", "evidence", "back after (s)", "backlog gone after (s)")
     rows = [
         (
-            f"{fall.at_seconds:.1f}",
-            fall.fault,
-            fall.target,
-            f"{fall.lasted_seconds:.1f}",
-            "; ".join([*fall.evidence, *([f"NO EVIDENCE: {fall.problem}"] if fall.problem else [])]),
-            _seconds(fall.back_seconds),
-            _seconds(fall.backlog_seconds),
+            f"{each.at_seconds:.1f}",
+            each.fault,
+            each.target,
+            _seconds(each.lasted_seconds),
+            "; ".join([*each.evidence, *([f"NO EVIDENCE: {each.problem}"] if each.problem else [])]),
+            _seconds(each.back_seconds),
+            _seconds(each.backlog_seconds),
         )
-        for fall in report.falls
+        for each in report.injections
     ]
-    heads = ("at (s)", "fault", "on", "lasted (s)", "evidence", "back after (s)", "backlog gone after (s)")
-    return [f"## {len(report.falls)} faults", "", *_table(heads, rows)]
+    return [f"## {len(report.injections)} faults", "", *markdown_table(heads, rows)]
 
 
 def _load(report: ChaosReport) -> list[str]:
@@ -153,9 +139,9 @@ def _load(report: ChaosReport) -> list[str]:
         "## Orders",
         "",
         f"- {load.placed} placed at {report.rate:g} a second; {load.accepted} accepted, {load.unknown} never answered",
-        f"- asked again {load.asked_again} times with the same key; {load.replayed} answers were replayed",
-        f"- {report.settled} settled, {len(report.still_open)} still open",
-        f"- {report.duplicates} duplicate deliveries suppressed; {report.swept} orders told again by the sweep",
+        f"- repeated {load.repeated} times with the same key; {load.replayed} answers were replayed",
+        f"- {report.closed} closed, {len(report.still_open)} still open",
+        f"- {report.duplicates} duplicate deliveries suppressed; {report.swept} orders re-emitted by the sweep",
         f"- time to a 202 from when the order was due, faults included: {latency}",
     ]
 
@@ -166,7 +152,7 @@ def _audit(report: ChaosReport) -> list[str]:
         (check["name"], check["meaning"], check["not_judged"] or str(check["violations"]))
         for check in report.audit["checks"]
     ]
-    return ["## Audit", "", counts, "", *_table(("invariant", "meaning", "violations"), rows)]
+    return ["## Audit", "", counts, "", *markdown_table(("invariant", "meaning", "violations"), rows)]
 
 
 def _memory(report: ChaosReport) -> list[str]:
@@ -180,16 +166,7 @@ def _memory(report: ChaosReport) -> list[str]:
         for memory in report.memory
     ]
     heads = ("service", "after warm-up (MiB)", "at the end (MiB)", "growth")
-    return ["## Memory", "", *_table(heads, rows)]
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return ["| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines]
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    return ["## Memory", "", *markdown_table(heads, rows)]
 
 
 def _seconds(seconds: float | None) -> str:

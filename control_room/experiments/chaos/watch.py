@@ -10,9 +10,9 @@ from uuid import UUID
 import httpx
 import psutil
 
-from control_room.experiments.chaos.customers import Accepted
+from control_room.experiments.client import unready
 from control_room.operations.replicas import Total, samples
-from control_room.operations.roles import FINAL_OR_STALLED
+from control_room.operations.roles import FINAL_OR_STALLED, ORDERS
 
 LOOK_SECONDS = 0.5
 MEASURE_SECONDS = 1.0
@@ -26,32 +26,33 @@ UNREACHABLE = (httpx.HTTPError, OSError, ValueError, KeyError)
 
 
 class OpenOrders:
-    """Accepted orders that have not reached their end, oldest first."""
+    """Accepted orders that are not known to be final or stalled."""
 
     def __init__(self) -> None:
-        self._open: dict[str, Accepted] = {}
-        self.settled = 0
+        self._accepted_at: dict[str, float] = {}
+        self.closed = 0
         self.last_confirmed_at = float("-inf")
         """When the latest of the orders that are known to be confirmed was accepted."""
 
-    def add(self, order: Accepted) -> None:
-        self._open[order.order_id] = order
+    def add(self, order_id: str, accepted_at: float) -> None:
+        """A new order; `accepted_at` is on the clock of `time.monotonic`."""
+        self._accepted_at[order_id] = accepted_at
 
     def __len__(self) -> int:
-        return len(self._open)
+        return len(self._accepted_at)
 
     @property
     def ids(self) -> set[str]:
         """They are UUIDv7: their order is the order of time."""
-        return set(self._open)
+        return set(self._accepted_at)
 
     def see(self, order_id: str, status: str) -> None:
         """An order has this status now."""
-        if status not in FINAL_OR_STALLED or (order := self._open.pop(order_id, None)) is None:
+        if status not in FINAL_OR_STALLED or (accepted_at := self._accepted_at.pop(order_id, None)) is None:
             return
-        self.settled += 1
+        self.closed += 1
         if status == "confirmed":
-            self.last_confirmed_at = max(self.last_confirmed_at, order.at)
+            self.last_confirmed_at = max(self.last_confirmed_at, accepted_at)
 
 
 @dataclass
@@ -94,7 +95,7 @@ class Watch:
 
     @property
     def swept(self) -> int:
-        """Orders whose event was told again so far."""
+        """Orders whose event the sweep has re-emitted so far."""
         return self._total(SWEPT)
 
     async def follow_orders(self) -> None:
@@ -103,7 +104,7 @@ class Watch:
             await asyncio.sleep(LOOK_SECONDS)
             try:
                 await self.look_at_orders()
-            except UNREACHABLE:  # a fault has fallen on it
+            except UNREACHABLE:  # a fault keeps it from answering
                 continue
 
     async def look_at_orders(self) -> None:
@@ -118,7 +119,7 @@ class Watch:
     async def _look_at_page(self, after: str) -> str | None:
         """See the orders that are older than `after`; the id of the last of them, None if there are no more."""
         query = {"limit": str(PAGE_ORDERS), "after": after}
-        answer = await self.http.get(f"{self.urls['order_service']}/orders", params=query)
+        answer = await self.http.get(f"{self.urls[ORDERS.name]}/orders", params=query)
         page = answer.raise_for_status().json()
         for order in page["orders"]:
             self.orders.see(order["order_id"], order["status"])
@@ -147,21 +148,9 @@ class Watch:
                 continue
             self.memory.setdefault(service, Memory(now)).measure(resident, now)
 
-    async def metric(self, service: str, name: str, labels: Mapping[str, str]) -> float:
-        """A metric of a service now. Raises one of UNREACHABLE."""
-        return sum(await samples(self.http, self.urls[service], name, labels))
-
     async def unready(self) -> dict[str, str]:
-        """By service that is not ready: why."""
-        found = await asyncio.gather(*(self._problem(url) for url in self.urls.values()))
-        return {service: problem for service, problem in zip(self.urls, found, strict=True) if problem}
-
-    async def _problem(self, url: str) -> str:
-        try:
-            answer = await self.http.get(f"{url}/readyz", timeout=2)
-        except httpx.HTTPError as error:
-            return f"does not answer ({type(error).__name__})"
-        return "" if answer.is_success else answer.text
+        """What keeps each service from being ready, by its name; empty if all are."""
+        return await unready(self.http, self.urls)
 
     def _total(self, metric: str) -> int:
         return int(sum(total.total for (name, _), total in self._totals.items() if name == metric))

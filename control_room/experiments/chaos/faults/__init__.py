@@ -1,4 +1,4 @@
-"""The faults, by name. Each is a function that injects it, holds it, ends it, and says what showed it to be real."""
+"""The faults, by name, a file for each part that can fail."""
 
 from control_room.experiments.chaos.faults import (
     broker,
@@ -10,12 +10,13 @@ from control_room.experiments.chaos.faults import (
     topology,
     wire,
 )
-from control_room.experiments.chaos.faults.scene import Fault, Marks, NoEvidence, Scene
+from control_room.experiments.chaos.faults.fault import Fault, Injection
 
 FAULTS: dict[str, Fault] = {
-    fault.kind.name: fault
-    for family in (services, crashes, machine, databases, broker, topology, wire, messages)
-    for fault in family.FAULTS
+    each.name: each
+    for part in (services, crashes, machine, databases, broker, topology, wire, messages)
+    for each in vars(part).values()
+    if isinstance(each, Fault)
 }
 
-__all__ = ["FAULTS", "Fault", "Marks", "NoEvidence", "Scene"]
+__all__ = ["FAULTS", "Fault", "Injection"]

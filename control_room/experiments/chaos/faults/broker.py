@@ -1,167 +1,133 @@
-"""Faults of the broker: its process, its resources, its connections and its patience."""
+"""Faults of the broker: its process, its resources, its connections and its consumer timeout."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from typing import Any
 
 from control_room.experiments.chaos.faults.databases import locked
-from control_room.experiments.chaos.faults.scene import Fault, Marks, Scene
-from control_room.experiments.chaos.schedule import Fall, Kind
-from control_room.launcher.system import SERVICES
+from control_room.experiments.chaos.faults.fault import Injection, fault
+from control_room.experiments.chaos.system import SERVICES, SystemUnderTest, awaited
+from control_room.operations.roles import NOTIFICATIONS
 
-YOUNG_QUEUE_SECONDS = 10.0
+NODE = ("rabbitmq",)
+SAFE_QUEUE_AGE_SECONDS = 10.0
 """RabbitMQ 3.10 may lose a quorum queue that was created only seconds before the node is killed."""
-AWAY = ("RabbitMQ is away", "not consuming")
 CONNECTIONS = "order_rail_broker_connections_opened_total"
 MEMORY_LIMIT, DISK_LIMIT = "1GB", "50MB"
 """As the private node is configured."""
 MORE_DISK_THAN_THERE_IS = "100000000000000000"
-IMPATIENT_MILLISECONDS, PATIENT_MILLISECONDS = 2000, 1_800_000
+SHORT_TIMEOUT_MILLISECONDS, DEFAULT_TIMEOUT_MILLISECONDS = 2000, 1_800_000
 TICK_MILLISECONDS = 500
-"""How often the node looks whether somebody keeps a delivery for too long; a minute, if it is not told."""
+"""How often the node looks for deliveries that a consumer has kept for too long; its default is a minute."""
 
 
-async def broker_kill(scene: Scene, fall: Fall, marks: Marks) -> None:
-    """SIGKILL to the node; it is started again after a while."""
-    await _until_queues_are_old(scene)
-    await _away(scene, fall, marks, scene.broker.kill)
+@fault("broker-kill", NODE, lasts_seconds=(0.5, 4), allowance_seconds=15)
+async def broker_kill(system: SystemUnderTest, injection: Injection) -> None:
+    """SIGKILL to RabbitMQ, and its start."""
+    await asyncio.sleep(max(0.0, system.newest_queue_at + SAFE_QUEUE_AGE_SECONDS - time.monotonic()))
+    await _replaced(system, injection, system.broker.kill)
 
 
-async def broker_restart(scene: Scene, fall: Fall, marks: Marks) -> None:
-    """The node is stopped in order; it is started again after a while."""
-    await _away(scene, fall, marks, scene.broker.stop)
+@fault("broker-restart", NODE, lasts_seconds=(0.5, 4), allowance_seconds=15)
+async def broker_restart(system: SystemUnderTest, injection: Injection) -> None:
+    """RabbitMQ stopped in order, and started."""
+    await _replaced(system, injection, system.broker.stop)
 
 
-async def _away(scene: Scene, fall: Fall, marks: Marks, leave: Callable[[], Awaitable[None]]) -> None:
-    broker, pid = scene.broker, scene.broker.pid
-    marks.saw(f"{await scene.orders_in_flight()} when it went away")
-    marks.begin()
-    try:
-        await leave()
-        marks.saw(await scene.until_unready(*AWAY))
-        await asyncio.sleep(fall.seconds)
-    finally:
-        await broker.start()
-        marks.end()
-    marks.saw(f"process {pid} is gone, process {broker.pid} runs")
+async def _replaced(system: SystemUnderTest, injection: Injection, stop: Callable[[], Any]) -> None:
+    pid = system.broker.pid
+    await unreachable(system, injection, stop, system.broker.start)
+    injection.saw(f"process {pid} is gone, process {system.broker.pid} runs")
 
 
-async def _until_queues_are_old(scene: Scene) -> None:
-    await asyncio.sleep(max(0.0, scene.queue_put_back_at + YOUNG_QUEUE_SECONDS - time.monotonic()))
+@fault("broker-freeze", NODE, lasts_seconds=(0.5, 4), allowance_seconds=18)
+async def broker_freeze(system: SystemUnderTest, injection: Injection) -> None:
+    """SIGSTOP to RabbitMQ until its clients miss its heartbeats, then SIGCONT."""
+    await unreachable(system, injection, system.broker.suspend, system.broker.resume)
 
 
-async def broker_freeze(scene: Scene, fall: Fall, marks: Marks) -> None:
-    """SIGSTOP to the node for longer than the heartbeat: connections stay open, and nothing answers."""
-    marks.saw(f"{await scene.orders_in_flight()} when it was frozen")
-    marks.begin()
-    scene.broker.suspend()
-    try:
-        marks.saw(f"{await scene.until_unready(*AWAY)} while it was frozen")
-        await asyncio.sleep(fall.seconds)
-    finally:
-        scene.broker.resume()
-        marks.end()
+async def unreachable(
+    system: SystemUnderTest, injection: Injection, stop: Callable[[], Any], restore: Callable[[], Any]
+) -> None:
+    """Nobody reaches RabbitMQ between `stop` and `restore`: until every service says so, and for the time planned."""
+    injection.saw(f"{await system.orders_in_flight()} when RabbitMQ went away")
+    with injection.active():
+        try:
+            await awaited(stop())
+            injection.saw(await system.until_unready("RabbitMQ is away", "not consuming"))
+            await asyncio.sleep(injection.seconds)
+        finally:
+            await awaited(restore())
 
 
-async def memory_alarm(scene: Scene, fall: Fall, marks: Marks) -> None:
-    """The node thinks that it is out of memory, and blocks publishers."""
-    limit = ("set_vm_memory_high_watermark", "absolute")
-    await _alarm(scene, fall, marks, "mem_alarm", (*limit, "1MB"), (*limit, MEMORY_LIMIT))
+@fault("memory-alarm", NODE, lasts_seconds=(2, 6), allowance_seconds=12)
+async def memory_alarm(system: SystemUnderTest, injection: Injection) -> None:
+    """RabbitMQ is out of memory and blocks publishers."""
+    command = ("set_vm_memory_high_watermark", "absolute")
+    await _alarm(system, injection, "mem_alarm", (*command, "1MB"), (*command, MEMORY_LIMIT))
 
 
-async def disk_alarm(scene: Scene, fall: Fall, marks: Marks) -> None:
-    """The node thinks that its disk is full, and blocks publishers."""
-    limit = "set_disk_free_limit"
-    await _alarm(scene, fall, marks, "disk_free_alarm", (limit, MORE_DISK_THAN_THERE_IS), (limit, DISK_LIMIT))
+@fault("disk-alarm", NODE, lasts_seconds=(2, 6), allowance_seconds=12)
+async def disk_alarm(system: SystemUnderTest, injection: Injection) -> None:
+    """RabbitMQ is out of disk and blocks publishers."""
+    command = "set_disk_free_limit"
+    await _alarm(system, injection, "disk_free_alarm", (command, MORE_DISK_THAN_THERE_IS), (command, DISK_LIMIT))
 
 
 async def _alarm(
-    scene: Scene, fall: Fall, marks: Marks, alarm: str, raise_it: tuple[str, ...], end_it: tuple[str, ...]
+    system: SystemUnderTest, injection: Injection, alarm: str, begin: tuple[str, ...], end: tuple[str, ...]
 ) -> None:
-    async def rings() -> bool:
-        return any(node.get(alarm) for node in await scene.management.find("nodes"))
+    async def is_raised() -> bool:
+        return any(node.get(alarm) for node in await system.management.find("nodes"))
 
     async def blocks() -> bool:
-        return any("blocks publishers" in problem for problem in (await scene.watch.unready()).values())
+        return any("blocks publishers" in problem for problem in (await system.watch.unready()).values())
 
-    marks.begin()
-    try:
-        await scene.broker.control(*raise_it)
-        await scene.until(rings, f"{alarm} in the management API")
-        await scene.until(blocks, "a service to say that RabbitMQ blocks publishers")
-        await asyncio.sleep(fall.seconds)
-    finally:
-        await scene.broker.control(*end_it)
-        marks.end()
-    marks.saw(f"the management API showed {alarm}; services said in /readyz that RabbitMQ blocked publishers")
-
-
-async def connections_closed(scene: Scene, fall: Fall, marks: Marks) -> None:
-    """Every AMQP connection of a service is closed from the broker's side."""
-    before = await scene.counter(fall.target, CONNECTIONS)
-
-    async def names() -> list[str]:
-        return [
-            each["name"]
-            for each in await scene.management.find("connections") or []
-            if str(each.get("client_properties", {}).get("connection_name", "")).startswith(fall.target)
-        ]
-
-    closed = await scene.until(names, f"connections of {fall.target} in the management API")
-    marks.begin()
-    try:
-        await asyncio.gather(*(scene.management.delete("connections", name) for name in closed))
-    finally:
-        marks.end()
-    after = await scene.until_counted(fall.target, CONNECTIONS, {}, before + len(closed))
-    marks.saw(f"{len(closed)} connections were closed, and {after - before:g} opened again")
+    with injection.active():
+        try:
+            await system.broker.control(*begin)
+            await system.until(is_raised, f"{alarm} in the management API")
+            await system.until(blocks, "a service to say that RabbitMQ blocks publishers")
+            await asyncio.sleep(injection.seconds)
+        finally:
+            await system.broker.control(*end)
+    injection.saw(f"the management API showed {alarm}; services said in /readyz that RabbitMQ blocked publishers")
 
 
-async def consumer_timeout(scene: Scene, fall: Fall, marks: Marks) -> None:
-    """The node closes the channel of a consumer that keeps a delivery for too long: its database is locked."""
-    log = scene.process(fall.target).log
-    before = log.read_text(errors="replace").count("timed out")
-    marks.begin()
-    try:
-        await _be_patient(scene, IMPATIENT_MILLISECONDS)
-        async with locked(scene, fall.target, fall.seconds):
-
-            async def lost_patience() -> bool:
-                return log.read_text(errors="replace").count("timed out") > before
-
-            await scene.until(lost_patience, f"RabbitMQ to close a channel of {fall.target}")
-            marks.saw(f"RabbitMQ closed a channel on which {fall.target} kept a delivery for too long")
-    finally:
-        await _be_patient(scene, PATIENT_MILLISECONDS)
-        marks.end()
+@fault("connections-closed", SERVICES, allowance_seconds=6)
+async def connections_closed(system: SystemUnderTest, injection: Injection) -> None:
+    """All AMQP connections of a service closed by the broker."""
+    service = injection.target
+    before = await system.counter(service, CONNECTIONS)
+    names = await system.until(lambda: system.connections(service), f"connections of {service} in the management API")
+    with injection.active():
+        await asyncio.gather(*(system.management.delete("connections", name) for name in names))
+    after = await system.until_counted(service, CONNECTIONS, {}, before + len(names))
+    injection.saw(f"{len(names)} connections were closed, and {after - before:g} opened again")
 
 
-async def _be_patient(scene: Scene, milliseconds: int) -> None:
-    """How long the node waits for an acknowledgement, from now on. Channels ask when they are opened."""
+@fault("consumer-timeout", (NOTIFICATIONS.name,), lasts_seconds=(9, 10), allowance_seconds=10)
+async def consumer_timeout(system: SystemUnderTest, injection: Injection) -> None:
+    """RabbitMQ closes the channel of a consumer that keeps a delivery for too long: its database is locked."""
+    log = system.process(injection.target).log
+
+    def timeouts() -> int:
+        return log.read_text(errors="replace").count("timed out")
+
+    before = timeouts()
+    with injection.active():
+        try:
+            await _set_consumer_timeout(system, SHORT_TIMEOUT_MILLISECONDS)
+            async with locked(system, injection.target, injection.seconds):
+                await system.until(lambda: timeouts() > before, f"RabbitMQ to close a channel of {injection.target}")
+                injection.saw(f"RabbitMQ closed a channel on which {injection.target} kept a delivery for too long")
+        finally:
+            await _set_consumer_timeout(system, DEFAULT_TIMEOUT_MILLISECONDS)
+
+
+async def _set_consumer_timeout(system: SystemUnderTest, milliseconds: int) -> None:
+    """A channel reads it when it is opened, so that all connections are closed."""
     for name, value in (("consumer_timeout", milliseconds), ("channel_tick_interval", TICK_MILLISECONDS)):
-        await scene.broker.control("eval", f"application:set_env(rabbit, {name}, {value}).")
-    await scene.broker.control("close_all_connections", "chaos")
-
-
-NODE = ("rabbitmq",)
-FAULTS = (
-    Fault(Kind("broker-kill", NODE, (0.5, 4), 15), "SIGKILL to RabbitMQ, and its start", broker_kill),
-    Fault(Kind("broker-restart", NODE, (0.5, 4), 15), "RabbitMQ stopped in order, and started", broker_restart),
-    Fault(
-        Kind("broker-freeze", NODE, (0.5, 4), 18),
-        "SIGSTOP to RabbitMQ until its clients miss its heartbeats, then SIGCONT",
-        broker_freeze,
-    ),
-    Fault(Kind("memory-alarm", NODE, (2, 6), 12), "RabbitMQ is out of memory and blocks publishers", memory_alarm),
-    Fault(Kind("disk-alarm", NODE, (2, 6), 12), "RabbitMQ is out of disk and blocks publishers", disk_alarm),
-    Fault(
-        Kind("connections-closed", SERVICES, (0, 0), 6),
-        "All AMQP connections of a service closed by the broker",
-        connections_closed,
-    ),
-    Fault(
-        Kind("consumer-timeout", ("notification_service",), (9, 10), 10),
-        "RabbitMQ loses patience with a consumer that keeps a delivery",
-        consumer_timeout,
-    ),
-)
+        await system.broker.control("eval", f"application:set_env(rabbit, {name}, {value}).")
+    await system.broker.control("close_all_connections", "chaos")

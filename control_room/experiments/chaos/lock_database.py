@@ -1,4 +1,4 @@
-"""`python -m control_room.experiments.chaos.store FILE SECONDS`: locks a SQLite database, as a backup tool might."""
+"""`python -m control_room.experiments.chaos.lock_database FILE SECONDS`: locks a SQLite database."""
 
 import sys
 import time
@@ -10,7 +10,7 @@ WAIT_FOR_LOCK_SECONDS = 10.0
 
 
 def hold_lock(database: Path, seconds: float) -> None:
-    """Keep everyone else from writing. Says `locked` once it has the lock, `released` when it gives it back."""
+    """Prevent other processes from writing. Prints `locked` once it has the lock, `released` once it has not."""
     engine = create_engine(f"sqlite:///{database}", connect_args={"timeout": WAIT_FOR_LOCK_SECONDS})
     with engine.connect() as connection:
         connection.connection.dbapi_connection.isolation_level = None  # type: ignore[union-attr] # the driver begins nothing

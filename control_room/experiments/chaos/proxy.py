@@ -22,7 +22,7 @@ class Proxy:
         self.answers_flow = True
         self.reset_after_bytes: int | None = None
         """How many more bytes of the client's get through before its connection is reset."""
-        self.held_bytes = 0
+        self.lost_bytes = 0
         """What went into the hole so far."""
         self.resets = 0
 
@@ -93,7 +93,7 @@ class _Link:
 
     def _lose(self, data: bytes) -> None:
         self.has_lost_bytes = True
-        self._proxy.held_bytes += len(data)
+        self._proxy.lost_bytes += len(data)
 
     async def _read(self, reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
         with contextlib.suppress(ConnectionError):

@@ -1,0 +1,138 @@
+"""The system that faults are injected into: what a fault can act on, and ways to wait for its effects."""
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from control_room.experiments.chaos.proxy import Proxy
+from control_room.experiments.chaos.watch import UNREACHABLE, Watch
+from control_room.experiments.client import Client
+from control_room.launcher.broker import PrivateBroker
+from control_room.launcher.processes import SupervisedProcess
+from control_room.launcher.system import System
+from control_room.operations.replicas import NO_LABELS, samples
+from shared.contract import services
+from shared.management import Management, ManagementError
+from shared.messaging.channel import Channel
+from shared.messaging.connection import Connection
+from shared.waiting import poll
+
+SERVICES = tuple(contract.name for contract in services())
+HEARTBEAT_SECONDS = 3
+"""Of the services' connections in a chaos run. RabbitMQ closes a connection that is silent for two of them."""
+EVIDENCE_TIMEOUT_SECONDS = 20.0
+RESTART_TIMEOUT_SECONDS = 40.0
+"""The launcher waits a little longer each time before it starts a service that ends again and again."""
+POLL_SECONDS = 0.1
+NOT_YET = (ManagementError, *UNREACHABLE)
+
+
+class NoEvidence(Exception):
+    """The fault can't be shown to have happened; the message says what was expected to be seen."""
+
+
+@dataclass
+class SystemUnderTest:
+    """A running system with all that a fault can act on; `proxy` is between the services and the broker."""
+
+    system: System
+    broker: PrivateBroker
+    proxy: Proxy
+    watch: Watch
+    management: Management
+    client: Client
+    newest_queue_at: float = float("-inf")
+    """When a queue was last created, on the clock of `time.monotonic`: a broker killed soon after may lose it."""
+
+    def process(self, service: str) -> SupervisedProcess:
+        return self.system.processes[service]
+
+    async def restart(self, service: str) -> None:
+        """SIGTERM; returns once the launcher has started it again. TimeoutError after 40 s."""
+        async with asyncio.timeout(RESTART_TIMEOUT_SECONDS):
+            await self.process(service).restart()
+
+    async def until(
+        self, look: Callable[[], Any], expecting: str, timeout_seconds: float = EVIDENCE_TIMEOUT_SECONDS
+    ) -> Any:
+        """What `look` returns, once that is true; a call that fails counts as "not yet". Raises NoEvidence."""
+
+        async def probe() -> Any:
+            return await awaited(look())
+
+        with suppress(*NOT_YET):
+            if seen := await poll(probe, within_seconds=timeout_seconds, every_seconds=POLL_SECONDS, not_yet=NOT_YET):
+                return seen
+        raise NoEvidence(f"{expecting}: not seen within {timeout_seconds:g} s")
+
+    async def orders_in_flight(self) -> str:
+        """A sentence about the orders in flight now; waits until there are some."""
+        return f"{await self.until(lambda: len(self.watch.orders), 'orders in flight')} orders in flight"
+
+    async def counter(self, service: str, metric: str, labels: Mapping[str, str] = NO_LABELS) -> float:
+        """A counter of a service, as soon as it answers."""
+
+        async def read() -> tuple[float]:
+            return (await self._metric(service, metric, labels),)
+
+        value: float = (await self.until(read, f"{service} to answer /metrics"))[0]
+        return value
+
+    async def until_counted(
+        self,
+        service: str,
+        metric: str,
+        labels: Mapping[str, str],
+        at_least: float,
+        timeout_seconds: float = EVIDENCE_TIMEOUT_SECONDS,
+    ) -> float:
+        """Wait until a counter has come so far; its value."""
+
+        async def read() -> float:
+            value = await self._metric(service, metric, labels)
+            return value if value >= at_least else 0
+
+        expecting = f"{metric}{labels} of {service} at {at_least:g}"
+        value: float = await self.until(read, expecting, timeout_seconds)
+        return value
+
+    async def _metric(self, service: str, metric: str, labels: Mapping[str, str]) -> float:
+        return sum(await samples(self.watch.http, self.system.url(service), metric, labels))
+
+    async def until_unready(self, *problems: str) -> str:
+        """Wait until every service says that it is not ready for one of these problems; a sentence about it."""
+
+        async def all_say_so() -> bool:
+            unready = await self.watch.unready()
+            return all(any(each in unready.get(service, "") for each in problems) for service in self.system.processes)
+
+        await self.until(all_say_so, f"every service to say {' or '.join(problems)} in /readyz")
+        return "every service said in /readyz that it was not ready"
+
+    async def connections(self, service: str) -> set[str]:
+        """The AMQP connections of a service, by the broker's names for them."""
+        return {
+            each["name"]
+            for each in await self.management.find("connections") or []
+            if str(each.get("client_properties", {}).get("connection_name", "")).startswith(service)
+        }
+
+    @asynccontextmanager
+    async def channel(self, name: str) -> AsyncIterator[Channel]:
+        """A channel on a connection of its own."""
+        connection = await Connection.open(self.system.broker_settings.rabbitmq_url, name)
+        try:
+            yield await connection.channel()
+        finally:
+            await connection.close()
+
+    async def queue_exists(self, queue: str) -> bool:
+        return await self.management.find("queues", self.management.vhost, queue) is not None
+
+
+async def awaited(value: Any) -> Any:
+    """The result of a function that may be a coroutine function or not."""
+    return await value if inspect.isawaitable(value) else value
