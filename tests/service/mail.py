@@ -1,31 +1,29 @@
-"""A mail server that keeps what it gets, and refuses what it is told to."""
+"""A mail server that keeps the mails it gets, and refuses those that a test names."""
 
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from email import message_from_bytes
 from email.message import Message
-from typing import Any, TypeVar
+from typing import Any
 
 from aiosmtpd.controller import Controller
 
 from control_room.launcher.ports import free_ports
 
-Server = TypeVar("Server", bound="MailServer")
-
 
 class MailServer:
     """A handler for aiosmtpd, which runs it on a thread of its own.
 
-    `answers`: what the next mails to a recipient are answered with, in turn, instead of being taken. A byte that is
-    not UTF-8 stands there as Python's surrogate escapes have it. `silent`: recipients whose mail is never answered,
-    for as long as they are in there.
+    `answers`: refusals of the next mails to a recipient, in turn; bytes that are not UTF-8 are surrogate escapes.
+    `silent`: recipients whose mails are not answered. `asked`: the recipient of each mail, answered or not.
     """
 
     def __init__(self) -> None:
         self.url = ""
         self.answers: dict[str, list[str]] = {}
         self.silent: set[str] = set()
+        self.asked: list[str] = []
         self._mails: list[tuple[str, Message]] = []
 
     def received(self, recipient: str) -> list[Message]:
@@ -34,7 +32,8 @@ class MailServer:
     async def handle_RCPT(  # noqa: N802 - aiosmtpd's name
         self, server: Any, session: Any, envelope: Any, address: str, options: list[str]
     ) -> str | bytes:
-        while address in self.silent:  # noqa: ASYNC110 - it is let go from another thread
+        self.asked.append(address)
+        while address in self.silent:  # noqa: ASYNC110 - another thread changes it
             await asyncio.sleep(0.05)
         answers = self.answers.get(address, [])
         if answers:
@@ -48,8 +47,8 @@ class MailServer:
 
 
 @contextmanager
-def serving(server: Server) -> Iterator[Server]:
-    """The server at work on a free port of the loopback address, until the block ends."""
+def serving(server: MailServer) -> Iterator[MailServer]:
+    """The server, on a free port of the loopback address, until the block ends."""
     controller = Controller(server, hostname="127.0.0.1", port=free_ports(1)[0])
     controller.start()
     server.url = f"smtp://127.0.0.1:{controller.port}"

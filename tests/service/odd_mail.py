@@ -1,4 +1,4 @@
-"""Mail servers that are not as they should be: raw sockets, so that a test says each word of theirs."""
+"""Mail servers on raw sockets, so that a test decides each of their answers."""
 
 import asyncio
 import ssl
@@ -25,17 +25,14 @@ USUAL = {
 
 @dataclass
 class OddServer:
-    """`answers`: what stands in place of the usual answer in a phase. `mails`: what it had up to the final dot.
-
-    `again`: for each phase, answers that are given first, in turn.
+    """By phase: `first`, answers to be given first, in turn; then `answers` in place of the usual one; `seconds`, how
+    long an answer takes. `tls` is for STARTTLS. `mails`: what was received up to the final dot.
     """
 
     answers: dict[str, str] = field(default_factory=dict)
-    again: dict[str, list[str]] = field(default_factory=dict)
+    first: dict[str, list[str]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
-    """How long an answer takes."""
     tls: ssl.SSLContext | None = None
-    """For STARTTLS."""
     mails: list[bytes] = field(default_factory=list)
     recipients: list[str] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
@@ -67,7 +64,7 @@ class OddServer:
                 return
 
     async def _answer(self, phase: str, writer: asyncio.StreamWriter) -> str:
-        first = self.again.get(phase)
+        first = self.first.get(phase)
         answer = first.pop(0) if first else self.answers.get(phase, USUAL.get(phase, "502 what?"))
         await asyncio.sleep(self.seconds.get(phase, 0))
         if answer == HANG_UP:

@@ -50,6 +50,17 @@ class RunningService:
         return answer if answer.status_code == status else None
 
 
+def problem(answer: httpx.Response, status: int) -> dict[str, Any]:
+    """The problem details of an answer, which must be well-formed."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    body: dict[str, Any] = answer.json()
+    assert (body["status"], body["type"]) == (status, "about:blank")
+    assert body["title"]
+    assert body["detail"]
+    return body
+
+
 @asynccontextmanager
 async def running(
     service: str,

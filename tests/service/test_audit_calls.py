@@ -1,4 +1,4 @@
-"""`/audit` while the database is away: a 503, and one line in the log, however often it is asked."""
+"""`/audit`: for operators only, and a 503 with one log line per call while the database is away."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from tests.postgres import PostgresNotInstalled, PrivatePostgres
-from tests.service.process import OPERATOR, RunningService, running_alone
+from tests.service.process import OPERATOR, RunningService, problem, running_alone
 from tests.support import eventually
 
 NAMES = ("order_service", "payment_service", "notification_service")
@@ -39,11 +39,16 @@ async def services(breakable_postgres: PrivatePostgres, tmp_path: Path) -> Async
         ]  # fmt: skip
 
 
-async def test_a_report_is_a_503_while_the_database_is_away(
+async def test_an_operator_gets_rows_and_a_503_while_the_database_is_away(
     services: list[RunningService], breakable_postgres: PrivatePostgres
 ) -> None:
     for service in services:
-        assert (await service.http.get("/audit", headers=OPERATOR)).status_code == 200
+        answer = await service.http.get("/audit", headers=OPERATOR)
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "application/x-ndjson")
+        for refused in ("", "Bearer", "Bearer wrong", "Basic b3BlcmF0b3I="):
+            answer = await service.http.get("/audit", headers={"Authorization": refused} if refused else {})
+            problem(answer, 401)
+            assert answer.headers["www-authenticate"] == "Bearer"
     await asyncio.to_thread(breakable_postgres.stop)
 
     for service in services:
@@ -57,7 +62,7 @@ async def test_a_report_is_a_503_while_the_database_is_away(
 
     await asyncio.to_thread(breakable_postgres.start)
     for service in services:
-        await eventually(lambda service=service: answers(service), 20, "the report")  # type: ignore[misc]
+        await eventually(lambda service=service: answers(service), 20, "the rows")  # type: ignore[misc]
 
 
 async def answers(service: RunningService) -> bool:

@@ -7,13 +7,12 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import pytest_asyncio
 
 from shared.ids import new_id
 from tests.raw_http import BODY, END, HOST, LENGTH, POST, ask, connected, send_and_leave
-from tests.service.process import OPERATOR, RunningService, running_alone
+from tests.service.process import OPERATOR, RunningService, problem, running_alone
 
 Services = dict[str, RunningService]
 
@@ -46,12 +45,6 @@ def orders(services: Services) -> RunningService:
 async def order_id(services: Services) -> str:
     answer = await services["order_service"].http.post("/orders", json=ORDER)
     return str(answer.raise_for_status().json()["order_id"])
-
-
-def problem(answer: httpx.Response, status: int) -> dict[str, Any]:
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    return dict(answer.json())
 
 
 @pytest.mark.parametrize(

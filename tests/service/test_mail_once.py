@@ -1,10 +1,9 @@
-"""A mail can't be taken back: nobody gets the same one twice, whatever happens while it is under way."""
+"""A mail can't be undone: no customer gets the same one twice, whatever happens while it is under way."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -22,25 +21,12 @@ from tests.service.wire import Wire
 from tests.support import eventually, never
 
 MAILS = 5
-
-
-class SlowMailServer(MailServer):
-    """`asked`: the recipients of mails that it was told of, whether or not it has answered."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked: list[str] = []
-
-    async def handle_RCPT(  # noqa: N802 - aiosmtpd's name
-        self, server: Any, session: Any, envelope: Any, address: str, options: list[str]
-    ) -> str | bytes:
-        self.asked.append(address)
-        return await super().handle_RCPT(server, session, envelope, address, options)
+QUEUE = "notification_service.email"
 
 
 @pytest.fixture
-def mail() -> Iterator[SlowMailServer]:
-    with serving(SlowMailServer()) as server:
+def mail() -> Iterator[MailServer]:
+    with serving(MailServer()) as server:
         yield server
 
 
@@ -58,14 +44,14 @@ async def wire(settings: BrokerSettings) -> AsyncIterator[Wire]:
 
 
 @pytest_asyncio.fixture
-async def service(settings: BrokerSettings, tmp_path: Path, mail: SlowMailServer) -> AsyncIterator[RunningService]:
+async def service(settings: BrokerSettings, tmp_path: Path, mail: MailServer) -> AsyncIterator[RunningService]:
     async with running("notification_service", settings, tmp_path, EMAIL_URL=mail.url) as service:
         yield service
 
 
 @asynccontextmanager
 async def full_disk(service: RunningService) -> AsyncIterator[None]:
-    """No file of the service may grow any more; the kernel refuses the writes."""
+    """The kernel refuses every write that makes a file of the service longer."""
     process = psutil.Process(service.process.pid)
     allowed = process.rlimit(psutil.RLIMIT_FSIZE)
     process.rlimit(psutil.RLIMIT_FSIZE, (0, allowed[1]))
@@ -75,23 +61,24 @@ async def full_disk(service: RunningService) -> AsyncIterator[None]:
         process.rlimit(psutil.RLIMIT_FSIZE, allowed)
 
 
-def some_recipients() -> list[str]:
-    return [f"{new_id()}@example.com" for _ in range(MAILS)]
+async def mails_under_way(wire: Wire, mail: MailServer) -> list[str]:
+    """The recipients of mails that the server has been sent and does not answer yet."""
+    mail.silent = {f"{new_id()}@example.com" for _ in range(MAILS)}
+    send_payments(wire, mail.silent)
+    await eventually(lambda: set(mail.asked) == mail.silent, expecting="every mail to be under way")
+    return list(mail.silent)
 
 
-def send_payments(wire: Wire, recipients: list[str]) -> None:
-    """Each asks for a mail."""
+def send_payments(wire: Wire, recipients: Iterable[str]) -> None:
+    """Each leads to a mail."""
     for recipient in recipients:
         wire.send(examples.payment_succeeded(email=recipient))
 
 
 async def test_a_mail_that_can_not_be_recorded_is_sent_once(
-    service: RunningService, wire: Wire, mail: SlowMailServer
+    service: RunningService, wire: Wire, mail: MailServer
 ) -> None:
-    early, late = some_recipients(), some_recipients()
-    mail.silent = set(early)
-    send_payments(wire, early)
-    await eventually(lambda: set(mail.asked) == set(early), expecting="every mail to be under way")
+    early, late = await mails_under_way(wire, mail), [f"{new_id()}@example.com" for _ in range(MAILS)]
     async with full_disk(service):
         mail.silent.clear()
         await eventually(lambda: service.answers("/readyz", 503), 20, "/readyz to say so")
@@ -99,7 +86,7 @@ async def test_a_mail_that_can_not_be_recorded_is_sent_once(
         send_payments(wire, late)
 
         async def all_held() -> bool:
-            return await service.metric("deliveries_held", queue="notification_service.email") == MAILS
+            return await service.metric("deliveries_held", queue=QUEUE) == MAILS
 
         await eventually(all_held, 20, "further mails to be held")
         await never(lambda: len(mail.asked) > MAILS, 5, "another mail while nothing can be recorded")
@@ -113,27 +100,24 @@ async def test_a_mail_that_can_not_be_recorded_is_sent_once(
     assert Counter(len(mail.received(recipient)) for recipient in early + late) == {1: 2 * MAILS}
 
 
-async def test_a_mail_that_is_under_way_when_its_delivery_comes_again_is_sent_once(
-    service: RunningService, wire: Wire, mail: SlowMailServer, settings: BrokerSettings
+async def test_a_mail_that_is_under_way_when_its_delivery_is_repeated_is_sent_once(
+    service: RunningService, wire: Wire, mail: MailServer, settings: BrokerSettings
 ) -> None:
-    recipients = some_recipients()
-    mail.silent = set(recipients)
-    send_payments(wire, recipients)
-    await eventually(lambda: set(mail.asked) == set(recipients), expecting="every mail to be under way")
+    recipients = await mails_under_way(wire, mail)
     before = await service.metric("broker_connections_opened")
     await close_connection(settings, "notification_service consumer")
 
-    async def all_came_again() -> bool:
+    async def all_redelivered() -> bool:
         assert await service.metric("broker_connections_opened") > before
         async with Management(settings) as management:
-            queue = await management.find("queues", settings.vhost, "notification_service.email")
+            queue = await management.find("queues", settings.vhost, QUEUE)
         return bool(queue.get("messages_unacknowledged") == MAILS)
 
-    await eventually(all_came_again, 30, "the broker to deliver them again")
+    await eventually(all_redelivered, 30, "the broker to deliver them again")
     mail.silent.clear()
 
     async def all_duplicates() -> bool:
-        return await service.metric("duplicate_deliveries", queue="notification_service.email") >= MAILS
+        return await service.metric("duplicate_deliveries", queue=QUEUE) >= MAILS
 
     await eventually(all_duplicates, 20, "the second deliveries to find the work done")
     assert Counter(len(mail.received(recipient)) for recipient in recipients) == {1: MAILS}

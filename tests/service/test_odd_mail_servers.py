@@ -1,7 +1,7 @@
-"""The notification service and mail servers as they are: slow, busy, away; and how many mails a customer gets."""
+"""The notification service and mail servers that are slow, busy or away: how many mails a customer gets."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +12,32 @@ from control_room.launcher.ports import free_ports
 from shared.events import PaymentSucceeded
 from shared.settings import BrokerSettings
 from tests import examples
-from tests.service.odd_mail import HANG_UP, SILENCE, OddServer, odd_server
+from tests.postgres import PrivatePostgres
+from tests.service.odd_mail import HANG_UP, SILENCE, odd_server
 from tests.service.process import RunningService, running
 from tests.service.wire import Wire
 from tests.support import eventually
 
 QUEUE = "notification_service.email"
-SHORT = "greeting_seconds=0.3&command_seconds=0.3&data_seconds=0.3"
+SHORT = "?greeting_seconds=0.3&command_seconds=0.3&data_seconds=0.3"
 ATTEMPTS = 3
+UNAVAILABLE, AVAILABLE = "mail_server.unavailable", "mail_server.available"
+
+Notifying = Callable[..., AbstractAsyncContextManager[RunningService]]
 
 
-@asynccontextmanager
-async def notifying(
-    settings: BrokerSettings, directory: Path, url: str, database: str = ""
-) -> AsyncIterator[RunningService]:
-    database = database or f"sqlite:///{directory / 'notification_service'}.db"
-    async with running("notification_service", settings, directory, EMAIL_URL=url, DATABASE_URL=database) as service:
-        yield service
+@pytest.fixture
+def notifying(module_broker_settings: BrokerSettings, directory: Path) -> Notifying:
+    """Runs the service; takes EMAIL_URL and further variables."""
+
+    def run(url: str, **environment: Any) -> AbstractAsyncContextManager[RunningService]:
+        return running("notification_service", module_broker_settings, directory, EMAIL_URL=url, **environment)
+
+    return run
 
 
 async def mailed(service: RunningService, paid: PaymentSucceeded) -> dict[str, Any]:
-    """What became of the receipt, once something has."""
+    """The receipt's notification, once it is sent or given up."""
 
     async def look() -> dict[str, Any] | None:
         rows = (await service.http.get("/notifications", params={"order_id": paid.subject})).json()
@@ -43,114 +48,81 @@ async def mailed(service: RunningService, paid: PaymentSucceeded) -> dict[str, A
     return found
 
 
-async def test_a_slow_answer_to_the_final_dot_makes_one_mail(
-    module_broker_settings: BrokerSettings, directory: Path, wire: Wire
+async def unavailable(service: RunningService) -> None:
+    await eventually(lambda: UNAVAILABLE in service.log.read_text(), 30, "the server to be found unavailable")
+
+
+BEHAVIOURS: dict[str, tuple[dict[str, Any], str, tuple[str, int, int]]] = {
+    "a slow answer to the final dot": ({"seconds": {"DOT": 2.0}}, SHORT, ("delivered", 1, 1)),
+    "one final dot without an answer": ({"first": {"DOT": [SILENCE]}}, "?final_seconds=0.3", ("delivered", 2, 2)),
+    "one connection lost at the final dot": ({"first": {"DOT": [HANG_UP]}}, "", ("delivered", 2, 2)),
+    # Two refusals each: both tries of the first attempt.
+    "a session refused by its greeting": ({"first": {"GREETING": ["554 not now"] * 2}}, "", ("delivered", 2, 1)),
+    "a session refused at MAIL": ({"first": {"MAIL": ["554 not now"] * 2}}, "", ("delivered", 2, 1)),
+    "a session that is always refused": ({"answers": {"MAIL": "550 not you"}}, "", ("failed", ATTEMPTS, 0)),
+}
+
+
+@pytest.mark.parametrize(("behaviour", "parameters", "expected"), BEHAVIOURS.values(), ids=BEHAVIOURS.keys())
+async def test_a_server_makes_as_many_attempts_and_mails(
+    notifying: Notifying, wire: Wire, behaviour: dict[str, Any], parameters: str, expected: tuple[str, int, int]
 ) -> None:
     async with odd_server() as odd:
-        odd.seconds["DOT"] = 2.0
-        async with notifying(module_broker_settings, directory, f"{odd.url}?{SHORT}") as service:
+        vars(odd).update(behaviour)
+        async with notifying(odd.url + parameters) as service:
             wire.send(paid := examples.payment_succeeded())
             found = await mailed(service, paid)
-    assert (found["status"], found["attempts"], len(odd.mails)) == ("delivered", 1, 1)
+    assert (found["status"], found["attempts"], len(odd.mails)) == expected
+    assert len({mail.partition(b"Message-ID: ")[2].partition(b"\r\n")[0] for mail in odd.mails}) <= 1
+    if found["status"] == "failed":
+        message = await wire.dead_letter(QUEUE, paid.id)
+        assert message.headers["dead-letter-reason"] == "attempts-exhausted"
 
 
-@pytest.mark.parametrize("what", [SILENCE, HANG_UP])
-async def test_a_mail_that_may_have_arrived_is_sent_once_in_each_attempt(
-    module_broker_settings: BrokerSettings, directory: Path, wire: Wire, what: str
-) -> None:
-    async with odd_server() as odd:
-        odd.again["DOT"] = [what]
-        async with notifying(module_broker_settings, directory, f"{odd.url}?final_seconds=0.3") as service:
-            wire.send(paid := examples.payment_succeeded())
-            found = await mailed(service, paid)
-    assert (found["status"], found["attempts"], len(odd.mails)) == ("delivered", 2, 2)
-    assert len({mail.partition(b"Message-ID: ")[2].partition(b"\r\n")[0] for mail in odd.mails}) == 1
-
-
-@pytest.mark.parametrize("phase", ["GREETING", "MAIL"])
-async def test_a_mail_outlives_a_5xx_to_the_session(
-    module_broker_settings: BrokerSettings, directory: Path, wire: Wire, phase: str
-) -> None:
-    async with odd_server() as odd:
-        odd.again[phase] = ["554 not you, not now"] * 2  # both tries of the first attempt
-        async with notifying(module_broker_settings, directory, odd.url) as service:
-            wire.send(paid := examples.payment_succeeded())
-            found = await mailed(service, paid)
-    assert (found["status"], found["attempts"], len(odd.mails)) == ("delivered", 2, 1)
-
-
-async def test_a_server_that_always_refuses_the_session_is_given_up_in_the_end(
-    module_broker_settings: BrokerSettings, directory: Path, wire: Wire
-) -> None:
-    refusing = odd_server({"MAIL": "550 not you"})
-    async with refusing as odd, notifying(module_broker_settings, directory, odd.url) as service:
-        wire.send(paid := examples.payment_succeeded())
-        found = await mailed(service, paid)
-        letter = await wire.dead_letter(QUEUE, paid.id)
-    assert (found["status"], found["attempts"], odd.mails) == ("failed", ATTEMPTS, [])
-    assert letter.headers["dead-letter-reason"] == "attempts-exhausted"
-
-
-async def test_mails_wait_for_a_server_that_is_away_and_nothing_else_does(
-    module_broker_settings: BrokerSettings, directory: Path, wire: Wire
-) -> None:
+async def test_mails_wait_for_a_server_that_is_away_and_nothing_else_does(notifying: Notifying, wire: Wire) -> None:
     (port,) = free_ports(1)
-    orders = [examples.payment_succeeded() for _ in range(30)]  # more than are taken from the queue at once
-    async with notifying(module_broker_settings, directory, f"smtp://127.0.0.1:{port}") as service:
+    orders = [examples.payment_succeeded() for _ in range(30)]  # more than the consumer takes at once
+    async with notifying(f"smtp://127.0.0.1:{port}") as service:
         for paid in orders:
             wire.send(paid)
-        await eventually(lambda: "mail_server.unavailable" in service.log.read_text(), 30)
+        await unavailable(service)
 
-        async def kitchen_knows() -> bool:
+        async def kitchen_is_notified() -> bool:
             tickets = {row["order_id"] for row in await service.audit() if row["channel"] == "restaurant"}
             return tickets >= {paid.subject for paid in orders}
 
-        await eventually(kitchen_knows, 30, "every kitchen ticket")
+        await eventually(kitchen_is_notified, 30, "every kitchen ticket")
         assert (await service.http.get("/readyz")).status_code == 200
         async with odd_server(port=port) as odd:
             found = [await mailed(service, paid) for paid in orders]
-        said = service.log.read_text()
+        log = service.log.read_text()
     assert {(each["status"], each["attempts"]) for each in found} == {("delivered", 1)}
     assert len(odd.mails) == len(orders)
-    assert (said.count("mail_server.unavailable"), said.count("mail_server.available")) == (1, 1), tail(service.log)
+    assert (log.count(UNAVAILABLE), log.count(AVAILABLE)) == (1, 1), tail(service.log)
 
 
-async def test_a_name_that_does_not_resolve_is_an_outage(
-    module_broker_settings: BrokerSettings, directory: Path, wire: Wire
+async def test_a_name_that_does_not_resolve_and_a_silent_server_hold_the_mail_beyond_a_restart(
+    notifying: Notifying, wire: Wire
 ) -> None:
-    url = "smtp://user:s3cret@no-such-host.invalid"
-    async with notifying(module_broker_settings, directory, url) as service:
-        wire.send(paid := examples.payment_succeeded())
-        await eventually(lambda: "mail_server.unavailable" in service.log.read_text(), 30)
+    """`running` checks that the service stops in time, with status 0, also while a mail is being sent."""
+    wire.send(paid := examples.payment_succeeded())
+    async with notifying("smtp://user:s3cret@no-such-host.invalid") as service:
+        await unavailable(service)
     assert "s3cret" not in service.log.read_text()
-    async with odd_server() as odd, notifying(module_broker_settings, directory, odd.url) as service:
-        assert (await mailed(service, paid))["status"] == "delivered"
-
-
-async def test_it_stops_in_time_while_a_server_is_silent(
-    module_broker_settings: BrokerSettings, directory: Path, wire: Wire
-) -> None:
-    """`running` sees to it that it ends in time, and with status 0. The mail goes out again after the next start."""
-    paid = examples.payment_succeeded()
-    async with odd_server({"DOT": SILENCE}) as odd, notifying(module_broker_settings, directory, odd.url):
-        wire.send(paid)
+    async with odd_server({"DOT": SILENCE}) as odd, notifying(odd.url):
         await eventually(lambda: odd.mails, 20)
-    async with odd_server() as odd, notifying(module_broker_settings, directory, odd.url) as service:
+    async with odd_server() as odd, notifying(odd.url) as service:
         assert (await mailed(service, paid))["status"] == "delivered"
 
 
-def words(odd: OddServer) -> list[str]:
-    return [command.split()[0] for command in odd.commands]
-
-
-async def test_a_reply_with_bytes_that_no_database_takes_is_recorded(
-    module_broker_settings: BrokerSettings, directory: Path, wire: Wire, postgres: Any
+async def test_a_reply_with_bytes_that_no_database_accepts_is_recorded(
+    notifying: Notifying, wire: Wire, postgres: PrivatePostgres
 ) -> None:
-    async with odd_server({"RCPT": "550 a\x00b \udce4 \x1b[2J"}) as odd:
-        database = postgres.create_database()
-        async with notifying(module_broker_settings, directory, odd.url, database) as service:
-            wire.send(paid := examples.payment_succeeded())
-            found = await mailed(service, paid)
-            letter = await wire.dead_letter(QUEUE, paid.id)
-    assert (found["status"], words(odd)) == ("failed", ["EHLO", "MAIL", "RCPT", "QUIT"])
-    assert str(letter.headers["dead-letter-error"]).isprintable()
+    refusing, url = odd_server({"RCPT": "550 a\x00b \udce4 \x1b[2J"}), postgres.create_database()
+    async with refusing as odd, notifying(odd.url, DATABASE_URL=url) as service:
+        wire.send(paid := examples.payment_succeeded())
+        found = await mailed(service, paid)
+        message = await wire.dead_letter(QUEUE, paid.id)
+    assert found["status"] == "failed"
+    assert [command.split()[0] for command in odd.commands] == ["EHLO", "MAIL", "RCPT", "QUIT"]
+    assert str(message.headers["dead-letter-error"]).isprintable()

@@ -1,4 +1,4 @@
-"""POST /orders: answers at once, never twice for one key, and names what is wrong with a bad request."""
+"""POST /orders: answers at once, places one order per key, and names the wrong field of a bad request."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ import pytest
 
 from shared.events import OrderPlaced
 from shared.ids import new_id
-from tests.service.process import RunningService
+from tests.service.process import RunningService, problem
 from tests.service.wire import Wire
 
 BODY: dict[str, Any] = {
@@ -28,27 +28,12 @@ def with_item(**changes: Any) -> dict[str, Any]:
     return {**BODY, "items": [{name: value for name, value in item.items() if value is not None}]}
 
 
-def without(field: str) -> dict[str, Any]:
-    return {name: value for name, value in BODY.items() if name != field}
-
-
 async def place(service: RunningService, body: dict[str, Any] = BODY, key: str | None = None) -> httpx.Response:
     return await service.http.post("/orders", json=body, headers={"Idempotency-Key": key} if key else {})
 
 
 async def listed(service: RunningService) -> set[str]:
     return {row["order_id"] for row in await service.audit()}
-
-
-def problem(answer: httpx.Response, status: int) -> dict[str, Any]:
-    """The problem details of an answer, which must be well-formed."""
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    body: dict[str, Any] = answer.json()
-    assert (body["status"], body["type"]) == (status, "about:blank")
-    assert body["title"]
-    assert body["detail"]
-    return body
 
 
 async def test_an_order_is_accepted_at_once(order_service: RunningService) -> None:
@@ -100,71 +85,51 @@ async def test_the_menu_has_prices(order_service: RunningService) -> None:
 
 
 BAD_BODIES = {
-    "no email": (without("customer_email"), "customer_email"),
-    "bad email": ({**BODY, "customer_email": "ada"}, "customer_email"),
-    "bad phone": ({**BODY, "customer_phone": "12"}, "customer_phone"),
-    "no items": (without("items"), "items"),
-    "empty items": ({**BODY, "items": []}, "items"),
-    "items of another kind": ({**BODY, "items": "margherita"}, "items"),
-    "no sku": (with_item(sku=None), "items[0].sku"),
-    "unknown sku": (with_item(sku="unicorn"), "items[0].sku"),
-    "no quantity": (with_item(quantity=None), "items[0].quantity"),
-    **{
-        f"quantity {quantity!r}": (with_item(quantity=quantity), "items[0].quantity")
-        for quantity in (0, -1, 10**9, "2", 1.5, True)
-    },
-    "card number": ({**BODY, "payment_token": "4242 4242 4242 4242"}, "payment_token"),
-    "no token of ours": ({**BODY, "payment_token": "visa"}, "payment_token"),
-    "not an object": ([], "body"),
-}
+    "no email": ({"items": BODY["items"]}, "customer_email", ""),
+    "an email that programs read in different ways": (
+        {**BODY, "customer_email": "=?utf-8?q?mallory?=@example.com"}, "customer_email", "another text"
+    ),
+    "bad phone": ({**BODY, "customer_phone": "12"}, "customer_phone", "country code"),
+    "items of another kind": ({**BODY, "items": "margherita"}, "items", ""),
+    "no sku": (with_item(sku=None), "items[0].sku", ""),
+    "unknown sku": (with_item(sku="unicorn"), "items[0].sku", "not on the menu"),
+    "bad quantity": (with_item(quantity="2"), "items[0].quantity", ""),
+    "card number": ({**BODY, "payment_token": "4242 4242 4242 4242"}, "payment_token", "card number"),
+    "not an object": ([], "body", ""),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("address", "why"),
-    [
-        ("=?utf-8?q?mallory?=@example.com", "another text"),
-        ("a" * 65 + "@example.com", "64 characters"),
-        ("a..b@example.com", "dots"),
-        ("ada@example.com\r\nRCPT TO:<mallory@example.com>", "such as ada@example.com"),
-    ],
-)
-async def test_an_address_that_mail_programs_read_otherwise_is_refused_with_the_reason(
-    order_service: RunningService, address: str, why: str
-) -> None:
-    answer = await place(order_service, {**BODY, "customer_email": address})
-
-    assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
-    (error,) = answer.json()["errors"]
-    assert error["field"] == "customer_email"
-    assert why in json.dumps(error)
-
-
-@pytest.mark.parametrize(("body", "field"), BAD_BODIES.values(), ids=BAD_BODIES.keys())
+@pytest.mark.parametrize(("body", "field", "why"), BAD_BODIES.values(), ids=BAD_BODIES.keys())
 async def test_a_bad_body_gets_a_problem_that_names_the_field(
-    order_service: RunningService, body: Any, field: str
+    order_service: RunningService, body: Any, field: str, why: str
 ) -> None:
     found = problem(await order_service.http.post("/orders", json=body), 422)
 
-    assert [error["field"] for error in found["errors"]] == [field]
+    (error,) = found["errors"]
+    assert error["field"] == field
+    assert why in error["detail"]
     assert found["detail"].startswith(f"{field}: ")
     assert found["instance"] == "/orders"
     assert "4242" not in json.dumps(found)
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", b"{", b'{"customer_email": "\xfc"}', b"[" * 50_000])
-async def test_what_is_not_json_is_a_bad_request(order_service: RunningService, content: bytes) -> None:
-    headers = {"Content-Type": "application/json"}
-    found = problem(await order_service.http.post("/orders", content=content, headers=headers), 400)
-
-    assert found["errors"][0]["field"] == "body"
+JSON_TYPE = "application/json"
 
 
-@pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", "application/jsonp"])
-async def test_another_content_type_is_unsupported(order_service: RunningService, media_type: str) -> None:
-    content, headers = json.dumps(BODY).encode(), {"Content-Type": media_type}
-    found = problem(await order_service.http.post("/orders", content=content, headers=headers), 415)
+@pytest.mark.parametrize(
+    ("content", "media_type", "status", "detail"),
+    [
+        *((each, JSON_TYPE, 400, "body: ") for each in (b"", b"{", b'{"customer_email": "\xfc"}', b"[" * 50_000)),
+        *((json.dumps(BODY).encode(), each, 415, "Content-Type: expected application/json")
+          for each in ("text/plain", "application/x-www-form-urlencoded", "application/jsonp")),
+    ],
+)  # fmt: skip
+async def test_what_is_not_json_is_refused(
+    order_service: RunningService, content: bytes, media_type: str, status: int, detail: str
+) -> None:
+    answer = await order_service.http.post("/orders", content=content, headers={"Content-Type": media_type})
 
-    assert found["detail"].startswith("Content-Type: expected application/json")
+    assert problem(answer, status)["detail"].startswith(detail)
 
 
 async def chunks(size: int) -> AsyncIterator[bytes]:
@@ -173,33 +138,12 @@ async def chunks(size: int) -> AsyncIterator[bytes]:
 
 
 async def test_a_body_over_64_kib_is_too_large_declared_or_not(order_service: RunningService) -> None:
-    headers = {"Content-Type": "application/json"}
-    declared = await order_service.http.post("/orders", content=b" " * 65 * 1024, headers=headers)
-    found_out = await order_service.http.post("/orders", content=chunks(65 * 1024), headers=headers)
-
-    for answer in (declared, found_out):
+    headers = {"Content-Type": JSON_TYPE}
+    for content in (b" " * 65 * 1024, chunks(65 * 1024)):
+        answer = await order_service.http.post("/orders", content=content, headers=headers)
         assert "65536 bytes" in problem(answer, 413)["detail"]
     fits = json.dumps(BODY).encode().ljust(64 * 1024)
     assert (await order_service.http.post("/orders", content=fits, headers=headers)).status_code == 202
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "allow"),
-    [("DELETE", "/orders", "GET, POST"), ("PUT", "/orders", "GET, POST"), ("POST", "/menu", "GET"),
-     ("PATCH", "/orders/019366b4-4a7e-7c3e-9d0a-3f2b8a6f1c55", "GET"), ("POST", "/livez", "GET")],
-)  # fmt: skip
-async def test_a_wrong_method_is_told_the_right_ones(
-    order_service: RunningService, method: str, path: str, allow: str
-) -> None:
-    answer = await order_service.http.request(method, path)
-
-    problem(answer, 405)
-    assert set(allow.split(", ")) <= set(answer.headers["allow"].split(", "))
-    assert method not in answer.headers["allow"]
-
-
-async def test_an_unknown_path_is_not_found(order_service: RunningService) -> None:
-    problem(await order_service.http.get("/nowhere"), 404)
 
 
 async def test_the_same_key_with_the_same_body_gives_the_first_answer(order_service: RunningService) -> None:
@@ -246,7 +190,7 @@ async def test_a_bad_request_does_not_use_up_its_key(order_service: RunningServi
     assert (await place(order_service, key=key)).status_code == 202
 
 
-@pytest.mark.parametrize("keys", [['"unclosed'], ["with space"], [""], ["k" * 256], ['"a"', '"a"'], ['"a", "b"']])
+@pytest.mark.parametrize("keys", [['"unclosed'], ['"a"', '"a"']])
 async def test_a_malformed_key_is_refused(order_service: RunningService, keys: list[str]) -> None:
     headers = [("Idempotency-Key", key) for key in keys]
     found = problem(await order_service.http.post("/orders", json=BODY, headers=headers), 400)

@@ -20,7 +20,7 @@ from shared.persistence.failures import DatabaseUnavailable
 from shared.persistence.keyed import KeyedStore, Recording
 from shared.persistence.outbox import Outbox
 from tests import examples
-from tests.support import eventually, start_ready
+from tests.support import eventually, ready
 
 metadata = MetaData()
 table = Table("done", metadata, Column("key", String, primary_key=True), Column("status", String, nullable=False))
@@ -76,10 +76,8 @@ def once(database: Database, outside: Outside) -> Once[Fact]:
 @pytest_asyncio.fixture
 async def database(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Database]:
     monkeypatch.setattr(backends, "LOCK_TIMEOUT_SECONDS", 0.05)
-    database = Database(database_url, metadata, name="effects")
-    await start_ready(database)
-    yield database
-    await database.stop()
+    async with ready(Database(database_url, metadata, name="effects")) as database:
+        yield database
 
 
 @pytest.fixture

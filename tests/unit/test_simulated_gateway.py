@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
@@ -13,17 +13,13 @@ from payment_service.payments import Charged, Declined
 from shared.ids import new_id
 from shared.messaging.retry import PermanentError
 from tests.examples import euros
-from tests.support import start_ready
+from tests.support import ready
 
 PRICE = euros(950)
 
 
-@asynccontextmanager
-async def opened(database_url: str) -> AsyncIterator[SimulatedGateway]:
-    gateway = SimulatedGateway(database_url, latency_seconds=0)
-    await start_ready(gateway)
-    yield gateway
-    await gateway.stop()
+def opened(database_url: str) -> AbstractAsyncContextManager[SimulatedGateway]:
+    return ready(SimulatedGateway(database_url, latency_seconds=0))
 
 
 @pytest_asyncio.fixture
