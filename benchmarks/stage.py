@@ -20,8 +20,7 @@ from benchmarks.contenders import ORDER_RAIL, Contender, Program
 from benchmarks.peers.shop import create_tables
 from benchmarks.usage import busy_percent, processor_seconds, resident_bytes
 from control_room.launcher.broker import PrivateBroker
-from control_room.launcher.children import end, spawn
-from control_room.launcher.logs import tail
+from control_room.launcher.children import end, spawn, tail
 from control_room.launcher.ports import free_ports
 from shared.management import Management
 from shared.messaging.channel import BrokerUnavailable, QueueState

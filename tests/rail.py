@@ -3,15 +3,14 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol, Self
 
 import httpx
 
 from control_room.operations.roles import FINAL
-from shared.contract import services
-from tests.support import eventually, metric
+from tests.support import SERVICES, eventually, metric
 
 
 class System(Protocol):
@@ -27,7 +26,7 @@ class Rail:
     """Talks to the three services of one system. `accepted` holds the id of every order that was answered with 202."""
 
     def __init__(self, system: System) -> None:
-        self._urls = {service.name: system.url(service.name) for service in services()}
+        self._urls = {name: system.url(name) for name in SERVICES}
         self._operator = {"Authorization": f"Bearer {system.operator_token}"}
         limits = httpx.Limits(max_connections=50, max_keepalive_connections=50)
         self.http = httpx.AsyncClient(timeout=10, limits=limits, trust_env=False)
@@ -76,6 +75,15 @@ class Rail:
         self.refused += len(answers) - len(accepted)
         return accepted
 
+    @asynccontextmanager
+    async def under_load(self, tokens: Sequence[str]) -> AsyncIterator[None]:
+        """Orders are placed while the block runs; as it begins half are accepted, and some of those are not final."""
+        placing = asyncio.create_task(self.place_many(tokens))
+        await eventually(lambda: len(self.accepted) >= len(tokens) // 2, expecting="half of the orders to be accepted")
+        assert await self.in_flight() > 0
+        yield
+        await placing
+
     async def order(self, order_id: str) -> dict[str, Any]:
         return (await self.http.get(f"{self._urls['order_service']}/orders/{order_id}")).raise_for_status().json()  # type: ignore[no-any-return]
 
@@ -112,7 +120,8 @@ class Rail:
         await eventually(look, timeout_seconds, "every order to be final")
 
     async def reconcile(self) -> None:
-        """Every accepted order is final; confirmed ones have one charge over their total, others none."""
+        """Wait until every accepted order is final; the paid ones have one charge over their total, the others none."""
+        await self.all_final()
         orders = {row["order_id"]: row for row in await self.audit("order_service")}
         payments = await self.audit("payment_service")
         charges = Counter(row["order_id"] for row in payments if row["kind"] == "charge")

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import Connection
 
 from control_room.operations.replicas import parsed
+from shared.contract import services
 from shared.events import Event, decode
 from shared.persistence.database import Database
 from shared.persistence.outbox import Outbox
@@ -20,6 +21,7 @@ Seen = TypeVar("Seen")
 Started = TypeVar("Started", bound=Component)
 
 POLL_SECONDS = 0.02
+SERVICES = tuple(contract.name for contract in services())
 
 
 @overload

@@ -5,30 +5,31 @@ import os
 import secrets
 import signal
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Self
 from urllib.parse import quote
 
 import httpx
 
-from control_room.launcher.children import end, kill, signal_group, spawn
-from control_room.launcher.installed import ERLANG_FOLDERS, find_control, find_epmd, find_server
-from control_room.launcher.logs import tail
+from control_room.launcher import LaunchError
+from control_room.launcher.children import end, kill, signal_group, spawn, tail
+from control_room.launcher.installed import CONTROL, EPMD, ERLANG_FOLDERS, SERVER, find
 from control_room.launcher.ports import free_ports, is_free
+from shared.waiting import poll
 
 NODE_NAME = "order_rail@localhost"  # need not be unique: each node has an epmd of its own
 START_TIMEOUT_SECONDS = 90.0
 STOP_GRACE_SECONDS = 15.0
 POLL_SECONDS = 0.1
+ANSWER_TIMEOUT_SECONDS = 5.0
 AMQP_GREETING = b"AMQP\x00\x00\x09\x01"
 
 CONFIGURATION = """\
 listeners.tcp.1 = 127.0.0.1:{amqp_port}
 management.tcp.ip = 127.0.0.1
 management.tcp.port = {management_port}
-# often enough for a live picture of the queues
+# often enough for a live view of the queues
 collect_statistics_interval = 1000
 disk_free_limit.absolute = 50MB
 vm_memory_high_watermark.absolute = 1GB
@@ -36,32 +37,26 @@ vm_memory_high_watermark.absolute = 1GB
 raft.wal_max_size_bytes = 67108864
 log.console = false
 log.file.level = info
-# a RabbitMQ of our days logs every call of its management API
+# RabbitMQ 4 logs every call of its management API
 log.file.rotation.size = 10485760
 log.file.rotation.count = 3
 """
 ADVANCED_CONFIGURATION = """\
-%% A retry comes back to its queue by dead-lettering. Should that queue be full for a moment, the node tries again
-%% after this time; 180 s if it is not told, and nothing else comes back meanwhile.
-%% A quorum queue counts its messages by a clock of its own; every 5 s if it is not told.
+%% A retry comes back to its queue by dead-lettering. If that queue is full for a moment, the node tries again after
+%% this time and returns nothing else meanwhile; the default is 180 s.
+%% A quorum queue counts its messages at this interval; the default is 5 s.
 [{rabbit, [{dead_letter_worker_publisher_confirm_timeout, 5000}, {quorum_tick_interval, 1000}]}].
 """
 
 
-class BrokerError(Exception):
+class BrokerError(LaunchError):
     """The node did not start, or does not run; the message says what its log says."""
 
 
 class PrivateBroker:
-    """One RabbitMQ node whose files all lie in `directory`. It keeps its ports and its data from start to start."""
+    """One RabbitMQ node, all of whose files are in `directory`. Its ports and its data stay the same over restarts."""
 
-    def __init__(
-        self,
-        directory: Path,
-        amqp_port: int | None = None,
-        management_port: int | None = None,
-        configuration: str = "",
-    ) -> None:
+    def __init__(self, directory: Path, amqp_port: int = 0, management_port: int = 0, configuration: str = "") -> None:
         """Without ports it takes free ones. `configuration`: further lines of rabbitmq.conf."""
         self.directory, self._configuration = directory.absolute(), configuration
         free = free_ports(4)
@@ -76,9 +71,7 @@ class PrivateBroker:
         await self.start()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.stop()
 
     def amqp_url(self, vhost: str = "/") -> str:
@@ -97,17 +90,17 @@ class PrivateBroker:
 
     @property
     def is_running(self) -> bool:
-        """Whether the node's process lives, ready or not."""
+        """Whether the node's process exists, ready or not."""
         return self._node is not None and self._node.returncode is None
 
     @property
     def has_died(self) -> bool:
-        """Whether the node ended though nobody called `stop` or `kill`."""
+        """Whether the node ended without a call of `stop` or `kill`."""
         return self._node is not None and self._node.returncode is not None and not self._ending
 
     @property
     def log(self) -> Path:
-        """What RabbitMQ itself logs."""
+        """RabbitMQ's own log file."""
         return self.directory / "log" / "rabbitmq.log"
 
     async def start(self) -> None:
@@ -124,7 +117,7 @@ class PrivateBroker:
         try:
             await self._start_epmd()
             self._ending = False
-            self._node = await spawn([find_server()], self._environment(), self._start_log, self.directory)
+            self._node = await spawn([find(SERVER)], self._environment(), self._start_log, self.directory)
             await self._wait_until_ready()
         except BaseException:
             await self.kill()
@@ -132,7 +125,7 @@ class PrivateBroker:
             raise
 
     async def stop(self) -> None:
-        """Stop the node in order, by force after 15 seconds; then its epmd. Does nothing where nothing runs."""
+        """SIGTERM to the node, SIGKILL after 15 seconds; then its epmd. Does nothing if nothing runs."""
         if self._node is not None:
             self._ending = True
             await end(self._node, STOP_GRACE_SECONDS)
@@ -147,33 +140,26 @@ class PrivateBroker:
             self._node = None
 
     def suspend(self) -> None:
-        """Freeze the node: its connections stay open and nothing answers on them."""
+        """SIGSTOP to the node: its connections stay open and nothing answers on them."""
         signal_group(self._running(), signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let a frozen node go on."""
+        """SIGCONT to a frozen node."""
         signal_group(self._running(), signal.SIGCONT)
 
     async def control(self, *arguments: str) -> None:
-        """Run `rabbitmqctl` on the node. Raises BrokerError with what it said if it fails; NotInstalledError."""
+        """Run `rabbitmqctl` on the node. Raises BrokerError with its output if it fails; NotInstalledError."""
         command = await asyncio.create_subprocess_exec(
-            find_control(),
-            "--quiet",
-            *arguments,
-            env=self._environment(),
-            cwd=self.directory,
-            stdin=DEVNULL,
-            stdout=PIPE,
-            stderr=STDOUT,
-            start_new_session=True,
-        )
+            find(CONTROL), "--quiet", *arguments, env=self._environment(), cwd=self.directory,
+            stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, start_new_session=True,
+        )  # fmt: skip
         try:
-            said, _ = await command.communicate()
+            output, _ = await command.communicate()
         except asyncio.CancelledError:
             await kill(command)
             raise
         if command.returncode != 0:
-            raise BrokerError(f"rabbitmqctl {' '.join(arguments)}: {said.decode(errors='replace').strip()}")
+            raise BrokerError(f"rabbitmqctl {' '.join(arguments)}: {output.decode(errors='replace').strip()}")
 
     def _running(self) -> Process:
         if self._node is None:
@@ -204,7 +190,7 @@ class PrivateBroker:
             cookie.write_text(secrets.token_hex(20))
 
     def _environment(self) -> dict[str, str]:
-        """Our own without what steers RabbitMQ or Erlang, lest another node's settings leak in; then this node's."""
+        """This process's, without settings for RabbitMQ or Erlang, which may be another node's; and this node's own."""
         foreign = ("RABBITMQ_", "ERL_", "NOTIFY_SOCKET", "LISTEN_")
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         files = {
@@ -236,23 +222,23 @@ class PrivateBroker:
         }
 
     def _check_directory(self) -> None:
-        """Refuse what RabbitMQ 3.10 and its scripts can't live with: the node would start and never answer."""
+        """Refuse a path that RabbitMQ 3.10's scripts can't handle: the node would start and never answer."""
         if "'" in str(self.directory) or not str(self.directory).isprintable():
             raise BrokerError(f"RabbitMQ can't run in {self.directory}: choose a directory without ' in its path")
 
     def _check_ports(self) -> None:
-        """Refuse a taken port here: the checks for readiness would take the other server's answers for ours."""
+        """Refuse a taken port: the checks for readiness would take the other server's answers for the node's."""
         uses = {"AMQP": self.amqp_port, "management": self.management_port, "Erlang": self._distribution_port}
         for use, port in uses.items():
             if not is_free(port):
                 raise BrokerError(f"RabbitMQ did not start: TCP port {port}, for {use}, is taken by another process")
 
     async def _start_epmd(self) -> None:
-        """Run our own epmd in the foreground; else Erlang starts one for the machine, which stays behind."""
+        """Run an epmd in the foreground; otherwise Erlang starts one for the machine, which is never stopped."""
         if self._epmd is None or self._epmd.returncode is not None:
-            command = [find_epmd(), "-port", str(self._epmd_port), "-address", "127.0.0.1"]
+            command = [find(EPMD), "-port", str(self._epmd_port), "-address", "127.0.0.1"]
             self._epmd = await spawn(command, self._environment(), self._start_log, self.directory)
-        await self._poll(self._epmd_answers, "epmd")
+        await self._until(self._epmd_answers, "epmd")
 
     async def _stop_epmd(self) -> None:
         if self._epmd is not None:
@@ -260,17 +246,16 @@ class PrivateBroker:
             self._epmd = None
 
     async def _wait_until_ready(self) -> None:
-        await self._poll(self._amqp_answers, "AMQP")
-        await self._poll(self._management_answers, "the management API")
+        await self._until(self._amqp_answers, "AMQP")
+        await self._until(self._management_answers, "the management API")
 
-    async def _poll(self, answers: Callable[[], Coroutine[Any, Any, bool]], what: str) -> None:
-        try:
-            async with asyncio.timeout(START_TIMEOUT_SECONDS):
-                while not await answers():
-                    self._check_alive()
-                    await asyncio.sleep(POLL_SECONDS)
-        except TimeoutError:
-            raise self._failure(f"{what} did not answer within {START_TIMEOUT_SECONDS:g} s") from None
+    async def _until(self, answers: Callable[[], Awaitable[bool]], what: str) -> None:
+        async def probe() -> bool:
+            self._check_alive()
+            return await answers()
+
+        if not await poll(probe, within_seconds=START_TIMEOUT_SECONDS, every_seconds=POLL_SECONDS):
+            raise self._failure(f"{what} did not answer within {START_TIMEOUT_SECONDS:g} s")
 
     def _check_alive(self) -> None:
         for name, process in (("epmd", self._epmd), ("the node", self._node)):
@@ -291,7 +276,7 @@ class PrivateBroker:
 
     async def _management_answers(self) -> bool:
         try:
-            async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
+            async with httpx.AsyncClient(timeout=ANSWER_TIMEOUT_SECONDS, trust_env=False) as client:
                 answer = await client.get(f"{self.management_url}/api/overview")
         except httpx.HTTPError:
             return False
@@ -299,14 +284,15 @@ class PrivateBroker:
 
 
 async def _exchange(port: int, request: bytes, length: int) -> bytes | None:
-    """The first `length` bytes of a server's answer; None if it doesn't listen or hangs up."""
+    """The first `length` bytes of a server's answer; None if it doesn't listen, or closes the connection."""
     try:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
     except OSError:
         return None
     try:
         writer.write(request)
-        return await reader.readexactly(length)
+        async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
+            return await reader.readexactly(length)
     except (OSError, asyncio.IncompleteReadError):
         return None
     finally:

@@ -1,23 +1,24 @@
 """Whether another system works on a broker already: services of a second one would take the messages of the first."""
 
-import asyncio
 from collections.abc import Callable
 
+from control_room.launcher import LaunchError
 from control_room.operations.dead_letters.parked import inspect
 from shared import contract
 from shared.http.address import in_url
 from shared.messaging.channel import BrokerUnavailable
 from shared.messaging.connection import Connection
 from shared.settings import BrokerSettings
+from shared.waiting import poll
 
 GRACE_SECONDS = 10.0
-"""How long the consumers of a process that has died may still be there; the broker hears of a death at once, mostly."""
+"""How long the consumers of a process that has died may remain; mostly the broker removes them at once."""
 
 POLL_SECONDS = 0.2
 
 
-class BrokerInUse(Exception):
-    """Queues of ours have consumers already: `consumers` says how many each."""
+class BrokerInUse(LaunchError):
+    """Another system works on the broker: `consumers` are how many each queue has."""
 
     def __init__(self, where: str, consumers: dict[str, int]) -> None:
         counts = ", ".join(f"{queue} ({count})" for queue, count in consumers.items())
@@ -30,25 +31,26 @@ class BrokerInUse(Exception):
 
 
 async def until_nobody_consumes(settings: BrokerSettings, progress: Callable[[str], None]) -> None:
-    """Return once no queue of ours has a consumer. BrokerInUse after 10 s with some."""
-    broker = settings.amqp
-    where = f"{in_url(broker.host)}:{broker.port}, virtual host {broker.vhost}"
-    deadline = asyncio.get_running_loop().time() + GRACE_SECONDS
-    was_said = False
-    while consumers := await _consumers(settings.rabbitmq_url):
-        if asyncio.get_running_loop().time() >= deadline:
-            raise BrokerInUse(where, consumers)
-        if not was_said:
-            progress(f"Waiting up to {GRACE_SECONDS:g} s for the consumers of another system to go from {where}")
-            was_said = True
-        await asyncio.sleep(POLL_SECONDS)
+    """Return once no queue of a registered service has a consumer. BrokerInUse after 10 s with some."""
+    where = f"{in_url(settings.amqp.host)}:{settings.amqp.port}, virtual host {settings.amqp.vhost}"
+    if not await _consumers(settings.rabbitmq_url):
+        return
+    progress(f"Waiting up to {GRACE_SECONDS:g} s for the consumers of another system to go from {where}")
+    consumers = await poll(
+        lambda: _consumers(settings.rabbitmq_url),
+        until=lambda consumers: not consumers,
+        within_seconds=GRACE_SECONDS,
+        every_seconds=POLL_SECONDS,
+    )
+    if consumers:
+        raise BrokerInUse(where, consumers)
 
 
 async def _consumers(url: str) -> dict[str, int]:
-    """How many each queue of ours has, where it has any; those who look at dead letters are at other queues.
+    """How many consumers each queue of a registered service has, without the queues that have none.
 
-    Asked over AMQP: the management API hears of a new consumer up to five seconds late. Where AMQP does not let us in
-    (the virtual host is not there yet, say) nobody is counted: services of ours would not get in either, and say why.
+    AMQP knows a new consumer at once, the management API up to five seconds late. If no connection can be opened,
+    because the virtual host does not exist yet for example, none is counted: the services will report that error.
     """
     try:
         connection = await Connection.open(url, "order-rail up")

@@ -1,4 +1,4 @@
-"""Child processes that never outlive us, and how they are ended."""
+"""Child processes that never outlive this one, and how they are ended."""
 
 import asyncio
 import ctypes
@@ -11,14 +11,16 @@ from contextlib import suppress
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
+TAIL_LINES = 25
+TAIL_BYTES = 16 * 1024
 
 
 async def spawn(
     command: Sequence[str], environment: Mapping[str, str], log: Path, directory: Path | None = None
 ) -> Process:
-    """Start a process whose output is appended to `log`; when we die, however we die, Linux kills it.
+    """Start a process whose output is appended to `log`; when this process dies in any way, Linux kills the child.
 
-    It leads a process group of its own, so a Ctrl-C at the terminal reaches only us and we end it in order.
+    The child leads a process group of its own, so that a Ctrl-C at the terminal reaches this process alone.
     Call this from the main thread: Linux ties the child to the life of the thread that started it.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -59,15 +61,25 @@ def signal_group(process: Process, number: signal.Signals) -> None:
 
 
 def death_pact(number: signal.Signals = signal.SIGKILL) -> Callable[[], None] | None:
-    """What a new child does before it becomes its program: ask Linux for a signal when we die."""
+    """A function for a new child to call before it becomes its program: it asks Linux for a signal at our death."""
     if not sys.platform.startswith("linux"):
         return None
-    set_death_signal = ctypes.CDLL(None).prctl  # looked up here: the child must not wait for a lock of ours
+    set_death_signal = ctypes.CDLL(None).prctl  # looked up here, since the child must not wait for a lock of its parent
     parent = os.getpid()
 
     def ask() -> None:
         set_death_signal(PR_SET_PDEATHSIG, number, 0, 0, 0)
-        if os.getppid() != parent:  # we died before the request was made
+        if os.getppid() != parent:  # the parent died before the request was made
             os._exit(1)
 
     return ask
+
+
+def tail(log: Path) -> str:
+    """The last 25 lines of a log under a heading with its name, for messages that say why a process did not start."""
+    if not log.exists():
+        return f"--- {log} was not written"
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - TAIL_BYTES))
+        lines = file.read().decode(errors="replace").splitlines()[-TAIL_LINES:]
+    return "\n".join((f"--- the end of {log}", *lines))

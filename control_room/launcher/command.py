@@ -14,11 +14,13 @@ from rich.markup import escape
 
 from control_room.dashboard.pace import Pace
 from control_room.dashboard.process_control.launcher import LauncherMailRoute, launcher_control
-from control_room.launcher.system import LaunchError, Ports, System, launch
+from control_room.launcher import LaunchError
+from control_room.launcher.ports import CONTROL_ROOM, Ports, ports_of_environment
+from control_room.launcher.system import System, launch
 from control_room.operations.addresses import DISCARDS, SystemAddresses
+from control_room.operations.roles import NOTIFICATIONS, ORDERS
 from control_room.signals import run_until_signal
 from shared.observability.logging import configure as configure_logging
-from shared.settings import load
 from shared.urls import without_credentials
 
 console = Console(highlight=False, soft_wrap=True, emoji=False)
@@ -27,9 +29,9 @@ console = Console(highlight=False, soft_wrap=True, emoji=False)
 def up(
     run_directory: Annotated[Path, typer.Option(help="Where its data and logs go.")] = Path(".run"),
 ) -> None:
-    """Start RabbitMQ (unless RABBITMQ_URL is set), the three services and the control room; stay until Ctrl-C."""
+    """Start RabbitMQ (unless RABBITMQ_URL is set), the services and the control room; stay until Ctrl-C."""
     configure_logging("control_room", os.environ.get("LOG_FORMAT", "console"))
-    ports = load(Ports)
+    ports = ports_of_environment()
     try:
         run_until_signal(_stay_up(run_directory, ports))
     except LaunchError as error:
@@ -56,10 +58,8 @@ async def page(system: System) -> AsyncIterator[None]:
     addresses, journal = SystemAddresses.of(system.environment), system.run.path / DISCARDS
     async with (
         launcher_control(system.processes) as control,
-        opened(
-            addresses, journal, Pace(), control, LauncherMailRoute(system.processes["notification_service"])
-        ) as room,
-        serving(room, system.http_host, system.ports.control_room_port),
+        opened(addresses, journal, Pace(), control, LauncherMailRoute(system.processes[NOTIFICATIONS.name])) as room,
+        serving(room, system.http_host, system.ports[CONTROL_ROOM]),
     ):
         yield
 
@@ -68,7 +68,7 @@ def _introduce(system: System) -> None:
     console.print("\n[bold green]Order Rail is running.[/] Ctrl-C stops it.")
     link = f"{system.control_room_url}/?token={quote(system.operator_token, safe='')}"
     console.print(f"  {'control room':22}{escape(link)}")
-    console.print(f"  {'shop':22}{system.url('order_service')}")
+    console.print(f"  {'shop':22}{system.url(ORDERS.name)}")
     for service in system.processes:
         console.print(f"  {service:22}{system.url(service)}/docs")
     console.print(f"  {'RabbitMQ':22}{escape(_broker_page(system))}")

@@ -1,7 +1,7 @@
-"""`python -m control_room.launcher.front_door order_service:8000 ...`: one port for all replicas of a service.
+"""`python -m control_room.launcher.front_door HOST:PORT ...`: one port for all replicas of each service.
 
-Takes TCP connections on each port and hands each to one replica, chosen at random among the addresses that the
-service's name resolves to at that moment. Knows nothing of HTTP: event streams and big bodies pass as they are.
+Forwards each TCP connection on a port to one replica, chosen at random among the addresses that the host name resolves
+to at that moment. It does not parse HTTP: event streams and big bodies pass unchanged.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from shared.http.address import without_brackets
 CONNECT_TIMEOUT_SECONDS = 2.0
 CHUNK_BYTES = 64 * 1024
 LINGER_SECONDS = 5.0
-"""How long a client may go on sending after its last answer: a reset would take that from it."""
+"""How long a client may go on sending after its last answer: an earlier reset could destroy that answer."""
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -41,7 +41,7 @@ async def front_door(host: str, port: int, *, listen_on: tuple[str, int]) -> Asy
 
 
 async def _connect(host: str, port: int) -> Streams | None:
-    """A connection to any replica; None if none takes one, and then the client's is closed: there is no service."""
+    """A connection to any replica; None if no replica accepts one."""
     for address in await _replicas(host, port):
         with contextlib.suppress(OSError):  # TimeoutError is one
             async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
@@ -60,7 +60,7 @@ async def _replicas(host: str, port: int) -> list[str]:
 
 
 async def _join(client: Streams, replica: Streams) -> None:
-    """Carry bytes both ways until the replica has said all it had to say."""
+    """Carry bytes both ways until the replica has sent its last one."""
     asking = asyncio.create_task(_carry(client[0], replica[1]))
     try:
         await _carry(replica[0], client[1])
@@ -71,7 +71,7 @@ async def _join(client: Streams, replica: Streams) -> None:
 
 
 async def _carry(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-    """Until the source ends or either side breaks; then the target is told that nothing more comes."""
+    """Carry bytes until the source ends or either side breaks; then end the target's stream."""
     with contextlib.suppress(OSError):
         while data := await source.read(CHUNK_BYTES):
             target.write(data)

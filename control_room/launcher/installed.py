@@ -1,7 +1,9 @@
-"""Where this machine has RabbitMQ and Erlang."""
+"""Where RabbitMQ and Erlang are installed on this machine."""
 
 import os
 import shutil
+
+from control_room.launcher import LaunchError
 
 # Debian's /usr/sbin/rabbitmq-server is a wrapper that changes the user; the folder before it holds the real one.
 SERVER_FOLDERS = (
@@ -14,9 +16,10 @@ SERVER_FOLDERS = (
     "/home/linuxbrew/.linuxbrew/sbin",
 )
 ERLANG_FOLDERS = ("/usr/bin", "/usr/local/bin", "/opt/homebrew/bin", "/home/linuxbrew/.linuxbrew/bin")
+SERVER, CONTROL, EPMD = "rabbitmq-server", "rabbitmqctl", "epmd"
 
 
-class NotInstalledError(Exception):
+class NotInstalledError(LaunchError):
     """`program`, which the private RabbitMQ node needs, is not on this machine."""
 
     def __init__(self, program: str) -> None:
@@ -27,37 +30,21 @@ class NotInstalledError(Exception):
         self.program = program
 
 
-def find_server() -> str:
-    """The path of `rabbitmq-server`. Raises NotInstalledError."""
-    return _find("rabbitmq-server", os.pathsep.join((*SERVER_FOLDERS, _path())))
-
-
-def find_control() -> str:
-    """The path of `rabbitmqctl`. Raises NotInstalledError."""
-    return _find("rabbitmqctl", os.pathsep.join((*SERVER_FOLDERS, _path())))
-
-
-def find_epmd() -> str:
-    """The path of `epmd`, Erlang's directory of nodes. Raises NotInstalledError."""
-    return _find("epmd", os.pathsep.join((_path(), *ERLANG_FOLDERS)))
-
-
-def missing() -> str:
-    """The first program that a node of our own would need and that is not here; empty if all are."""
-    try:
-        for find in (find_server, find_control, find_epmd):
-            find()
-    except NotInstalledError as error:
-        return error.program
-    return ""
-
-
-def _find(program: str, folders: str) -> str:
-    found = shutil.which(program, path=folders)
+def find(program: str) -> str:
+    """The path of a program of RabbitMQ or Erlang. Raises NotInstalledError."""
+    path = os.environ.get("PATH", os.defpath)
+    folders = (path, *ERLANG_FOLDERS) if program == EPMD else (*SERVER_FOLDERS, path)
+    found = shutil.which(program, path=os.pathsep.join(folders))
     if found is None:
         raise NotInstalledError(program)
     return found
 
 
-def _path() -> str:
-    return os.environ.get("PATH", os.defpath)
+def missing() -> str:
+    """The first program that a private node needs and that is not installed; empty if all are."""
+    try:
+        for program in (SERVER, CONTROL, EPMD):
+            find(program)
+    except NotInstalledError as error:
+        return error.program
+    return ""

@@ -1,4 +1,4 @@
-"""A service's process, started again whenever it ends by itself, unless somebody holds it down."""
+"""A service's process, started again whenever it ends by itself, unless it is held down."""
 
 import asyncio
 import signal
@@ -15,15 +15,15 @@ from control_room.launcher.children import end, kill, signal_group, spawn
 STOP_GRACE_SECONDS = 10.0
 FIRST_DELAY_SECONDS = 0.2
 LONGEST_DELAY_SECONDS = 5.0
-HEALTHY_AFTER_SECONDS = 30.0  # a process that lived this long died of something new: start it again quickly
+HEALTHY_AFTER_SECONDS = 30.0  # after so long the delay begins anew: the reason for this end is a new one
 
 logger = structlog.get_logger(__name__)
 
 
 class SupervisedProcess:
-    """One child process and the loop that watches it. `on_restart` is called once it has a new pid.
+    """One child process and the loop that starts it again. `on_restart` is called once it has a new pid.
 
-    A changed `command` or `environment` counts from the next start.
+    A changed `command` or `environment` takes effect at the next start.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class SupervisedProcess:
 
     @property
     def is_running(self) -> bool:
-        """Whether it lives, frozen or not."""
+        """Whether its process exists, frozen or not."""
         return self._process is not None and self._process.returncode is None
 
     @property
@@ -71,31 +71,31 @@ class SupervisedProcess:
         self._started_at = time.monotonic()
 
     def keep_alive(self) -> None:
-        """From now on start it again whenever it ends, after a delay that grows while it keeps dying."""
+        """From now on start it again whenever it ends, after a delay that grows with each early end."""
         self._watcher = asyncio.create_task(self._watch(), name=f"watch {self.name}")
 
     async def kill(self, *, hold_down: bool = False) -> None:
-        """SIGKILL. It is started again as after any other end; with `hold_down` not before `release`."""
+        """SIGKILL. It is started again as after every other end; with `hold_down` not before `release`."""
         if hold_down:
             self._may_run.clear()
         await kill(self._current())
 
     def release(self) -> None:
-        """Nobody holds it down any more: it is started again at once."""
+        """End `hold_down`: it is started again at once."""
         self._may_run.set()
 
     async def restart(self) -> None:
-        """SIGTERM, after 10 s SIGKILL; returns once another runs in its place, with what has changed meanwhile."""
+        """SIGTERM, after 10 s SIGKILL; returns once a new process runs, with the present command and environment."""
         self._started_again.clear()
         await end(self._current(), STOP_GRACE_SECONDS)
         await self._started_again.wait()
 
     def freeze(self) -> None:
-        """Stop it where it is: its connections stay open, and it does nothing."""
+        """SIGSTOP: its connections stay open, and it does nothing."""
         signal_group(self._current(), signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on after `freeze`."""
+        """SIGCONT, after `freeze`."""
         signal_group(self._current(), signal.SIGCONT)
 
     async def stop(self) -> None:
@@ -136,8 +136,8 @@ class SupervisedProcess:
         try:
             await self.start()
         except OSError as error:  # no memory, no processes: try again later
-            logger.warning("process.not_started", name=self.name, error=str(error))
+            logger.warning("process.not_restarted", name=self.name, error=str(error))
             return
-        logger.warning("process.started_again", name=self.name, ended_with=status, pid=self.pid)
+        logger.warning("process.restarted", name=self.name, exit_status=status, pid=self.pid)
         self._started_again.set()
         self._on_restart()

@@ -1,4 +1,4 @@
-"""The directory of one running system: its lock, and the file that tells others where everything is."""
+"""The directory of one running system: its lock, its data, its logs, and the file with its addresses."""
 
 import fcntl
 import os
@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from control_room.launcher import LaunchError
 from control_room.operations.environment_file import write_variables
 
 
-class AlreadyRunningError(Exception):
+class AlreadyRunningError(LaunchError):
     """Another launcher, the process `pid`, uses the directory."""
 
     def __init__(self, directory: Path, pid: str) -> None:
@@ -22,7 +23,7 @@ class AlreadyRunningError(Exception):
 
 
 class RunDirectory:
-    """Paths inside the directory. Creates it, for its owner only: what lies in it is private."""
+    """Paths inside the directory. Creates it, readable by its owner alone."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
@@ -41,7 +42,7 @@ class RunDirectory:
             file.unlink()
 
     def log(self, name: str) -> Path:
-        """Where a process's output goes."""
+        """The file for the output of a process."""
         return self.path / f"{name}.log"
 
     def sqlite_url(self, name: str) -> str:
@@ -63,9 +64,9 @@ class RunDirectory:
             yield
 
     def write_environment(self, variables: Mapping[str, str]) -> None:
-        """Say where everything is. Raises Unwritable, OSError."""
+        """Write the file with the addresses. Raises Unwritable, OSError."""
         write_variables(self.environment_file, variables)
 
     def remove_environment(self) -> None:
-        """Say that nothing runs here (any more)."""
+        """Remove the file with the addresses: nothing runs here."""
         self.environment_file.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ import pytest_asyncio
 from dotenv import dotenv_values
 from playwright.async_api import Locator, Page, expect
 
-from control_room.launcher.system import Ports
+from control_room.launcher.ports import unused_ports
 from control_room.operations.addresses import SystemAddresses
 from shared.management import Management
 from tests import order_rail
@@ -42,7 +42,7 @@ async def room(
     system_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[ControlRoom]:
     directory = tmp_path_factory.mktemp("room") / "run"
-    ports = {name.upper(): str(port) for name, port in Ports.free().model_dump().items()}
+    ports = {name: str(port) for name, port in unused_ports().items()}
     process = await order_rail.start("up", "--run-directory", str(directory), **ports, **system_environment)
     try:
         await eventually(

@@ -54,7 +54,7 @@ async def test_an_unknown_fault_is_refused_before_anything_starts(tmp_path: Path
     run = await end_of(await chaos(tmp_path, "--faults", "flood"))
 
     assert run.status == 2
-    assert "flood" in run.output
+    assert "flood" in run.errors
     assert not list(tmp_path.iterdir())
 
 

@@ -16,9 +16,8 @@ import pytest
 import pytest_asyncio
 
 from control_room.launcher.ports import free_ports
-from control_room.launcher.system import SERVICES
 from tests.rail import Rail
-from tests.support import eventually
+from tests.support import SERVICES, eventually
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]  # the first run builds the image
 
@@ -240,7 +239,6 @@ async def test_replicas_share_the_work_and_charge_once(stack: Stack, rail: Rail)
     assert len(await stack.containers(*REPLICAS)) == sum(REPLICAS.values())
     await rail.place_many(["tok_visa", "tok_declined", "tok_timeout"] * 20)
     assert len(rail.accepted) == 60
-    await rail.all_final()
     await rail.reconcile()
 
 
@@ -266,7 +264,6 @@ async def test_orders_are_taken_while_rabbitmq_is_stopped_and_confirmed_when_it_
     assert set((await rail.statuses()).values()) == {"placed"}
     assert len(rail.accepted) == 5
     await stack.compose("start", "rabbitmq")
-    await rail.all_final()
     await rail.reconcile()
     assert [container["State"]["StartedAt"] for container in await stack.containers(*SERVICES)] == started_at
 
@@ -274,7 +271,6 @@ async def test_orders_are_taken_while_rabbitmq_is_stopped_and_confirmed_when_it_
 async def test_services_get_over_a_restart_of_postgresql(stack: Stack, rail: Rail) -> None:
     await rail.place_many(["tok_visa"] * 20)
     await stack.compose("restart", "postgres")
-    await rail.all_final()
     await rail.reconcile()
 
 
@@ -290,7 +286,6 @@ async def test_what_is_killed_in_its_container_comes_back_and_nothing_is_lost(st
     await eventually(are_back, 60, "each container to be started again")
     await rail.is_ready()
     await rail.place()
-    await rail.all_final()
     await rail.reconcile()
 
 
@@ -324,7 +319,6 @@ async def test_every_replica_of_a_service_can_be_paused_and_killed_through_the_b
 
     await eventually(are_back, 30, "each of its containers to be started again")
     await rail.place_many(["tok_visa"] * 20)
-    await rail.all_final()
     await rail.reconcile()
 
 

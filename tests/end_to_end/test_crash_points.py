@@ -47,7 +47,6 @@ async def test_work_that_was_cut_in_two_is_done_once(
     await arm(system, rail, service, call, flag)
     await rail.place_many(["tok_visa"] * ORDERS)
     await assert_died(system, service, flag)
-    await rail.all_final()
     await rail.reconcile()
 
 

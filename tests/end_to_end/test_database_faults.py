@@ -56,7 +56,6 @@ async def test_connections_that_the_database_cuts_under_load_cost_nothing(
         ).fetchall()
     assert len(cut) >= 3
     await placing
-    await rail.all_final()
     await rail.reconcile()
 
 
@@ -85,7 +84,6 @@ async def test_a_database_restarted_under_load_costs_nothing(rail: Rail, postgre
         await rail.place()
     await asyncio.to_thread(postgres.start)
     await placing
-    await rail.all_final()
     await rail.reconcile()
 
 
@@ -109,7 +107,6 @@ async def test_a_database_that_only_reads_costs_no_attempt_and_connections_to_it
         for name in names:  # for new connections alone
             connection.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
     await placing
-    await rail.all_final()
     await rail.reconcile()
     assert await settled(rail, "payment_service", "deadletter") == dead_before
     # What tok_timeout loses is tried again at once, and costs no attempt either.
@@ -128,7 +125,6 @@ async def test_a_database_that_another_process_locks_costs_no_message_an_attempt
     await eventually(paid_and_not_told, 20, "all payments to be made and nobody to be told")
     other.execute("ROLLBACK")
     other.close()
-    await rail.all_final()
     await rail.reconcile()
     assert await dead_letters(rail) == dead_before
 

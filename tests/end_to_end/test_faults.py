@@ -9,9 +9,9 @@ import httpx
 import pytest
 
 from control_room.launcher.processes import SupervisedProcess
-from control_room.launcher.system import SERVICES, System
+from control_room.launcher.system import System
 from tests.rail import Rail
-from tests.support import eventually
+from tests.support import SERVICES, eventually
 
 ORDERS = 200
 TOKENS = [
@@ -32,19 +32,15 @@ def system_environment() -> dict[str, str]:
     return ENVIRONMENT
 
 
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 @pytest.mark.parametrize("service", SERVICES)
-async def test_a_service_killed_under_load_loses_nothing_and_charges_once(
-    system: System, rail: Rail, service: str
+async def test_a_service_killed_or_stopped_under_load_loses_nothing_and_charges_once(
+    system: System, rail: Rail, service: str, number: signal.Signals
 ) -> None:
-    placing = asyncio.create_task(rail.place_many(TOKENS))
-    await eventually(lambda: len(rail.accepted) >= ORDERS // 2, expecting="half of the orders to be accepted")
-    in_flight = await rail.in_flight()
-    killed = system.processes[service].pid
-    os.kill(killed, signal.SIGKILL)
-    await placing
-    assert in_flight > 0
-    await eventually(lambda: system.processes[service].pid != killed, expecting=f"{service} to be started again")
-    await rail.all_final()
+    process, pid = system.processes[service], system.processes[service].pid
+    async with rail.under_load(TOKENS):
+        await _assert_ends(process, pid, number)
+    await eventually(lambda: process.pid != pid, expecting=f"{service} to be started again")
     await rail.reconcile()
 
 
@@ -59,37 +55,16 @@ async def test_orders_are_taken_while_the_broker_is_away_and_completed_when_it_i
     assert set((await rail.statuses()).values()) == {"placed"}
     await eventually(lambda: _is_unready(system), expecting="each service to say that it is not ready")
     await system.broker.start()
-    await rail.all_final()
     await rail.reconcile()
     assert {name: process.pid for name, process in system.processes.items()} == pids
 
 
 async def test_a_broker_killed_under_load_loses_nothing_and_charges_once(system: System, rail: Rail) -> None:
     assert system.broker is not None
-    placing = asyncio.create_task(rail.place_many(TOKENS))
-    await eventually(lambda: len(rail.accepted) >= ORDERS // 2, expecting="half of the orders to be accepted")
-    assert await rail.in_flight() > 0
-    await system.broker.kill()
-    await placing
+    async with rail.under_load(TOKENS):
+        await system.broker.kill()
     assert len(rail.accepted) == ORDERS
     await system.broker.start()
-    await rail.all_final()
-    await rail.reconcile()
-
-
-@pytest.mark.parametrize("service", SERVICES)
-async def test_a_service_told_to_stop_under_load_ends_well_and_loses_nothing(
-    system: System, rail: Rail, service: str
-) -> None:
-    placing = asyncio.create_task(rail.place_many(TOKENS))
-    await eventually(lambda: len(rail.accepted) >= ORDERS // 2, expecting="half of the orders to be accepted")
-    assert await rail.in_flight() > 0
-    process = system.processes[service]
-    pid = process.pid
-    await _assert_stops_well(process, pid)
-    await placing
-    await eventually(lambda: process.pid != pid, expecting=f"{service} to be started again")
-    await rail.all_final()
     await rail.reconcile()
 
 
@@ -101,20 +76,20 @@ async def test_a_service_told_to_stop_while_the_broker_is_away_ends_well_and_los
     await rail.place_many(TOKENS[:20])
     await eventually(lambda: _is_unready(system), expecting="each service to say that it is not ready")
     pids = {name: process.pid for name, process in system.processes.items()}
-    await asyncio.gather(*(_assert_stops_well(system.processes[name], pid) for name, pid in pids.items()))
+    await asyncio.gather(*(_assert_ends(system.processes[name], pid, signal.SIGTERM) for name, pid in pids.items()))
     await system.broker.start()
-    await rail.all_final()
-    assert len(rail.accepted) == 20
     await rail.reconcile()
+    assert len(rail.accepted) == 20
 
 
-async def _assert_stops_well(process: SupervisedProcess, pid: int) -> None:
-    """It ends with 0 within 10 s of its SIGTERM. (The launcher then starts it again.)"""
+async def _assert_ends(process: SupervisedProcess, pid: int, number: signal.Signals) -> None:
+    """It ends by SIGKILL, or in order within 10 s of a SIGTERM. (The launcher then starts it again.)"""
     started = time.monotonic()
-    os.kill(pid, signal.SIGTERM)
+    os.kill(pid, number)
     await eventually(lambda: process.pid != pid or process.exit_status is not None, 15, "the process to end")
     assert time.monotonic() - started < 10
-    assert (process.exit_status if process.pid == pid else process.last_exit_status) == 0
+    status = process.exit_status if process.pid == pid else process.last_exit_status
+    assert status == (-signal.SIGKILL if number is signal.SIGKILL else 0)
 
 
 async def _is_unready(system: System) -> bool:

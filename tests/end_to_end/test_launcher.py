@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -14,14 +14,16 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import psutil
 import pytest
+import pytest_asyncio
 from dotenv import dotenv_values
 
-from control_room.launcher.system import SERVICES, LaunchError, Ports, launch
+from control_room.launcher import LaunchError
+from control_room.launcher.ports import MANAGEMENT, RABBITMQ, Ports, unused_ports
+from control_room.launcher.system import launch
 from shared import contract
-from shared.settings import BrokerSettings
-from tests.conftest import Broker, virtual_host
+from tests.conftest import QUICK_RETRIES, Broker, virtual_host
 from tests.order_rail import file_of, order_rail
-from tests.support import addresses_of, eventually
+from tests.support import SERVICES, addresses_of, eventually
 
 RAIL = Path(sys.executable).with_name("order-rail")
 START_SECONDS = 90
@@ -33,9 +35,9 @@ class Up:
 
     def __init__(self, run_directory: Path, **environment: str) -> None:
         self.run_directory = run_directory
-        self.ports = Ports.free()
+        self.ports = unused_ports()
         self.output = run_directory.with_suffix(f".{uuid.uuid4().hex[:8]}.output")
-        variables = {name.upper(): str(port) for name, port in self.ports.model_dump().items()}
+        variables = {name: str(port) for name, port in self.ports.items()}
         with self.output.open("w") as output:
             self.process = subprocess.Popen(
                 [RAIL, "up", "--run-directory", run_directory],
@@ -86,14 +88,11 @@ def shared_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
         yield running
 
 
-@pytest.fixture
-def given_broker(module_broker_settings: BrokerSettings) -> dict[str, str]:
-    """The environment of a system that uses the tests' broker, in a virtual host of this module's."""
-    return {
-        "RABBITMQ_URL": module_broker_settings.rabbitmq_url,
-        "RABBITMQ_MANAGEMENT_URL": module_broker_settings.management_url,
-        "RETRY_DELAYS_SECONDS": ",".join(map(str, module_broker_settings.retry_delays_seconds)),
-    }
+@pytest_asyncio.fixture
+async def given_broker(broker: Broker) -> AsyncIterator[dict[str, str]]:
+    """The environment of a system on the session's broker, in a virtual host of its own."""
+    async with virtual_host(broker) as settings:
+        yield {**QUICK_RETRIES, **addresses_of(settings)}
 
 
 def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
@@ -111,14 +110,14 @@ async def is_ready(url: str) -> bool:
 async def test_it_says_where_everything_is(shared_up: Up) -> None:
     said = await shared_up.is_up()
     for service in SERVICES:
-        assert said[f"{service.upper()}_URL"] == f"http://127.0.0.1:{getattr(shared_up.ports, f'{service}_port')}"
+        assert said[f"{service.upper()}_URL"] == f"http://127.0.0.1:{shared_up.ports[f'{service.upper()}_PORT']}"
         assert await is_ready(str(said[f"{service.upper()}_URL"]))
         assert psutil.pid_exists(int(str(said[f"{service.upper()}_PID"])))
-    assert said["RABBITMQ_URL"] == f"amqp://guest:guest@127.0.0.1:{shared_up.ports.rabbitmq_port}/%2F"
+    assert said["RABBITMQ_URL"] == f"amqp://guest:guest@127.0.0.1:{shared_up.ports[RABBITMQ]}/%2F"
     assert len(str(said["OPERATOR_TOKEN"])) >= 32
 
 
-async def test_what_dies_is_started_again_and_its_new_pid_is_told(shared_up: Up) -> None:
+async def test_what_dies_is_started_again_and_its_new_pid_is_written(shared_up: Up) -> None:
     before = await shared_up.is_up()
     names = [f"{service.upper()}_PID" for service in SERVICES] + ["RABBITMQ_PID"]
     for name in names:
@@ -161,18 +160,24 @@ async def test_nothing_survives_when_it_is_killed(up: Up) -> None:
     await eventually(lambda: not alive(family), expecting="nothing of it to run")
 
 
-@pytest.mark.parametrize(
-    "setting",
-    ["order_service_port", "payment_service_port", "notification_service_port", "rabbitmq_port",
-     "rabbitmq_management_port"],
-)  # fmt: skip
+async def assert_refused(
+    directory: Path, sentence: str, environment: Mapping[str, str] | None = None, ports: Ports | None = None
+) -> None:
+    """It does not start, and says why; nothing of it runs."""
+    before = psutil.Process().children(recursive=True)
+    with pytest.raises(LaunchError, match=sentence):
+        async with launch(directory, ports, {"RABBITMQ_URL": "", **(environment or {})}):
+            pytest.fail("it should not have started")
+    assert set(alive(psutil.Process().children(recursive=True))) <= set(before)
+    assert not (directory / "rabbitmq").exists()
+
+
+@pytest.mark.parametrize("setting", [*(f"{service.upper()}_PORT" for service in SERVICES), RABBITMQ, MANAGEMENT])
 async def test_a_taken_port_is_named_with_its_setting(setting: str, run_directory: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        ports = Ports.free().model_copy(update={setting: port})
-        with pytest.raises(LaunchError, match=f"port {port}, for .* is taken; set {setting.upper()} to another one"):
-            async with launch(run_directory, ports, {"RABBITMQ_URL": ""}):
-                pytest.fail("it should not have started")
+        sentence = f"port {port}, for .* is taken; set {setting} to another one"
+        await assert_refused(run_directory, sentence, ports={**unused_ports(), setting: port})
 
 
 async def test_the_broker_that_rabbitmq_url_names_is_used(given_broker: dict[str, str], run_directory: Path) -> None:
@@ -187,41 +192,28 @@ async def test_the_broker_that_rabbitmq_url_names_is_used(given_broker: dict[str
 async def test_a_service_that_cannot_start_is_named_with_its_reason(
     given_broker: dict[str, str], run_directory: Path
 ) -> None:
-    before = psutil.Process().children(recursive=True)
-    environment = {**given_broker, "GATEWAY_LATENCY_SECONDS": "soon"}
-    with pytest.raises(LaunchError, match="payment_service ended with status 2 while it started") as failure:
-        async with launch(run_directory, environment=environment):
-            pytest.fail("it should not have started")
-    assert "GATEWAY_LATENCY_SECONDS" in str(failure.value)
-    assert set(alive(psutil.Process().children(recursive=True))) <= set(before)
-
-
-async def test_a_malformed_setting_of_its_own_is_named(run_directory: Path) -> None:
-    with pytest.raises(LaunchError, match=r"RETRY_DELAYS_SECONDS: .*, such as 1,5,30"):
-        async with launch(run_directory, environment={"RABBITMQ_URL": "", "RETRY_DELAYS_SECONDS": "often"}):
-            pytest.fail("it should not have started")
+    sentence = r"payment_service ended with status 2 while it started(.|\n)*GATEWAY_LATENCY_SECONDS"
+    await assert_refused(run_directory, sentence, {**given_broker, "GATEWAY_LATENCY_SECONDS": "soon"})
 
 
 @pytest.mark.parametrize(
     ("host", "shown"), [("::1", "[::1]"), ("[::1]", "[::1]"), ("::", "[::1]"), ("0.0.0.0", "127.0.0.1")]
 )
 async def test_a_system_on_any_host_works_and_its_addresses_do_too(
-    host: str, shown: str, broker: Broker, tmp_path: Path
+    host: str, shown: str, given_broker: dict[str, str], tmp_path: Path
 ) -> None:
     """In a directory and with an operator token full of signs that mean something to shells, dotenv and URLs."""
     token, directory = 'it\'s ${HOME} "`id`" #1 & 100%\\', tmp_path / 'it\'s a "run" $dir #1 %41'
-    async with virtual_host(broker) as settings:
-        given = addresses_of(settings) | {"RETRY_DELAYS_SECONDS": "0.2,0.5"}
-        with brought_up(directory, HTTP_HOST=host, OPERATOR_TOKEN=token, **given) as up:
-            said = await up.is_up()
-            assert said["OPERATOR_TOKEN"] == token
-            for name in (*SERVICES, "control_room"):
-                url = str(said[f"{name.upper()}_URL"])
-                assert url == f"http://{shown}:{getattr(up.ports, f'{name}_port')}"
-                assert await is_ready(url)
-            toured = await order_rail("tour", "--environment-file", str(directory / "environment"))
-            assert toured.status == 0, toured.output
-            await assert_that_the_link_lets_its_browser_act(up.output.read_text(), token)
+    with brought_up(directory, HTTP_HOST=host, OPERATOR_TOKEN=token, **given_broker) as up:
+        variables = await up.is_up()
+        assert variables["OPERATOR_TOKEN"] == token
+        for name in (*SERVICES, "control_room"):
+            url = str(variables[f"{name.upper()}_URL"])
+            assert url == f"http://{shown}:{up.ports[f'{name.upper()}_PORT']}"
+            assert await is_ready(url)
+        toured = await order_rail("tour", "--environment-file", str(directory / "environment"))
+        assert toured.status == 0, toured.output
+        await assert_that_the_link_lets_its_browser_act(up.output.read_text(), token)
 
 
 async def assert_that_the_link_lets_its_browser_act(output: str, token: str) -> None:
@@ -242,56 +234,46 @@ async def assert_that_the_link_lets_its_browser_act(output: str, token: str) -> 
         ("OPERATOR_TOKEN", " padded ", "OPERATOR_TOKEN: expected printable ASCII characters"),
         ("HTTP_HOST", "no.such.host.invalid", "HTTP_HOST: nothing can listen at no.such.host.invalid here"),
         ("HTTP_HOST", "192.0.2.1", "HTTP_HOST: nothing can listen at 192.0.2.1 here: Cannot assign"),
+        ("RETRY_DELAYS_SECONDS", "often", r"RETRY_DELAYS_SECONDS: .*, such as 1,5,30"),
     ],
 )
 async def test_what_cannot_work_is_refused_before_anything_starts(
     name: str, value: str, sentence: str, run_directory: Path
 ) -> None:
-    with pytest.raises(LaunchError, match=sentence):
-        async with launch(run_directory, environment={"RABBITMQ_URL": "", name: value}):
-            pytest.fail("it should not have started")
-    assert not (run_directory / "rabbitmq").exists()
-
-
-async def test_a_second_system_on_a_broker_that_is_used_is_refused_and_the_first_goes_on(
-    broker: Broker, tmp_path: Path
-) -> None:
-    async with virtual_host(broker) as settings:
-        given = addresses_of(settings) | {"RETRY_DELAYS_SECONDS": "0.2,0.5"}
-        async with launch(tmp_path / "first", environment=given) as first:
-            with brought_up(tmp_path / "second", **given) as second:
-                assert await second.ended() == 1
-                said = second.output.read_text()
-            for queue in contract.queues():
-                assert f"{queue} (1)" in said
-            assert f"virtual host {settings.vhost}" in said
-            assert "Waiting up to 10 s" in said
-            assert "flash-sale --running" in said
-            assert not list((tmp_path / "second").glob("*_service.log"))
-            toured = await order_rail("tour", "--start", **given)
-            assert toured.status == 1
-            assert "A system runs already" in toured.output
-            toured = await order_rail("tour", *file_of(first))
-            assert toured.status == 0, toured.output
-
-
-async def test_a_system_is_started_again_right_after_its_crash(broker: Broker, tmp_path: Path) -> None:
-    async with virtual_host(broker) as settings:
-        given = addresses_of(settings) | {"RETRY_DELAYS_SECONDS": "0.2,0.5"}
-        with brought_up(tmp_path / "run", **given) as first:
-            await first.is_up()
-            first.process.kill()
-            await first.ended()
-            with brought_up(tmp_path / "run", **given) as second:
-                url = f"http://127.0.0.1:{second.ports.order_service_port}"
-                # The file of the one that was killed is still there at first.
-                await eventually(
-                    lambda: second.environment.get("ORDER_SERVICE_URL") == url, START_SECONDS, "it to be up"
-                )
-                assert await is_ready(url)
+    await assert_refused(run_directory, sentence, {name: value})
 
 
 async def test_a_directory_that_cannot_stand_in_a_databases_url_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(LaunchError, match="can't hold a database"):
-        async with launch(tmp_path / "what?", environment={"RABBITMQ_URL": ""}):
-            pytest.fail("it should not have started")
+    await assert_refused(tmp_path / "what?", "can't hold a database")
+
+
+async def test_a_second_system_on_a_broker_that_is_used_is_refused_and_the_first_goes_on(
+    given_broker: dict[str, str], tmp_path: Path
+) -> None:
+    async with launch(tmp_path / "first", environment=given_broker) as first:
+        with brought_up(tmp_path / "second", **given_broker) as second:
+            assert await second.ended() == 1
+            output = second.output.read_text()
+        for queue in contract.queues():
+            assert f"{queue} (1)" in output
+        assert f"virtual host {first.broker_settings.vhost}" in output
+        assert "Waiting up to 10 s" in output
+        assert "flash-sale --running" in output
+        assert not list((tmp_path / "second").glob("*_service.log"))
+        toured = await order_rail("tour", "--start", **given_broker)
+        assert toured.status == 1
+        assert "A system runs already" in toured.output
+        toured = await order_rail("tour", *file_of(first))
+        assert toured.status == 0, toured.output
+
+
+async def test_a_system_is_started_again_right_after_its_crash(given_broker: dict[str, str], tmp_path: Path) -> None:
+    with brought_up(tmp_path / "run", **given_broker) as first:
+        await first.is_up()
+        first.process.kill()
+        await first.ended()
+        with brought_up(tmp_path / "run", **given_broker) as second:
+            url = f"http://127.0.0.1:{second.ports['ORDER_SERVICE_PORT']}"
+            # The file of the one that was killed is still there at first.
+            await eventually(lambda: second.environment.get("ORDER_SERVICE_URL") == url, START_SECONDS, "it to be up")
+            assert await is_ready(url)

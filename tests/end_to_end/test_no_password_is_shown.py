@@ -8,7 +8,6 @@ import httpx
 import psutil
 import pytest_asyncio
 
-from control_room.launcher.system import SERVICES
 from shared.management import Management
 from shared.settings import BrokerSettings
 from tests.conftest import Broker, virtual_host
@@ -16,7 +15,7 @@ from tests.end_to_end.test_launcher import brought_up
 from tests.order_rail import order_rail
 from tests.postgres import PrivatePostgres
 from tests.service.test_no_password_is_shown import MARKER, assert_hidden
-from tests.support import addresses_of
+from tests.support import SERVICES, addresses_of
 
 USER = "ada-of-the-test"
 EVERYTHING = {"configure": ".*", "write": ".*", "read": ".*"}

@@ -8,9 +8,9 @@ import pytest_asyncio
 from control_room.dashboard.process_control import ProcessState
 from control_room.dashboard.process_control.launcher import LauncherMailRoute, launcher_control
 from control_room.experiments.scenarios import SCENARIOS, Runner, Scenario, Target
-from control_room.launcher.system import SERVICES, System
+from control_room.launcher.system import System
 from control_room.operations.addresses import SystemAddresses
-from tests.support import eventually
+from tests.support import SERVICES, eventually
 
 PLAY_SECONDS = 60
 SMALL = {"flash-sale": {"orders": 50, "seconds": 1}, "in-line": {"orders": 10}, "outage": {"seconds": 3}}

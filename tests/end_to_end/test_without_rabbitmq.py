@@ -12,7 +12,7 @@ from tests.conftest import Broker
 from tests.order_rail import Ended, file_of, launched, order_rail
 
 WITHOUT_RABBITMQ = """
-from control_room import installed
+from control_room.launcher import installed
 installed.SERVER_FOLDERS = installed.ERLANG_FOLDERS = ("/nowhere",)
 from control_room.cli import app
 app()

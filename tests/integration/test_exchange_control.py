@@ -9,11 +9,11 @@ import pytest_asyncio
 from control_room.dashboard.pace import Pace
 from control_room.dashboard.process_control import Action, ControlFailed, ProcessState
 from control_room.dashboard.process_control.exchange import ExchangeControl, exchange_control
-from control_room.launcher.system import SERVICES, System
+from control_room.launcher.system import System
 from control_room.operations.addresses import SystemAddresses
 from tests.conftest import Broker
 from tests.rail import Rail
-from tests.support import eventually
+from tests.support import SERVICES, eventually
 
 ENVIRONMENT = {"CONTROLS_ENABLED": "true"}
 
@@ -44,7 +44,6 @@ async def test_orders_wait_for_a_paused_service_and_are_all_served_afterwards(
     await rail.place_many(["tok_visa"] * 20)
     assert set((await rail.statuses()).values()) == {"placed"}
     await control.apply(Action.RESUME, "payment_service")
-    await rail.all_final()
     await rail.reconcile()
 
 

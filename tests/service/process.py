@@ -11,8 +11,7 @@ from typing import Any
 
 import httpx
 
-from control_room.launcher.children import end, spawn
-from control_room.launcher.logs import tail
+from control_room.launcher.children import end, spawn, tail
 from control_room.launcher.ports import free_ports
 from shared.settings import BrokerSettings
 from tests.support import eventually, metric

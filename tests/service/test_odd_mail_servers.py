@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from control_room.launcher.logs import tail
+from control_room.launcher.children import tail
 from control_room.launcher.ports import free_ports
 from shared.events import PaymentSucceeded
 from shared.settings import BrokerSettings

@@ -19,8 +19,8 @@ from control_room.experiments.chaos.faults import FAULTS, Fault
 from control_room.experiments.chaos.report import ChaosReport, to_markdown
 from control_room.experiments.chaos.run import Plan, started
 from control_room.experiments.chaos.schedule import chosen, draw
+from control_room.launcher import LaunchError
 from control_room.launcher.installed import missing
-from control_room.launcher.system import LaunchError
 from control_room.operations.audit import AuditImpossible
 from control_room.signals import run_until_signal
 from shared.observability.logging import configure as configure_logging

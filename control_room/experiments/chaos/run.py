@@ -19,9 +19,10 @@ from control_room.experiments.chaos.report import ChaosReport, LoadReport, Memor
 from control_room.experiments.chaos.system import HEARTBEAT_SECONDS, NoEvidence, SystemUnderTest
 from control_room.experiments.chaos.watch import LOOK_SECONDS, MEASURE_SECONDS, Watch
 from control_room.experiments.client import Client
+from control_room.launcher import LaunchError
 from control_room.launcher.broker import BrokerError, PrivateBroker
 from control_room.launcher.installed import NotInstalledError
-from control_room.launcher.system import LaunchError, launch, private_settings
+from control_room.launcher.system import launch, private_settings
 from control_room.operations.addresses import SystemAddresses
 from control_room.operations.audit import AuditReport, audit
 from control_room.operations.roles import ORDERS

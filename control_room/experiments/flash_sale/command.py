@@ -17,9 +17,9 @@ from control_room.experiments.flash_sale.report import SaleReport, to_markdown
 from control_room.experiments.flash_sale.run import FlashSale, Plan, on_own_system, on_running_system
 from control_room.experiments.flash_sale.sell import SaleFailed
 from control_room.experiments.flash_sale.watch import UNREACHABLE
+from control_room.launcher import LaunchError
 from control_room.launcher.installed import missing
 from control_room.launcher.run_directory import RunDirectory
-from control_room.launcher.system import LaunchError
 from control_room.operations.addresses import ENVIRONMENT_FILE, NotRunning
 from control_room.operations.audit import AuditImpossible
 from control_room.signals import run_until_signal

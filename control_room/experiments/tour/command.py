@@ -15,7 +15,8 @@ from control_room.experiments.client import Client, connected
 from control_room.experiments.tour import display
 from control_room.experiments.tour.runner import StepRun, reconcile, run
 from control_room.experiments.tour.steps import STEPS
-from control_room.launcher.system import LaunchError, launch
+from control_room.launcher import LaunchError
+from control_room.launcher.system import launch
 from control_room.operations.addresses import ENVIRONMENT_FILE, NotRunning, SystemAddresses, find_system
 from control_room.operations.audit import AuditImpossible
 from control_room.operations.roles import ORDERS

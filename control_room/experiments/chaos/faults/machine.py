@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from control_room.experiments.chaos.faults.fault import Injection, fault
-from control_room.experiments.chaos.system import SERVICES, NoEvidence, SystemUnderTest
+from control_room.experiments.chaos.system import RESTART_TIMEOUT_SECONDS, SERVICES, NoEvidence, SystemUnderTest
 
 NO_BYTES = 0
 HOUR_SECONDS = 3600
@@ -89,4 +89,4 @@ async def _restart(system: SystemUnderTest, service: str) -> None:
         return service not in await system.watch.unready()
 
     await system.restart(service)
-    await system.until(is_ready, f"{service} to be ready again")
+    await system.until(is_ready, f"{service} to be ready again", RESTART_TIMEOUT_SECONDS)
