@@ -14,7 +14,7 @@ from control_room.background import running
 from control_room.experiments.traffic import Unexpected
 from control_room.operations.addresses import NotRunning, SystemAddresses
 from control_room.operations.replicas import samples
-from control_room.operations.roles import FINAL
+from control_room.operations.roles import CHARGE, FINAL, ORDERS, PAYMENTS
 from shared.management import Management
 from shared.messaging.message import Message
 from shared.messaging.publisher import publishing
@@ -27,7 +27,6 @@ ORDERS_AT_ONCE = 20
 CALL_TIMEOUT_SECONDS = 10.0
 TAP_EXPIRES_MILLISECONDS = 120_000
 MANY = 10_000
-CHARGE_QUEUE = "payment_service.charge"
 DUPLICATES = "order_rail_duplicate_deliveries_total"
 
 
@@ -37,7 +36,7 @@ class Client:
     def __init__(self, addresses: SystemAddresses, http: httpx.AsyncClient, management: Management) -> None:
         self.addresses = addresses
         self._urls = addresses.services
-        self._orders = f"{self._urls['order_service']}/orders"
+        self._orders = f"{self._urls[ORDERS.name]}/orders"
         self._http, self._management = http, management
 
     async def wait_until_ready(self, wait_seconds: float) -> None:
@@ -118,18 +117,18 @@ class Client:
 
     async def duplicates(self) -> float:
         """How many deliveries of the charge queue found their work done: the sum over all replicas."""
-        return sum(await samples(self._http, self._urls["payment_service"], DUPLICATES, {"queue": CHARGE_QUEUE}))
+        return sum(await samples(self._http, self._urls[PAYMENTS.name], DUPLICATES, {"queue": CHARGE}))
 
     async def retry_delays_seconds(self) -> list[float]:
         """The delays that this broker has retry queues for."""
-        prefix = retry_queue(CHARGE_QUEUE, 0).removesuffix("0s")
+        prefix = retry_queue(CHARGE, 0).removesuffix("0s")
         queues = await self._management.find("queues", self._management.vhost, disable_stats="true") or []
         names = [queue["name"] for queue in queues if queue["name"].startswith(prefix)]
         return sorted(float(name.removeprefix(prefix).removesuffix("s")) for name in names)
 
     async def dead_letter(self, order_id: str) -> dict[str, Any] | None:
         """The order's dead letter of the charge queue, left where it is; None if there is none."""
-        return _of_order(order_id, await self._get(dead_queue(CHARGE_QUEUE), keep=True))
+        return _of_order(order_id, await self._get(dead_queue(CHARGE), keep=True))
 
     @asynccontextmanager
     async def tap(self, exchange: str, routing_key: str) -> AsyncIterator[str]:

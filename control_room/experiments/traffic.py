@@ -114,15 +114,15 @@ class Customers:
 
     def __init__(
         self,
-        order_service_url: str,
+        url: str,
         *,
         connections: int = 100,
         answer_timeout_seconds: float = 10.0,
         repeat_seconds: float = 0.0,
     ) -> None:
         self.tally = Tally()
-        self._url = f"{order_service_url}/orders"
-        self._connections = Connections(order_service_url, connections)
+        self._url = f"{url}/orders"
+        self._connections = Connections(url, connections)
         self._answer_timeout_seconds, self._repeat_seconds = answer_timeout_seconds, repeat_seconds
 
     def __enter__(self) -> Self:

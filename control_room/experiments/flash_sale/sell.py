@@ -47,7 +47,7 @@ class SaleResult:
 
 
 async def sell(
-    order_service_url: str,
+    url: str,
     orders: int,
     seconds: float,
     on_progress: Callable[[Progress], None] = lambda _: None,
@@ -59,15 +59,15 @@ async def sell(
     Returns once every order has its answer. `on_progress` is called a few times a second; the ids of the orders that
     were accepted go to the file `accepted_ids`, one a line. Raises SaleFailed. Cancelled, it places no further order.
     """
-    return await Sale(order_service_url, orders, seconds, accepted_ids).run(on_progress)
+    return await Sale(url, orders, seconds, accepted_ids).run(on_progress)
 
 
 class Sale:
     """One sale. `result` is there also if it was cancelled: about the orders placed until then."""
 
-    def __init__(self, order_service_url: str, orders: int, seconds: float, accepted_ids: Path | None = None) -> None:
+    def __init__(self, url: str, orders: int, seconds: float, accepted_ids: Path | None = None) -> None:
         self.result: SaleResult | None = None
-        self._arguments = (order_service_url.rstrip("/"), str(orders), str(seconds), str(accepted_ids or ""))
+        self._arguments = (url.rstrip("/"), str(orders), str(seconds), str(accepted_ids or ""))
 
     async def run(self, on_progress: Callable[[Progress], None]) -> SaleResult:
         """As `sell`."""

@@ -17,7 +17,7 @@ async def play(target: Target, chosen: Mapping[str, int], say: Say) -> Outcome:
         say(f"{progress.accepted:,} of {count:,} accepted")
 
     try:
-        sale = await sell(target.addresses.services["order_service"], count, seconds, report)
+        sale = await sell(target.orders_url, count, seconds, report)
     except SaleFailed as error:
         raise Unexpected(str(error)) from error
     half, most = (1000 * sale.latency_seconds[percent] for percent in ("p50", "p99"))

@@ -12,13 +12,13 @@ from control_room.experiments.scenarios.tour_steps import audited
 from control_room.experiments.traffic import Unexpected
 from control_room.operations.dead_letters.parked import connected as queues_connected
 from control_room.operations.dead_letters.parked import inspect
+from control_room.operations.roles import CHARGE, ORDERS, PAYMENTS, TRACK
 from shared.events import decode
 from shared.messaging.connection import Connection
 from shared.messaging.message import Delivery
 from shared.waiting import poll
 
-CHARGE, TRACK = "payment_service.charge", "order_service.track"
-ORDERS = 5
+COUNT = 5
 EVENTS_EACH = 3
 """Of each order: it is paid, the email went out, the kitchen has its ticket."""
 WAIT_SECONDS = 30.0
@@ -35,21 +35,21 @@ async def play(target: Target, _chosen: Mapping[str, int], say: Say) -> Outcome:
         arrived = (await client.event_types(ids[0]))[:EVENTS_EACH]
     confirmed = sum(order["status"] == "confirmed" for order in orders.values())
     return Outcome(
-        expected=f"All {ORDERS} orders are confirmed, though the order service reads of each email before the payment.",
-        seen=f"{confirmed} of {ORDERS} confirmed; of the first arrived: {', then '.join(arrived)}; "
+        expected=f"All {COUNT} orders are confirmed, though the order service reads of each email before the payment.",
+        seen=f"{confirmed} of {COUNT} confirmed; of the first arrived: {', then '.join(arrived)}; "
         f"{await audited(target, ids)}",
-        held=confirmed == ORDERS,
+        held=confirmed == COUNT,
     )
 
 
 async def _shuffle(target: Target, client: Client, say: Say) -> list[str]:
     """Orders whose events lie in the queue in reverse; the order service is back at the end."""
     async with AsyncExitStack() as orders_away, queues_connected(target.addresses.rabbitmq_url) as connection:
-        async with away(target, "payment_service"):
-            say(f"{ORDERS} orders are placed while the payment service is away")
-            count = (await inspect(connection, CHARGE)).messages + ORDERS
+        async with away(target, PAYMENTS.name):
+            say(f"{COUNT} orders are placed while the payment service is away")
+            count = (await inspect(connection, CHARGE)).messages + COUNT
             with target.customers() as customers:
-                ids = [placed.order_id for placed in await customers.place_all(["tok_visa"] * ORDERS)]
+                ids = [placed.order_id for placed in await customers.place_all(["tok_visa"] * COUNT)]
             await poll(
                 lambda: inspect(connection, CHARGE),
                 within_seconds=math.inf,
@@ -57,7 +57,7 @@ async def _shuffle(target: Target, client: Client, say: Say) -> list[str]:
                 until=lambda queue: queue.messages >= count,
             )
             say("the order service goes away")
-            await orders_away.enter_async_context(away(target, "order_service"))
+            await orders_away.enter_async_context(away(target, ORDERS.name))
         say("the payment service is back; its events wait for the order service")
         await _put_back_reversed(connection, client, set(ids))
     return ids
@@ -76,10 +76,10 @@ async def _put_back_reversed(connection: Connection, client: Client, ids: set[st
         events,
         within_seconds=WAIT_SECONDS,
         every_seconds=LOOK_SECONDS,
-        until=lambda arrived: len(arrived) >= ORDERS * EVENTS_EACH,
+        until=lambda arrived: len(arrived) >= COUNT * EVENTS_EACH,
     )
-    if len(arrived) < ORDERS * EVENTS_EACH:
-        raise Unexpected(f"of {ORDERS * EVENTS_EACH} messages only {len(arrived)} came within {WAIT_SECONDS:.0f} s")
+    if len(arrived) < COUNT * EVENTS_EACH:
+        raise Unexpected(f"of {COUNT * EVENTS_EACH} messages only {len(arrived)} came within {WAIT_SECONDS:.0f} s")
     await client.publish([replace(each.message, exchange="", routing_key=TRACK) for each in reversed(arrived)])
     for each in arrived:
         channel.ack(each.tag, multiple=False)

@@ -8,8 +8,8 @@ from control_room.dashboard.process_control import Action
 from control_room.experiments.client import connected, is_final
 from control_room.experiments.scenarios.scenario import Outcome, Say, Scenario, Setting, Target
 from control_room.experiments.scenarios.tour_steps import audited
+from control_room.operations.roles import PAYMENTS
 
-SERVICE = "payment_service"
 ORDERS_PER_SECOND = 4
 RECOVER_WITHIN_SECONDS = 60.0
 
@@ -18,7 +18,7 @@ async def play(target: Target, chosen: Mapping[str, int], say: Say) -> Outcome:
     """Orders come in at a steady rate while nothing can charge them."""
     tokens = ["tok_visa"] * chosen["seconds"] * ORDERS_PER_SECOND
     async with connected(target.addresses) as client:
-        async with away(target, SERVICE):
+        async with away(target, PAYMENTS.name):
             with target.customers() as customers:
                 placed = await customers.place_all(
                     tokens,

@@ -11,10 +11,11 @@ from control_room.experiments.scenarios.scenario import Outcome, Say, Scenario, 
 from control_room.experiments.traffic import Unexpected
 from control_room.operations.dead_letters.parked import connected as queues_connected
 from control_room.operations.dead_letters.parked import dead_letters
+from control_room.operations.roles import CHARGE, ORDERS
+from shared.events import OrderPlaced
 from shared.messaging.message import Message
 from shared.waiting import poll
 
-QUEUE, EXCHANGE, ROUTING_KEY = "payment_service.charge", "orders", "order.placed.v1"
 GOOD_ORDERS = 10
 END_WITHIN_SECONDS = 20.0
 LOOK_SECONDS = 0.1
@@ -49,16 +50,17 @@ async def play(target: Target, _chosen: Mapping[str, int], say: Say) -> Outcome:
 
 
 def _poison() -> list[Message]:
+    placed = OrderPlaced.type_name()
     event = {"specversion": "1.0", "id": str(uuid.uuid4()), "source": "scenario", "subject": str(uuid.uuid4())}
     newer = {**event, "type": "order.placed.v99", "time": "2030-01-01T00:00:00Z", "data": {}}
-    incomplete = {**event, "type": ROUTING_KEY, "time": "2030-01-01T00:00:00Z", "data": {"order": None}}
+    incomplete = {**event, "type": placed, "time": "2030-01-01T00:00:00Z", "data": {"order": None}}
     bodies = (b"this is no JSON", json.dumps(newer).encode(), json.dumps(incomplete).encode())
-    return [Message(EXCHANGE, ROUTING_KEY, body, message_id=f"poison-{uuid.uuid4()}") for body in bodies]
+    return [Message(ORDERS.exchange, placed, body, message_id=f"poison-{uuid.uuid4()}") for body in bodies]
 
 
 async def _reasons(url: str, ids: set[str]) -> Counter[str]:
     """Of those messages that are dead letters by now: why."""
-    async with queues_connected(url) as connection, dead_letters(connection, QUEUE) as letters:
+    async with queues_connected(url) as connection, dead_letters(connection, CHARGE) as letters:
         return Counter([held.dead_letter.reason async for held in letters if held.dead_letter.id in ids])
 
 

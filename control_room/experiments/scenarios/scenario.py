@@ -7,6 +7,7 @@ from typing import Protocol
 from control_room.dashboard.process_control import ProcessControl
 from control_room.experiments.traffic import Customers
 from control_room.operations.addresses import SystemAddresses
+from control_room.operations.roles import ORDERS
 
 
 class MailRoute(Protocol):
@@ -25,9 +26,14 @@ class Target:
     control: ProcessControl | None = None
     mail: MailRoute | None = None
 
+    @property
+    def orders_url(self) -> str:
+        """Where orders are placed."""
+        return self.addresses.services[ORDERS.name]
+
     def customers(self) -> Customers:
         """Customers of this system."""
-        return Customers(self.addresses.services["order_service"])
+        return Customers(self.orders_url)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from control_room.experiments.client import Client
 from control_room.experiments.traffic import Unexpected, new_order
-from control_room.operations.roles import FINAL_OR_STALLED
+from control_room.operations.roles import FINAL_OR_STALLED, ORDERS
 from control_room.text import duration
 from shared.waiting import poll
 
@@ -80,7 +80,7 @@ async def take_same_key(client: Client, progress: Progress) -> str:
 
 async def take_duplicates(client: Client, progress: Progress) -> str:
     """The broker delivers a message again, long after it was handled."""
-    async with client.tap("orders", "order.placed.*") as tap:
+    async with client.tap(ORDERS.exchange, "order.placed.*") as tap:
         await _place(client, progress)
         message = await _poll(lambda: client.tapped(tap, progress.order_id))
     await _end_as(client, progress, "confirmed")
