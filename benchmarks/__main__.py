@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +9,6 @@ from statistics import median
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from benchmarks import accept, drain, footprint, growth, latency, pass_through, reconcile, table, watching
@@ -21,6 +19,7 @@ from benchmarks.machine import describe
 from benchmarks.picture import draw
 from benchmarks.results import Results
 from benchmarks.stage import MeasurementFailed, set_up
+from control_room import text
 from control_room.launcher.broker import BrokerError
 from control_room.launcher.installed import NotInstalledError
 from control_room.signals import run_until_signal
@@ -33,8 +32,8 @@ MEASUREMENTS = {
 """In the order in which they are measured."""
 
 SCRATCH, JSON_FILE, MARKDOWN_FILE, PICTURE_FILE = "scratch", "results.json", "results.md", "results.svg"
-PLAIN_WIDTH = 160
-console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False, soft_wrap=True)
+console = text.console()
+console.soft_wrap = True
 
 
 def main(

@@ -1,7 +1,7 @@
 """A closed model: so many connections, and each places its next order as soon as the last one is answered.
 
-`python -m benchmarks.load.closed URL` prints one JSON object. Raw asyncio protocols, since a general HTTP client would
-cost more processor time than the services that it is to keep busy.
+`python -m benchmarks.load.closed URL` prints one JSON object. It works with callbacks alone, since each task that wakes
+up would take processor time from the services that it is to keep busy.
 """
 
 import asyncio
@@ -9,19 +9,14 @@ import json
 import time
 from dataclasses import dataclass, field
 from math import inf
-from typing import Annotated, cast
-from urllib.parse import urlsplit
+from typing import Annotated
 
 import typer
 import uvloop
 
 from benchmarks.load.order import ORDER
-from control_room.experiments.load import post
+from control_room.experiments.load import Answer, Connection, address_of, post
 from control_room.text import percentile
-
-ACCEPTED = b"HTTP/1.1 202"
-END_OF_HEAD = b"\r\n\r\n"
-LENGTH = b"content-length: "
 
 
 @dataclass(slots=True)
@@ -54,14 +49,14 @@ class Run:
         self._left -= 1
         return True
 
-    def count(self, asked_at: float, answer: bytes) -> None:
-        """Count an answer to what was asked then."""
+    def count(self, asked_at: float, answer: Answer) -> None:
+        """Count an answer to an order that was placed then."""
         now, tally = time.perf_counter(), self.tally
-        if answer.startswith(ACCEPTED):
+        if answer.status == 202:
             tally.accepted += 1
         else:
             tally.refused += 1
-            tally.first_refusal = tally.first_refusal or answer[:300].decode(errors="replace")
+            tally.first_refusal = tally.first_refusal or str(answer)
         if asked_at >= tally.began_at:
             tally.answered += 1
             tally.latencies_seconds.append(now - asked_at)
@@ -71,47 +66,30 @@ class Run:
             self.over.set_result(None)
 
 
-class Customer(asyncio.Protocol):
-    """One connection that asks again as soon as it is answered."""
+class Customer:
+    """One connection that places the next order as soon as the last one is answered."""
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self._received = b""
+    def __init__(self, run: Run, connection: Connection) -> None:
+        self._run, self._connection = run, connection
         self._asked_at = 0.0
-        self._transport: asyncio.Transport | None = None
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's own kind, which does not inherit
-        self._ask()
-
-    def data_received(self, data: bytes) -> None:
-        self._received += data
-        if _is_whole(self._received):
-            self._run.count(self._asked_at, self._received)
-            self._received = b""
-            self._ask()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if not self.gone.done():
+    def ask(self) -> None:
+        """Place an order, or leave if no more is to be placed."""
+        if self._run.take_one():
+            self._asked_at = time.perf_counter()
+            self._connection.send(self._run.request, self._on_outcome)
+        else:
+            self._connection.close()
             self.gone.set_result(None)
 
-    def _ask(self) -> None:
-        if self._transport is None:
-            return
-        if not self._run.take_one():
-            self._transport.close()
-            return
-        self._asked_at = time.perf_counter()
-        self._transport.write(self._run.request)
-
-
-def _is_whole(answer: bytes) -> bool:
-    head, found, body = answer.partition(END_OF_HEAD)
-    if not found:
-        return False
-    length = head.lower().partition(LENGTH)[2].partition(b"\r\n")[0]
-    return len(body) >= int(length or 0)
+    def _on_outcome(self, outcome: Answer | Exception) -> None:
+        if isinstance(outcome, Answer):
+            self._run.count(self._asked_at, outcome)
+            self.ask()
+        else:  # the server closed the connection, or its answer was malformed
+            self._connection.close()
+            self.gone.set_result(None)
 
 
 async def run_load(
@@ -119,7 +97,7 @@ async def run_load(
 ) -> dict[str, object]:
     """Run it, and say what came of it. With `orders` it ends after so many, else after `seconds`."""
     run = Run(url, orders)
-    customers = [await _connected(url, run) for _ in range(connections)]
+    customers = [await _started(url, run) for _ in range(connections)]
     all_gone = asyncio.gather(*(customer.gone for customer in customers))
     await asyncio.sleep(warm_up_seconds)
     run.tally.began_at, processor_began = time.perf_counter(), time.process_time()
@@ -142,10 +120,9 @@ async def run_load(
     }
 
 
-async def _connected(url: str, run: Run) -> Customer:
-    parts = urlsplit(url)
-    loop = asyncio.get_running_loop()
-    _, customer = await loop.create_connection(lambda: Customer(run), parts.hostname or "", parts.port or 80)
+async def _started(url: str, run: Run) -> Customer:
+    customer = Customer(run, await Connection.to(*address_of(url)))
+    customer.ask()
     return customer
 
 

@@ -7,6 +7,7 @@ import asyncio
 import json
 import random
 import time
+from contextlib import suppress
 from itertools import takewhile
 from typing import Annotated
 
@@ -14,43 +15,28 @@ import typer
 import uvloop
 
 from benchmarks.load.order import ORDER
-from control_room.experiments.load import Connections, post
-from control_room.experiments.traffic import at_their_times, poisson
+from control_room.experiments.load import post
+from control_room.experiments.traffic import Customers, Unexpected, at_their_times, poisson
 
 SEED = 1
 
 
-class Customers:
-    """Place orders, and note when each was due, in seconds since the epoch."""
-
-    def __init__(self, url: str) -> None:
-        self._connections = Connections(url)
-        self._request = post(f"{url}/orders", ORDER, {})
-        self._epoch = time.time() - time.monotonic()
-        self.due_at: dict[str, float] = {}
-        self.refused = 0
-
-    async def order(self, _index: int, due: float) -> None:
-        """One customer. Raises AnswerLost."""
-        answer = await self._connections.ask(self._request)
-        if answer.status == 202:
-            self.due_at[json.loads(answer.body)["order_id"]] = self._epoch + due
-        else:
-            self.refused += 1
-
-    def leave(self) -> None:
-        self._connections.close()
-
-
 async def run_load(url: str, rate: float, seconds: float) -> dict[str, object]:
     """Run it, and say what came of it."""
-    customers = Customers(url)
+    due_at: dict[str, float] = {}
+    epoch = time.time() - time.monotonic()
     times = takewhile(lambda at: at < seconds, poisson(rate, random.Random(SEED)))
     began, processor_began = time.perf_counter(), time.process_time()
-    await at_their_times(times, customers.order)
-    customers.leave()
+    with Customers(url) as customers:
+        request = post(f"{url}/orders", ORDER, {})
+
+        async def place(_index: int, due: float) -> None:
+            with suppress(Unexpected):  # counted as refused
+                due_at[(await customers.place(request, due)).order_id] = epoch + due
+
+        await at_their_times(times, place)
     share = (time.process_time() - processor_began) / (time.perf_counter() - began)
-    return {"due_at": customers.due_at, "refused": customers.refused, "processor_share": share}
+    return {"due_at": due_at, "refused": customers.tally.refused.total(), "processor_share": share}
 
 
 def main(

@@ -14,8 +14,7 @@ from urllib.parse import urlsplit
 CONNECT_TIMEOUT_SECONDS = 5.0
 LONGEST_HEAD_BYTES = 64 * 1024
 END_OF_HEAD = b"\r\n\r\n"
-_STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")
-_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
+LENGTH = b"\r\ncontent-length:"
 _CLOSE = re.compile(rb"\r\nconnection:[ \t]*close", re.IGNORECASE)
 
 
@@ -23,7 +22,7 @@ class AnswerLost(Exception):
     """No answer came. The server may have done what was requested, or not: repeat it with the same key."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """An HTTP answer. `head`: the status line and the headers."""
 
@@ -166,15 +165,18 @@ def _resolve(outcome: "asyncio.Future[Answer]", result: Answer | Exception) -> N
 
 
 def _read(received: bytes) -> Answer | None:
-    """The answer, None while parts are missing. Raises ValueError where it is malformed or without a length."""
+    """The answer, None while parts are missing. Raises ValueError if it is malformed or without a length."""
     head, end, body = received.partition(END_OF_HEAD)
     if not end:
         if len(received) > LONGEST_HEAD_BYTES:
             raise ValueError(f"the answer's head is over {LONGEST_HEAD_BYTES} bytes")
         return None
-    status, length = _STATUS.match(head), _LENGTH.search(head)
-    if status is None or length is None:
-        raise ValueError("the answer does not say its length" if status else "no HTTP answer")
-    if len(body) > int(length[1]):
+    if not head.startswith(b"HTTP/1."):
+        raise ValueError("no HTTP answer")
+    length = head.lower().partition(LENGTH)[2].partition(b"\r\n")[0]
+    if not length:
+        raise ValueError("the answer does not say its length")
+    missing = int(length) - len(body)
+    if missing < 0:
         raise ValueError("the answer is longer than it says")
-    return Answer(int(status[1]), head, body) if len(body) == int(length[1]) else None
+    return None if missing else Answer(int(head[9:12]), head, body)

@@ -158,8 +158,8 @@ class Customers:
         """Place an order for each payment token, evenly in time; `on_order` is called with how many are accepted."""
         placed: list[Placed] = []
 
-        async def start(index: int, due: float) -> None:
-            placed.append(await self.place(self.request(new_order(tokens[index])), due))
+        async def start(index: int, _due: float) -> None:
+            placed.append(await self.place(self.request(new_order(tokens[index]))))
             on_order(len(placed))
 
         await at_their_times((index / per_second for index in range(len(tokens))), start)

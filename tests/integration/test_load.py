@@ -1,4 +1,4 @@
-"""The load generator: on time, over kept-alive connections, and honest about what it waited for."""
+"""Load: on time, over kept-alive connections, every answer counted once."""
 
 import asyncio
 import random
@@ -9,22 +9,23 @@ from itertools import islice
 
 import pytest
 
+from benchmarks.load.closed import run_load
 from control_room.experiments.load import AnswerLost, Connections, post
-from control_room.experiments.traffic import at_their_times, poisson
+from control_room.experiments.traffic import Customers, Unexpected, at_their_times, poisson
 from tests.support import eventually
 
-OK = b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\nX-Seen: yes\r\n\r\n{}"
-Reply = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
+ACCEPTED = b'HTTP/1.1 202 Accepted\r\nContent-Length: 16\r\nX-Seen: yes\r\n\r\n{"order_id":"1"}'
+UNAVAILABLE = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\nbusy"
+Reply = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 
 class Server:
-    """Answers each request as `reply` does; counts connections and requests."""
+    """Answers each request as `reply` does; counts connections, requests and how many were under way at once."""
 
     def __init__(self, reply: Reply) -> None:
         self._reply = reply
         self.url = ""
-        self.connections = 0
-        self.hung_up = 0
+        self.connections = self.closed = self.under_way = self.most_under_way = 0
         self.requests: list[bytes] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -33,49 +34,54 @@ class Server:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
                 self.requests.append(head + await reader.readexactly(length))
-                await self._reply(head, writer)
+                self.under_way += 1
+                self.most_under_way = max(self.most_under_way, self.under_way)
+                await asyncio.sleep(0.001)
+                self.under_way -= 1
+                await self._reply(writer)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
-            self.hung_up += 1
+            self.closed += 1
             writer.close()
 
 
-async def at_once(_head: bytes, writer: asyncio.StreamWriter) -> None:
-    writer.write(OK)
+def answering(*answers: bytes) -> Reply:
+    """These answers in turn; the last one again and again."""
+    left = list(answers)
+
+    async def reply(writer: asyncio.StreamWriter) -> None:
+        writer.write(left.pop(0) if len(left) > 1 else left[0])
+
+    return reply
 
 
-async def in_pieces(_head: bytes, writer: asyncio.StreamWriter) -> None:
-    for number in range(0, len(OK), 7):
-        writer.write(OK[number : number + 7])
+accepting = answering(ACCEPTED)
+
+
+async def in_pieces(writer: asyncio.StreamWriter) -> None:
+    for number in range(0, len(ACCEPTED), 7):
+        writer.write(ACCEPTED[number : number + 7])
         await writer.drain()
         await asyncio.sleep(0)
 
 
-async def without_length(_head: bytes, writer: asyncio.StreamWriter) -> None:
-    writer.write(b"HTTP/1.1 202 Accepted\r\n\r\n{}")
-
-
-async def twice(_head: bytes, writer: asyncio.StreamWriter) -> None:
-    writer.write(OK)
+async def twice(writer: asyncio.StreamWriter) -> None:
+    writer.write(ACCEPTED)
     await writer.drain()
-    asyncio.get_running_loop().call_later(0.02, writer.write, OK)
+    asyncio.get_running_loop().call_later(0.02, writer.write, ACCEPTED)
 
 
-async def once_a_connection(_head: bytes, writer: asyncio.StreamWriter) -> None:
-    writer.write(OK.replace(b"X-Seen: yes", b"Connection: close"))
-
-
-async def never(_head: bytes, _writer: asyncio.StreamWriter) -> None:
+async def never(_writer: asyncio.StreamWriter) -> None:
     await asyncio.Event().wait()
 
 
-async def hang_up(_head: bytes, writer: asyncio.StreamWriter) -> None:
+async def hang_up(writer: asyncio.StreamWriter) -> None:
     writer.close()
 
 
 @asynccontextmanager
-async def served(reply: Reply) -> AsyncIterator[tuple[Server, Connections]]:
+async def served(reply: Reply = accepting) -> AsyncIterator[tuple[Server, Connections]]:
     server = Server(reply)
     listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
     server.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
@@ -87,69 +93,60 @@ async def served(reply: Reply) -> AsyncIterator[tuple[Server, Connections]]:
         listening.close()
 
 
-async def test_requests_one_after_the_other_share_a_connection() -> None:
-    async with served(at_once) as (server, connections):
+@pytest.mark.parametrize("reply", [accepting, in_pieces])
+async def test_requests_one_after_the_other_share_a_connection(reply: Reply) -> None:
+    async with served(reply) as (server, connections):
         request = post(f"{server.url}/orders", b'{"a": 1}', {"Idempotency-Key": '"k"'})
         answers = [await connections.ask(request) for _ in range(5)]
 
-    assert [(answer.status, answer.body) for answer in answers] == [(202, b"{}")] * 5
+    assert [(answer.status, answer.body) for answer in answers] == [(202, b'{"order_id":"1"}')] * 5
     assert b"X-Seen: yes" in answers[0].head
     assert server.connections == 1
     assert server.requests == [request] * 5
     assert b'Idempotency-Key: "k"\r\n' in request
 
 
-async def test_an_answer_in_pieces_is_put_together() -> None:
-    async with served(in_pieces) as (server, connections):
-        answers = [await connections.ask(post(server.url, b"", {})) for _ in range(3)]
-
-    assert [(answer.status, answer.body) for answer in answers] == [(202, b"{}")] * 3
-    assert server.connections == 1
-
-
-async def test_an_answer_that_nobody_asked_for_is_given_to_nobody() -> None:
+async def test_an_answer_without_a_request_is_not_taken_for_the_next_answer() -> None:
     async with served(twice) as (server, connections):
         await connections.ask(post(server.url, b"", {}))
-        await eventually(lambda: server.hung_up == 1, 2, "the connection to be closed")
+        await eventually(lambda: server.closed == 1, 2, "the connection to be closed")
         await connections.ask(post(server.url, b"", {}))
 
     assert server.connections == 2
 
 
 async def test_a_connection_that_the_server_closes_is_not_used_again() -> None:
-    async with served(once_a_connection) as (server, connections):
+    async with served(answering(ACCEPTED.replace(b"X-Seen: yes", b"Connection: close"))) as (server, connections):
         answers = [await connections.ask(post(server.url, b"", {})) for _ in range(2)]
 
     assert [answer.status for answer in answers] == [202, 202]
     assert server.connections == 2
 
 
-async def test_an_answer_that_does_not_say_its_length_is_an_answer_lost() -> None:
-    async with served(without_length) as (server, connections):
-        with pytest.raises(AnswerLost, match="length"):
-            await connections.ask(post(server.url, b"", {}))
-
-
-async def test_no_answer_in_time_is_an_answer_lost() -> None:
-    async with served(never) as (server, connections):
-        with pytest.raises(AnswerLost):
-            await connections.ask(post(server.url, b"", {}), timeout_seconds=0.1)
-
-
-async def test_a_server_that_hangs_up_is_an_answer_lost() -> None:
-    async with served(hang_up) as (server, connections):
-        with pytest.raises(AnswerLost):
-            await connections.ask(post(server.url, b"", {}))
+@pytest.mark.parametrize(
+    ("reply", "why"),
+    [
+        (answering(b"HTTP/1.1 202 Accepted\r\n\r\n{}"), "length"),
+        (answering(b"SSH-2.0-server\r\n\r\n"), "no HTTP answer"),
+        (answering(ACCEPTED + b"more"), "longer than it says"),
+        (never, "TimeoutError"),
+        (hang_up, "closed"),
+    ],
+)
+async def test_without_a_whole_answer_it_is_lost(reply: Reply, why: str) -> None:
+    async with served(reply) as (server, connections):
+        with pytest.raises(AnswerLost, match=why):
+            await connections.ask(post(server.url, b"", {}), timeout_seconds=0.3)
 
 
 async def test_a_server_that_is_away_is_an_answer_lost() -> None:
-    async with served(at_once) as (server, _):
+    async with served() as (server, _):
         pass
     with pytest.raises(AnswerLost):
         await Connections(server.url).ask(post(server.url, b"", {}))
 
 
-async def test_a_slow_answer_holds_nobody_up() -> None:
+async def test_a_slow_answer_delays_no_other_order() -> None:
     started: list[float] = []
 
     async def start(_index: int, due: float) -> None:
@@ -170,3 +167,52 @@ def test_customers_come_at_the_rate_that_was_asked_for_and_the_same_each_time() 
     assert times == list(islice(poisson(50, random.Random(3)), 10_000))
     assert times == sorted(times)
     assert 190 < times[-1] < 210
+
+
+async def test_customers_count_what_they_are_answered() -> None:
+    async with served(answering(ACCEPTED, UNAVAILABLE)) as (server, _):
+        with Customers(server.url) as customers:
+            placed = await customers.place(customers.request({}))
+            with pytest.raises(Unexpected, match="503 busy"):
+                await customers.place(customers.request({}))
+
+    assert placed.order_id == "1"
+    assert (customers.tally.placed, customers.tally.accepted) == (2, 1)
+    assert customers.tally.refused == {"503 busy": 1}
+    assert list(customers.tally.latencies_seconds) == [placed.answered_seconds]
+
+
+async def test_customers_repeat_a_request_that_failed_for_the_moment_with_the_same_key() -> None:
+    replayed = ACCEPTED.replace(b"X-Seen: yes", b"Idempotent-Replayed: true")
+    async with served(answering(UNAVAILABLE, replayed)) as (server, _):
+        with Customers(server.url, repeat_seconds=10) as customers:
+            await customers.place(customers.request({}, "key"))
+
+    assert len(server.requests) == 2
+    assert len(set(server.requests)) == 1
+    tally = customers.tally
+    assert (tally.accepted, tally.repeated, tally.replayed, tally.refused) == (1, 1, 1, {})
+
+
+async def test_a_closed_load_places_exactly_as_many_orders_as_asked_for() -> None:
+    async with served(in_pieces) as (server, _):
+        result = await run_load(server.url, connections=8, warm_up_seconds=0, seconds=0, orders=100)
+
+    assert result["accepted"] == len(server.requests) == 100
+    assert server.most_under_way == 8
+
+
+async def test_a_closed_load_does_not_count_its_warm_up() -> None:
+    async with served() as (server, _):
+        result = await run_load(server.url, connections=4, warm_up_seconds=0.3, seconds=0.3, orders=0)
+
+    assert result["accepted"] == len(server.requests)
+    assert 0 < int(str(result["answered"])) < 0.8 * len(server.requests)
+
+
+async def test_a_closed_load_says_what_it_was_refused_with() -> None:
+    async with served(answering(UNAVAILABLE)) as (server, _):
+        result = await run_load(server.url, connections=2, warm_up_seconds=0, seconds=0, orders=6)
+
+    assert (result["accepted"], result["refused"]) == (0, 6)
+    assert "503" in str(result["first_refusal"])
