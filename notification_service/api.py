@@ -1,6 +1,5 @@
 """HTTP out of the notification service."""
 
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -16,15 +15,7 @@ from shared.persistence.database import Database
 
 DESCRIPTION = "Notifies customers and the restaurant. Events cause the notifications; this API only reads them."
 
-
-@dataclass(frozen=True)
-class Resources:
-    """What the calls below work with."""
-
-    database: Database
-
-
-WithResources = Annotated[Resources, RESOURCES]
+WithDatabase = Annotated[Database, RESOURCES]
 
 router = APIRouter(tags=["notifications"])
 
@@ -40,11 +31,11 @@ class NotificationView(BaseModel):
 
 @router.get("/notifications", responses=documented(422, 503))
 async def list_notifications(
-    resources: WithResources,
+    database: WithDatabase,
     order_id: Annotated[GivenId, Query(examples=["019366b4-4a7e-7c3e-9d0a-3f2b8a6f1c55"])],
 ) -> list[NotificationView]:
     """The notifications about an order, by channel; empty if there are none yet."""
-    found = await resources.database.read(store.of_orders, order_id)
+    found = await database.read(store.of_orders, order_id)
     return [NotificationView.model_validate(notification, from_attributes=True) for notification in found]
 
 

@@ -43,7 +43,7 @@ def build(settings: Settings) -> Service:
     assembly = Assembly(CONTRACT, settings, store.metadata, store.outbox, description=api.DESCRIPTION)
     database = assembly.database
     assembly.consume(subscriptions(database, _channels(settings)))
-    assembly.serve(api.Resources(database), api.router, audit=[api.audit_source(database)])
+    assembly.serve(database, api.router, audit=[api.audit_source(database)])
     return assembly.service()
 
 

@@ -1,6 +1,7 @@
-"""What the notification service does with a payment: each channel tells those who should know, once."""
+"""The notification service's handlers: each channel sends its notice of a payment event, once."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from notification_service import notifications, store
 from notification_service.channels import NotificationChannel
@@ -18,25 +19,27 @@ WRITERS: Mapping[str, Callable[[PaymentOutcome], Notice | None]] = {
 }
 
 
+@dataclass(frozen=True)
 class Notifying:
-    """One notice over one channel. Dying between sending and recording sends it again: the outside world has no part
-    in our commit."""
+    """One notice over one channel. A crash between sending and recording sends it twice: channels know no keys."""
 
-    def __init__(self, channel: NotificationChannel, notice: Notice, event: PaymentOutcome) -> None:
-        self.key = notice.idempotency_key
-        self._channel = channel
-        self._notice = notice
-        self._event = event
+    channel: NotificationChannel
+    notice: Notice
+    event: PaymentOutcome
+
+    @property
+    def key(self) -> str:
+        return self.notice.idempotency_key
 
     async def perform(self, attempt: int) -> Notification:
-        await self._channel.send(self._notice)
-        return notification_of(self._notice, attempt)
+        await self.channel.send(self.notice)
+        return notification_of(self.notice, attempt)
 
     def given_up(self, attempts: int, error: str) -> Notification:
-        return notification_of(self._notice, attempts, error=error)
+        return notification_of(self.notice, attempts, error=error)
 
     def event_of(self, notification: Notification) -> NotificationDelivered | NotificationFailed:
-        return event_of(notification, again=self._event.again)
+        return event_of(notification, again=self.event.again)
 
 
 def subscriptions(database: Database, channels: Mapping[str, NotificationChannel]) -> list[Subscription]:
@@ -45,16 +48,9 @@ def subscriptions(database: Database, channels: Mapping[str, NotificationChannel
 
 
 def _subscription(name: str, database: Database, channel: NotificationChannel) -> Subscription:
-    write = WRITERS[name]
-
     def effect_of(event: PaymentOutcome) -> Notifying | None:
-        notice = write(event)
+        notice = WRITERS[name](event)
         return None if notice is None else Notifying(channel, notice, event)
 
     once = Once(database, store.records, effect_of)
-    return Subscription(
-        queue=CONTRACT.queue_name(name),
-        concurrency=channel.concurrency,
-        handlers={PaymentSucceeded: once.handle, PaymentDeclined: once.handle},
-        give_up=once.give_up,
-    )
+    return once.subscription(CONTRACT.queue_name(name), channel.concurrency, PaymentSucceeded, PaymentDeclined)

@@ -31,6 +31,7 @@ from shared.ids import GivenId, canonical, new_id
 from shared.observability.tracing import start_span
 from shared.persistence.database import Database
 from shared.persistence.failures import CommitUnknown
+from shared.persistence.pages import Page
 
 DESCRIPTION = """Takes orders and answers at once; payment and notification follow through message queues.
 
@@ -222,12 +223,12 @@ async def list_orders(
     after: Annotated[GivenId | None, Query(description="`next` of the page before")] = None,
 ) -> OrderPage:
     """Orders, newest first."""
-    found = await resources.database.read(store.page, store.PageOfOrders(limit + 1, after))
+    rows = await resources.database.read(store.newest_first, Page(after, limit + 1))
     listed = [
-        ListedOrder(order_id=order.order_id, status=order.status, total=order.summary.total, placed_at=order.placed_at)
-        for order in found[:limit]
+        ListedOrder(order_id=row.order_id, status=row.status, total=row.summary["total"], placed_at=row.placed_at)
+        for row in rows[:limit]
     ]
-    return OrderPage(orders=listed, next=listed[-1].order_id if len(found) > limit else None)
+    return OrderPage(orders=listed, next=listed[-1].order_id if len(rows) > limit else None)
 
 
 @router.get(

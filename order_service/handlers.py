@@ -1,4 +1,6 @@
-"""What the order service does with the events of the others: it follows its orders."""
+"""The order service's handlers: events of the other services update an order's timeline and status."""
+
+from collections.abc import Sequence
 
 from order_service import store
 from order_service.contract import CONTRACT
@@ -18,6 +20,9 @@ from shared.messaging.retry import DONE, DUPLICATE, Ack, PermanentError
 from shared.persistence.database import Database
 
 TRACK_CONCURRENCY = 250
+EVENTS: Sequence[type[Event]] = (
+    PaymentSucceeded, PaymentDeclined, PaymentStalled, NotificationDelivered, NotificationFailed
+)  # fmt: skip
 
 LINGER_SECONDS = 0.02
 """How long a report may wait for others, so that one commit writes them: each order has several reports."""
@@ -32,7 +37,7 @@ class Tracking:
         self._sweep_delays = sweep_delays
 
     async def track(self, event: Event, attempt: int) -> Ack:
-        """Every event of the others ends here. Raises `PermanentError` for an order that was never placed here."""
+        """Handle any event of the other services. Raises `PermanentError` for an order that was never placed here."""
         report = Report(event.subject, timeline_entry(event), self._sweep_delays)
         result = await self._database.write(store.track, report, linger_seconds=LINGER_SECONDS)
         if result is Tracked.UNKNOWN_ORDER:
@@ -42,16 +47,5 @@ class Tracking:
 
 
 def subscriptions(tracking: Tracking) -> list[Subscription]:
-    return [
-        Subscription(
-            queue=CONTRACT.queue_name("track"),
-            concurrency=TRACK_CONCURRENCY,
-            handlers={
-                PaymentSucceeded: tracking.track,
-                PaymentDeclined: tracking.track,
-                PaymentStalled: tracking.track,
-                NotificationDelivered: tracking.track,
-                NotificationFailed: tracking.track,
-            },
-        )
-    ]
+    handlers = dict.fromkeys(EVENTS, tracking.track)
+    return [Subscription(CONTRACT.queue_name("track"), handlers=handlers, concurrency=TRACK_CONCURRENCY)]

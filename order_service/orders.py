@@ -138,7 +138,10 @@ class UnknownDish(Exception):
 
 def price(request: OrderRequest) -> OrderSummary:
     """The order at the menu's prices. Raises `UnknownDish`."""
-    items = tuple(_priced(index, item) for index, item in enumerate(request.items))
+    for index, item in enumerate(request.items):
+        if item.sku not in MENU:
+            raise UnknownDish(index, item.sku)
+    items = tuple(_line(item.sku, item.quantity) for item in request.items)
     total = sum(item.unit_price.amount_minor * item.quantity for item in items)
     return OrderSummary(
         customer_email=request.customer_email,
@@ -148,19 +151,13 @@ def price(request: OrderRequest) -> OrderSummary:
     )
 
 
-def _priced(index: int, item: RequestedItem) -> OrderItem:
-    if item.sku not in MENU:
-        raise UnknownDish(index, item.sku)
-    return _line(item.sku, item.quantity)
-
-
 @cache  # there are few different lines, and building one validates two models
 def _line(sku: str, quantity: int) -> OrderItem:
     dish = MENU[sku]
     return OrderItem(sku=sku, name=dish.name, quantity=quantity, unit_price=dish.price)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TimelineEntry:
     """An event of an order. `detail`: the public part of its data. `at`: the time by its publisher's clock."""
 
@@ -178,8 +175,8 @@ class Order:
     status: OrderStatus
     summary: OrderSummary
     placed_at: datetime
-    timeline: Sequence[TimelineEntry] = ()
-    duplicates: int = 0
+    timeline: Sequence[TimelineEntry]
+    duplicates: int
 
 
 PLACED_TYPE = OrderPlaced.model_fields["type"].default
@@ -271,19 +268,19 @@ CHARGE = "charge"
 def awaits(status: OrderStatus, timeline: Iterable[TimelineEntry], *, wants_sms: bool) -> frozenset[str]:
     """The queues, by their short names, whose consumers have yet to report on an order. Empty if it is not open.
 
-    A stalled order or a failed notification is not waited for: its dead letter waits for a person.
+    A stalled order and a failed notification are not waited for: an operator decides about their dead letters.
     """
     match status:
         case OrderStatus.PLACED:
             return frozenset({CHARGE})
         case OrderStatus.PAID | OrderStatus.CONFIRMED:
-            to_be_told = {"email", "restaurant"}
+            channels = {"email", "restaurant"}
         case OrderStatus.DECLINED:
-            to_be_told = {"email"}
+            channels = {"email"}
         case _:
             return frozenset()
-    told = {entry.detail["channel"] for entry in timeline if entry.type.startswith("notification.")}
-    return frozenset((to_be_told | {"sms"} if wants_sms else to_be_told) - told)
+    reported = {entry.detail["channel"] for entry in timeline if _is_notification(entry)}
+    return frozenset((channels | {"sms"} if wants_sms else channels) - reported)
 
 
 @dataclass(frozen=True)

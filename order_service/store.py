@@ -228,8 +228,9 @@ def track(connection: Connection, reports: list[Report]) -> list[Tracked]:
         else:
             results.append(Tracked.RECORDED)
             seen.add(report.entry.event_id)
-            new.append(_entry_values(report, position=len(timelines[report.order_id])))
-            timelines[report.order_id].append(report.entry)
+            entries = timelines[report.order_id]
+            new.append({"order_id": report.order_id, "position": len(entries), **vars(report.entry)})
+            entries.append(report.entry)
     if new:
         connection.execute(insert(timeline), new)
     _update_orders(connection, known, timelines, Counter(row["order_id"] for row in new), reports[0].sweep_delays)
@@ -259,17 +260,6 @@ def timelines_of(connection: Connection, order_ids: Iterable[str]) -> dict[str, 
     for row in connection.execute(_TIMELINES, {"order_ids": list(order_ids)}):
         found[row.order_id].append(TimelineEntry(row.event_id, row.type, row.at, row.detail))
     return found
-
-
-def _entry_values(report: Report, position: int) -> dict[str, Any]:
-    return {
-        "event_id": report.entry.event_id,
-        "position": position,
-        "order_id": report.order_id,
-        "type": report.entry.type,
-        "at": report.entry.at,
-        "detail": report.entry.detail,
-    }
 
 
 def _update_orders(
@@ -311,29 +301,12 @@ def get(connection: Connection, order_ids: list[str]) -> list[Order | None]:
     return [found.get(order_id) for order_id in order_ids]
 
 
-def _order(row: Row[Any], entries: Sequence[TimelineEntry] = (), duplicates: int = 0) -> Order:
+def _order(row: Row[Any], entries: Sequence[TimelineEntry], duplicates: int) -> Order:
     # The event `order.placed.v1` has the order's own id.
     first = TimelineEntry(row.order_id, PLACED_TYPE, row.placed_at, {})
     summary = OrderSummary.model_validate(row.summary)
     return Order(row.order_id, OrderStatus(row.status), summary, row.placed_at, [first, *entries], duplicates)
 
 
-@dataclass(frozen=True, slots=True)
-class PageOfOrders:
-    """At most `limit` orders, newest first, older than the order `after`."""
-
-    limit: int
-    after: str | None
-
-
-def page(connection: Connection, pages: list[PageOfOrders]) -> list[list[Order]]:
-    """Orders without their timelines. Ids are UUIDv7, so they sort by time."""
-    return [[_order(row) for row in connection.execute(_page_query(each))] for each in pages]
-
-
-def _page_query(page: PageOfOrders) -> Any:
-    query = select(orders).order_by(orders.c.order_id.desc()).limit(page.limit)
-    return query.where(orders.c.order_id < page.after) if page.after else query
-
-
+newest_first = ReadPages(orders, orders.c.order_id, newest_first=True)
 pages = ReadPages(orders, orders.c.order_id)

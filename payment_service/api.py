@@ -1,6 +1,5 @@
 """HTTP out of the payment service."""
 
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
@@ -17,15 +16,7 @@ from shared.persistence.database import Database
 
 DESCRIPTION = "Charges each order once. Events cause the payments; this API only reads them."
 
-
-@dataclass(frozen=True)
-class Resources:
-    """What the calls below work with."""
-
-    database: Database
-
-
-WithResources = Annotated[Resources, RESOURCES]
+WithDatabase = Annotated[Database, RESOURCES]
 
 router = APIRouter(tags=["payments"])
 
@@ -44,11 +35,11 @@ class PaymentView(BaseModel):
 
 @router.get("/payments/{order_id}", responses=documented(404, 503))
 async def read_payment(
-    resources: WithResources, order_id: Annotated[str, Path(examples=["019366b4-4a7e-7c3e-9d0a-3f2b8a6f1c55"])]
+    database: WithDatabase, order_id: Annotated[str, Path(examples=["019366b4-4a7e-7c3e-9d0a-3f2b8a6f1c55"])]
 ) -> PaymentView:
     """The result of an order's charge; 404 until there is one."""
     known_as = canonical(order_id)
-    payment = await resources.database.read(store.records.get, known_as) if known_as else None
+    payment = await database.read(store.records.get, known_as) if known_as else None
     if payment is None:
         raise Problem(404, f"order_id: there is no payment of an order {order_id[:100]} yet")
     return PaymentView.model_validate(payment, from_attributes=True)

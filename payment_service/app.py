@@ -41,5 +41,5 @@ def build(settings: Settings) -> Service:
     database = assembly.database
     gateway = open_gateway(settings.gateway_url, settings.gateway_latency_seconds)
     assembly.consume(subscriptions(database, gateway, settings.answer_seconds, settings.payment_concurrency))
-    assembly.serve(api.Resources(database), api.router, audit=[api.audit_source(database), gateway.audit_source])
+    assembly.serve(database, api.router, audit=[api.audit_source(database), gateway.audit_source])
     return assembly.service(before=[gateway])

@@ -14,6 +14,7 @@ from tenacity import AsyncRetrying, RetryError, stop_after_attempt, wait_random_
 
 from shared.events import Event
 from shared.messaging.hold import until_ready
+from shared.messaging.processor import Subscription
 from shared.messaging.retry import DONE, DUPLICATE, Ack, PermanentError
 from shared.persistence.database import Database
 from shared.persistence.keyed import KeyedStore, Record, Recording
@@ -29,7 +30,8 @@ logger = structlog.get_logger(__name__)
 class Effect(Protocol[Record]):
     """An effect on the outside world for one event, such as a charge. `key` is its idempotency key."""
 
-    key: str
+    @property
+    def key(self) -> str: ...
 
     async def perform(self, attempt: int) -> Record:
         """Do it and return its record. Raises `TransientError`, `PermanentError` or `NotReady` if it failed."""
@@ -54,6 +56,11 @@ class Once(Generic[Record]):
         self._records = records
         self._effect_of = effect_of
         self._turns: dict[str, asyncio.Future[None]] = {}
+
+    def subscription(self, queue: str, concurrency: int, *events: type[Event]) -> Subscription:
+        """The subscription that does the effects of these events."""
+        handlers = dict.fromkeys(events, self.handle)
+        return Subscription(queue, handlers=handlers, concurrency=concurrency, give_up=self.give_up)
 
     async def handle(self, event: Event, attempt: int) -> Ack:
         """A `Handler`. A crash at any point is safe if the outside world honours the key."""

@@ -7,7 +7,7 @@ from sqlalchemy import Column, Connection, Row, Table, select
 
 
 class Page(NamedTuple):
-    """At most `limit` rows whose key comes after `after`; None for the first ones."""
+    """At most `limit` rows that come after the key `after`; None for the first ones."""
 
     after: str | None
     limit: int
@@ -19,8 +19,8 @@ class ReadPages:
     Keys that are UUIDv7, or begin with one, are in the order of time.
     """
 
-    def __init__(self, table: Table, key: Column[str]) -> None:
-        self._table, self._key = table, key
+    def __init__(self, table: Table, key: Column[str], *, newest_first: bool = False) -> None:
+        self._table, self._key, self._newest_first = table, key, newest_first
 
     def __call__(self, connection: Connection, pages: list[Page]) -> list[Sequence[Row[Any]]]:
         return [connection.execute(self._query(page)).all() for page in pages]
@@ -30,5 +30,7 @@ class ReadPages:
         return str(getattr(row, self._key.name))
 
     def _query(self, page: Page) -> Any:
-        query = select(self._table).order_by(self._key).limit(page.limit)
-        return query.where(self._key > page.after) if page.after else query
+        query = select(self._table).order_by(self._key.desc() if self._newest_first else self._key).limit(page.limit)
+        if not page.after:
+            return query
+        return query.where(self._key < page.after if self._newest_first else self._key > page.after)

@@ -7,11 +7,11 @@ import pytest_asyncio
 
 from order_service import store
 from order_service.orders import Order, OrderStatus, SweepDelays, timeline_entry
-from order_service.store import PageOfOrders, Placed, Placement, Report, Tracked
+from order_service.store import Placed, Placement, Report, Tracked
 from shared.events import Event, OrderPlaced
 from shared.ids import new_id
 from shared.persistence.database import Database
-from shared.persistence.pages import Page
+from shared.persistence.pages import Page, ReadPages
 from tests import examples
 from tests.support import outbox_events, ready
 
@@ -54,8 +54,13 @@ async def order_of(database: Database, order_id: str) -> Order:
     return order
 
 
-async def page(database: Database, limit: int, after: str | None) -> list[str]:
-    return [order.order_id for order in await database.read(store.page, PageOfOrders(limit, after))]
+async def walk(database: Database, pages: ReadPages, limit: int = 3) -> list[str]:
+    """The ids of all orders, page by page."""
+    walked: list[str] = []
+    while rows := await database.read(pages, Page(walked[-1] if walked else None, limit)):
+        assert len(rows) <= limit
+        walked += [row.order_id for row in rows]
+    return walked
 
 
 async def test_an_order_and_its_event_are_written_together(database: Database) -> None:
@@ -94,7 +99,7 @@ async def test_two_replicas_with_the_same_keys_place_each_order_once(database: D
     )
 
     assert first == second
-    assert sorted(placed.order_id for placed in first) == sorted(await page(database, 100, None))
+    assert sorted(placed.order_id for placed in first) == sorted(await walk(database, store.pages))
     assert len(await outbox_events(database, store.outbox)) == len(keys)
 
 
@@ -137,12 +142,5 @@ async def test_replicas_that_track_one_order_at_once_lose_nothing(database: Data
 async def test_pages_walk_every_order_once_newest_first_and_the_audit_oldest_first(database: Database) -> None:
     order_ids = [(await placed_order(database)).subject for _ in range(7)]
 
-    walked: list[str] = []
-    while found := await page(database, 3, walked[-1] if walked else None):
-        assert len(found) <= 3
-        walked += found
-    audited: list[str] = []
-    while rows := await database.read(store.pages, Page(audited[-1] if audited else None, 3)):
-        audited += [row.order_id for row in rows]
-
-    assert walked[::-1] == audited == order_ids
+    assert await walk(database, store.newest_first) == order_ids[::-1]
+    assert await walk(database, store.pages) == order_ids

@@ -8,7 +8,6 @@ import random
 from typing import Any
 
 from payment_service.gateways.simulated import store
-from payment_service.gateways.simulated.store import LedgerEntry
 from payment_service.payments import Charged, Declined
 from shared.events import Money
 from shared.http.audit import AuditSource
@@ -44,7 +43,7 @@ class SimulatedGateway:
         await asyncio.sleep(self._latency_seconds * random.uniform(1 - LATENCY_SPREAD, 1 + LATENCY_SPREAD))
         match token:
             case "tok_visa":
-                return Charged((await self._charge_once(idempotency_key, amount)).charge_id)
+                return (await self._charge_once(idempotency_key, amount))[0]
             case "tok_declined":
                 return Declined("card_declined")
             case "tok_flaky":
@@ -61,23 +60,24 @@ class SimulatedGateway:
         """As `Gateway.audit_source`."""
         return AuditSource(self._ledger, store.pages, _audit_row)
 
-    async def _charge_once(self, key: str, amount: Money) -> LedgerEntry:
-        charge = store.Charge(key, new_id(), amount.amount_minor, amount.currency)
-        entry = await self._ledger.write(store.charge, charge)
-        if (entry.amount_minor, entry.currency) != (amount.amount_minor, amount.currency):
+    async def _charge_once(self, key: str, amount: Money) -> tuple[Charged, bool]:
+        """The charge of this key, and whether it is new."""
+        requested = store.Charge(key, new_id(), amount.amount_minor, amount.currency)
+        made = await self._ledger.write(store.charge, requested)
+        if (made.amount_minor, made.currency) != (amount.amount_minor, amount.currency):
             raise PermanentError("idempotency-mismatch", f"key {key} was used for another amount")
-        return entry
+        return Charged(made.charge_id), made == requested
 
     async def _charge_after_failures(self, key: str, amount: Money) -> Charged:
         if await self._ledger.write(store.count_attempt, key) <= FLAKY_FAILURES:
             raise GatewayUnavailable("the gateway closed the connection")
-        return Charged((await self._charge_once(key, amount)).charge_id)
+        return (await self._charge_once(key, amount))[0]
 
     async def _charge_and_lose_the_answer(self, key: str, amount: Money) -> Charged:
-        entry = await self._charge_once(key, amount)
-        if entry.is_new:
+        charged, is_new = await self._charge_once(key, amount)
+        if is_new:
             raise GatewayTimeout("no answer from the gateway in time")
-        return Charged(entry.charge_id)
+        return charged
 
 
 def _audit_row(row: Any) -> dict[str, Any]:

@@ -33,9 +33,9 @@ tries = Table(
 _BY_KEY = select(ledger).where(ledger.c.idempotency_key.in_(bindparam("keys", expanding=True)))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Charge:
-    """A request to charge. The order id is the idempotency key. `charge_id` is used if the key is new."""
+    """A charge, requested or made. The order id is its idempotency key; only a new key gets the requested id."""
 
     order_id: str
     charge_id: str
@@ -43,37 +43,14 @@ class Charge:
     currency: str
 
 
-@dataclass(frozen=True, slots=True)
-class LedgerEntry:
-    charge_id: str
-    amount_minor: int
-    currency: str
-    is_new: bool
-
-
-def charge(connection: Connection, charges: list[Charge]) -> list[LedgerEntry]:
-    """Insert each charge whose key is new; returns the ledger's entry for each key."""
+def charge(connection: Connection, charges: list[Charge]) -> list[Charge]:
+    """Insert each charge whose key is new; returns the charge that the ledger has for each key."""
     now = datetime.now(UTC)
-    values = [
-        {
-            "idempotency_key": each.order_id,
-            "charge_id": each.charge_id,
-            "order_id": each.order_id,
-            "type": "charge",
-            "amount_minor": each.amount_minor,
-            "currency": each.currency,
-            "at": now,
-        }
-        for each in charges
-    ]
+    values = [{**vars(each), "idempotency_key": each.order_id, "type": "charge", "at": now} for each in charges]
     connection.execute(insert_new(connection, ledger), values)
     rows = connection.execute(_BY_KEY, {"keys": {each.order_id for each in charges}})
-    entries = {row.idempotency_key: row for row in rows}
-    return [
-        LedgerEntry(row.charge_id, row.amount_minor, row.currency, is_new=row.charge_id == each.charge_id)
-        for each in charges
-        for row in [entries[each.order_id]]
-    ]
+    made = {row.order_id: Charge(row.order_id, row.charge_id, row.amount_minor, row.currency) for row in rows}
+    return [made[each.order_id] for each in charges]
 
 
 def count_attempt(connection: Connection, keys: list[str]) -> list[int]:
