@@ -14,13 +14,13 @@ from control_room.launcher.ports import free_ports, is_free
 from control_room.operations.replicas import replicas
 from shared.http.address import listen, resolved, url_of
 
-IS_READY = Path(__file__).parents[2] / "docker" / "is-ready"
+IS_READY = Path(__file__).parents[2] / "deploy" / "is-ready"
 HOSTS = ["127.0.0.1", "0.0.0.0", "localhost", "::1", "[::1]", "::", "[::]", "0:0:0:0:0:0:0:1", "127.1.2.3", "0"]
 
 
 @asynccontextmanager
 async def answering(host: str) -> AsyncIterator[int]:
-    """A server at `host` that says yes to everything; yields its port."""
+    """A server at `host` that answers everything with `ok`; yields its port."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -50,17 +50,12 @@ def test_a_host_has_a_url_that_can_be_asked(host: str, url: str) -> None:
 
 
 @pytest.mark.parametrize("host", HOSTS)
-async def test_what_listens_is_found_under_its_url_and_by_each_that_asks(host: str) -> None:
+async def test_a_server_is_found_under_its_url_and_by_the_health_check_of_a_container(host: str) -> None:
     async with answering(host) as port, httpx.AsyncClient(trust_env=False) as http:
         url = url_of(host, port)
-        assert (await http.get(url)).text == "ok"
         (replica,) = await replicas(f"{url}/")
-        assert (await http.get(replica)).text == "ok"
+        assert [(await http.get(each)).text for each in (url, replica)] == ["ok", "ok"]
 
-
-@pytest.mark.parametrize("host", HOSTS)
-async def test_the_health_check_of_a_container_finds_it_too(host: str) -> None:
-    async with answering(host) as port:
         environment = {**os.environ, "HTTP_HOST": host, "HTTP_PORT": str(port)}
         check = await asyncio.create_subprocess_exec("bash", IS_READY, env=environment, stderr=subprocess.PIPE)
         _, errors = await check.communicate()
@@ -81,7 +76,7 @@ def test_a_port_is_taken_at_the_address_that_counts(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["no.such.host.invalid", "300.1.1.1", "[::1", "a b"])
-def test_what_is_no_host_is_said_to_be_none(host: str) -> None:
+def test_an_invalid_host_is_refused_with_a_reason(host: str) -> None:
     with pytest.raises(OSError, match="no address and no name that resolves"):
         resolved(host, 80)
 

@@ -1,4 +1,4 @@
-"""Email addresses: taken only if everyone who reads them later reads the same."""
+"""Email addresses: accepted only if every program that reads them later reads the same."""
 
 import re
 from email import message_from_bytes, policy
@@ -58,19 +58,19 @@ def notice(recipient: str, text: str = "Hello.\n") -> Notice:
 
 
 @pytest.mark.parametrize("address", GOOD)
-def test_an_address_that_all_read_alike_is_taken(address: str) -> None:
+def test_an_unambiguous_address_is_accepted(address: str) -> None:
     assert checked_mailbox(address) == address
 
 
 @pytest.mark.parametrize(("address", "why"), BAD)
-def test_an_address_that_some_could_read_otherwise_is_refused_with_the_reason(address: str, why: str) -> None:
+def test_an_ambiguous_address_is_refused_with_the_reason(address: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         checked_mailbox(address)
     assert not re.fullmatch(PATTERN, address) or len(address) > MAX_LENGTH
 
 
 @given(st.from_regex(PATTERN, fullmatch=True).filter(lambda address: len(address) <= MAX_LENGTH))
-def test_envelope_and_header_say_the_same_of_every_address_that_is_taken(address: str) -> None:
+def test_envelope_and_header_hold_every_accepted_address_unchanged(address: str) -> None:
     assert checked_mailbox(address) == address
     assert recipient_of(notice(address)) == address
 

@@ -4,58 +4,47 @@ import json
 import os
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 
-WALK_ALL_HELP = """
+PRINT_EVERYTHING = r"""
+import logging as standard
 import sys
+import structlog
 import typer
+from rich.console import Console
+from rich.spinner import Spinner
 from control_room.cli import app
+from control_room.experiments.flash_sale.display import _curves
+from control_room.experiments.flash_sale.rail import Look
+from control_room.operations.dead_letters.display import _body
+from shared.observability import logging
+from shared.output import accept_any_text
 
-def walk(command, words):
-    print("###", *words)
+def print_help(command, words):
+    print("## page", *words)
     sys.argv = ["order-rail", *words, "--help"]
     try:
         app()
     except SystemExit as ended:
         assert ended.code == 0, (words, ended.code)
     for name, child in getattr(command, "commands", {}).items():
-        walk(child, [*words, name])
+        print_help(child, [*words, name])
 
-walk(typer.main.get_command(app), [])
-"""
-SHOW_A_SALE = """
-from rich.console import Console
-from control_room.experiments.flash_sale.display import _picture
-from control_room.experiments.flash_sale.rail import Look
-from shared.output import accept_any_text
+print_help(typer.main.get_command(app), [])
 accept_any_text()
-Console(force_terminal=True).print(_picture([Look(float(at), at * at, at) for at in range(60)]))
-"""
-SHOW_A_SPINNER = """
-from rich.console import Console
-from rich.spinner import Spinner
-from shared.output import accept_any_text
-accept_any_text()
+print("#### part")
+Console(force_terminal=True, width=100).print(_curves([Look(float(at), at * at, at) for at in range(60)]))
+print("#### part")
 Console(force_terminal=True).print(Spinner("dots"))
-"""
-SHOW_A_DEAD_LETTER = r"""
-from rich.console import Console
-from control_room.operations.dead_letters.display import _body
-from shared.output import accept_any_text
-accept_any_text()
+print("#### part")
 Console().print(_body(b'{"customer_email": "j\\u00fcrgen@example.com", "half": "\\ud800"}'))
-"""
-LOG_AN_EMAIL = """
-import logging as standard
-import structlog
-from shared import output
-from shared.observability import logging
-output.accept_any_text()
+print("#### part")
 for log_format in ("json", "console"):
     logging.configure("tests", log_format)
-    structlog.get_logger("ours").info("sent", to="j\\u00fcrgen@example.com", half="\\ud800")
-    standard.getLogger("theirs").warning("sent to %s", "j\\u00fcrgen@example.com")
+    structlog.get_logger("ours").info("sent", to="j\u00fcrgen@example.com", half="\ud800")
+    standard.getLogger("theirs").warning("sent to %s", "j\u00fcrgen@example.com")
 """
 TERMINALS = {
     "ascii": {"PYTHONIOENCODING": "ascii"},
@@ -66,49 +55,53 @@ TERMINALS = {
     "dumb": {"PYTHONIOENCODING": "ascii", "TERM": "dumb"},
     "narrow": {"PYTHONIOENCODING": "ascii", "COLUMNS": "20", "TERMINAL_WIDTH": "20"},
 }
+PARTS = ("help", "sale", "spinner", "dead letter", "log")
+
+each_terminal = pytest.mark.parametrize("terminal", TERMINALS)
 
 
-def printed(program: str, **terminal: str) -> str:
-    """What the program prints into a pipe; it must end well and say nothing on standard error."""
+@cache
+def printed(terminal: str) -> dict[str, str]:
+    """What the program prints into a pipe, by part; it must end well and print nothing on standard error."""
     given = ("PYTHONIOENCODING", "LC_ALL", "LANG", "PYTHONUTF8", "COLUMNS")
     inherited = {name: value for name, value in os.environ.items() if name not in given}
+    variables = TERMINALS[terminal]
     done = subprocess.run(
-        [sys.executable, "-c", program], env={**inherited, **terminal}, capture_output=True, check=False
+        [sys.executable, "-c", PRINT_EVERYTHING], env=inherited | variables, capture_output=True, check=False
     )
-    assert done.returncode == 0, done.stderr.decode(errors="replace")
-    assert done.stderr == b""
-    return done.stdout.decode(terminal.get("PYTHONIOENCODING", "ascii"))
+    assert (done.returncode, done.stderr) == (0, b""), done.stderr.decode(errors="replace")
+    output = done.stdout.decode(variables.get("PYTHONIOENCODING", "ascii"))
+    return dict(zip(PARTS, output.split("#### part\n"), strict=True))
 
 
-@pytest.mark.parametrize("terminal", TERMINALS)
+@each_terminal
 def test_every_help_page_can_be_printed(terminal: str) -> None:
-    pages = printed(WALK_ALL_HELP, **TERMINALS[terminal]).split("###")[1:]
+    pages = printed(terminal)["help"].split("## page")[1:]
     assert len(pages) >= 16
     assert all("Usage" in page for page in pages)
 
 
-@pytest.mark.parametrize("terminal", TERMINALS)
-def test_the_bars_of_a_flash_sale_can_be_printed_and_keep_their_width(terminal: str) -> None:
-    blocks, stand_ins = set("▁▂▃▄▅▆▇█"), set(".:-=+*#@")
-    shown = printed(SHOW_A_SALE, **(TERMINALS[terminal] | {"COLUMNS": "100"}))
-    assert len(set(shown) & (stand_ins if terminal not in ("utf-8", "cp437") else blocks)) > 1
+@each_terminal
+def test_the_bars_of_a_flash_sale_keep_their_widths(terminal: str) -> None:
+    expected = set("▁▂▃▄▅▆▇█" if terminal in ("utf-8", "cp437") else ".:-=+*#@")
+    assert len(set(printed(terminal)["sale"]) & expected) > 1
 
 
-@pytest.mark.parametrize("terminal", TERMINALS)
+@each_terminal
 def test_a_spinner_can_be_printed(terminal: str) -> None:
-    assert printed(SHOW_A_SPINNER, **TERMINALS[terminal]).strip()
+    assert printed(terminal)["spinner"].strip()
 
 
-@pytest.mark.parametrize("terminal", TERMINALS)
+@each_terminal
 def test_a_dead_letter_with_any_text_can_be_printed(terminal: str) -> None:
-    shown = printed(SHOW_A_DEAD_LETTER, **TERMINALS[terminal])
-    assert ("jürgen@" if terminal in ("utf-8", "latin-1", "cp437") else r"j\xfcrgen@") in shown.replace("\n", "")
+    shown = printed(terminal)["dead letter"].replace("\n", "")
+    assert ("jürgen@" if terminal in ("utf-8", "latin-1", "cp437") else r"j\xfcrgen@") in shown
     assert "d800" in shown
 
 
-@pytest.mark.parametrize("terminal", TERMINALS)
+@each_terminal
 def test_any_text_can_be_logged(terminal: str) -> None:
-    lines = printed(LOG_AN_EMAIL, **TERMINALS[terminal]).splitlines()
+    lines = printed(terminal)["log"].splitlines()
     assert len(lines) == 4
     assert all("rgen@example.com" in line for line in lines)
     assert json.loads(lines[0])["half"] == "\ud800"
