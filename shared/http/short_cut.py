@@ -16,8 +16,8 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 class Application(FastAPI):
     """FastAPI, with short cuts to some endpoints.
 
-    Such an endpoint takes the bare request and returns a response. It is a route as well: that describes it, and refuses
-    other methods.
+    Such an endpoint takes the bare request and returns a response. It is a route as well, for its description and to
+    refuse other methods.
     """
 
     def __init__(self, **settings: Any) -> None:
