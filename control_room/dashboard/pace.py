@@ -16,17 +16,13 @@ class Pace:
     def __init__(self) -> None:
         self._pages: set[str] = set()
         self._opened = asyncio.Event()
-        self._opened_at = 0.0
-
-    @property
-    def opened_at(self) -> float:
+        self.opened_at = 0.0
         """Since when pages have been open, in seconds since 1970; 0 if none is."""
-        return self._opened_at
 
     def open(self, page: str) -> None:
         """This page has been opened."""
         if not self._pages:
-            self._opened_at = time.time()
+            self.opened_at = time.time()
         self._pages.add(page)
         self._opened.set()
 
@@ -34,7 +30,7 @@ class Pace:
         """This page is gone. It need not have been opened."""
         self._pages.discard(page)
         if not self._pages:
-            self._opened_at = 0.0
+            self.opened_at = 0.0
             self._opened.clear()
 
     async def next_look(self, began: float) -> None:

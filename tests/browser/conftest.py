@@ -1,4 +1,4 @@
-"""Headless Chromium for the tests of the pages: it says what a page complained of, and whom a page asked."""
+"""Headless Chromium for the tests of the pages, which fail if a page logs errors or asks other machines."""
 
 import os
 import re
@@ -31,11 +31,10 @@ OpenPage = Callable[..., Awaitable[Page]]
 
 
 class Watch:
-    """What the pages of one test complained of, and which other machines they asked. Neither may be anything."""
+    """The console errors of a test's pages, and their requests to other machines. A test fails for each of them."""
 
     def __init__(self) -> None:
-        self.complaints: list[str] = []
-        self.strangers: list[str] = []
+        self._complaints: list[str] = []
         self._expected: list[str] = []
 
     def expect_complaint(self, pattern: str) -> None:
@@ -43,25 +42,24 @@ class Watch:
         self._expected.append(pattern)
 
     def follow(self, page: Page) -> None:
-        page.on("console", self._hear)
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("request", lambda request: self._see(request.url))
-        page.on("websocket", lambda socket: self._see(socket.url))
+        page.on("console", self._on_console)
+        page.on("pageerror", lambda error: self._complaints.append(str(error)))
+        page.on("request", lambda request: self._on_request(request.url))
+        page.on("websocket", lambda socket: self._on_request(socket.url))
 
     def check(self) -> None:
         """Fails the test for what it did not expect."""
-        complaints = [text for text in self.complaints if not any(re.search(known, text) for known in self._expected)]
-        assert not complaints, f"the page logged errors: {complaints}"
-        assert not self.strangers, f"the page asked other machines: {self.strangers}"
+        unexpected = [text for text in self._complaints if not any(re.search(known, text) for known in self._expected)]
+        assert not unexpected
 
-    def _hear(self, message: ConsoleMessage) -> None:
+    def _on_console(self, message: ConsoleMessage) -> None:
         if message.type == "error":
-            self.complaints.append(f"{message.text} ({message.location.get('url')})")
+            self._complaints.append(f"{message.text} ({message.location.get('url')})")
 
-    def _see(self, url: str) -> None:
+    def _on_request(self, url: str) -> None:
         parts = urlsplit(url)
         if parts.scheme in ("http", "https", "ws", "wss") and parts.hostname not in HERE:
-            self.strangers.append(url)
+            self._complaints.append(f"the page asked {url}")
 
 
 @pytest_asyncio.fixture(scope="session")
@@ -79,7 +77,6 @@ async def browser() -> AsyncIterator[Browser]:
 
 @pytest.fixture
 def watch() -> Watch:
-    """To say which console errors a test provokes."""
     return Watch()
 
 

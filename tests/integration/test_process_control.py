@@ -14,6 +14,7 @@ from control_room.launcher.processes import SupervisedProcess
 from tests.support import eventually
 
 NAME = "payment_service"
+FROZEN, IDLE = psutil.STATUS_STOPPED, psutil.STATUS_SLEEPING
 SLEEPER = [sys.executable, "-c", "import signal; signal.pause()"]
 
 
@@ -71,31 +72,24 @@ async def test_a_service_that_is_held_down_stops_with_the_launcher(process: Supe
     assert not process.is_running
 
 
-async def test_a_paused_service_is_frozen_until_it_is_resumed(
-    process: SupervisedProcess, control: LauncherControl
+@pytest.mark.parametrize(
+    ("action", "state", "statuses"),
+    [(Action.PAUSE, ProcessState.PAUSED, [FROZEN]), (Action.SLOW, ProcessState.SLOW, [FROZEN, IDLE, FROZEN])],
+)
+async def test_until_it_is_resumed_a_paused_service_is_frozen_and_a_slow_one_now_and_then(
+    process: SupervisedProcess, control: LauncherControl, action: Action, state: ProcessState, statuses: list[str]
 ) -> None:
-    await control.apply(Action.PAUSE, NAME)
-    await until_status(process, psutil.STATUS_STOPPED)
-    assert control.state(NAME) is ProcessState.PAUSED
-    await control.apply(Action.RESUME, NAME)
-    await until_status(process, psutil.STATUS_SLEEPING)
-    assert control.state(NAME) is ProcessState.RUNNING
-
-
-async def test_a_slow_service_is_frozen_and_continued_in_turn(
-    process: SupervisedProcess, control: LauncherControl
-) -> None:
-    await control.apply(Action.SLOW, NAME)
-    assert control.state(NAME) is ProcessState.SLOW
-    for status in (psutil.STATUS_STOPPED, psutil.STATUS_SLEEPING, psutil.STATUS_STOPPED):
+    await control.apply(action, NAME)
+    assert control.state(NAME) is state
+    for status in statuses:
         await until_status(process, status)
     await control.apply(Action.RESUME, NAME)
-    await until_status(process, psutil.STATUS_SLEEPING)
+    await until_status(process, IDLE)
     assert control.state(NAME) is ProcessState.RUNNING
 
 
 async def test_at_the_end_of_process_control_every_service_is_resumed(process: SupervisedProcess) -> None:
     async with launcher_control({NAME: process}) as control:
         await control.apply(Action.PAUSE, NAME)
-        await until_status(process, psutil.STATUS_STOPPED)
-    await until_status(process, psutil.STATUS_SLEEPING)
+        await until_status(process, FROZEN)
+    await until_status(process, IDLE)

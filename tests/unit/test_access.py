@@ -1,4 +1,4 @@
-"""Who may change something in the control room: a browser that once opened it with the operator token."""
+"""Which viewers may change something: those whose browser once opened the page with the operator token."""
 
 from http.cookies import SimpleCookie
 

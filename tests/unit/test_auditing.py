@@ -18,7 +18,7 @@ def test_each_verdict_replaces_the_last_and_a_failed_audit_does_not(status: int,
         auditing._conclude(exit_status, json.dumps({"clean": clean, "violations": []}).encode(), "", 1.0)
     auditing._conclude(2, b"", "RabbitMQ: it is away", 1.0)
     assert auditing.last is not None
-    assert (auditing.last.is_clean, auditing.trouble) == (is_clean, "RabbitMQ: it is away")
+    assert (auditing.last.report["clean"], auditing.trouble) == (is_clean, "RabbitMQ: it is away")
 
 
 @pytest.mark.parametrize(

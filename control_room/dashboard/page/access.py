@@ -1,4 +1,4 @@
-"""Who may change something: a browser that once opened the page with the operator token.
+"""Which viewers may change something: those whose browser once opened the page with the operator token.
 
 The link that `order-rail up` prints contains the token. The page removes it from the address at once and sets a cookie
 that no script can read and no other site can send.

@@ -56,7 +56,7 @@ class Audit:
     def _show_verdict(self, verdict: Verdict) -> None:
         report = verdict.report
         self._verdict.set_text(_verdict(report))
-        swap(self._verdict, "fine" if verdict.is_clean else "broken")
+        swap(self._verdict, "fine" if report["clean"] else "broken")
         self._counts.set_text(_counts(report))
         self._violations.clear()
         with self._violations:

@@ -48,10 +48,6 @@ class Verdict:
     took_seconds: float
     report: Mapping[str, Any]
 
-    @property
-    def is_clean(self) -> bool:
-        return bool(self.report["clean"])
-
 
 class Auditing:
     """`last` is the latest verdict, None before the first; `trouble` says why there is no newer one."""
@@ -122,7 +118,7 @@ class Auditing:
             self.trouble = errors or f"the audit ended with status {status}"
             return
         self.last, self.trouble = Verdict(time.time(), took_seconds, json.loads(output)), ""
-        if not self.last.is_clean:
+        if not self.last.report["clean"]:
             logger.error("audit.violations", first=self.last.report["violations"][:1])
 
     async def _pause(self, watched_seconds: float, unwatched_seconds: float) -> None:
