@@ -1,9 +1,5 @@
-"""RabbitMQ's management HTTP API: the few calls this project makes, and errors a person can act on.
+"""A client of RabbitMQ's management HTTP API. Its errors say what to do, and never show the password."""
 
-Nothing here knows the topology. No error ever shows the user's password.
-"""
-
-from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote, unquote, urlsplit
 
@@ -19,7 +15,7 @@ class ManagementError(Exception):
 
 
 class ManagementUnavailable(ManagementError):
-    """Nothing usable answered at `url`; trying again later may help."""
+    """No usable answer came from `url`; trying again later may help."""
 
     def __init__(self, url: str, why: str) -> None:
         super().__init__(f"RabbitMQ's management API at {url} can't be used: {why}")
@@ -27,7 +23,7 @@ class ManagementUnavailable(ManagementError):
 
 
 class ManagementDenied(ManagementError):
-    """The broker knows who asks and says no, or doesn't know who asks."""
+    """The broker does not know the user, or does not allow it the action."""
 
     def __init__(self, url: str, user: str, action: str, why: str) -> None:
         super().__init__(
@@ -39,7 +35,7 @@ class ManagementDenied(ManagementError):
 
 
 class ManagementRefused(ManagementError):
-    """The broker understood `action` and won't do it: the request, not the moment, is wrong."""
+    """The broker refused a request that it understood; trying again does not help."""
 
     def __init__(self, url: str, action: str, status: int, why: str) -> None:
         super().__init__(f"RabbitMQ's management API at {url} refused {action} ({status}): {why}")
@@ -47,10 +43,10 @@ class ManagementRefused(ManagementError):
 
 
 class Management:
-    """An authenticated client. Use it as an async context manager; it opens connections when first asked.
+    """An authenticated client and an async context manager; its first call opens a connection.
 
-    Path segments are percent-encoded here, so a virtual host may be called `a/b c`. Every call raises one of the
-    errors above; a malformed URL raises `ManagementUnavailable` at once.
+    Path segments are percent-encoded here, so a virtual host may be called `a/b c`. Every call may raise
+    `ManagementError`; a malformed URL raises `ManagementUnavailable` at once.
     """
 
     def __init__(self, settings: BrokerSettings) -> None:
@@ -62,16 +58,14 @@ class Management:
         self._http = httpx.AsyncClient(
             auth=(self.user, unquote(parts.password or "guest")),
             timeout=TIMEOUT_SECONDS,
-            trust_env=False,  # AMQP goes through no HTTP proxy, so its management doesn't either
+            trust_env=False,  # no HTTP proxy, as for AMQP
             verify=settings.management_tls or False,
         )
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_error: object) -> None:
         await self._http.aclose()
 
     async def find(self, *path: str, **query: str) -> Any:
@@ -80,20 +74,17 @@ class Management:
         return None if response.status_code == 404 else self._json(response)
 
     async def put(self, *path: str, body: dict[str, Any]) -> None:
-        """PUT: create, or find that it is there already with the same properties."""
-        self._expect_success(await self._call("PUT", path, json=body), "PUT", path)
+        """PUT: create it, unless it exists with the same properties."""
+        await self._call("PUT", path, json=body)
 
     async def post(self, *path: str, body: dict[str, Any]) -> Any:
-        """POST; what the broker answered, None where that was nothing."""
+        """POST; the broker's answer, or None if it is empty."""
         response = await self._call("POST", path, json=body)
-        self._expect_success(response, "POST", path)
         return self._json(response) if response.content else None
 
     async def delete(self, *path: str) -> None:
-        """DELETE; it is no error if it was not there."""
-        response = await self._call("DELETE", path)
-        if response.status_code != 404:
-            self._expect_success(response, "DELETE", path)
+        """DELETE; not an error if it does not exist."""
+        await self._call("DELETE", path)
 
     def _check_url(self) -> None:
         try:
@@ -111,11 +102,10 @@ class Management:
             raise ManagementDenied(self.url, self.user, _action(method, path), _reason(response))
         if response.status_code >= 500:
             raise ManagementUnavailable(self.url, f"{response.status_code}: {_reason(response)}")
-        return response
-
-    def _expect_success(self, response: httpx.Response, method: str, path: tuple[str, ...]) -> None:
-        if not response.is_success:
+        is_gone = method == "DELETE" and response.status_code == 404
+        if method != "GET" and not response.is_success and not is_gone:
             raise ManagementRefused(self.url, _action(method, path), response.status_code, _reason(response))
+        return response
 
     def _json(self, response: httpx.Response) -> Any:
         try:

@@ -20,7 +20,7 @@ DEAD_LETTER_AT = "dead-letter-at"
 REDRIVEN_AT = "redriven-at"
 """Header: when it was last redriven from the dead letters (RFC 3339); `attempt` started again at 1 then."""
 REDRIVE_COUNT = "redrive-count"
-KEPT = (FIRST_SEEN, REDRIVEN_AT, REDRIVE_COUNT)
+KEPT_HEADERS = (FIRST_SEEN, REDRIVEN_AT, REDRIVE_COUNT)
 """Headers that stay with a message through retries, and when it becomes a dead letter."""
 
 

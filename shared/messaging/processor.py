@@ -221,8 +221,8 @@ def _parked(queue: str, delivery: Delivery, outcome: DeadLetter) -> Message:
 
 
 def _redirected(delivery: Delivery, queue: str, added: dict[str, Any]) -> Message:
-    """The message for another queue, by the default exchange. Of its headers only those in `KEPT` stay."""
+    """The message for another queue, by the default exchange. Of its headers only those in `KEPT_HEADERS` stay."""
     old = delivery.message.headers
-    kept = {name: old[name] for name in headers.KEPT if isinstance(old.get(name), str | int)}
+    kept = {name: old[name] for name in headers.KEPT_HEADERS if isinstance(old.get(name), str | int)}
     new_headers = {headers.FIRST_SEEN: headers.header_time(), **kept, **added}
     return replace(delivery.message, exchange="", routing_key=queue, headers=new_headers)

@@ -29,7 +29,8 @@ class WireConnection(AsyncioConnection):  # type: ignore[misc]  # pika has no py
     def _adapter_emit_data(self, data: bytes) -> None:
         """Write all that is sent within a turn of the event loop at once. pika writes each of a message's frames alone.
 
-        Measured gain: 27 % of the processor time of a publish, and 20 % of RabbitMQ's.
+        Measured gain: 27 % of the processor time of a publish, and 20 % of RabbitMQ's. Each of these gained less than
+        5 % of a delivery: larger reads, a loop of our own over the frames, a short cut past pika's callbacks.
         """
         if not self._unsent:
             self._loop.call_soon(self._flush)

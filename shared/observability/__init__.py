@@ -1,1 +1,1 @@
-"""What a running service shows of itself: log lines, metrics, traces and its latest deliveries."""
+"""Logging, metrics, tracing, and the log of the latest deliveries."""

@@ -1,7 +1,6 @@
-"""What this process has lately published and handled, for those who ask how an order went.
+"""The latest publishes and deliveries of this process, in memory, for the history of an order.
 
-Kept in memory, the latest first to stay: it is there to be looked at, and nothing depends on it. A note costs a
-tuple, and a look for the order's id in the body; nothing is decoded for it.
+Nothing depends on it. For speed a note is one tuple, and the order's id is searched for in the body without decoding.
 """
 
 import time
@@ -11,14 +10,16 @@ from typing import NamedTuple
 from shared.messaging.message import ATTEMPT, Delivery, Message
 from shared.messaging.retry import Ack, Outcome, Retry
 
-KEPT = 20_000
+MAX_NOTES = 20_000
 SUBJECT = b'"subject":"'
 ID_LENGTH = 36
 
 
 class Note(NamedTuple):
-    """`act` is published or handled, `place` the queue, or the exchange that it was published to; `at` is in seconds
-    since 1970. `outcome` of a publish: confirmed, or why not; of a delivery: done, duplicate, retry, dead letter."""
+    """`at` is in seconds since 1970, `act` "published" or "handled", `place` the exchange or the queue.
+
+    `outcome` of a publish: confirmed, or why not; of a delivery: done, duplicate, retry or dead letter.
+    """
 
     at: float
     act: str
@@ -32,12 +33,12 @@ class Note(NamedTuple):
     redelivered: bool
 
 
-_notes: deque[Note] = deque(maxlen=KEPT)
+_notes: deque[Note] = deque(maxlen=MAX_NOTES)
 _began_at = time.time()
 
 
 def note_published(message: Message, outcome: str) -> None:
-    """The broker has answered for a message, or never will."""
+    """The broker has confirmed or refused a message, or its answer will never come."""
     _notes.append(
         Note(time.time(), "published", message.exchange or message.routing_key, message.type, message.message_id,
              _order_id(message.body), message.headers.get(ATTEMPT, 1), outcome, "", False)
@@ -45,28 +46,28 @@ def note_published(message: Message, outcome: str) -> None:
 
 
 def note_handled(queue: str, delivery: Delivery, outcome: Outcome, *, settled: bool) -> None:
-    """A delivery was decided; not `settled` if its channel closed before, so that it comes again."""
+    """A delivery has an outcome; it is not `settled` if its channel closed first, so that the broker redelivers it."""
     message = delivery.message
-    word, detail = _told(outcome)
+    name, detail = _described(outcome)
     _notes.append(
         Note(time.time(), "handled", queue, message.type, message.message_id, _order_id(message.body),
-             delivery.attempt, word, detail if settled else f"the connection was lost: it comes again. {detail}",
+             delivery.attempt, name, detail if settled else f"the connection was lost: it comes again. {detail}",
              delivery.redelivered)
     )  # fmt: skip
 
 
 def about(order_id: str) -> list[Note]:
-    """What is known of an order, oldest first."""
-    wanted = order_id.encode()
-    return [note for note in _notes if note.order_id == wanted]
+    """The notes about an order, oldest first."""
+    encoded = order_id.encode()
+    return [note for note in _notes if note.order_id == encoded]
 
 
 def known_since() -> float:
-    """Nothing is known of what was before: when this process began, or the oldest note was made that is still kept."""
-    return _notes[0].at if len(_notes) == KEPT else _began_at
+    """There are no notes from before this time: the start of this process, or the time of the oldest note."""
+    return _notes[0].at if len(_notes) == MAX_NOTES else _began_at
 
 
-def _told(outcome: Outcome) -> tuple[str, str]:
+def _described(outcome: Outcome) -> tuple[str, str]:
     if isinstance(outcome, Ack):
         return "duplicate" if outcome.duplicate else "done", ""
     if isinstance(outcome, Retry):
@@ -75,6 +76,6 @@ def _told(outcome: Outcome) -> tuple[str, str]:
 
 
 def _order_id(body: bytes) -> bytes:
-    """Where our own writers put it; empty where it is not."""
+    """The subject, as our own services write it; empty if there is none."""
     at = body.find(SUBJECT)
     return b"" if at < 0 else body[at + len(SUBJECT) : at + len(SUBJECT) + ID_LENGTH]

@@ -1,4 +1,4 @@
-"""Logs on standard output: `LOG_FORMAT=json` for machines, `console` for people. Each line carries its trace id."""
+"""Logs on standard output: `LOG_FORMAT=json` for machines, `console` for people. Each line has its trace id."""
 
 import contextlib
 import json
@@ -14,7 +14,7 @@ from shared.observability.tracing import current_trace_id
 
 
 def configure(service: str, log_format: str, stream: TextIO | None = None) -> None:
-    """Let our own lines, and every library's records, look alike. Call once, first. Default: standard output."""
+    """Give our own lines and the libraries' records the same form. To be called first. Default: standard output."""
     stream = stream or sys.stdout
 
     def add_service(_logger: Any, _method: str, entry: dict[str, Any]) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def configure(service: str, log_format: str, stream: TextIO | None = None) -> No
     else:
         renderer = structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=_traceback)
         render = [_without_control, renderer]
-    # Our own lines go straight to the stream: the way through the standard library's records costs three times as much.
+    # Our own lines go straight to the stream: through the standard library's records they cost three times as much.
     structlog.configure(
         processors=[*common, *render],
         logger_factory=lambda *_names: _Lines(stream),
@@ -43,7 +43,7 @@ def configure(service: str, log_format: str, stream: TextIO | None = None) -> No
 
 
 def _without_control(_logger: Any, _method: str, entry: dict[str, Any]) -> dict[str, Any]:
-    """Escape what could begin a line of its own, or steer the terminal: others' words are in here."""
+    """Escape line breaks and control characters: values may come from outside, and could forge lines."""
     for key, value in entry.items():
         if isinstance(value, str) and not value.isprintable():
             entry[key] = _escaped(value)
@@ -51,9 +51,9 @@ def _without_control(_logger: Any, _method: str, entry: dict[str, Any]) -> dict[
 
 
 def _traceback(stream: TextIO, error: Any) -> None:
-    """Indented, so that no line of an error's text looks like one of the log.
+    """Indented, so that no line of it looks like a line of the log.
 
-    And without local variables, which the default prints: customers' data are among them.
+    Without local variables, which structlog's default prints: they hold customers' data.
     """
     written = StringIO()
     structlog.dev.plain_traceback(written, error)
@@ -65,7 +65,7 @@ def _escaped(text: str) -> str:
 
 
 class _Lines(structlog.WriteLogger):
-    """Lines in a stream. Where they cannot be written (the disk is full) they are lost, and nobody fails for it."""
+    """Writes lines to a stream. A line that can't be written, on a full disk for example, is lost without an error."""
 
     def msg(self, message: str) -> None:
         with contextlib.suppress(OSError):
@@ -82,7 +82,7 @@ def _configure_libraries(common: list[Any], render: list[Any], stream: TextIO) -
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
-    # pika reports each step of a reconnect as an error with a traceback; our own connection says it in one line.
+    # pika logs each step of a reconnect as an error with a traceback; shared/messaging logs one line.
     logging.getLogger("pika").setLevel(logging.CRITICAL)
     for library in ("uvicorn", "httpx"):
         logging.getLogger(library).setLevel(logging.WARNING)
@@ -91,7 +91,7 @@ def _configure_libraries(common: list[Any], render: list[Any], stream: TextIO) -
 def _as_json(_logger: Any, _method: str, entry: dict[str, Any]) -> str:
     try:
         return to_json(entry, fallback=repr).decode()
-    except PydanticSerializationError:  # half of a surrogate pair, which JSON can hold and UTF-8 can't
+    except PydanticSerializationError:  # a lone surrogate, which JSON can hold and UTF-8 can't
         return json.dumps(entry, default=repr)
 
 

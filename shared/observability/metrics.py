@@ -1,4 +1,4 @@
-"""What every service counts, in Prometheus' text format on `/metrics`. One process is one service."""
+"""The metrics of every service, in Prometheus' text format on `/metrics`. One process is one service."""
 
 import prometheus_client
 from prometheus_client import Counter, Gauge, Histogram

@@ -1,4 +1,4 @@
-"""The trace that the running task belongs to (W3C Trace Context): from the request through messages to the logs."""
+"""The trace of the running task (W3C Trace Context), which requests, messages and log lines carry."""
 
 import random
 import re
@@ -20,7 +20,7 @@ def start_span(parent: str | None) -> str:
 
 
 def _random_id(length: int) -> str:
-    """So many bytes in hexadecimal, not all zero. They are no secret, so no system call is made for them."""
+    """`length` random bytes in hexadecimal, not all zero. No secret, so that no system call is needed."""
     return f"{random.getrandbits(8 * length) or 1:0{2 * length}x}"
 
 

@@ -18,11 +18,13 @@ log = structlog.get_logger()
 
 EVERYTHING = {"configure": ".*", "write": ".*", "read": ".*"}
 Passwords = Mapping[str, str]
+"""Of the services' broker users, by name."""
+NO_PASSWORDS: Passwords = {}
 
 
 @dataclass(frozen=True)
 class Differs:
-    """Something of ours exists with another property; RabbitMQ can't change it in place."""
+    """An item exists with another property; RabbitMQ can't change it in place."""
 
     item: str
     argument: str
@@ -30,23 +32,20 @@ class Differs:
     found: object
 
     def __str__(self) -> str:
-        return f"{self.item}: {self.argument} should be {_shown(self.expected)} and is {_shown(self.found)}"
-
-
-def _shown(value: object) -> str:
-    return "not set" if value is None else repr(value)
+        expected, found = ("not set" if value is None else repr(value) for value in (self.expected, self.found))
+        return f"{self.item}: {self.argument} should be {expected} and is {found}"
 
 
 @dataclass(frozen=True)
 class Difference:
-    """What a broker lacks, in an order in which it can be created, and what it holds otherwise."""
+    """What a broker lacks, in an order in which it can be created, and what it holds with other properties."""
 
     missing: tuple[Item, ...]
     differs: tuple[Differs, ...]
 
 
 class TopologyDiffers(Exception):
-    """Some of it exists with other properties. Nothing was changed: only a person may drop messages."""
+    """Some of it exists with other properties. Nothing was changed, since only a person may drop messages."""
 
     def __init__(self, differences: tuple[Differs, ...]) -> None:
         items = ", ".join(dict.fromkeys(difference.item for difference in differences))
@@ -58,29 +57,31 @@ class TopologyDiffers(Exception):
         self.differences = differences
 
 
-async def difference(settings: BrokerSettings, *, passwords: Passwords | None = None) -> Difference:
+async def difference(settings: BrokerSettings, *, passwords: Passwords = NO_PASSWORDS) -> Difference:
     """Compare the broker with the topology and change nothing. Raises `ManagementError`."""
     async with Management(settings) as management:
-        return await _compare(management, _wanted(settings), passwords or {})
+        return await _compare(management, _expected(settings), passwords)
 
 
-async def apply(settings: BrokerSettings, *, passwords: Passwords | None = None) -> tuple[str, ...]:
-    """Create what is missing and say what that was; nothing the second time.
+async def apply(settings: BrokerSettings, *, passwords: Passwords = NO_PASSWORDS) -> tuple[str, ...]:
+    """Create what is missing, and return the items that were created; none the second time.
 
-    A service's user is created, or brought up to date, only if `passwords` has its password.
-    Raises `TopologyDiffers` before anything is changed, `ManagementUnavailable`, `ManagementDenied`.
+    A service's user is created, or gets its password and permissions again, only if `passwords` has its password.
+    Raises `TopologyDiffers` before anything is changed, or `ManagementError`.
     """
     async with Management(settings) as management:
-        found = await _compare(management, _wanted(settings), passwords or {})
+        found = await _compare(management, _expected(settings), passwords)
         if found.differs:
             raise TopologyDiffers(found.differs)
-        return await _create(management, found.missing, passwords or {})
+        for item in found.missing:
+            await _create(management, item, passwords)
+        return tuple(str(item) for item in found.missing)
 
 
 async def keep(
     settings: BrokerSettings,
     *,
-    passwords: Passwords | None = None,
+    passwords: Passwords = NO_PASSWORDS,
     interval_seconds: float = 2.0,
     on_applied: Callable[[], None] = lambda: None,
 ) -> None:
@@ -89,37 +90,38 @@ async def keep(
     Waits for a broker that is away. A difference is logged once and does not stop the rest from being kept.
     `on_applied` is called whenever a round ends with all of it in place.
     """
-    wanted, complaint = _wanted(settings), ""
+    expected, logged = _expected(settings), ""
     async with Management(settings) as management:
         while True:
-            trouble = await _keep_once(management, wanted, passwords or {})
-            if trouble != complaint:
-                log.error("topology.not_kept", why=trouble) if trouble else log.info("topology.kept_again")
-            if not trouble:
+            problem = await _keep_once(management, expected, passwords)
+            if problem != logged:
+                log.error("topology.not_kept", why=problem) if problem else log.info("topology.kept_again")
+            if not problem:
                 on_applied()
-            complaint = trouble
+            logged = problem
             await asyncio.sleep(interval_seconds)
 
 
-def _wanted(settings: BrokerSettings) -> Topology:
+def _expected(settings: BrokerSettings) -> Topology:
     return topology(settings.retry_delays_of, controls=settings.controls_enabled)
 
 
-async def _keep_once(management: Management, wanted: Topology, passwords: Passwords) -> str:
-    """One round; what is wrong and can't be put right by it, or an empty string."""
+async def _keep_once(management: Management, expected: Topology, passwords: Passwords) -> str:
+    """One round; the problem that it can't solve, or an empty string."""
     try:
-        found = await _compare(management, wanted, passwords)
-        for item in await _create(management, found.missing, passwords):
-            log.warning("topology.put_in_place", item=item)
+        found = await _compare(management, expected, passwords)
+        for item in found.missing:
+            await _create(management, item, passwords)
+            log.warning("topology.put_in_place", item=str(item))
     except ManagementError as error:
         return str(error)
     return str(TopologyDiffers(found.differs)) if found.differs else ""
 
 
-async def _compare(management: Management, wanted: Topology, passwords: Passwords) -> Difference:
-    users = [user for user in wanted.users if passwords.get(user.name)]
+async def _compare(management: Management, expected: Topology, passwords: Passwords) -> Difference:
+    users = [user for user in expected.users if passwords.get(user.name)]
     items: list[Item] = [VirtualHost(management.vhost, management.user), *users]
-    items += [*wanted.exchanges, *wanted.queues, *wanted.bindings]
+    items += [*expected.exchanges, *expected.queues, *expected.bindings]
     found = await _read(management, users, passwords)
     return Difference(
         missing=tuple(item for item in items if str(item) not in found),
@@ -139,13 +141,13 @@ def _differs(item: Item, found: Mapping[str, object]) -> list[Differs]:
 
 
 async def _read(management: Management, users: list[ServiceUser], passwords: Passwords) -> dict[str, dict[str, object]]:
-    """What is there, by the words that an item describes itself with; properties where they can differ."""
+    """The properties of what exists, by the item's name in words; empty where none can differ."""
     if await management.find("vhosts", management.vhost) is None:
         return {}
     logins = [user for user in users if await _has_user(management, user, passwords)]
-    enters = [VirtualHost(management.vhost, management.user)] if await _may_enter(management) else []
-    without: list[Item] = [*enters, *logins, *await _bindings(management)]
-    return {str(item): {} for item in without} | await _exchanges_and_queues(management)
+    vhosts = [VirtualHost(management.vhost, management.user)] if await _may_enter(management) else []
+    existing: list[Item] = [*vhosts, *logins, *await _bindings(management)]
+    return {str(item): {} for item in existing} | await _exchanges_and_queues(management)
 
 
 async def _bindings(management: Management) -> list[Binding]:
@@ -178,11 +180,11 @@ async def _may_enter(management: Management) -> bool:
     try:
         return await management.find("permissions", management.vhost, management.user) is not None
     except ManagementDenied:
-        return True  # not an administrator, so somebody else has given them this virtual host
+        return True  # this user is no administrator, so an administrator has given it this virtual host
 
 
 async def _has_user(management: Management, user: ServiceUser, passwords: Passwords) -> bool:
-    """Whether the user exists with this password and these permissions; if not, `_create` sets both."""
+    """Whether the user exists with this password and these permissions."""
     login = await management.find("users", user.name)
     granted = await management.find("permissions", management.vhost, user.name)
     if login is None or granted is None:
@@ -198,13 +200,7 @@ def _is_password(password: str, salted_hash: str, algorithm: str) -> bool:
     return hmac.compare_digest(hashed.digest(), stored[4:])
 
 
-async def _create(management: Management, missing: tuple[Item, ...], passwords: Passwords) -> tuple[str, ...]:
-    for item in missing:
-        await _put(management, item, passwords)
-    return tuple(str(item) for item in missing)
-
-
-async def _put(management: Management, item: Item, passwords: Passwords) -> None:
+async def _create(management: Management, item: Item, passwords: Passwords) -> None:
     vhost = management.vhost
     match item:
         case VirtualHost():

@@ -1,4 +1,4 @@
-"""The topology on a real broker: created, compared, kept, and what its queues then do."""
+"""The topology on a real broker: created, compared, kept, and how its queues behave."""
 
 import asyncio
 import time
@@ -24,7 +24,6 @@ from tests.support import eventually
 
 CHARGE = "payment_service.charge"
 TRACK = "order_service.track"
-DELAYS_SECONDS = (0.2, 0.5)
 OTHER_ARGUMENTS = {"x-queue-type": "quorum", "x-max-length": 5}
 
 
@@ -32,7 +31,7 @@ def settings_for(broker: Broker, vhost: str) -> BrokerSettings:
     return BrokerSettings(
         rabbitmq_url=broker.amqp_url(vhost),
         rabbitmq_management_url=broker.management_url,
-        retry_delays_seconds=DELAYS_SECONDS,
+        retry_delays_seconds=(0.2, 0.5),
     )
 
 
@@ -59,21 +58,27 @@ async def management(settings: BrokerSettings) -> AsyncIterator[Management]:
 
 
 @asynccontextmanager
-async def kept(settings: BrokerSettings) -> AsyncIterator[None]:
-    keeping = asyncio.create_task(keep(settings, interval_seconds=0.1))
+async def kept(settings: BrokerSettings, on_applied: Callable[[], None] = lambda: None) -> AsyncIterator[None]:
+    """The topology is kept until the block ends."""
+    keeping = asyncio.create_task(keep(settings, interval_seconds=0.1, on_applied=on_applied))
     yield
     keeping.cancel()
     with suppress(asyncio.CancelledError):
         await keeping
 
 
+def with_user(url: str, user: str, password: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(netloc=f"{user}:{quote(password)}@{parts.netloc.rpartition('@')[2]}").geturl()
+
+
 @contextmanager
-def channel(settings: BrokerSettings, user: str = "", password: str = "") -> Iterator[BlockingChannel]:
-    url = urlsplit(settings.rabbitmq_url)
-    if user:
-        url = url._replace(netloc=f"{user}:{quote(password)}@{url.netloc.rpartition('@')[2]}")
-    connection = pika.BlockingConnection(pika.URLParameters(url.geturl()))
-    yield connection.channel()
+def channel(url: str) -> Iterator[BlockingChannel]:
+    """A channel with publisher confirms."""
+    connection = pika.BlockingConnection(pika.URLParameters(url))
+    opened = connection.channel()
+    opened.confirm_delivery()
+    yield opened
     if connection.is_open:
         connection.close()
 
@@ -84,29 +89,25 @@ async def publish(management: Management, exchange: str, routing_key: str) -> bo
     return bool(answer["routed"])
 
 
-async def look_into(management: Management, queue: str) -> list[dict[str, Any]]:
+async def messages_in(management: Management, queue: str) -> list[dict[str, Any]]:
     """The messages of a queue, left where they are."""
     body = {"count": 10, "ackmode": "ack_requeue_true", "encoding": "auto"}
     messages: list[dict[str, Any]] = await management.post("queues", management.vhost, queue, "get", body=body)
     return messages
 
 
-async def test_what_is_applied_twice_is_created_once(settings: BrokerSettings) -> None:
-    first = await apply(settings)
+async def test_what_is_missing_is_named_and_then_created_once(settings: BrokerSettings, management: Management) -> None:
+    missing = (await difference(settings)).missing
+    assert await management.find("vhosts", settings.vhost) is None
 
-    assert f"virtual host {settings.vhost}" in first
-    assert f"queue {CHARGE}" in first
-    assert f"queue {CHARGE}.retry.0.2s" in first
-    assert f"binding orders --order.placed.*--> {CHARGE}" in first
+    created = await apply(settings)
+    assert created == tuple(str(item) for item in missing)
+    assert f"virtual host {settings.vhost}" in created
+    assert f"queue {CHARGE}" in created
+    assert f"queue {CHARGE}.retry.0.2s" in created
+    assert f"binding orders --order.placed.*--> {CHARGE}" in created
     assert await apply(settings) == ()
     assert not (await difference(settings)).missing
-
-
-async def test_looking_for_the_difference_creates_nothing(settings: BrokerSettings, management: Management) -> None:
-    missing = (await difference(settings)).missing
-
-    assert f"virtual host {settings.vhost}" in [str(item) for item in missing]
-    assert await management.find("vhosts", settings.vhost) is None
 
 
 @pytest.mark.parametrize("name", ["a/b c", "100%41", "straße?#&", "."])
@@ -117,117 +118,99 @@ async def test_a_virtual_host_may_have_any_name(broker: Broker, name: str) -> No
 
         assert await apply(settings) == ()
         assert (await management.find("vhosts", settings.vhost))["name"] == settings.vhost
-        with channel(settings) as over_amqp:
+        with channel(settings.rabbitmq_url) as over_amqp:
             over_amqp.queue_declare(CHARGE, passive=True)
         await management.delete("vhosts", settings.vhost)
 
 
-async def test_an_event_of_an_unknown_version_reaches_the_queue(
-    applied: BrokerSettings, management: Management
-) -> None:
+@pytest.mark.usefixtures("applied")
+async def test_an_event_of_an_unknown_version_reaches_the_queue(management: Management) -> None:
     assert await publish(management, "orders", "order.placed.v99")
     assert not await publish(management, "orders", "order.unheard_of.v1")
 
-    message = await eventually(lambda: look_into(management, CHARGE))
-    assert message[0]["routing_key"] == "order.placed.v99"
+    (message,) = await eventually(lambda: messages_in(management, CHARGE))
+    assert message["routing_key"] == "order.placed.v99"
 
 
 async def test_a_message_in_a_retry_queue_comes_back_after_its_delay(
     applied: BrokerSettings, management: Management
 ) -> None:
-    with channel(applied) as over_amqp:
-        over_amqp.confirm_delivery()
+    with channel(applied.rabbitmq_url) as over_amqp:
         start = time.monotonic()
         over_amqp.basic_publish("", retry_queue(CHARGE, 0.5), b"{}", mandatory=True)
 
-    assert await look_into(management, CHARGE) == []
-    assert await eventually(lambda: look_into(management, CHARGE))
+    assert await messages_in(management, CHARGE) == []
+    assert await eventually(lambda: messages_in(management, CHARGE))
     assert time.monotonic() - start >= 0.5
 
 
-async def test_what_a_consumer_returns_too_often_is_dead_lettered(
+async def test_a_message_that_a_consumer_returns_too_often_is_dead_lettered(
     applied: BrokerSettings, management: Management
 ) -> None:
     await publish(management, "orders", "order.placed.v1")
 
     def reject_all() -> bool:
-        with channel(applied) as over_amqp:
+        with channel(applied.rabbitmq_url) as over_amqp:
             method, _, _ = over_amqp.basic_get(CHARGE)
             if method:
                 over_amqp.basic_reject(method.delivery_tag, requeue=True)
         return method is None
 
     await eventually(reject_all)
-    assert await eventually(lambda: look_into(management, dead_queue(CHARGE)))
+    assert await eventually(lambda: messages_in(management, dead_queue(CHARGE)))
 
 
-async def test_a_dead_letter_may_be_looked_at_any_number_of_times(
+async def test_a_dead_letter_may_be_returned_any_number_of_times(
     applied: BrokerSettings, management: Management
 ) -> None:
-    with channel(applied) as over_amqp:
-        over_amqp.confirm_delivery()
+    with channel(applied.rabbitmq_url) as over_amqp:
         over_amqp.basic_publish("", dead_queue(CHARGE), b"{}", mandatory=True)
         for _ in range(50):
             method, _, _ = over_amqp.basic_get(dead_queue(CHARGE))
             if method:
                 over_amqp.basic_reject(method.delivery_tag, requeue=True)
 
-    assert await eventually(lambda: look_into(management, dead_queue(CHARGE)))
+    assert await eventually(lambda: messages_in(management, dead_queue(CHARGE)))
 
 
-async def test_a_deleted_queue_is_put_back(applied: BrokerSettings, management: Management) -> None:
+async def test_items_with_other_properties_are_reported_and_nothing_is_changed(
+    settings: BrokerSettings, management: Management
+) -> None:
+    await management.put("vhosts", settings.vhost, body={})
+    await management.put("queues", settings.vhost, CHARGE, body={"durable": True, "arguments": OTHER_ARGUMENTS})
+    await management.put("queues", settings.vhost, TRACK, body={"durable": True})
+    await management.put("exchanges", settings.vhost, "orders", body={"type": "direct", "durable": True})
+
+    with pytest.raises(TopologyDiffers) as caught:
+        await apply(settings)
+
+    differs = caught.value.differences
+    assert differs == (await difference(settings)).differs
+    assert Differs(f"queue {CHARGE}", "x-delivery-limit", 20, None) in differs
+    assert Differs(f"queue {CHARGE}", "x-max-length", None, 5) in differs
+    assert Differs(f"queue {TRACK}", "x-queue-type", "quorum", "classic") in differs
+    assert Differs("exchange orders", "type", "topic", "direct") in differs
+    assert f"queue {CHARGE}: x-max-length should be not set and is 5" in str(caught.value)
+    assert f"Drain and delete exchange orders, queue {TRACK}, queue {CHARGE}" in str(caught.value)
+    queues = await management.find("queues", settings.vhost)
+    assert {queue["name"]: queue["arguments"] for queue in queues} == {CHARGE: OTHER_ARGUMENTS, TRACK: {}}
+
+
+async def test_what_goes_missing_is_put_back_though_another_item_differs(
+    applied: BrokerSettings, management: Management
+) -> None:
+    await management.delete("queues", applied.vhost, CHARGE)
+    await management.put("queues", applied.vhost, CHARGE, body={"durable": True, "arguments": OTHER_ARGUMENTS})
+
     async with kept(applied):
-        await management.delete("queues", applied.vhost, CHARGE)
+        await management.delete("queues", applied.vhost, TRACK)
         await management.delete("exchanges", applied.vhost, "payments")
 
         async def all_is_there() -> bool:
             return not (await difference(applied)).missing
 
         await eventually(all_is_there)
-        assert await publish(management, "orders", "order.placed.v1")
-
-
-async def test_a_queue_with_other_arguments_is_reported_and_nothing_is_changed(
-    settings: BrokerSettings, management: Management
-) -> None:
-    await management.put("vhosts", settings.vhost, body={})
-    other = {"durable": True, "arguments": OTHER_ARGUMENTS}
-    await management.put("queues", settings.vhost, CHARGE, body=other)
-
-    with pytest.raises(TopologyDiffers) as caught:
-        await apply(settings)
-
-    assert Differs(f"queue {CHARGE}", "x-delivery-limit", 20, None) in caught.value.differences
-    assert Differs(f"queue {CHARGE}", "x-max-length", None, 5) in caught.value.differences
-    assert f"queue {CHARGE}: x-max-length should be not set and is 5" in str(caught.value)
-    assert f"Drain and delete queue {CHARGE}" in str(caught.value)
-    queues = await management.find("queues", settings.vhost)
-    assert [(queue["name"], queue["arguments"]) for queue in queues] == [(CHARGE, OTHER_ARGUMENTS)]
-
-
-async def test_a_classic_queue_and_a_direct_exchange_are_reported(
-    settings: BrokerSettings, management: Management
-) -> None:
-    await management.put("vhosts", settings.vhost, body={})
-    await management.put("queues", settings.vhost, TRACK, body={"durable": True})
-    await management.put("exchanges", settings.vhost, "orders", body={"type": "direct", "durable": True})
-
-    differs = (await difference(settings)).differs
-
-    assert Differs(f"queue {TRACK}", "x-queue-type", "quorum", "classic") in differs
-    assert Differs("exchange orders", "type", "topic", "direct") in differs
-
-
-async def test_a_difference_does_not_stop_the_rest_from_being_kept(
-    applied: BrokerSettings, management: Management
-) -> None:
-    await management.delete("queues", applied.vhost, CHARGE)
-    await management.put("queues", applied.vhost, CHARGE, body={"durable": True, "arguments": OTHER_ARGUMENTS})
-    await management.delete("queues", applied.vhost, TRACK)
-
-    async with kept(applied):
-        await eventually(lambda: management.find("queues", applied.vhost, TRACK))
-
+    assert await publish(management, "payments", "payment.succeeded.v1")
     assert {line.item for line in (await difference(applied)).differs} == {f"queue {CHARGE}"}
 
 
@@ -237,20 +220,6 @@ async def no_service_users(management: Management) -> AsyncIterator[None]:
     yield
     for service in ("order_service", "payment_service"):
         await management.delete("users", service)
-
-
-@pytest.mark.usefixtures("no_service_users")
-async def test_a_service_with_a_password_gets_a_user_of_its_own(applied: BrokerSettings) -> None:
-    passwords = {"payment_service": uuid.uuid4().hex}
-
-    assert await apply(applied, passwords=passwords) == ("user payment_service with its permissions",)
-    assert await apply(applied, passwords=passwords) == ()
-    with channel(applied, "payment_service", passwords["payment_service"]) as own:
-        own.confirm_delivery()
-        own.queue_declare(CHARGE, passive=True)
-        own.basic_publish("payments", "payment.succeeded.v1", b"{}", mandatory=True)
-        own.basic_publish("", dead_queue(CHARGE), b"{}", mandatory=True)
-        own.basic_get(CHARGE, auto_ack=True)
 
 
 FORBIDDEN: dict[str, Callable[[BlockingChannel], object]] = {
@@ -263,14 +232,23 @@ FORBIDDEN: dict[str, Callable[[BlockingChannel], object]] = {
 
 
 @pytest.mark.usefixtures("no_service_users")
-@pytest.mark.parametrize("act", FORBIDDEN.values(), ids=FORBIDDEN.keys())
-async def test_a_service_may_not(applied: BrokerSettings, act: Callable[[BlockingChannel], object]) -> None:
-    await apply(applied, passwords={"payment_service": "p"})
+async def test_a_service_with_a_password_gets_a_user_with_its_own_permissions_alone(applied: BrokerSettings) -> None:
+    passwords = {"payment_service": uuid.uuid4().hex}
 
-    with channel(applied, "payment_service", "p") as own:
-        own.confirm_delivery()
-        with pytest.raises(pika.exceptions.ChannelClosedByBroker, match="ACCESS_REFUSED"):
+    assert await apply(applied, passwords=passwords) == ("user payment_service with its permissions",)
+    assert await apply(applied, passwords=passwords) == ()
+    url = with_user(applied.rabbitmq_url, "payment_service", passwords["payment_service"])
+    with channel(url) as own:
+        own.queue_declare(CHARGE, passive=True)
+        own.basic_publish("payments", "payment.succeeded.v1", b"{}", mandatory=True)
+        own.basic_publish("", dead_queue(CHARGE), b"{}", mandatory=True)
+        own.basic_get(CHARGE, auto_ack=True)
+    refusals = {}
+    for name, act in FORBIDDEN.items():
+        with channel(url) as own, pytest.raises(pika.exceptions.ChannelClosedByBroker) as caught:
             act(own)
+        refusals[name] = caught.value.reply_text.partition(" ")[0]
+    assert refusals == dict.fromkeys(FORBIDDEN, "ACCESS_REFUSED")
 
 
 @pytest.mark.usefixtures("no_service_users")
@@ -283,49 +261,32 @@ async def test_a_new_password_and_lost_permissions_are_put_right(
     assert await apply(applied, passwords={"order_service": "old"})
     assert await apply(applied, passwords={"order_service": "new"})
     assert await apply(applied, passwords={"order_service": "new"}) == ()
-    with channel(applied, "order_service", "new") as own:
+    with channel(with_user(applied.rabbitmq_url, "order_service", "new")) as own:
         own.basic_get(TRACK)
 
 
-async def test_a_broker_that_is_away_is_said_to_be_away() -> None:
-    settings = BrokerSettings(rabbitmq_management_url="http://guest:secret@127.0.0.1:1")
-
-    with pytest.raises(ManagementUnavailable, match=r"http://127\.0\.0\.1:1 can't be used") as caught:
-        await apply(settings)
-    assert "secret" not in str(caught.value)
-
-
-async def test_a_port_where_something_else_listens_is_no_broker(broker: Broker) -> None:
-    amqp_port = urlsplit(broker.amqp_url()).port
-    with pytest.raises(ManagementUnavailable):
-        await difference(BrokerSettings(rabbitmq_management_url=f"http://guest:guest@127.0.0.1:{amqp_port}"))
-
-
-async def test_wrong_credentials_are_said_to_be_wrong(settings: BrokerSettings) -> None:
-    url = urlsplit(settings.management_url)
-    wrong = url._replace(netloc=f"nobody:secret@{url.netloc.rpartition('@')[2]}").geturl()
-
-    with pytest.raises(ManagementDenied, match="user 'nobody'") as caught:
-        await apply(BrokerSettings(rabbitmq_url=settings.rabbitmq_url, rabbitmq_management_url=wrong))
-    assert "secret" not in str(caught.value)
+async def test_a_broker_that_can_not_be_used_is_named_without_the_password(settings: BrokerSettings) -> None:
+    amqp_port = urlsplit(settings.rabbitmq_url).port
+    for url, expected in {
+        "http://guest:secret@127.0.0.1:1": (ManagementUnavailable, r"http://127\.0\.0\.1:1 can't be used"),
+        f"http://guest:secret@127.0.0.1:{amqp_port}": (ManagementUnavailable, "can't be used"),
+        with_user(settings.management_url, "nobody", "secret"): (ManagementDenied, "user 'nobody'"),
+    }.items():
+        error, text = expected
+        with pytest.raises(error, match=text) as caught:
+            await apply(BrokerSettings(rabbitmq_url=settings.rabbitmq_url, rabbitmq_management_url=url))
+        assert "secret" not in str(caught.value)
 
 
-async def test_keep_outlives_the_broker(breakable_broker: PrivateBroker) -> None:
+async def test_keep_goes_on_after_the_broker_was_away(breakable_broker: PrivateBroker) -> None:
     settings = settings_for(breakable_broker, "restarted")
     rounds: list[float] = []
-    keeping = asyncio.create_task(
-        keep(settings, interval_seconds=0.1, on_applied=lambda: rounds.append(time.monotonic()))
-    )
-    await eventually(lambda: rounds)
-
-    await breakable_broker.kill()
-    with pytest.raises(ManagementUnavailable):
-        await difference(settings)
-    await breakable_broker.start()
-    async with Management(settings) as management:
-        await management.delete("queues", "restarted", CHARGE)
-        await eventually(lambda: management.find("queues", "restarted", CHARGE))
-
-    keeping.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await keeping
+    async with kept(settings, on_applied=lambda: rounds.append(time.monotonic())):
+        await eventually(lambda: rounds)
+        await breakable_broker.kill()
+        with pytest.raises(ManagementUnavailable):
+            await difference(settings)
+        await breakable_broker.start()
+        async with Management(settings) as management:
+            await management.delete("queues", "restarted", CHARGE)
+            await eventually(lambda: management.find("queues", "restarted", CHARGE))

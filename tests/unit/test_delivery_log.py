@@ -26,10 +26,10 @@ def test_an_order_is_remembered_with_all_that_happened_to_its_messages() -> None
     handled(placed, DONE)
     handled(placed, DUPLICATE, redelivered=True)
     handled(placed, DeadLetter("attempts-exhausted", "the gateway failed"))
-    told = [
+    notes = [
         (note.act, note.place, note.outcome, note.detail, note.redelivered) for note in delivery_log.about(order_id)
     ]
-    assert told == [
+    assert notes == [
         ("published", "orders", "confirmed", "", False),
         ("handled", QUEUE, "retry", "in 5 s: the gateway failed", False),
         ("handled", QUEUE, "done", "", False),
@@ -55,7 +55,7 @@ def test_only_the_latest_are_kept() -> None:
     order_id, placed = message()
     handled(placed, DONE)
     _, other = message()
-    for _ in range(delivery_log.KEPT):
+    for _ in range(delivery_log.MAX_NOTES):
         delivery_log.note_published(other, "confirmed")
     assert delivery_log.about(order_id) == []
     assert delivery_log.known_since() > before
