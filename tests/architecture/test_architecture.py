@@ -89,3 +89,22 @@ def test_no_text_becomes_attributes_of_the_control_rooms_page() -> None:
     pages = [file for file in FILES if str(file).startswith("control_room/dashboard/page/")]
     assert pages
     assert not [str(file) for file in pages if re.search(r"\.props\(\s*f[\"']", (ROOT / file).read_text())]
+
+
+LOG_METHODS = {"debug", "info", "warning", "error", "exception", "critical"}
+EVENT_NAME = re.compile(r"[a-z][a-z_]*(\.[a-z][a-z_]*)+")
+
+
+@pytest.mark.parametrize("file", FILES, ids=str)
+def test_log_events_are_dotted_names_with_fields(file: Path) -> None:
+    """A log can be searched by its events' names; what varies is in the fields."""
+    calls = [
+        node
+        for node in ast.walk(parsed(file))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in LOG_METHODS
+        if isinstance(node.func.value, ast.Name) and node.func.value.id in ("logger", "log")
+    ]
+    for call in calls:
+        event = call.args[0]
+        assert isinstance(event, ast.Constant), f"{file}:{call.lineno}"
+        assert EVENT_NAME.fullmatch(str(event.value)), f"{file}:{call.lineno}: {event.value}"
