@@ -19,12 +19,12 @@ notes = Table(
     Column("at", UtcDateTime),
 )
 
-groups: list[int] = []
-"""How many rows each call of `write_notes` was given."""
+batches: list[int] = []
+"""How many rows each call of `write_notes` got."""
 
 
 def write_notes(connection: Connection, rows: list[tuple[int, str]]) -> list[str]:
-    groups.append(len(rows))
+    batches.append(len(rows))
     connection.execute(insert(notes), [{"id": number, "text": text} for number, text in rows])
     return [f"wrote {number}" for number, _ in rows]
 
@@ -45,8 +45,11 @@ def refuse_odd(connection: Connection, numbers: list[int]) -> list[int]:
 
 
 @asynccontextmanager
-async def opened(url: str, *, is_there: bool = True) -> AsyncIterator[Database]:
+async def opened(url: str, metadata: MetaData = metadata, *, is_ready: bool = True) -> AsyncIterator[Database]:
+    """A database, until the block ends. `is_ready`: wait until it is."""
     database = Database(url, metadata, name=f"test-{uuid.uuid4().hex[:8]}")
-    await (start_ready(database) if is_there else database.start())
-    yield database
-    await database.stop()
+    await (start_ready(database) if is_ready else database.start())
+    try:
+        yield database
+    finally:
+        await database.stop()

@@ -8,6 +8,8 @@ import subprocess
 import tempfile
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +113,22 @@ class PrivatePostgres:
                 if ended or time.monotonic() > deadline:
                     raise RuntimeError(f"PostgreSQL does not answer: {error}\n{self._log.read_text()}") from error
             time.sleep(0.05)
+
+
+@contextmanager
+def read_only(*urls: str) -> Iterator[None]:
+    """While the block lasts the databases refuse writes, as the old primary does after a failover.
+
+    Connections made meanwhile go on refusing them afterwards.
+    """
+    names = [url.rpartition("/")[2] for url in urls]
+    with psycopg.connect(urls[0].replace(names[0], "postgres"), autocommit=True) as connection:
+        for name in names:
+            connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = ANY(%s)", [names])
+        yield
+        for name in names:
+            connection.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
 
 
 def _find_binaries() -> Path:

@@ -5,7 +5,6 @@ import sqlite3
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import httpx
 import psycopg
@@ -19,9 +18,9 @@ from shared.messaging.message import Message
 from shared.messaging.publisher import Publisher
 from tests import examples
 from tests.order_rail import file_of, order_rail
-from tests.postgres import PrivatePostgres
+from tests.postgres import PrivatePostgres, read_only
 from tests.rail import Rail
-from tests.support import eventually, metric
+from tests.support import eventually, metric, ready
 
 ENVIRONMENT = {
     "RETRY_DELAYS_SECONDS": "0.2,0.5",
@@ -31,7 +30,6 @@ ENVIRONMENT = {
     "RABBITMQ_URL": "",
 }
 TOKENS = ["tok_visa", "tok_declined", "tok_timeout"] * 40
-DATABASES = ("order_service", "payment_service", "notification_service")
 
 
 @pytest.fixture(scope="module")
@@ -45,18 +43,48 @@ def system_environment(postgres: PrivatePostgres) -> dict[str, str]:
     }
 
 
+@asynccontextmanager
+async def under_load(rail: Rail) -> AsyncIterator[None]:
+    """The block begins when half of the orders are placed. After it all orders are reconciled."""
+    placing = asyncio.create_task(rail.place_many(TOKENS))
+    await eventually(lambda: len(rail.accepted) >= len(TOKENS) // 2, expecting="half of the orders")
+    yield
+    await placing
+    await rail.reconcile()
+
+
 async def test_connections_that_the_database_cuts_under_load_cost_nothing(
     rail: Rail, postgres: PrivatePostgres
 ) -> None:
-    placing = asyncio.create_task(rail.place_many(TOKENS))
-    await eventually(lambda: len(rail.accepted) >= len(TOKENS) // 2, expecting="half of the orders")
-    with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
-        cut = connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname LIKE 'test_%'"
-        ).fetchall()
-    assert len(cut) >= 3
-    await placing
-    await rail.reconcile()
+    async with under_load(rail):
+        with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
+            cut = connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname LIKE 'test_%'"
+            ).fetchall()
+        assert len(cut) >= 3
+
+
+async def test_a_database_restarted_under_load_costs_nothing(rail: Rail, postgres: PrivatePostgres) -> None:
+    async with under_load(rail):
+        assert await rail.in_flight() > 0
+        await asyncio.to_thread(postgres.stop)
+        with pytest.raises(httpx.HTTPStatusError, match="503"):
+            await rail.place()
+        await asyncio.to_thread(postgres.start)
+
+
+async def test_a_database_that_only_reads_costs_no_attempt_and_connections_to_it_are_given_up(
+    system: System, rail: Rail
+) -> None:
+    services = ("order_service", "payment_service")
+    outcomes = ("deadletter", "retry")  # what tok_timeout loses is tried again at once, and costs no attempt either
+    before = [await settled(rail, "payment_service", outcome) for outcome in outcomes]
+    async with under_load(rail):
+        with read_only(*(system.processes[service].environment["DATABASE_URL"] for service in services)):
+            await eventually(lambda: all_say(rail, services, "read-only"), 15, "/readyz to say so")
+            with pytest.raises(httpx.HTTPStatusError, match="503"):
+                await rail.place()
+    assert [await settled(rail, "payment_service", outcome) for outcome in outcomes] == before
 
 
 async def test_the_audit_says_whose_database_is_away(system: System, rail: Rail, postgres: PrivatePostgres) -> None:
@@ -75,47 +103,9 @@ async def test_the_audit_says_whose_database_is_away(system: System, rail: Rail,
     assert (await order_rail("audit", *file_of(system))).status == 0
 
 
-async def test_a_database_restarted_under_load_costs_nothing(rail: Rail, postgres: PrivatePostgres) -> None:
-    placing = asyncio.create_task(rail.place_many(TOKENS))
-    await eventually(lambda: len(rail.accepted) >= len(TOKENS) // 2, expecting="half of the orders")
-    assert await rail.in_flight() > 0
-    await asyncio.to_thread(postgres.stop)
-    with pytest.raises(httpx.HTTPStatusError, match="503"):
-        await rail.place()
-    await asyncio.to_thread(postgres.start)
-    await placing
-    await rail.reconcile()
-
-
-async def test_a_database_that_only_reads_costs_no_attempt_and_connections_to_it_are_given_up(
-    system: System, rail: Rail, postgres: PrivatePostgres
-) -> None:
-    """As after a failover: the old primary answers, and refuses every write. It goes on doing so to its old clients."""
-    services = ("order_service", "payment_service")
-    dead_before = await settled(rail, "payment_service", "deadletter")
-    retries_before = await settled(rail, "payment_service", "retry")
-    names = [database_of(system, service) for service in services]
-    placing = asyncio.create_task(rail.place_many(TOKENS))
-    await eventually(lambda: len(rail.accepted) >= len(TOKENS) // 2, expecting="half of the orders")
-    with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
-        for name in names:
-            connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
-        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = ANY(%s)", [names])
-        await eventually(lambda: all_say(rail, services, "read-only"), 15, "/readyz to say so")
-        with pytest.raises(httpx.HTTPStatusError, match="503"):
-            await rail.place()
-        for name in names:  # for new connections alone
-            connection.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
-    await placing
-    await rail.reconcile()
-    assert await settled(rail, "payment_service", "deadletter") == dead_before
-    # What tok_timeout loses is tried again at once, and costs no attempt either.
-    assert await settled(rail, "payment_service", "retry") == retries_before
-
-
 async def test_a_database_that_another_process_locks_costs_no_message_an_attempt(system: System, rail: Rail) -> None:
-    dead_before = await dead_letters(rail)
-    other = sqlite3.connect(database_file(system, "notification_service"), isolation_level=None)
+    dead_before = await settled(rail, "notification_service", "deadletter")
+    other = sqlite3.connect(system.run.path / "notification_service.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     await rail.place_many(TOKENS)
 
@@ -126,11 +116,12 @@ async def test_a_database_that_another_process_locks_costs_no_message_an_attempt
     other.execute("ROLLBACK")
     other.close()
     await rail.reconcile()
-    assert await dead_letters(rail) == dead_before
+    assert await settled(rail, "notification_service", "deadletter") == dead_before
 
 
 async def test_simultaneous_duplicates_at_two_replicas_have_one_winner(system: System, rail: Rail) -> None:
-    async with replica_of(system, "payment_service") as url, publishing(system) as publisher:
+    publisher = Publisher(system.broker_settings.rabbitmq_url, "test", exchanges=["orders"])
+    async with replica_of(system, "payment_service") as url, ready(publisher):
         event = examples.order_placed()
         message = Message("orders", event.type, encode(event), message_id=event.id, type=event.type)
         before = await duplicates(rail, url)
@@ -146,21 +137,9 @@ async def test_simultaneous_duplicates_at_two_replicas_have_one_winner(system: S
     assert sorted(row["kind"] for row in charges) == ["charge", "payment"]
 
 
-def database_file(system: System, service: str) -> Path:
-    return system.run.path / f"{service}.db"
-
-
 async def all_say(rail: Rail, services: tuple[str, ...], word: str) -> bool:
     answers = [await rail.http.get(f"{rail._urls[service]}/readyz") for service in services]
     return all(answer.status_code == 503 and word in answer.text for answer in answers)
-
-
-def database_of(system: System, service: str) -> str:
-    return system.processes[service].environment["DATABASE_URL"].rpartition("/")[2]
-
-
-async def dead_letters(rail: Rail) -> float:
-    return await settled(rail, "notification_service", "deadletter")
 
 
 async def settled(rail: Rail, service: str, outcome: str) -> float:
@@ -195,12 +174,3 @@ async def replica_of(system: System, service: str) -> AsyncIterator[str]:
             yield url
         finally:
             await process.stop()
-
-
-@asynccontextmanager
-async def publishing(system: System) -> AsyncIterator[Publisher]:
-    publisher = Publisher(system.broker_settings.rabbitmq_url, "test", exchanges=["orders"])
-    await publisher.start()
-    await publisher.connected()
-    yield publisher
-    await publisher.stop()

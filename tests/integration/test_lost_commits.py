@@ -1,23 +1,20 @@
-"""A COMMIT went through and its answer was lost: what is there counts, and nobody is told that it failed."""
+"""A COMMIT whose answer is lost: rows that are written count, and no caller is told that they failed."""
 
 import asyncio
 import uuid
-from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, MetaData, Table, func, select
 
-import notification_service.store
 import order_service.store
 import payment_service.gateways.simulated.store
 import payment_service.store
-from notification_service.notifications import email, notification_of
-from notification_service.notifications import event_of as notification_event
 from order_service.orders import SweepDelays, timeline_entry
-from order_service.store import Placement, Report, Tracked
+from order_service.store import Placed, Placement, Report, Tracked
 from payment_service.gateways.simulated.store import Charge
 from payment_service.payments import Charged, event_of, payment_of
 from shared.ids import new_id
@@ -35,146 +32,122 @@ from tests.amqp import arrivals, queue_of
 from tests.cut import Cut, cut_in_front_of
 from tests.postgres import PrivatePostgres
 from tests.service.process import RunningService, running
-from tests.support import eventually, start_ready
+from tests.support import eventually, ready
 
-CROWD = 19
+ROWS = 19
 SWEEP_DELAYS = SweepDelays(dict.fromkeys(("charge", "email", "sms", "restaurant"), 60.0))
 
 
 @asynccontextmanager
-async def opened(postgres: PrivatePostgres, metadata: MetaData) -> AsyncIterator[tuple[Database, Cut]]:
-    async with cut_in_front_of(postgres.create_database()) as (cut, url):
-        database = Database(url, metadata, name=f"cut-{uuid.uuid4().hex[:8]}")
-        await start_ready(database)
+async def opened(
+    postgres: PrivatePostgres, metadata: MetaData = order_service.store.metadata
+) -> AsyncIterator[tuple[Database, Cut]]:
+    async with (
+        cut_in_front_of(postgres.create_database()) as (cut, url),
+        ready(Database(url, metadata, name=f"cut-{uuid.uuid4().hex[:8]}")) as database,
+    ):
         yield database, cut
-        await database.stop()
+
+
+async def write_all(database: Database, operation: Any, rows: Iterable[Any]) -> list[Any]:
+    return await asyncio.gather(*(database.write(operation, row) for row in rows), return_exceptions=True)
 
 
 async def count(database: Database, *tables: Table) -> list[int]:
-    def rows(connection: Connection, wanted: list[tuple[Table, ...]]) -> list[list[int]]:
-        (tables,) = wanted
-        return [[connection.execute(select(func.count()).select_from(table)).scalar_one() for table in tables]]
+    def rows(connection: Connection, tables: list[Table]) -> list[int]:
+        return [connection.execute(select(func.count()).select_from(table)).scalar_one() for table in tables]
 
-    return await database.read(rows, tables)
+    return [await database.read(rows, table) for table in tables]
 
 
-@pytest.mark.parametrize("key", [None, "a-key"])
-@pytest.mark.parametrize("orders", [1, CROWD])
-async def test_placed_orders_are_found_and_stand_for_themselves(
-    postgres: PrivatePostgres, orders: int, key: str | None
-) -> None:
+def placements(orders: int = ROWS, key: str | None = "key") -> list[Placement]:
+    return [Placement(examples.order_placed(), key and f"{key}-{number}", "asked") for number in range(orders)]
+
+
+async def expect_placed(database: Database, asked: list[Placement], placed: list[Placed]) -> None:
+    """Each order once, under the id that its first placement gave it, and none counted as a duplicate."""
     store = order_service.store
-    async with opened(postgres, store.metadata) as (database, cut):
-        placements = [Placement(examples.order_placed(), key and f"{key}-{n}", "asked") for n in range(orders)]
-        cut.cuts = 1
-        placed = await asyncio.gather(*(database.write(store.place, each) for each in placements))
+    assert [each.order_id for each in placed] == [each.event.subject for each in asked]
+    assert await count(database, store.orders, store.outbox.table) == [len(asked), len(asked)]
+    assert await count(database, store.duplicates) == [0]
 
+
+@pytest.mark.parametrize("key", [None, "key"])
+@pytest.mark.parametrize("orders", [1, ROWS])
+@pytest.mark.parametrize("cuts", [1, 3], ids=["once", "and again when the rows are looked for"])
+async def test_orders_whose_commit_got_no_answer_are_placed_once(
+    postgres: PrivatePostgres, orders: int, key: str | None, cuts: int
+) -> None:
+    async with opened(postgres) as (database, cut):
+        cut.cuts = cuts
+        asked = placements(orders, key)
+        placed = await write_all(database, order_service.store.place, asked)
+        assert cut.done == cuts
+        await expect_placed(database, asked, placed)
+
+
+async def test_a_commit_that_did_not_go_through_is_made_up_for(postgres: PrivatePostgres) -> None:
+    """The connection breaks before the server has the COMMIT: nothing is written, and the rows are written anew."""
+    async with opened(postgres) as (database, cut):
+        cut.swallows = cut.cuts = 1
+        asked = placements()
+        placed = await write_all(database, order_service.store.place, asked)
         assert cut.done == 1
-        assert [each.order_id for each in placed] == [each.event.subject for each in placements]
-        assert await count(database, store.orders, store.outbox.table) == [orders, orders]
-        assert await count(database, store.duplicates) == [0]
+        await expect_placed(database, asked, placed)
 
 
-async def test_a_lost_answer_to_the_question_whether_it_was_committed_is_asked_again(
-    postgres: PrivatePostgres,
-) -> None:
-    store = order_service.store
-    async with opened(postgres, store.metadata) as (database, cut):
-        placement = Placement(examples.order_placed(), "a-key", "asked")
-        cut.cuts = 3
-        placed = await database.write(store.place, placement)
-
-        assert (cut.done, placed.order_id) == (3, placement.event.subject)
-        assert await count(database, store.orders, store.outbox.table) == [1, 1]
-
-
-async def test_a_server_that_never_answers_is_hung_up_on(
+async def test_the_connection_to_a_server_that_never_answers_is_cut(
     postgres: PrivatePostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database_module, "ANSWER_SECONDS", 0.5)
     monkeypatch.setattr(database_module, "PROBE_SECONDS", 0.1)
-    store = order_service.store
-    async with opened(postgres, store.metadata) as (database, cut):
-        placement = Placement(examples.order_placed(), "a-key", "asked")
+    async with opened(postgres) as (database, cut):
         cut.after, cut.cuts, cut.keeps_open = b"INSERT INTO orders", 1, True
-        placed = await asyncio.wait_for(database.write(store.place, placement), 20)
+        asked = placements(1)
+        placed = await asyncio.wait_for(write_all(database, order_service.store.place, asked), 20)
+        assert cut.done == 1
+        await expect_placed(database, asked, placed)
 
-        assert (cut.done, placed.order_id) == (1, placement.event.subject)
-        assert await count(database, store.orders, store.outbox.table) == [1, 1]
 
-
-async def test_where_nobody_can_look_it_is_unknown_and_repeating_it_is_safe(
+async def test_while_the_database_is_away_a_commit_is_unknown_and_repeating_it_is_safe(
     postgres: PrivatePostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transactions, "ASK_SECONDS", 0.3)
     store = order_service.store
-    async with opened(postgres, store.metadata) as (database, cut):
-        placements = [Placement(examples.order_placed(), f"key-{n}", "asked") for n in range(CROWD)]
+    async with opened(postgres) as (database, cut):
         cut.cuts, cut.closes = 1, True
-        results = await asyncio.gather(
-            *(database.write(store.place, each) for each in placements), return_exceptions=True
-        )
+        asked = placements()
+        results = await write_all(database, store.place, asked)
         assert {type(result) for result in results} == {CommitUnknown}
         assert str(results[0]).count("unknown") == 1
 
         cut.is_closed = False
-        again = [Placement(examples.order_placed(), each.idempotency_key, "asked") for each in placements]
-        placed = await asyncio.gather(*(database.write(store.place, each) for each in again))
-        assert [each.order_id for each in placed] == [each.event.subject for each in placements]
-        assert await count(database, store.orders, store.outbox.table) == [CROWD, CROWD]
+        again = [Placement(examples.order_placed(), each.idempotency_key, "asked") for each in asked]
+        placed = await write_all(database, store.place, again)
+        assert [each.order_id for each in placed] == [each.event.subject for each in asked]
+        assert await count(database, store.orders, store.outbox.table) == [ROWS, ROWS]
 
 
-async def test_a_commit_that_did_not_go_through_is_made_up_for(postgres: PrivatePostgres) -> None:
-    """The connection breaks before the server has the COMMIT: then nothing is there, and the rows are written anew."""
-    store = order_service.store
-    async with opened(postgres, store.metadata) as (database, cut):
-        placements = [Placement(examples.order_placed(), f"key-{n}", "asked") for n in range(CROWD)]
-        cut.swallows = cut.cuts = 1
-        placed = await asyncio.gather(*(database.write(store.place, each) for each in placements))
-
-        assert cut.done == 1
-        assert [each.order_id for each in placed] == [each.event.subject for each in placements]
-        assert await count(database, store.orders, store.outbox.table) == [CROWD, CROWD]
-
-
-async def test_payments_and_their_events_are_there_once(postgres: PrivatePostgres) -> None:
+async def test_records_and_their_events_are_there_once(postgres: PrivatePostgres) -> None:
     store = payment_service.store
     async with opened(postgres, store.metadata) as (database, cut):
-        payments = [(placed, payment_of(placed, Charged(new_id()), 1)) for placed in
-                    (examples.order_placed() for _ in range(CROWD))]  # fmt: skip
+        orders = [examples.order_placed() for _ in range(ROWS)]
+        payments = [payment_of(placed, Charged(new_id()), 1) for placed in orders]
         cut.cuts = 1
-        await asyncio.gather(
-            *(
-                database.write(store.records.record, Recording(payment, event_of(payment, placed)))
-                for placed, payment in payments
-            )
-        )
-        assert cut.done == 1
-        assert await count(database, store.payments, store.outbox.table) == [CROWD, CROWD]
-        assert [await database.read(store.records.get, placed.subject) for placed, _ in payments] == [
-            payment for _, payment in payments
-        ]
+        recordings = [Recording(each, event_of(each, placed)) for each, placed in zip(payments, orders, strict=True)]
+        await write_all(database, store.records.record, recordings)
 
-
-async def test_notifications_and_their_events_are_there_once(postgres: PrivatePostgres) -> None:
-    store = notification_service.store
-    async with opened(postgres, store.metadata) as (database, cut):
-        notices = [email(examples.payment_succeeded()) for _ in range(CROWD)]
-        told = [notification_of(notice, 1) for notice in notices if notice is not None]
-        cut.cuts = 1
-        await asyncio.gather(
-            *(database.write(store.records.record, Recording(each, notification_event(each))) for each in told)
-        )
         assert cut.done == 1
-        assert await count(database, store.notifications, store.outbox.table) == [CROWD, CROWD]
+        assert await count(database, store.payments, store.outbox.table) == [ROWS, ROWS]
+        assert [await database.read(store.records.get, placed.subject) for placed in orders] == payments
 
 
 async def test_charges_of_the_simulated_gateway_are_still_new(postgres: PrivatePostgres) -> None:
     store = payment_service.gateways.simulated.store
     async with opened(postgres, store.metadata) as (database, cut):
-        charges = [Charge(new_id(), new_id(), 100, "EUR") for _ in range(CROWD)]
+        charges = [Charge(new_id(), new_id(), 100, "EUR") for _ in range(ROWS)]
         cut.cuts = 1
-        made = await asyncio.gather(*(database.write(store.charge, each) for each in charges))
+        made = await write_all(database, store.charge, charges)
 
         assert cut.done == 1
         assert made == charges
@@ -182,21 +155,20 @@ async def test_charges_of_the_simulated_gateway_are_still_new(postgres: PrivateP
 
 async def test_reports_about_orders_are_recorded_once_and_are_no_duplicates(postgres: PrivatePostgres) -> None:
     store = order_service.store
-    async with opened(postgres, store.metadata) as (database, cut):
-        placements = [Placement(examples.order_placed()) for _ in range(CROWD)]
-        await asyncio.gather(*(database.write(store.place, each) for each in placements))
+    async with opened(postgres) as (database, cut):
+        placed = await write_all(database, store.place, placements())
         reports = [
-            Report(each.event.subject, timeline_entry(examples.payment_succeeded(each.event.subject)), SWEEP_DELAYS)
-            for each in placements
+            Report(each.order_id, timeline_entry(examples.payment_succeeded(each.order_id)), SWEEP_DELAYS)
+            for each in placed
         ]
         cut.cuts = 1
-        results = await asyncio.gather(*(database.write(store.track, each) for each in reports))
+        results = await write_all(database, store.track, reports)
 
         assert cut.done == 1
-        assert Counter(results) == {Tracked.RECORDED: CROWD}
-        assert await count(database, store.timeline, store.duplicates) == [CROWD, 0]
-        found = await asyncio.gather(*(database.read(store.get, each.order_id) for each in reports))
-        assert {order and order.status for order in found} == {"paid"}
+        assert results == [Tracked.RECORDED] * ROWS
+        assert await count(database, store.timeline, store.duplicates) == [ROWS, 0]
+        orders = await asyncio.gather(*(database.read(store.get, each.order_id) for each in placed))
+        assert {order and order.status for order in orders} == {"paid"}
 
 
 @pytest.mark.parametrize("reaches_the_server", [True, False])
@@ -204,28 +176,24 @@ async def test_events_whose_deletion_was_left_without_an_answer_are_published_on
     postgres: PrivatePostgres, module_broker_settings: BrokerSettings, reaches_the_server: bool
 ) -> None:
     store = order_service.store
-    publisher = Publisher(module_broker_settings.rabbitmq_url, "test", exchanges=["orders"])
-    await start_ready(publisher)
     async with (
+        ready(Publisher(module_broker_settings.rabbitmq_url, "test", exchanges=["orders"])) as publisher,
         opened(postgres, store.metadata) as (database, cut),
         queue_of(module_broker_settings, "orders", "order.placed.v1") as queue,
         arrivals(module_broker_settings, queue) as messages,
     ):
         cut.after, cut.cuts, cut.swallows = b"DELETE FROM outbox", 1, int(not reaches_the_server)
-        relay = OutboxRelay(database, store.outbox, publisher)
-        await relay.start()
-        await asyncio.gather(*(database.write(store.place, Placement(examples.order_placed())) for _ in range(CROWD)))
+        async with ready(OutboxRelay(database, store.outbox, publisher)):
+            await write_all(database, store.place, placements())
 
-        async def is_empty() -> bool:
-            return await count(database, store.outbox.table) == [0]
+            async def is_empty() -> bool:
+                return await count(database, store.outbox.table) == [0]
 
-        await eventually(is_empty, 20, "the outbox to be empty")
-        await relay.stop()
+            await eventually(is_empty, 20, "the outbox to be empty")
         await publisher.publish(Message("", queue, b"marker"))
         await eventually(lambda: messages and messages[-1].body == b"marker", expecting="the marker")
         assert cut.done == 1
-        assert len(messages) == CROWD + 1
-    await publisher.stop()
+        assert len(messages) == ROWS + 1
 
 
 @pytest.fixture
@@ -234,7 +202,7 @@ def body() -> dict[str, object]:
 
 
 @asynccontextmanager
-async def order_service_behind_a_cut(
+async def order_service_behind_a_proxy(
     postgres: PrivatePostgres, settings: BrokerSettings, directory: Path
 ) -> AsyncIterator[tuple[RunningService, Cut]]:
     async with (
@@ -245,12 +213,12 @@ async def order_service_behind_a_cut(
         yield service, cut
 
 
-async def test_a_customer_is_answered_by_what_is_there(
+async def test_a_customer_whose_order_was_written_gets_the_usual_answer(
     postgres: PrivatePostgres, broker_settings: BrokerSettings, tmp_path: Path, body: dict[str, object]
 ) -> None:
-    async with order_service_behind_a_cut(postgres, broker_settings, tmp_path) as (service, cut):
+    async with order_service_behind_a_proxy(postgres, broker_settings, tmp_path) as (service, cut):
         cut.cuts = 1
-        answers = await asyncio.gather(*(service.http.post("/orders", json=body) for _ in range(CROWD)))
+        answers = await asyncio.gather(*(service.http.post("/orders", json=body) for _ in range(ROWS)))
 
         assert cut.done == 1
         assert {answer.status_code for answer in answers} == {202}
@@ -258,10 +226,10 @@ async def test_a_customer_is_answered_by_what_is_there(
         assert sorted(rows) == sorted(answer.json()["order_id"] for answer in answers)
 
 
-async def test_a_customer_whom_nobody_can_answer_is_told_what_to_do(
+async def test_a_customer_whose_order_is_unknown_is_told_how_to_ask_again(
     postgres: PrivatePostgres, broker_settings: BrokerSettings, tmp_path: Path, body: dict[str, object]
 ) -> None:
-    async with order_service_behind_a_cut(postgres, broker_settings, tmp_path) as (service, cut):
+    async with order_service_behind_a_proxy(postgres, broker_settings, tmp_path) as (service, cut):
         cut.cuts, cut.closes = 1, True
         headers = {"Idempotency-Key": '"one"'}
         with_key = await service.http.post("/orders", json=body, headers=headers)

@@ -1,4 +1,4 @@
-"""The outbox relay against a real database and a real broker: what it publishes, and when it stands back."""
+"""The outbox relay against a real database and a real broker: what it publishes, and when it is throttled."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,6 +13,7 @@ from shared.messaging.publisher import Publisher
 from shared.persistence import backlog
 from shared.persistence import relay as module
 from shared.persistence.backlog import BATCH_ROWS
+from shared.persistence.batcher import Operation
 from shared.persistence.database import Database
 from shared.persistence.failures import DatabaseUnavailable
 from shared.persistence.outbox import Outbox
@@ -20,7 +21,7 @@ from shared.persistence.relay import THROTTLE_ROWS, OutboxRelay
 from shared.settings import BrokerSettings
 from tests import examples
 from tests.amqp import arrivals, queue_of
-from tests.support import eventually, start_ready
+from tests.support import eventually, ready
 
 metadata = MetaData()
 outbox = Outbox(metadata, "orders")
@@ -43,47 +44,32 @@ def count(connection: Connection, rows: list[None]) -> list[int]:
 
 @pytest_asyncio.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database(database_url, metadata, name="test")
-    await start_ready(database)
-    yield database
-    await database.stop()
+    async with ready(Database(database_url, metadata, name="test")) as database:
+        yield database
 
 
 @pytest_asyncio.fixture
 async def publisher(module_broker_settings: BrokerSettings) -> AsyncIterator[Publisher]:
-    publisher = Publisher(module_broker_settings.rabbitmq_url, "test", exchanges=["orders"])
-    await publisher.start()
-    await publisher.connected()
-    yield publisher
-    await publisher.stop()
+    async with ready(Publisher(module_broker_settings.rabbitmq_url, "test", exchanges=["orders"])) as publisher:
+        yield publisher
 
 
 @asynccontextmanager
-async def relaying(database: Database, publisher: Publisher, *, stands_back: bool) -> AsyncIterator[OutboxRelay]:
-    relay = OutboxRelay(database, outbox, publisher, throttled_for=visit if stands_back else None)
-    await relay.start()
-    try:
-        yield relay
-    finally:
-        await relay.stop()
+async def load(database: Database) -> AsyncIterator[None]:
+    """Many callers that write at the same time, over and over."""
 
-
-@asynccontextmanager
-async def crowd(database: Database) -> AsyncIterator[None]:
-    """Many who write at the same time, over and over."""
-
-    async def come_again_and_again() -> None:
+    async def write_over_and_over() -> None:
         while True:
             await database.write(visit, None)
 
-    visitors = [asyncio.create_task(come_again_and_again()) for _ in range(2 * THROTTLE_ROWS)]
-    await eventually(lambda: database.load_of(visit) >= THROTTLE_ROWS, 5, "the crowd to come")
+    callers = [asyncio.create_task(write_over_and_over()) for _ in range(2 * THROTTLE_ROWS)]
+    await eventually(lambda: database.load_of(visit) >= THROTTLE_ROWS, 5, "the load to begin")
     try:
         yield
     finally:
-        for visitor in visitors:
-            visitor.cancel()
-        await asyncio.gather(*visitors, return_exceptions=True)
+        for caller in callers:
+            caller.cancel()
+        await asyncio.gather(*callers, return_exceptions=True)
 
 
 async def fill(database: Database, events: int) -> None:
@@ -95,23 +81,23 @@ async def add_for_nobody(database: Database) -> None:
     await database.write(add, examples.order_placed().model_copy(update={"type": "order.unheard-of.v1"}))
 
 
-@pytest.mark.parametrize("most_known", [0, BATCH_ROWS // 2, backlog.MAX_ROWS_IN_MEMORY])
-@pytest.mark.parametrize("stands_back", [False, True])
+@pytest.mark.parametrize("rows_in_memory", [0, BATCH_ROWS // 2, backlog.MAX_ROWS_IN_MEMORY])
+@pytest.mark.parametrize("throttled_for", [None, visit])
 async def test_all_is_published_once_and_then_gone(
-    stands_back: bool,
-    most_known: int,
+    throttled_for: Operation[None, None] | None,
+    rows_in_memory: int,
     database: Database,
     publisher: Publisher,
     module_broker_settings: BrokerSettings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(backlog, "MAX_ROWS_IN_MEMORY", most_known)
+    monkeypatch.setattr(backlog, "MAX_ROWS_IN_MEMORY", rows_in_memory)
     events = 3 * BATCH_ROWS
     async with (
         queue_of(module_broker_settings, "orders", "order.placed.v1") as queue,
         arrivals(module_broker_settings, queue) as messages,
-        relaying(database, publisher, stands_back=stands_back),
-        crowd(database),
+        ready(OutboxRelay(database, outbox, publisher, throttled_for=throttled_for)),
+        load(database),
     ):
         await fill(database, events)
         await eventually(lambda: len(messages) == events, 30, "all of them")
@@ -121,13 +107,13 @@ async def test_all_is_published_once_and_then_gone(
     assert len({message.message_id for message in messages}) == events
 
 
-async def test_rows_that_no_commit_told_of_are_found(
+async def test_rows_that_no_commit_has_handed_over_are_found(
     database: Database, publisher: Publisher, module_broker_settings: BrokerSettings
 ) -> None:
     async with (
         queue_of(module_broker_settings, "orders", "order.placed.v1") as queue,
         arrivals(module_broker_settings, queue) as messages,
-        relaying(database, publisher, stands_back=False),
+        ready(OutboxRelay(database, outbox, publisher)),
     ):
         await fill(database, 1)
         await eventually(lambda: len(messages) == 1, 10, "the relay to be at work")
@@ -139,7 +125,7 @@ async def test_rows_that_no_commit_told_of_are_found(
 async def test_what_no_queue_takes_stays_until_one_does_and_holds_up_nobody(
     database: Database, publisher: Publisher, module_broker_settings: BrokerSettings
 ) -> None:
-    async with relaying(database, publisher, stands_back=False):
+    async with ready(OutboxRelay(database, outbox, publisher)):
         await add_for_nobody(database)
         await eventually(lambda: returned(database), 10, "it to be returned")
         async with (
@@ -166,7 +152,7 @@ async def test_while_a_database_cannot_forget_its_rows_they_are_not_published_ag
     async with (
         queue_of(module_broker_settings, "orders", "order.placed.v1") as queue,
         arrivals(module_broker_settings, queue) as messages,
-        relaying(database, publisher, stands_back=False),
+        ready(OutboxRelay(database, outbox, publisher)),
     ):
         with monkeypatch.context() as full_disk:
             full_disk.setattr(outbox, "forget", fail)
@@ -179,7 +165,7 @@ async def test_while_a_database_cannot_forget_its_rows_they_are_not_published_ag
     assert len(messages) == 2
 
 
-async def test_a_relay_that_stands_back_waits_for_the_crowd_to_leave(
+async def test_a_throttled_relay_waits_for_the_load_to_end(
     database: Database,
     publisher: Publisher,
     module_broker_settings: BrokerSettings,
@@ -191,11 +177,11 @@ async def test_a_relay_that_stands_back_waits_for_the_crowd_to_leave(
         arrivals(module_broker_settings, queue) as messages,
     ):
         await fill(database, 2 * BATCH_ROWS)
-        async with crowd(database), relaying(database, publisher, stands_back=True):
+        async with load(database), ready(OutboxRelay(database, outbox, publisher, throttled_for=visit)):
             await eventually(lambda: len(messages) == BATCH_ROWS, 10, "the first batch to be published")
             await asyncio.gather(*(database.write(visit, None) for _ in range(500)))
             assert len(messages) == BATCH_ROWS
-        assert await left_over(database, 0)  # asked to stop, it no longer stands back
+        assert await left_over(database, 0)  # asked to stop, it is no longer throttled
 
 
 async def returned(database: Database) -> bool:

@@ -5,18 +5,15 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-import sqlalchemy
-from sqlalchemy import Column, Connection, MetaData, String, Table
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from shared.persistence import database as module
 from shared.persistence.database import Database
 from shared.persistence.failures import DatabaseUnavailable
+from tests.notes import opened
 from tests.postgres import PrivatePostgres
 from tests.support import eventually
-
-metadata = MetaData()
-notes = Table("notes", metadata, Column("key", String, primary_key=True))
 
 UNAVAILABLE = {
     "08006": "connection failure",
@@ -52,13 +49,11 @@ THE_ROWS_FAULT = {
 
 @pytest_asyncio.fixture(scope="module")
 async def database(postgres: PrivatePostgres) -> AsyncIterator[Database]:
-    database = Database(postgres.create_database(), metadata, name="failures")
     with pytest.MonkeyPatch.context() as quick:
         quick.setattr(module, "PROBE_SECONDS", 0.1)
         quick.setattr(module, "PROBE_PAUSE_SECONDS", 0.05)
-        await database.start()
-        yield database
-        await database.stop()
+        async with opened(postgres.create_database()) as database:
+            yield database
 
 
 def raise_state(connection: Connection, states: list[str]) -> list[None]:
@@ -94,25 +89,17 @@ async def test_a_connection_that_ends_in_the_middle_is_the_databases_fault(datab
 
 async def test_a_file_that_is_no_database_is_the_databases_fault(tmp_path: Path) -> None:
     (tmp_path / "test.db").write_bytes(b"no database at all, and longer than the header of one" * 100)
-    database = Database(f"sqlite:///{tmp_path}/test.db", metadata, name="failures")
-    await database.start()
-    try:
-        await eventually(lambda: "not a database" in (database.problem() or ""), expecting="it to be told")
+    async with opened(f"sqlite:///{tmp_path}/test.db", is_ready=False) as database:
+        await eventually(lambda: "not a database" in (database.problem() or ""), expecting="the problem")
         with pytest.raises(DatabaseUnavailable):
             await database.write(raise_state, "")
-    finally:
-        await database.stop()
 
 
 async def test_a_missing_table_is_the_databases_fault(tmp_path: Path) -> None:
     def use_missing_table(connection: Connection, rows: list[None]) -> list[None]:
-        connection.execute(sqlalchemy.text("INSERT INTO nowhere VALUES (1)"))
+        connection.exec_driver_sql("INSERT INTO nowhere VALUES (1)")
         return rows
 
-    database = Database(f"sqlite:///{tmp_path}/test.db", metadata, name="failures")
-    await database.start()
-    try:
+    async with opened(f"sqlite:///{tmp_path}/test.db") as database:
         with pytest.raises(DatabaseUnavailable):
             await database.write(use_missing_table, None)
-    finally:
-        await database.stop()

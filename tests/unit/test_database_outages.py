@@ -1,4 +1,4 @@
-"""A database that is locked, full, away or read only: calls say so, and go on by themselves once it is back."""
+"""A database that is locked, full, away or read only: calls raise `DatabaseUnavailable` until it is back."""
 
 import asyncio
 import sqlite3
@@ -13,9 +13,9 @@ from shared.persistence import backends
 from shared.persistence import database as module
 from shared.persistence.database import Database
 from shared.persistence.failures import DatabaseUnavailable
-from tests.notes import count_notes, groups, notes, opened, read_notes, write_notes
+from tests.notes import count_notes, notes, opened, read_notes, write_notes
 from tests.pgbouncer import PrivatePgBouncer
-from tests.postgres import PrivatePostgres
+from tests.postgres import PrivatePostgres, read_only
 from tests.support import eventually
 
 
@@ -62,17 +62,13 @@ async def test_a_database_that_only_reads_is_not_ready_though_nobody_writes(
 ) -> None:
     monkeypatch.setattr(module, "PROBE_SECONDS", 0.1)
     url = postgres.create_database()
-    name = url.rpartition("/")[2]
     async with opened(url) as database:
-        with psycopg.connect(postgres.url("postgres"), autocommit=True) as other:
-            other.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
-            other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+        with read_only(url):
             await eventually(database.problem, expecting="it to be found out")
             assert "read-only" in (database.problem() or "")
             with pytest.raises(DatabaseUnavailable):
                 await database.write(write_notes, (1, "text"))
             assert await database.read(count_notes, None) == 0
-            other.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
         await eventually(lambda: database.problem() is None, expecting="new connections to be made")
         assert await database.write(write_notes, (1, "text")) == "wrote 1"
 
@@ -122,21 +118,17 @@ async def test_tables_of_another_version_are_told_apart_at_the_start(database_ur
         pass
     newer = MetaData()
     Table(notes.name, newer, Column("id", Integer, primary_key=True), Column("colour", Integer))
-    database = Database(database_url, newer, name="test")
-    await database.start()
-    try:
+    async with opened(database_url, newer, is_ready=False) as database:
         await eventually(lambda: "table notes has no column colour" in (database.problem() or ""))
         with pytest.raises(DatabaseUnavailable, match="colour"):
             await database.read(count_notes, None)
-    finally:
-        await database.stop()
 
 
 async def test_a_database_server_that_is_away_is_waited_for(postgres: PrivatePostgres) -> None:
     url = postgres.create_database()
     postgres.stop()
     try:
-        async with opened(url, is_there=False) as database:
+        async with opened(url, is_ready=False) as database:
             await eventually(lambda: "refused" in (database.problem() or ""))
             with pytest.raises(DatabaseUnavailable):
                 await database.write(write_notes, (1, "text"))
@@ -159,7 +151,6 @@ async def test_behind_a_pooler_each_transaction_may_meet_another_server_process(
     """PgBouncer in transaction mode: what was prepared on one server connection is not known to the next."""
     with PrivatePgBouncer(postgres.port) as pooler:
         url = pooler.url(postgres.create_database())
-        groups.clear()
         async with opened(url) as first, opened(url) as second:
             for number in range(0, 80, 8):
                 databases = [first, second] * 4

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
-import psycopg
 import pytest
 import pytest_asyncio
 from sqlalchemy import Column, Connection, MetaData, String, Table
@@ -20,6 +19,7 @@ from shared.persistence.failures import DatabaseUnavailable
 from shared.persistence.keyed import KeyedStore, Recording
 from shared.persistence.outbox import Outbox
 from tests import examples
+from tests.postgres import read_only
 from tests.support import eventually, ready
 
 metadata = MetaData()
@@ -92,16 +92,6 @@ def locked(url: str) -> Iterator[None]:
     other.execute("BEGIN IMMEDIATE")
     yield
     other.close()
-
-
-@contextmanager
-def read_only(url: str) -> Iterator[None]:
-    name = url.rpartition("/")[2]
-    with psycopg.connect(url.replace(name, "postgres"), autocommit=True) as other:
-        other.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
-        other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
-        yield
-        other.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
 
 
 async def test_while_the_record_cannot_be_written_only_the_recording_is_repeated(
