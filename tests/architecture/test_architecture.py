@@ -107,4 +107,4 @@ def test_log_events_are_dotted_names_with_fields(file: Path) -> None:
     for call in calls:
         event = call.args[0]
         assert isinstance(event, ast.Constant), f"{file}:{call.lineno}"
-        assert EVENT_NAME.fullmatch(str(event.value)), f"{file}:{call.lineno}: {event.value}"
+        assert EVENT_NAME.fullmatch(str(event.value)), f"{file}:{call.lineno}: {event.value!r}"
