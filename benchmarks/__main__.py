@@ -67,23 +67,23 @@ def main(
 
 def _chosen(names: str, known: list[str], option: str) -> list[str]:
     """All that are known, or those that are named, in the order of `known`."""
-    wanted = [name.strip() for name in names.split(",") if name.strip()]
-    unknown = [name for name in wanted if name not in known]
+    chosen = [name.strip() for name in names.split(",") if name.strip()]
+    unknown = [name for name in chosen if name not in known]
     if unknown:
         raise typer.BadParameter(f"{', '.join(unknown)}: expected some of {', '.join(known)}", param_hint=option)
-    return [name for name in known if name in wanted or not wanted]
+    return [name for name in known if name in chosen or not chosen]
 
 
 def _peers(names: str) -> list[Contender]:
     if names == "none":
         return []
-    wanted = _chosen(names, [peer.name for peer in PEERS], "--peers")
-    missing = [peer.title for peer in PEERS if peer.name in wanted and not peer.is_installed]
+    chosen = _chosen(names, [peer.name for peer in PEERS], "--peers")
+    missing = [peer.title for peer in PEERS if peer.name in chosen and not peer.is_installed]
     if missing and names:
         raise typer.BadParameter(f"{', '.join(missing)}: not installed; see {PEERS_FILE}", param_hint="--peers")
     if missing:
         console.print(f"Without {', '.join(missing)}: not installed; see {PEERS_FILE}.")
-    return [peer for peer in PEERS if peer.name in wanted and peer.is_installed]
+    return [peer for peer in PEERS if peer.name in chosen and peer.is_installed]
 
 
 async def _measure(

@@ -1,4 +1,4 @@
-"""What every measurement gets: the stage, who takes part, how much of everything, and where the values go."""
+"""What every measurement gets: the stage, the contenders, how much of everything, and where the values go."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from benchmarks.stage import Stage
 
 @dataclass(frozen=True)
 class Scale:
-    """How much of everything. The defaults are those of the numbers that are told."""
+    """How much of everything. The defaults are those of the published numbers."""
 
     connections: int = 64
     warm_up_seconds: float = 2.0
@@ -45,7 +45,7 @@ QUICK = Scale(
 
 @dataclass
 class Bench:
-    """`say` tells whoever waits what is done now, in a sentence."""
+    """`say` prints what is done now, a sentence."""
 
     stage: Stage
     peers: Sequence[Contender]

@@ -36,8 +36,8 @@ class Query:
 class Contender:
     """`web` takes the orders, `workers` do the rest.
 
-    `finished` counts the orders after an order id whose customer has been told, and, where the contender keeps a
-    status, whose status says so. `told` gives each order id with the time at which its customer was told.
+    `finished` counts the orders after an order id whose customer has been notified, and, where the contender keeps a
+    status, whose status says so. `notified` gives each order id with the time at which its customer was notified.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Contender:
     first_queue: str = "payments"
     """Where an order waits until it is paid."""
     finished: Query = Query("notifications", "SELECT count(*) FROM notifications WHERE order_id > ?")
-    told: Query = Query("notifications", "SELECT order_id, at FROM notifications")
+    notified: Query = Query("notifications", "SELECT order_id, at FROM notifications")
 
     @property
     def is_installed(self) -> bool:
@@ -76,7 +76,7 @@ ORDER_RAIL = Contender(
     workers=(_service("payment_service"), _service("notification_service")),
     first_queue="payment_service.charge",
     finished=Query("order_service", "SELECT count(*) FROM orders WHERE order_id > ? AND status = 'confirmed'"),
-    told=Query("notification_service", "SELECT order_id, at FROM notifications WHERE channel = 'email'"),
+    notified=Query("notification_service", "SELECT order_id, at FROM notifications WHERE channel = 'email'"),
 )
 
 

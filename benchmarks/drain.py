@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from benchmarks.accept import wait_for_arrival
 from benchmarks.bench import Bench
-from benchmarks.books import count_finished
 from benchmarks.contenders import ORDER_RAIL
 from benchmarks.load.run import place_many
+from benchmarks.progress import count_finished
 from benchmarks.stage import MeasurementFailed, Scene
 from benchmarks.usage import processor_seconds
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from benchmarks.accept import wait_for_arrival
 from benchmarks.bench import Bench
-from benchmarks.books import last_order_id
 from benchmarks.contenders import ORDER_RAIL
 from benchmarks.drain import drain
 from benchmarks.footprint import MEBIBYTE, peak_memory
 from benchmarks.history import place_backlog, write_past
 from benchmarks.load.run import place_for_a_while
+from benchmarks.progress import last_order_id
 from benchmarks.stage import Scene
 
 NAME = "growth"

@@ -32,7 +32,7 @@ NAMED = sqlite.dialect(paramstyle="named")
 
 
 def write_past(directory: Path, orders: int) -> None:
-    """The four databases of Order Rail with so many orders in them, each placed, paid and told of long ago."""
+    """The four databases of Order Rail with so many orders in them, each placed, paid and notified of long ago."""
     directory.mkdir(parents=True)
     order, gateway = order_store.metadata, gateway_store.metadata
     _fill(directory / "order_service.db", order, order_store.orders, _each(_order, orders))
@@ -44,7 +44,7 @@ def write_past(directory: Path, orders: int) -> None:
 
 
 def place_backlog(database: Path, orders: int) -> None:
-    """So many orders, placed and not yet told of: they wait in the outbox."""
+    """So many orders, placed and not yet published: they wait in the outbox."""
     database.parent.mkdir(parents=True, exist_ok=True)
     engine = Database(f"sqlite:///{database}", order_store.metadata, name="order_service").engine
     order_store.metadata.create_all(engine)
@@ -68,7 +68,7 @@ def _fill(database: Path, metadata: MetaData, table: Table, rows: Iterator[Row])
     first = next(rows)
     statement = str(insert(table).compile(dialect=NAMED, column_keys=list(first)))
     with closing(sqlite3.connect(database)) as connection:
-        connection.execute("PRAGMA synchronous=OFF")  # whoever uses the file later sets it again
+        connection.execute("PRAGMA synchronous=OFF")  # the service sets it again when it opens the file
         connection.execute(statement, first)
         connection.executemany(statement, rows)
         connection.commit()

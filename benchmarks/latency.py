@@ -1,4 +1,4 @@
-"""latency: from the moment when a customer came to the moment when the customer was told, at a steady load.
+"""latency: from the moment when a customer came to the moment when the customer was notified, at a steady load.
 
 An open load, so a contender that falls behind can't hide it: the wait counts from when the order was due. The end is
 the time that the notification's record carries, in Order Rail as in its peers: before the commit, after the sending.
@@ -10,8 +10,8 @@ import time
 from dataclasses import dataclass
 
 from benchmarks.bench import Bench
-from benchmarks.books import told_at
 from benchmarks.load.run import run_program
+from benchmarks.progress import notified_at
 from benchmarks.stage import MeasurementFailed, Scene
 from control_room.text import percentile
 
@@ -40,30 +40,30 @@ async def measure_round(bench: Bench, round_number: int) -> None:
                 bench.say(f"{NAME}: {contender.title} at {rate} orders/s")
                 await _load(scene, rate, min(WARM_UP_SECONDS, bench.scale.latency_seconds))
                 load = await _load(scene, rate, bench.scale.latency_seconds)
-                _add(bench, contender.name, rate, load, await _until_all_are_told(scene, load))
+                _add(bench, contender.name, rate, load, await _until_all_are_notified(scene, load))
 
 
 async def _load(scene: Scene, rate: int, seconds: float) -> OpenLoad:
-    said = await run_program("benchmarks.load.open", scene.url, "--rate", str(rate), "--seconds", str(seconds))
-    load = OpenLoad(**json.loads(said))
+    output = await run_program("benchmarks.load.open", scene.url, "--rate", str(rate), "--seconds", str(seconds))
+    load = OpenLoad(**json.loads(output))
     if load.refused:
         raise MeasurementFailed(f"{scene.contender.title} refused {load.refused} orders at {rate} orders/s")
     return load
 
 
-async def _until_all_are_told(scene: Scene, load: OpenLoad) -> list[float]:
+async def _until_all_are_notified(scene: Scene, load: OpenLoad) -> list[float]:
     """The seconds that each took, ascending. Raises MeasurementFailed if they stop on the way."""
-    told, changed_at = told_at(scene), time.perf_counter()
-    while missing := load.due_at.keys() - told.keys():
+    notified, changed_at = notified_at(scene), time.perf_counter()
+    while missing := load.due_at.keys() - notified.keys():
         scene.check_alive()
         if time.perf_counter() > changed_at + STALLED_AFTER_SECONDS:
-            raise MeasurementFailed(f"{scene.contender.title}: {len(missing)} customers are never told")
+            raise MeasurementFailed(f"{scene.contender.title}: {len(missing)} customers are never notified")
         await asyncio.sleep(POLL_SECONDS)
-        now_told = told_at(scene)
-        if len(now_told) > len(told):
+        now_notified = notified_at(scene)
+        if len(now_notified) > len(notified):
             changed_at = time.perf_counter()
-        told = now_told
-    return sorted(told[order_id] - due_at for order_id, due_at in load.due_at.items())
+        notified = now_notified
+    return sorted(notified[order_id] - due_at for order_id, due_at in load.due_at.items())
 
 
 def _add(bench: Bench, contender: str, rate: int, load: OpenLoad, seconds: list[float]) -> None:

@@ -32,6 +32,6 @@ async def _pass_all(scene: Scene, orders: int) -> float:
     async with AsyncExitStack() as stack:
         for service in ("payment_service", "notification_service"):
             await stack.enter_async_context(program_running(PASSER, service, url))
-        said = await run_program(PASSER, "order_service", url, "--orders", count)
-    seconds: float = json.loads(said)["seconds"]
+        output = await run_program(PASSER, "order_service", url, "--orders", count)
+    seconds: float = json.loads(output)["seconds"]
     return seconds

@@ -12,8 +12,8 @@ NAME = "audit"
 async def measure_round(bench: Bench, _round_number: int) -> None:
     """Once, in a process of its own: its memory is measured there."""
     bench.say(f"{NAME}: {bench.scale.audited:,} orders")
-    said = json.loads(await run_program("benchmarks.audit", str(bench.scale.audited)))
+    result = json.loads(await run_program("benchmarks.audit", str(bench.scale.audited)))
     add = bench.results.add
-    add(NAME, ORDER_RAIL.name, f"to read {said['orders']:,} orders", "s", said["fill_seconds"])
-    add(NAME, ORDER_RAIL.name, f"to judge {said['orders']:,} orders", "s", said["judge_seconds"])
-    add(NAME, ORDER_RAIL.name, "memory for it", "MiB", said["grown_by_mebibytes"])
+    add(NAME, ORDER_RAIL.name, f"to read {result['orders']:,} orders", "s", result["fill_seconds"])
+    add(NAME, ORDER_RAIL.name, f"to judge {result['orders']:,} orders", "s", result["judge_seconds"])
+    add(NAME, ORDER_RAIL.name, "memory for it", "MiB", result["grown_by_mebibytes"])

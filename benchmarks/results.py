@@ -71,9 +71,9 @@ class Results:
     @classmethod
     def read(cls, path: Path) -> Self:
         """What `as_json` gave, from a file."""
-        kept = json.loads(path.read_text())
-        results = cls(kept["machine"])
-        for row in kept["quantities"]:
+        saved = json.loads(path.read_text())
+        results = cls(saved["machine"])
+        for row in saved["quantities"]:
             quantity = Quantity(row["measurement"], row["contender"], row["quantity"], row["unit"])
             results.values[quantity] = row["values"]
         return results

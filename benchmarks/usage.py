@@ -19,7 +19,7 @@ def _own_bytes(process: psutil.Process) -> int:
 
 
 def busy_percent(seconds: float) -> float:
-    """How busy all cores are in these seconds, whoever it is that keeps them busy. Blocks meanwhile."""
+    """How busy all cores are in these seconds, with this program or others. Blocks meanwhile."""
     return psutil.cpu_percent(seconds)
 
 

@@ -42,11 +42,11 @@ async def measure_round(bench: Bench, round_number: int) -> None:
 
 async def _place_while_somebody_watches(bench: Bench, scene: Scene) -> ClosedLoad:
     seconds = bench.scale.warm_up_seconds + bench.scale.accept_seconds
-    said, load = await asyncio.gather(
+    output, load = await asyncio.gather(
         run_program("benchmarks.load.viewer", scene.url_of(CONTROL_ROOM.name), "--seconds", str(seconds)),
         place_for_a_while(scene, bench.scale),
     )
-    _add(bench, "longest time between two updates", "s", json.loads(said)["longest_gap_seconds"])
+    _add(bench, "longest time between two updates", "s", json.loads(output)["longest_gap_seconds"])
     return load
 
 

@@ -22,7 +22,7 @@ from benchmarks.load.order import delivered_event, order_event, payment_event
 
 PERSISTENT = spec.BasicProperties(content_type="application/cloudevents+json", delivery_mode=2)
 MESSAGES_BACK = 3
-"""What the order service is told of each order: the payment, the receipt, the kitchen's ticket."""
+"""Events about each order that the order service consumes: the payment, the receipt, the kitchen's ticket."""
 MAX_IN_FLIGHT = 1000
 
 

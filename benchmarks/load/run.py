@@ -1,4 +1,4 @@
-"""Run a load program, and read what it says."""
+"""Run a load program, and read what it prints."""
 
 import asyncio
 import json
@@ -43,8 +43,8 @@ async def place_many(scene: Scene, scale: Scale, orders: int) -> ClosedLoad:
 
 
 async def _closed(scene: Scene, scale: Scale, *options: str) -> ClosedLoad:
-    said = await run_program("benchmarks.load.closed", scene.url, "--connections", str(scale.connections), *options)
-    load = ClosedLoad(**json.loads(said))
+    output = await run_program("benchmarks.load.closed", scene.url, "--connections", str(scale.connections), *options)
+    load = ClosedLoad(**json.loads(output))
     if load.refused:
         raise MeasurementFailed(f"{scene.contender.title} refused {load.refused} orders: {load.first_refusal}")
     return load

@@ -1,4 +1,4 @@
-"""A tiny round of the benchmarks: Order Rail and one peer, measured, told and drawn. What it measures means nothing."""
+"""A tiny round of the benchmarks: Order Rail and one peer, measured, tabulated, drawn. Its numbers mean nothing."""
 
 import asyncio
 import json

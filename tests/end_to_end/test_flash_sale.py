@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from control_room.experiments.flash_sale import Progress, SaleFailed, sell
-from tests.conftest import Broker
-from tests.order_rail import file_of, launched, order_rail, processes_of, report_of, start
+from control_room.launcher.system import System
+from tests.order_rail import end_of, file_of, order_rail, processes_of, report_of, start
 from tests.support import eventually
 
 
@@ -36,9 +36,9 @@ async def test_ctrl_c_ends_a_sale_with_a_report_of_what_was_seen(tmp_path: Path)
     accepted = tmp_path / "accepted"
     await eventually(lambda: accepted.exists() and accepted.stat().st_size, 60, "orders to be accepted")
     running.send_signal(signal.SIGINT)
-    output, _ = await running.communicate()
+    ended = await end_of(running)
 
-    assert running.returncode == 130, output.decode()
+    assert ended.status == 130, ended.output
     report = report_of(tmp_path)
     assert not report["held"]
     assert report["ended_in"] == "sale"
@@ -46,19 +46,21 @@ async def test_ctrl_c_ends_a_sale_with_a_report_of_what_was_seen(tmp_path: Path)
     assert processes_of(tmp_path) == []
 
 
-async def test_a_sale_on_a_running_system_leaves_it_running(broker: Broker, tmp_path: Path) -> None:
-    async with launched(broker, tmp_path / "system") as system:
-        sale = ("--orders", "50", "--seconds", "1", "--run-directory", str(tmp_path / "sale"))
-        ended = await order_rail("flash-sale", *sale, *file_of(system))
+async def test_a_sale_on_a_running_system_leaves_it_running(system: System, tmp_path: Path) -> None:
+    sale = ("--orders", "50", "--seconds", "1", "--run-directory", str(tmp_path))
+    ended = await order_rail("flash-sale", *sale, *file_of(system))
 
-        assert ended.status == 0, ended.output
-        assert report_of(tmp_path / "sale")["sale"]["accepted"] == 50
-        assert all(process.exit_status is None for process in system.processes.values())
+    assert ended.status == 0, ended.output
+    assert report_of(tmp_path)["sale"]["accepted"] == 50
+    assert all(process.exit_status is None for process in system.processes.values())
 
-        seen: list[Progress] = []
-        result = await sell(system.url("order_service"), 20, 1, seen.append)
-        assert (result.placed, result.accepted, result.refused) == (20, 20, {})
-        assert seen
+
+async def test_the_progress_of_a_sale_is_reported(system: System) -> None:
+    reports: list[Progress] = []
+    result = await sell(system.url("order_service"), 20, 1, reports.append)
+
+    assert (result.placed, result.accepted, result.refused) == (20, 20, {})
+    assert reports
 
 
 async def test_a_sale_without_a_system_is_refused_in_a_sentence(tmp_path: Path) -> None:
@@ -69,13 +71,13 @@ async def test_a_sale_without_a_system_is_refused_in_a_sentence(tmp_path: Path) 
     assert "no system runs here" in ended.output
 
 
-async def test_orders_that_nobody_takes_are_told_of() -> None:
+async def test_orders_without_an_answer_are_counted() -> None:
     result = await sell("http://127.0.0.1:9", 3, 1)
 
     assert (result.placed, result.accepted, result.unanswered) == (3, 0, 3)
 
 
-async def test_a_crowd_that_can_not_order_says_why() -> None:
+async def test_customers_who_can_not_order_say_why() -> None:
     with pytest.raises(SaleFailed, match="ValueError"):
         await sell("http://127.0.0.1:no-port", 3, 1)
 
@@ -89,7 +91,7 @@ async def test_a_crowd_that_can_not_order_says_why() -> None:
         (("--running", "--payments-per-minute", "10"), "has its own pace"),
     ],
 )
-async def test_what_makes_no_sense_is_refused_before_anything_starts(
+async def test_impossible_options_are_refused_before_anything_starts(
     arguments: tuple[str, ...], sentence: str, tmp_path: Path
 ) -> None:
     ended = await order_rail("flash-sale", *arguments, "--run-directory", str(tmp_path / "run"), COLUMNS="200")

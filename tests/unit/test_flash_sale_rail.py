@@ -1,4 +1,4 @@
-"""The rail during a flash sale, from what was seen of it once a second."""
+"""Rates, waits and the chart of a flash sale, from counts taken once a second."""
 
 import pytest
 
@@ -11,12 +11,9 @@ def filling(seconds: int, accepted_a_second: int = 100, paid_a_second: int = 10)
     return [Look(float(at), accepted_a_second * at, paid_a_second * at) for at in range(seconds + 1)]
 
 
-def test_what_is_accepted_and_not_paid_waits() -> None:
+def test_orders_that_are_accepted_and_not_paid_are_the_backlog() -> None:
     assert filling(10)[-1].backlog == 900
-
-
-def test_others_earlier_orders_make_no_backlog_below_nothing() -> None:
-    assert Look(1.0, accepted=5, paid=7).backlog == 0
+    assert Look(1.0, accepted=5, paid=7).backlog == 0  # earlier orders were paid
 
 
 def test_rates_are_those_of_the_last_seconds() -> None:
@@ -25,33 +22,27 @@ def test_rates_are_those_of_the_last_seconds() -> None:
     assert rate(looks, "accepted") == 0
     assert rate(looks, "paid") == pytest.approx(30)
     assert rate(looks[:11], "accepted") == pytest.approx(100)
+    assert rate([], "paid") == rate(filling(0), "paid") == 0
 
 
-def test_the_backlog_lasts_as_long_as_the_pace_of_payments_says() -> None:
-    assert seconds_to_drain(filling(30)) == pytest.approx(90 * 30 / 10)
-
-
-def test_without_payments_there_is_no_end_in_sight() -> None:
-    assert seconds_to_drain(filling(30, paid_a_second=0)) is None
-
-
-def test_an_empty_rail_is_drained() -> None:
-    assert seconds_to_drain(filling(30, 10, 10)) == 0
-    assert seconds_to_drain([]) == 0
+@pytest.mark.parametrize(
+    ("looks", "seconds"),
+    [
+        (filling(30), 90 * 30 / 10),
+        (filling(30, paid_a_second=0), None),
+        (filling(30, 10, 10), 0),
+        ([], 0),
+    ],
+    ids=["at the pace of payments", "without payments", "no backlog", "no look"],
+)
+def test_how_long_the_backlog_lasts(looks: list[Look], seconds: float | None) -> None:
+    assert seconds_to_drain(looks) == (None if seconds is None else pytest.approx(seconds))
 
 
 def test_the_oldest_order_is_the_next_to_be_paid() -> None:
     # 100 of 1000 are paid: the next one is number 101, which was accepted at the very beginning of the second second.
     assert oldest_age_seconds(filling(10)) == pytest.approx(10 - 1.01)
-
-
-def test_nobody_waits_on_an_empty_rail() -> None:
-    assert oldest_age_seconds(filling(10, 10, 10)) == 0
-    assert oldest_age_seconds([]) == 0
-
-
-def test_one_look_is_no_rate() -> None:
-    assert rate([], "paid") == rate(filling(0), "paid") == 0
+    assert oldest_age_seconds(filling(10, 10, 10)) == oldest_age_seconds([]) == 0
 
 
 @pytest.mark.parametrize("looks", [filling(120), filling(3000), filling(0), []], ids=["all", "long", "one", "none"])

@@ -30,7 +30,7 @@ GOOD = SaleReport(
 VIOLATION = {"invariant": "charged-once", "subject": "an-order", "what": "2 charges in the ledger"}
 
 
-def test_all_accepted_none_lost_and_clean_books_hold() -> None:
+def test_all_accepted_none_lost_and_a_clean_audit_hold() -> None:
     assert GOOD.held
     assert json.loads(json.dumps(GOOD.as_json()))["held"] is True
     assert "All were accepted, and none was lost." in to_markdown(GOOD)
@@ -49,17 +49,17 @@ def test_all_accepted_none_lost_and_clean_books_hold() -> None:
         (replace(GOOD, sale=None), "no order was placed"),
     ],
 )
-def test_whatever_is_wrong_turns_it_red_and_is_told(broken: SaleReport, failure: str) -> None:
+def test_a_failure_turns_the_report_red_and_is_named(broken: SaleReport, failure: str) -> None:
     assert not broken.held
     assert any(failure in each for each in broken.failures)
     assert failure in to_markdown(broken)
 
 
-def test_a_rail_that_nobody_waited_for_need_not_be_empty() -> None:
+def test_without_drain_orders_may_still_wait() -> None:
     assert replace(GOOD, drain=False, drained_seconds=None, looks=LOOKS[:20]).held
 
 
-def test_the_pace_of_payments_is_told_apart_during_and_after_the_sale() -> None:
+def test_the_pace_of_payments_is_reported_during_and_after_the_sale() -> None:
     assert GOOD.paid_per_minute == {"during the sale": pytest.approx(1200), "afterwards": pytest.approx(1200)}
 
 

@@ -13,7 +13,7 @@ from control_room.experiments.flash_sale.rail import seconds_to_drain
 from control_room.experiments.flash_sale.report import OVER, SaleReport
 from control_room.experiments.flash_sale.sell import Progress, Sale
 from control_room.experiments.flash_sale.watch import RailWatch, processors
-from control_room.launcher.system import launch
+from control_room.launcher.system import launch, private_settings
 from control_room.operations.addresses import SystemAddresses, find_environment, find_system
 from control_room.operations.audit import AuditReport, audit
 from control_room.operations.audit.in_flight import leftovers
@@ -24,12 +24,6 @@ from shared.waiting import poll
 GATEWAY_LATENCY_SECONDS = 1.0
 """Of the system that is started: long against what else a charge takes, short against the time between two looks."""
 
-SYSTEM_SETTINGS = {
-    # A system and a broker of its own, whatever the environment says.
-    **dict.fromkeys(("RABBITMQ_URL", "RABBITMQ_MANAGEMENT_URL", "GATEWAY_URL"), ""),
-    **dict.fromkeys(("ORDER_SERVICE_DATABASE_URL", "PAYMENT_SERVICE_DATABASE_URL"), ""),
-    **dict.fromkeys(("NOTIFICATION_SERVICE_DATABASE_URL", "EMAIL_URL", "SMS_URL", "RESTAURANT_URL"), ""),
-}
 ACCEPTED_IDS = "accepted"
 GIVE_UP_AFTER_SECONDS = 60.0
 """Without a single payment, or without the last notification: then the rail does not drain by itself."""
@@ -170,7 +164,7 @@ async def on_own_system(plan: Plan, progress: Callable[[str], None]) -> AsyncIte
     """
     pace = paced(plan.payments_per_minute) if plan.payments_per_minute else {}
     async with (
-        launch(plan.directory, environment={**SYSTEM_SETTINGS, **pace}, progress=progress) as system,
+        launch(plan.directory, environment={**private_settings(), **pace}, progress=progress) as system,
         _connected(plan, SystemAddresses.of(system.environment), system.environment) as sale,
     ):
         yield sale

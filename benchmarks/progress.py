@@ -1,4 +1,4 @@
-"""What the contenders' databases say of their orders, read from outside while they work."""
+"""How far the contenders are with their orders, read from their databases while they work."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -10,16 +10,16 @@ from benchmarks.stage import Scene
 
 
 def count_finished(scene: Scene, after_order_id: str = "") -> int:
-    """The orders after that one (ids are in the order of time) whose customer has been told."""
+    """The orders after that one (ids are in the order of time) whose customer has been notified."""
     query = scene.contender.finished
     with _opened(scene, query) as connection:
         count: int = connection.execute(query.sql, (after_order_id,)).fetchone()[0]
     return count
 
 
-def told_at(scene: Scene) -> dict[str, float]:
-    """When the customer of each order was told, in seconds since the epoch."""
-    query = scene.contender.told
+def notified_at(scene: Scene) -> dict[str, float]:
+    """When the customer of each order was notified, in seconds since the epoch."""
+    query = scene.contender.notified
     with _opened(scene, query) as connection:
         return {order_id: _seconds(at) for order_id, at in connection.execute(query.sql)}
 
