@@ -3,7 +3,8 @@
 Some tricks can't leave their place:
 
 - `shared/http/short_cut.py`: POST /orders goes past the framework.
-- `shared/messaging/wire.py`: pika's frames are written and read in large pieces.
+- `shared/messaging/acknowledger.py`: deliveries are acknowledged in groups.
+- `shared/messaging/wire.py`: all frames of one turn of the event loop are written to the broker at once.
 - `shared/persistence/batcher.py`, `in_loop`: on SQLite the event loop looks up records by itself.
 - `shared/persistence/backends.py`, `keeps_connections` and `_begin`: a transaction takes no connection from the pool.
 - `shared/persistence/outbox.py`, `hand_over`: the relay gets committed rows without reading the table.

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from shared.management import Management
-from shared.messaging.connection import Connection
+from shared.messaging.connection import connected
 from shared.messaging.message import Delivery, Message
 from shared.settings import BrokerSettings
 from tests.support import eventually
@@ -31,8 +31,7 @@ async def queue_of(
 async def arrivals(settings: BrokerSettings, queue: str) -> AsyncIterator[list[Message]]:
     """A list that fills with the messages of a queue; each is acknowledged."""
     messages: list[Message] = []
-    connection = await Connection.open(settings.rabbitmq_url, "test arrivals")
-    try:
+    async with connected(settings.rabbitmq_url, "test arrivals") as connection:
         channel = await connection.channel()
 
         def take(delivery: Delivery) -> None:
@@ -42,8 +41,6 @@ async def arrivals(settings: BrokerSettings, queue: str) -> AsyncIterator[list[M
         await channel.qos(1000)
         await channel.consume(queue, take)
         yield messages
-    finally:
-        await connection.close()
 
 
 _closed: set[str] = set()

@@ -1,7 +1,7 @@
-"""A service that may be controlled does what it hears on the exchange `control`; one that may not hears nothing."""
+"""A service with CONTROLS_ENABLED carries out the commands of the exchange `control`; another receives none."""
 
-import asyncio
 import json
+import time
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -35,22 +35,18 @@ async def settings(broker: Broker) -> AsyncIterator[BrokerSettings]:
 
 
 @pytest_asyncio.fixture(scope="module")
-async def own_settings(settings: BrokerSettings) -> AsyncIterator[BrokerSettings]:
-    """As a user with the rights that the service has in containers, not as the administrator."""
-    (rights,) = (user.permissions for user in topology(lambda _queue: (), controls=True).users if user.name == SERVICE)
+async def service(settings: BrokerSettings, directory: Path) -> AsyncIterator[RunningService]:
+    """It connects with the permissions that it has in containers, not as the administrator."""
+    (user,) = (user for user in topology(lambda _queue: (), controls=True).users if user.name == SERVICE)
     parts = urlsplit(settings.rabbitmq_url)
-    own_url = parts._replace(netloc=f"{USER}:secret@{parts.netloc.rpartition('@')[2]}").geturl()
+    url = parts._replace(netloc=f"{USER}:secret@{parts.netloc.rpartition('@')[2]}").geturl()
+    own_settings = settings.model_copy(update={"rabbitmq_url": url})
     async with Management(settings) as management:
         await management.put("users", USER, body={"password": "secret", "tags": ""})
-        await management.put("permissions", settings.vhost, USER, body=rights)
-        yield settings.model_copy(update={"rabbitmq_url": own_url})
+        await management.put("permissions", settings.vhost, USER, body=user.permissions)
+        async with running(SERVICE, own_settings, directory, CONTROLS_ENABLED="true") as service:
+            yield service
         await management.delete("users", USER)
-
-
-@pytest_asyncio.fixture(scope="module")
-async def service(own_settings: BrokerSettings, directory: Path) -> AsyncIterator[RunningService]:
-    async with running(SERVICE, own_settings, directory, CONTROLS_ENABLED="true") as service:
-        yield service
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -65,90 +61,89 @@ async def with_controls(plain: BrokerSettings) -> BrokerSettings:
     return settings
 
 
-async def tell(wire: Wire, body: bytes | str = "", **command: object) -> None:
-    """Tell the service, once somebody hears it."""
-    text = body or json.dumps(command)
-    raw = text.encode() if isinstance(text, str) else text
+async def send(wire: Wire, body: bytes = b"", **command: object) -> None:
+    """Send the service a command, once it listens."""
 
-    def is_heard() -> bool:
+    def is_routed() -> bool:
         try:
-            wire.publish("control", SERVICE, raw, pika.BasicProperties())
+            wire.publish("control", SERVICE, body or json.dumps(command).encode(), pika.BasicProperties())
         except pika.exceptions.UnroutableError:
             return False
         return True
 
-    await eventually(is_heard, expecting="the service to listen")
+    await eventually(is_routed, expecting="the service to listen")
 
 
-async def is_charged(wire: Wire, order_id: str) -> None:
+async def seconds_until_charged(wire: Wire, order_id: str = "") -> float:
+    """How long it takes until an order is charged; a new one, if none is given."""
+    started = time.monotonic()
+    if not order_id:
+        wire.send(placed := order_placed())
+        order_id = placed.subject
     await wire.event("payments", order_id, "payment.succeeded.v1")
+    return time.monotonic() - started
 
 
-async def waiting(settings: BrokerSettings) -> int:
-    async with Management(settings) as management:
-        found = await management.find("queues", management.vhost, CHARGE)
-    return int(found.get("messages_ready", 0))
+async def order_that_waits(service: RunningService, wire: Wire, settings: BrokerSettings) -> str:
+    """A new order whose message stays in the queue of the service."""
+    wire.send(placed := order_placed())
+
+    async def waits() -> bool:
+        async with Management(settings) as management:
+            found = await management.find("queues", management.vhost, CHARGE)
+        return int(found.get("messages_ready", 0)) > 0
+
+    await eventually(waits, 20, expecting="the message to wait in its queue")
+    assert (await service.http.get(f"/payments/{placed.subject}")).status_code == 404
+    return placed.subject
+
+
+async def is_paused(service: RunningService) -> bool:
+    answer = await service.answers("/readyz", 503)
+    return answer is not None and answer.json()["problems"] == ["paused by an operator"]
 
 
 async def test_a_paused_service_takes_nothing_and_says_so_until_it_is_resumed(
     service: RunningService, wire: Wire, settings: BrokerSettings
 ) -> None:
-    await tell(wire, action="pause")
-    await eventually(lambda: service.answers("/readyz", 503), expecting="a service that is not ready")
-    assert (await service.http.get("/readyz")).json()["problems"] == ["paused by an operator"]
+    await send(wire, action="pause")
+    await eventually(lambda: is_paused(service), expecting="a paused service")
+    order_id = await order_that_waits(service, wire, settings)
 
-    placed = order_placed()
-    wire.send(placed)
-    await eventually(lambda: waiting(settings), 20, expecting="the message to wait in its queue")
-    assert (await service.http.get(f"/payments/{placed.subject}")).status_code == 404
-
-    await tell(wire, action="resume")
-    await is_charged(wire, placed.subject)
+    await send(wire, action="resume")
+    await seconds_until_charged(wire, order_id)
     await eventually(lambda: service.answers("/readyz", 200), expecting="a service that is ready")
 
 
 async def test_a_pause_outlives_the_connection(service: RunningService, wire: Wire, settings: BrokerSettings) -> None:
     async def opened() -> float:
-        return await service.metric("broker_connections_opened_total", connection=f"{SERVICE} consumer")
+        return await service.metric("broker_connections_opened", connection=f"{SERVICE} consumer")
 
     before = await opened()
-    await tell(wire, action="pause")
-    await eventually(lambda: service.answers("/readyz", 503), expecting="a service that is not ready")
+    await send(wire, action="pause")
+    await eventually(lambda: is_paused(service), expecting="a paused service")
     await close_connection(settings, f"{SERVICE} consumer")
 
     async def is_connected_again() -> bool:
-        problems = (await service.http.get("/readyz")).json()["problems"]
-        return await opened() > before and problems == ["paused by an operator"]
+        return await opened() > before and await is_paused(service)
 
     await eventually(is_connected_again, 20, "another connection")
-    placed = order_placed()
-    wire.send(placed)
-    await eventually(lambda: waiting(settings), 20, expecting="the message to wait in its queue")
-    await tell(wire, action="resume")
-    await is_charged(wire, placed.subject)
+    order_id = await order_that_waits(service, wire, settings)
+    await send(wire, action="resume")
+    await seconds_until_charged(wire, order_id)
 
 
 async def test_a_slowed_service_waits_before_each_delivery(service: RunningService, wire: Wire) -> None:
-    await tell(wire, action="slow", delay_seconds=1.5)
-    await eventually(lambda: service.metric("slowed_seconds"), expecting="a service that is slow")
-    placed = order_placed()
-    loop = asyncio.get_running_loop()
+    async def is_back() -> bool:
+        return await service.metric("slowed_seconds") == 0
 
-    started = loop.time()
-    wire.send(placed)
-    await is_charged(wire, placed.subject)
-    assert loop.time() - started >= 1.5
+    await send(wire, action="slow", delay_seconds=1.5)
+    await eventually(lambda: service.metric("slowed_seconds"), expecting="a slow service")
+    assert await seconds_until_charged(wire) >= 1.5
 
-    await tell(wire, action="slow", delay_seconds=0)
-    await eventually(lambda: is_back(service), expecting="a service at its usual speed")
-    started = loop.time()
-    wire.send(placed := order_placed())
-    await is_charged(wire, placed.subject)
-    assert loop.time() - started < 1.5
-
-
-async def is_back(service: RunningService) -> bool:
-    return await service.metric("slowed_seconds") == 0
+    await send(wire, action="slow", delay_seconds=0)
+    await eventually(is_back, expecting="a service at its usual speed")
+    assert await seconds_until_charged(wire) < 1.5
 
 
 @pytest.mark.parametrize(
@@ -163,43 +158,39 @@ async def is_back(service: RunningService) -> bool:
         b'{"action": "pause", "please": true}',
     ],
 )
-async def test_what_it_does_not_understand_is_dropped(service: RunningService, wire: Wire, body: bytes) -> None:
-    await tell(wire, body)
-    await tell(wire, action="resume")  # heard after it, so that the other has been heard too
-    placed = order_placed()
-    wire.send(placed)
-    await is_charged(wire, placed.subject)
+async def test_a_command_that_is_not_understood_is_dropped(service: RunningService, wire: Wire, body: bytes) -> None:
+    await send(wire, body)
+    await send(wire, action="resume")  # it arrives after the other
+    await seconds_until_charged(wire)
 
     assert (await service.http.get("/readyz")).status_code == 200
     assert await service.metric("slowed_seconds") == 0
 
 
-async def test_killed_each_replica_ends_at_once_and_the_next_process_is_not_killed_again(
-    broker: Broker, tmp_path: Path
-) -> None:
+async def test_a_kill_ends_each_replica_at_once_and_not_the_next_process(broker: Broker, tmp_path: Path) -> None:
     async with virtual_host(broker) as plain:
         settings = await with_controls(plain)
         wire = Wire(settings)
+
+        async def both_listen() -> bool:
+            async with Management(settings) as management:
+                bindings = await management.find("exchanges", management.vhost, "control", "bindings", "source")
+            return len(bindings) == 2
+
         async with (
             running(SERVICE, settings, tmp_path / "first", ends_with=-9, CONTROLS_ENABLED="true") as first,
             running(SERVICE, settings, tmp_path / "second", ends_with=-9, CONTROLS_ENABLED="true") as second,
         ):
-            await eventually(lambda: listen(settings, 2), expecting="two replicas that listen")
-            await tell(wire, action="kill")
+            await eventually(both_listen, expecting="two replicas that listen")
+            await send(wire, action="kill")
             assert {await first.process.wait(), await second.process.wait()} == {-9}
 
         async with running(SERVICE, settings, tmp_path / "first", CONTROLS_ENABLED="true") as third:
-            await tell(wire, action="pause")
-            await eventually(lambda: third.answers("/readyz", 503), expecting="a live service that listens")
+            await send(wire, action="pause")
+            await eventually(lambda: is_paused(third), expecting="a live service that listens")
 
 
-async def listen(settings: BrokerSettings, count: int) -> bool:
-    async with Management(settings) as management:
-        found = await management.find("exchanges", management.vhost, "control", "bindings", "source")
-    return len(found) == count
-
-
-async def test_without_the_setting_nobody_listens(settings: BrokerSettings, tmp_path: Path) -> None:
+async def test_without_the_setting_no_service_listens(settings: BrokerSettings, tmp_path: Path) -> None:
     async with running("notification_service", settings, tmp_path):
         with pytest.raises(pika.exceptions.UnroutableError):
             Wire(settings).publish("control", "notification_service", b"{}", pika.BasicProperties())
