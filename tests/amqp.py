@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 from shared.management import Management
 from shared.messaging.connection import connected
@@ -63,3 +64,24 @@ async def close_connection(settings: BrokerSettings, name: str) -> None:
         connection = str(await eventually(find, expecting=f"connection {name!r}"))
         _closed.add(connection)
         await management.delete("connections", connection)
+
+
+async def peek(management: Management, queue: str) -> list[dict[str, Any]]:
+    """The messages of a queue, as the management API shows them; they go back to it."""
+    body = {"count": 100, "ackmode": "ack_requeue_true", "encoding": "auto"}
+    found: list[dict[str, Any]] = await management.post("queues", management.vhost, queue, "get", body=body)
+    return found
+
+
+async def post(
+    management: Management,
+    routing_key: str,
+    payload: str,
+    exchange: str = "amq.default",
+    properties: Mapping[str, Any] | None = None,
+) -> None:
+    """Publish a message over the management API; it must reach a queue."""
+    persistent = {"delivery_mode": 2, **(properties or {})}
+    body = {"routing_key": routing_key, "payload": payload, "payload_encoding": "string", "properties": persistent}
+    answer = await management.post("exchanges", management.vhost, exchange, "publish", body=body)
+    assert answer["routed"]

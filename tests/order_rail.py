@@ -2,12 +2,13 @@
 
 import json
 import os
+import signal
 import sys
 import uuid
 from asyncio import create_subprocess_exec
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,11 @@ from typing import Any
 import psutil
 
 from control_room.launcher.system import System, launch
+from control_room.operations.addresses import SystemAddresses
+from control_room.operations.audit import AuditReport, audit
 from shared.management import Management
 from tests.conftest import Broker
+from tests.support import eventually
 
 COMMAND = (sys.executable, "-c", "from control_room.cli import app; app()")
 OURS = ("RABBITMQ_", "ORDER_SERVICE_", "PAYMENT_SERVICE_", "NOTIFICATION_SERVICE_", "OPERATOR_TOKEN")
@@ -78,3 +82,29 @@ async def launched(broker: Broker, directory: Path, **environment: str) -> Async
         yield system
     async with Management(system.broker_settings) as management:
         await management.delete("vhosts", system.broker_settings.vhost)
+
+
+async def audited(system: System, settle_seconds: float = 0, **options: Any) -> AuditReport:
+    return await audit(SystemAddresses.of(system.environment), settle_seconds, **options)
+
+
+async def final_audit(system: System, **options: Any) -> AuditReport:
+    """The first audit that finds nothing wrong, and no order in flight."""
+
+    async def look() -> AuditReport:
+        report = await audited(system, **options)
+        assert report.is_final, (report.violations, report.in_flight_orders)
+        return report
+
+    return await eventually(look, 60, "a clean audit")
+
+
+@contextmanager
+def frozen(system: System, service: str) -> Iterator[None]:
+    """The process of a service stands still until the block ends."""
+    pid = system.processes[service].pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)

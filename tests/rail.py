@@ -105,6 +105,16 @@ class Rail:
         """How many accepted orders are not final."""
         return sum(status not in FINAL for status in (await self.statuses()).values())
 
+    async def until(self, order_ids: Iterable[str], status: str, timeout_seconds: float = 60) -> None:
+        """Wait until each of these accepted orders has this status."""
+
+        async def look() -> bool:
+            statuses = await self.statuses()
+            assert {statuses[order_id] for order_id in order_ids} == {status}
+            return True
+
+        await eventually(look, timeout_seconds, f"orders to be {status}")
+
     async def all_final(self, timeout_seconds: float = 60) -> None:
         """Wait until every accepted order is final."""
 

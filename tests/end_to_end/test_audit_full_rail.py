@@ -1,10 +1,7 @@
-"""The audit of a full rail: what waits is in flight however long, and what is lost is found in the crowd."""
+"""The audit of a full rail: what waits is in flight however long, and what is lost is found among it."""
 
 import asyncio
-import os
-import signal
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
@@ -12,22 +9,20 @@ import pytest_asyncio
 
 from control_room.launcher.ports import free_ports
 from control_room.launcher.system import System
-from control_room.operations.addresses import SystemAddresses
-from control_room.operations.audit import AuditImpossible, AuditReport, audit
+from control_room.operations.audit import AuditImpossible, AuditReport
 from shared.management import Management
 from shared.topology import retry_queue
+from tests.audit_rows import CHARGE, EMAIL, violations
 from tests.conftest import Broker
-from tests.order_rail import file_of, launched, order_rail
+from tests.order_rail import audited, file_of, final_audit, frozen, launched, order_rail
 from tests.rail import Rail
 from tests.service.mail import MailServer, serving
 from tests.support import eventually
 
-CHARGE, EMAIL = "payment_service.charge", "notification_service.email"
-CUSTOMER = "ada@example.com"
-SLOW = {"PAYMENT_CONCURRENCY": "1", "GATEWAY_LATENCY_SECONDS": "0.4"}
+ENVIRONMENT = {"PAYMENT_CONCURRENCY": "1", "GATEWAY_LATENCY_SECONDS": "0.4"}
 """Payments go one by one."""
 JUST_NOW_SECONDS = 0.2
-"""What counts as having changed just now: all that waits here has waited for longer."""
+"""All orders that wait here have waited for longer."""
 
 
 @pytest.fixture(scope="module")
@@ -36,76 +31,33 @@ def mail() -> Iterator[MailServer]:
         yield server
 
 
-@pytest_asyncio.fixture(scope="module")
-async def slow(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
-    async with launched(broker, tmp_path_factory.mktemp("slow"), **SLOW) as system:
-        yield system
-
-
 @pytest_asyncio.fixture
 async def lossy(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
     """For a single test, which leaves it with orders whose messages are lost."""
-    async with launched(broker, tmp_path_factory.mktemp("lossy"), **SLOW) as system:
+    async with launched(broker, tmp_path_factory.mktemp("lossy"), **ENVIRONMENT) as system:
         yield system
 
 
-@pytest_asyncio.fixture
-async def rail(slow: System) -> AsyncIterator[Rail]:
-    async with client_of(slow) as client:
-        yield client
-
-
-@asynccontextmanager
-async def client_of(system: System) -> AsyncIterator[Rail]:
-    client = Rail(system)
-    async with client.http:
-        await client.is_ready()
-        yield client
-
-
-async def audited(system: System, settle_seconds: float = JUST_NOW_SECONDS) -> AuditReport:
-    return await audit(SystemAddresses.of(system.environment), settle_seconds)
-
-
-async def until_final(system: System) -> None:
-    async def look() -> bool:
-        report = await audited(system, 0)
-        assert report.is_final, (report.violations, report.in_flight)
-        return True
-
-    await eventually(look, 60, "nothing to be in flight")
-
-
-@contextmanager
-def frozen(system: System, service: str) -> Iterator[None]:
-    pid = system.processes[service].pid
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
-
-
-async def messages_in(system: System, queue: str, *, take: int) -> int:
-    """Take so many messages out of a queue and forget them; how many there were."""
+async def lose(system: System, queue: str, count: int) -> int:
+    """Remove messages from a queue; how many there were."""
     async with Management(system.broker_settings) as management:
-        body = {"count": take, "ackmode": "ack_requeue_false", "encoding": "auto"}
-        taken: list[Any] = await management.post("queues", management.vhost, queue, "get", body=body)
-    return len(taken)
+        body = {"count": count, "ackmode": "ack_requeue_false", "encoding": "auto"}
+        lost: list[Any] = await management.post("queues", management.vhost, queue, "get", body=body)
+    return len(lost)
 
 
-async def test_orders_that_wait_for_a_slow_payment_are_in_flight(slow: System, rail: Rail) -> None:
+async def test_orders_that_wait_for_a_slow_payment_are_in_flight(system: System, rail: Rail) -> None:
     await rail.place_many(["tok_visa"] * 50)
     reports: list[AuditReport] = []
 
     async def many_wait() -> bool:
-        reports.append(await audited(slow))
+        reports.append(await audited(system, JUST_NOW_SECONDS))
         return reports[-1].waiting.get(CHARGE, 0) > 10
 
     await eventually(many_wait, 30, "orders to wait")
-    ended = await order_rail("audit", "--settle-seconds", str(JUST_NOW_SECONDS), *file_of(slow))
+    ended = await order_rail("audit", "--settle-seconds", str(JUST_NOW_SECONDS), *file_of(system))
     while await rail.in_flight() > 2:
-        reports.append(await audited(slow))
+        reports.append(await audited(system, JUST_NOW_SECONDS))
 
     assert [report.violations for report in reports] == [()] * len(reports)
     assert ended.status == 0, ended.output + ended.errors
@@ -113,27 +65,27 @@ async def test_orders_that_wait_for_a_slow_payment_are_in_flight(slow: System, r
     assert f"for {CHARGE}" in ended.output
     assert "All services agree." in ended.output
     await rail.all_final()
-    await until_final(slow)
+    await final_audit(system)
 
 
 async def test_a_service_that_is_frozen_is_said_and_its_orders_are_in_flight_afterwards(
-    slow: System, rail: Rail
+    system: System, rail: Rail
 ) -> None:
-    with frozen(slow, "payment_service"):
+    with frozen(system, "payment_service"):
         await rail.place_many(["tok_visa"] * 10)
         with pytest.raises(AuditImpossible, match="payment_service: it was silent for 1 s"):
-            await audit(SystemAddresses.of(slow.environment), JUST_NOW_SECONDS, timeout_seconds=1)
+            await audited(system, JUST_NOW_SECONDS, timeout_seconds=1)
 
-    assert (await audited(slow)).is_clean
+    assert (await audited(system, JUST_NOW_SECONDS)).is_clean
     await rail.all_final()
-    await until_final(slow)
+    await final_audit(system)
 
 
 async def test_messages_lost_from_a_full_queue_are_found_in_the_crowd(lossy: System) -> None:
     """More orders lack a payment than messages wait: the service holds one, all others are counted."""
-    async with client_of(lossy) as rail:
+    async with Rail(lossy).ready() as rail:
         placed = await rail.place_many(["tok_visa"] * 40)
-        assert await messages_in(lossy, CHARGE, take=12) == 12
+        assert await lose(lossy, CHARGE, 12) == 12
 
         report = await eventually(lambda: red(lossy), 40, "the loss to be found")
 
@@ -143,10 +95,10 @@ async def test_messages_lost_from_a_full_queue_are_found_in_the_crowd(lossy: Sys
 
 
 async def test_one_lost_message_is_found_though_the_queue_is_never_empty(lossy: System) -> None:
-    async with client_of(lossy) as rail:
+    async with Rail(lossy).ready() as rail:
         with frozen(lossy, "payment_service"):
             first = await rail.place_many(["tok_visa"] * 2)  # the frozen service holds one of them
-            await eventually(lambda: messages_in(lossy, CHARGE, take=1), 20, "a message to be lost")
+            await eventually(lambda: lose(lossy, CHARGE, 1), 20, "a message to be lost")
         stop = asyncio.Event()
 
         async def keep_ordering() -> None:
@@ -165,7 +117,7 @@ async def test_one_lost_message_is_found_though_the_queue_is_never_empty(lossy: 
 
 
 async def red(system: System) -> AuditReport:
-    report = await audited(system)
+    report = await audited(system, JUST_NOW_SECONDS)
     assert not report.is_clean
     return report
 
@@ -173,27 +125,31 @@ async def red(system: System) -> AuditReport:
 async def test_what_waits_in_a_retry_queue_for_an_hour_is_in_flight_until_the_queue_loses_it(
     broker: Broker, tmp_path_factory: pytest.TempPathFactory, mail: MailServer
 ) -> None:
-    mail.answers[CUSTOMER] = ["451 greylisted, try again later"] * 100
+    mail.answers["ada@example.com"] = ["451 greylisted, try again later"] * 100
     environment = {"EMAIL_URL": mail.url, "RETRY_DELAYS_SECONDS": "600", "EMAIL_RETRY_DELAYS_SECONDS": "3600"}
     async with (
         launched(broker, tmp_path_factory.mktemp("retries"), **environment) as system,
-        client_of(system) as rail,
+        Rail(system).ready() as rail,
     ):
         flaky, visa = await rail.place("tok_flaky"), await rail.place("tok_visa")
 
         async def both_wait() -> AuditReport:
-            report = await audited(system)
+            report = await audited(system, JUST_NOW_SECONDS)
             assert report.violations == ()
             assert report.waiting == {CHARGE: 1, EMAIL: 1}
             return report
 
+        async def visa_is_named() -> bool:
+            assert violations(await audited(system, JUST_NOW_SECONDS)) == {("final-order-notified", visa)}
+            return True
+
         report = await eventually(both_wait, 30, "a charge and a mail in retry queues")
         assert set(report.in_flight_orders) == {flaky, visa}
 
-        assert await messages_in(system, retry_queue(EMAIL, 3600), take=1) == 1
-        await eventually(lambda: only_wrong(system, visa, {"final-order-notified"}), 60)
-        assert await messages_in(system, retry_queue(CHARGE, 600), take=1) == 1
-        assert {each.subject for each in (await audited(system)).violations} == {flaky, visa}
+        assert await lose(system, retry_queue(EMAIL, 3600), 1) == 1
+        await eventually(visa_is_named, 60)
+        assert await lose(system, retry_queue(CHARGE, 600), 1) == 1
+        assert {each.subject for each in (await audited(system, JUST_NOW_SECONDS)).violations} == {flaky, visa}
 
 
 async def test_mails_that_are_held_while_the_mail_server_is_away_are_in_flight(
@@ -201,11 +157,11 @@ async def test_mails_that_are_held_while_the_mail_server_is_away_are_in_flight(
 ) -> None:
     """They are in no queue as something that waits: the service holds them, and has acknowledged none."""
     nobody = {"EMAIL_URL": f"smtp://127.0.0.1:{free_ports(1)[0]}"}
-    async with launched(broker, tmp_path_factory.mktemp("held"), **nobody) as system, client_of(system) as rail:
+    async with launched(broker, tmp_path_factory.mktemp("held"), **nobody) as system, Rail(system).ready() as rail:
         placed = await rail.place_many(["tok_visa"] * 5)
 
         async def are_all_waiting() -> bool:
-            report = await audited(system)
+            report = await audited(system, JUST_NOW_SECONDS)
             assert report.violations == ()
             return report.waiting == {EMAIL: len(placed)}
 
@@ -214,9 +170,3 @@ async def test_mails_that_are_held_while_the_mail_server_is_away_are_in_flight(
 
     assert ended.status == 0, ended.output + ended.errors
     assert f"Messages that may be theirs are on the way: 5 for {EMAIL}." in ended.output
-
-
-async def only_wrong(system: System, order_id: str, invariants: set[str]) -> bool:
-    found = (await audited(system)).violations
-    assert {(each.invariant, each.subject) for each in found} == {(name, order_id) for name in invariants}
-    return True
