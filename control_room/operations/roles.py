@@ -1,4 +1,4 @@
-"""Which service and which queue plays which part in what the control room tells, compares and breaks on purpose.
+"""Which service and which queue plays which part in what the control room shows, compares and breaks on purpose.
 
 The one module of the control room that names them. All that holds for every service derives from
 `shared.contract.services()` instead, so that one more service needs no change here.

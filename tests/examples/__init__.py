@@ -1,5 +1,6 @@
 """Events and values as the services would make them, for tests that need one and do not care which."""
 
+from functools import partial
 from typing import Any
 
 from shared.events import (
@@ -63,24 +64,15 @@ def payment_stalled(order_id: str | None = None) -> PaymentStalled:
     return PaymentStalled.about(order_id or new_id(), source="payment_service", data=data)
 
 
-def receipt_delivered(order_id: str | None = None) -> NotificationDelivered:
-    data = NotificationData(channel="email", notice="receipt", attempts=1)
+def notice_delivered(channel: str, notice: str, order_id: str | None = None) -> NotificationDelivered:
+    data = NotificationData(channel=channel, notice=notice, attempts=1)
     return NotificationDelivered.about(order_id or new_id(), source="notification_service", data=data)
 
 
-def decline_delivered(order_id: str | None = None) -> NotificationDelivered:
-    data = NotificationData(channel="email", notice="decline", attempts=1)
-    return NotificationDelivered.about(order_id or new_id(), source="notification_service", data=data)
-
-
-def ticket_delivered(order_id: str | None = None) -> NotificationDelivered:
-    data = NotificationData(channel="restaurant", notice="kitchen_ticket", attempts=1)
-    return NotificationDelivered.about(order_id or new_id(), source="notification_service", data=data)
-
-
-def text_delivered(order_id: str | None = None) -> NotificationDelivered:
-    data = NotificationData(channel="sms", notice="receipt", attempts=1)
-    return NotificationDelivered.about(order_id or new_id(), source="notification_service", data=data)
+receipt_delivered = partial(notice_delivered, "email", "receipt")
+decline_delivered = partial(notice_delivered, "email", "decline")
+ticket_delivered = partial(notice_delivered, "restaurant", "kitchen_ticket")
+text_delivered = partial(notice_delivered, "sms", "receipt")
 
 
 def receipt_failed(order_id: str | None = None) -> NotificationFailed:

@@ -127,7 +127,7 @@ class _Auditor:
         _, suspects = await asyncio.to_thread(database.find, DEAD_LETTER_BELONGS.query, SHOWN)
         url = self.system.services[ORDERS.name]
         for order_id in {order_id for order_id, _ in suspects}:
-            with explained(ORDERS.name, url, self.http):
+            with explained(ORDERS.name, url, self.http, "an order"):
                 answer = await self.http.get(f"{url}/orders/{order_id}")
             if answer.is_success:
                 queues = [queue for entry in answer.json()["timeline"] if (queue := _given_up(entry))]

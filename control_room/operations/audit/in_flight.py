@@ -162,12 +162,8 @@ def _publishers(queue: str) -> Iterable[str]:
 
 async def _outboxes(system: SystemAddresses, http: httpx.AsyncClient) -> dict[str, int]:
     """Events by service that wait to be published, counted some seconds ago. Replicas share one outbox."""
-    return {service: max(await _pending(http, service, url)) for service, url in system.services.items()}
-
-
-async def _pending(http: httpx.AsyncClient, service: str, url: str) -> list[int]:
-    with explained(service, url, http):
-        try:
-            return [int(value) for value in await samples(http, url, OUTBOX_PENDING)]
-        except (OSError, ValueError) as error:
-            raise AuditImpossible(service, f"its metrics can't be read: {error}") from error
+    counts = {}
+    for service, url in system.services.items():
+        with explained(service, url, http, "its page of metrics"):
+            counts[service] = int(max(await samples(http, url, OUTBOX_PENDING)))
+    return counts

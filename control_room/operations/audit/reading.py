@@ -24,8 +24,8 @@ BATCH_ROWS = 1000
 
 
 @contextmanager
-def explained(service: str, url: str, http: httpx.AsyncClient) -> Iterator[None]:
-    """Raises AuditImpossible, which says in a sentence why a service could not be read, in place of httpx's errors."""
+def explained(service: str, url: str, http: httpx.AsyncClient, answer: str) -> Iterator[None]:
+    """Raises AuditImpossible, with a sentence for why a service's `answer` could not be read."""
     try:
         yield
     except httpx.ConnectError as error:
@@ -35,18 +35,17 @@ def explained(service: str, url: str, http: httpx.AsyncClient) -> Iterator[None]
     except httpx.HTTPError as error:
         why = str(error) or type(error).__name__
         raise AuditImpossible(service, f"it went away while it was read ({why}); run it again") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise AuditImpossible(service, f"{answer} can't be read: {error!r}") from error
 
 
 async def read_service(
     system: SystemAddresses, http: httpx.AsyncClient, service: str, add: Callable[[list[Row]], None]
 ) -> None:
     """Add every row of a service's audit stream. Raises AuditImpossible."""
-    with explained(service, system.services[service], http):
-        try:
-            async for rows in _batches(system, http, service):
-                add(rows)
-        except (ValueError, KeyError, TypeError) as error:
-            raise AuditImpossible(service, f"its audit stream has a row that can't be read: {error!r}") from error
+    with explained(service, system.services[service], http, "its audit stream"):
+        async for rows in _batches(system, http, service):
+            add(rows)
 
 
 async def _batches(system: SystemAddresses, http: httpx.AsyncClient, service: str) -> AsyncIterator[list[Row]]:

@@ -12,7 +12,7 @@ from typing import Any
 from shared.events import UnreadableEvent, decode
 from shared.ids import canonical
 from shared.messaging import message as headers
-from shared.messaging.message import Delivery, Message
+from shared.messaging.message import Message
 
 READABLE_BYTES = 256 * 1024
 """A longer body is no event of ours, and is not searched for an order id."""
@@ -33,10 +33,6 @@ class DeadLetter:
     queue: str
     message: Message
     undecodable: str | None = None
-
-    @classmethod
-    def of(cls, queue: str, delivery: Delivery) -> "DeadLetter":
-        return cls(queue, delivery.message, delivery.undecodable)
 
     @cached_property
     def id(self) -> str:

@@ -6,8 +6,10 @@ messages, so there is one consumer for each `WINDOW` of them; that also bounds t
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
+from functools import partial
+from typing import NamedTuple
 
 from control_room.operations.dead_letters.dead_letter import DeadLetter
 from shared import contract
@@ -28,16 +30,14 @@ QUEUES = tuple(contract.queues())
 """Every queue that has dead letters."""
 
 
-class Held:
-    """A dead letter that is held here. It goes back to its place unless it is removed with `take`."""
+class Held(NamedTuple):
+    """A dead letter that is held here. It goes back to its place, unless `take` removes it for good.
 
-    def __init__(self, dead_letter: DeadLetter, tag: int, window: "_Window") -> None:
-        self.dead_letter = dead_letter
-        self._tag, self._window = tag, window
+    `take` raises BrokerUnavailable if the channel has closed, and the message has gone back already.
+    """
 
-    def take(self) -> None:
-        """Remove it for good. Raises BrokerUnavailable if the channel has closed and it has gone back already."""
-        self._window.take(self._tag)
+    dead_letter: DeadLetter
+    take: Callable[[], None]
 
 
 @asynccontextmanager
@@ -141,9 +141,10 @@ class _Window:
             self._check_open()
             return None
         self.held += 1
-        return Held(DeadLetter.of(self._queue, delivery), delivery.tag, self)
+        dead_letter = DeadLetter(self._queue, delivery.message, delivery.undecodable)
+        return Held(dead_letter, partial(self._take, delivery.tag))
 
-    def take(self, tag: int) -> None:
+    def _take(self, tag: int) -> None:
         self._check_open()
         self._channel.ack(tag, multiple=False)
         self.held -= 1
