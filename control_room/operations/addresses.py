@@ -8,8 +8,8 @@ from typing import Annotated, Self
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
-from control_room.operations import roles
 from control_room.operations.environment_file import read_variables
+from control_room.operations.roles import ORDERS
 from shared.contract import service, services
 from shared.settings import BrokerSettings, OperatorToken
 from shared.urls import checked_url
@@ -68,12 +68,12 @@ def find_system(environment_file: Path | None) -> SystemAddresses:
 
 def find_environment(environment_file: Path | None) -> tuple[Mapping[str, str | None], str]:
     """The variables that name a system's addresses, and a phrase for where they were found. Raises NotRunning."""
-    order_service_url = roles.ORDERS.variable("URL")
-    if environment_file is None and os.environ.get(order_service_url):
+    variable = ORDERS.variable("URL")
+    if environment_file is None and os.environ.get(variable):
         return dict(os.environ), "the environment"
     file = environment_file or ENVIRONMENT_FILE
     if not file.is_file():
-        raise NotRunning(f"no system runs here: there is no {file}, and {order_service_url} is not set")
+        raise NotRunning(f"no system runs here: there is no {file}, and {variable} is not set")
     return read_variables(file), str(file)
 
 

@@ -20,6 +20,7 @@ from control_room.operations.dead_letters.discard import NotDiscarded, discard
 from control_room.operations.dead_letters.parked import connected
 from control_room.operations.dead_letters.redrive import NoConsumer, RedriveStopped, redrive
 from control_room.operations.dead_letters.selection import Selection, groups, queue_named, selected
+from control_room.operations.roles import CHARGE
 from control_room.text import console, silence_logs
 from shared.messaging.channel import BrokerUnavailable
 from shared.messaging.connection import Connection
@@ -30,9 +31,7 @@ Result = TypeVar("Result")
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="As `list` shows it: the message's id.")]
 IdOption = Annotated[str | None, typer.Option("--id", help="Only the message with this id, as `list` shows it.")]
 CauseOption = Annotated[str | None, typer.Option("--cause", help="Only those with this cause, as `list` shows it.")]
-QueueOption = Annotated[
-    str | None, typer.Option("--queue", help="Only those of this queue, such as payment_service.charge.")
-]
+QueueOption = Annotated[str | None, typer.Option("--queue", help=f"Only those of this queue, such as {CHARGE}.")]
 FileOption = Annotated[
     Path | None, typer.Option("--environment-file", help=f"Says where the system is. Default: {ENVIRONMENT_FILE}.")
 ]
