@@ -1,8 +1,7 @@
-"""Tells the customer and the restaurant, over one channel each.
+"""Notifies the customer by email and text message, and the restaurant by kitchen ticket.
 
 Owns: notifications.
-Consumes: `notification_service.email`, `.sms`, `.restaurant`: the payment events, one queue a channel, so that a slow
-mail server never holds up the kitchen.
-Emails go out by SMTP (`smtp.py`) where EMAIL_URL names a server.
+Consumes: the payment events from `notification_service.email`, `.sms` and `.restaurant`: each channel has its own
+queue, so that a slow mail server never delays the kitchen.
 Publishes: `notification.delivered.v1` and `notification.failed.v1` to `notifications`.
 """

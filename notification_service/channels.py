@@ -1,6 +1,6 @@
-"""The port to the outside world, `NotificationChannel`, and its adapters by URL scheme: a log, and SMTP."""
+"""The port to the outside world, `NotificationChannel`, and its adapters: a log for every channel, SMTP for email."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import structlog
@@ -37,8 +37,14 @@ class LogChannel:
         logger.info("notification.not_sent", channel=notice.channel, notice=notice.kind, order_id=notice.order_id)
 
 
-ADAPTERS: dict[str, Callable[[str], NotificationChannel]] = {
-    "": lambda _url: LogChannel(),
-    "smtp": SmtpChannel,
-    "smtps": SmtpChannel,
-}
+ADAPTERS: Mapping[str, Callable[[str], NotificationChannel]] = {"email": SmtpChannel}
+"""By the channel's name. An adapter raises `ValueError` for a URL that it can't use."""
+
+
+def open_channel(name: str, url: str) -> NotificationChannel:
+    """The channel's adapter; it connects when it sends. Raises `ValueError` for a URL that no adapter can use."""
+    if not url:
+        return LogChannel()
+    if name not in ADAPTERS:
+        raise ValueError("there is no adapter for this channel yet; leave it empty, and it logs what it would send")
+    return ADAPTERS[name](url)

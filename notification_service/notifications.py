@@ -6,8 +6,9 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from shared.events import (
-    Channel,
+    ChannelName,
     Money,
+    NoticeKind,
     NotificationData,
     NotificationDelivered,
     NotificationFailed,
@@ -17,7 +18,6 @@ from shared.events import (
     PaymentDeclined,
     PaymentSucceeded,
 )
-from shared.events import Notice as NoticeKind
 from shared.ids import new_id
 
 SOURCE = "notification_service"
@@ -37,7 +37,7 @@ class Notice:
     """A text to one recipient over one channel."""
 
     order_id: str
-    channel: Channel
+    channel: ChannelName
     kind: NoticeKind
     recipient: str
     subject: str

@@ -1,6 +1,6 @@
-"""Takes orders, answers at once, and follows them to their end.
+"""Takes orders, answers at once, and tracks each order until it is final.
 
 Owns: orders, their timelines, idempotency keys of `POST /orders`, the menu.
 Publishes: `order.placed.v1` to `orders`.
-Consumes: `order_service.track`, every event of `payments` and `notifications`.
+Consumes: every event of `payments` and `notifications` from `order_service.track`.
 """

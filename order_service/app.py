@@ -15,7 +15,7 @@ from shared.service import Service
 from shared.settings import ServiceSettings
 
 REPORT_SECONDS = 10.0
-"""Added to each sweep delay for the way of a report to this service: an outbox, the broker, a queue."""
+"""Added to each sweep delay: the time of a report from its service's outbox to this service."""
 
 
 class Settings(ServiceSettings):

@@ -1,6 +1,6 @@
-"""Charges orders, each once, and says how it went.
+"""Charges each order once, and publishes the result.
 
-Owns: payments. The simulated gateway keeps a ledger of its own, as the outside system that it stands for would.
-Consumes: `payment_service.charge`, the event `order.placed.v1`.
+Owns: payments. The simulated gateway has a database of its own, as it stands for an outside system.
+Consumes: `order.placed.v1` from `payment_service.charge`.
 Publishes: `payment.succeeded.v1`, `payment.declined.v1`, `payment.stalled.v1` to `payments`.
 """

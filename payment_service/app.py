@@ -26,7 +26,7 @@ class Settings(ServiceSettings):
 
     @property
     def answer_seconds(self) -> float:
-        """For how long an answer of the gateway is awaited: well within an attempt, unless it is told to be slower."""
+        """The limit for the gateway's answer: well within an attempt, unless the gateway is configured to be slower."""
         return max(0.75 * CONTRACT.queue("charge").attempt_seconds, 2 * self.gateway_latency_seconds)
 
     @field_validator("gateway_url")

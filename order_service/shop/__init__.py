@@ -14,7 +14,7 @@ from fastapi.staticfiles import StaticFiles
 
 SERVED = (".html", ".css", ".js", ".svg")
 HEADERS: Mapping[str, str] = {
-    "Cache-Control": "no-cache",  # kept, but asked for each time: an update of the service is an update of the page
+    "Cache-Control": "no-cache",  # revalidated each time, so that an update of the service updates the page
     "Content-Security-Policy": (
         "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     ),

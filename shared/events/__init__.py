@@ -15,8 +15,8 @@ from shared.events.codec import (
 )
 from shared.events.envelope import Event, Money, Value
 from shared.events.notifications import (
-    Channel,
-    Notice,
+    ChannelName,
+    NoticeKind,
     NotificationData,
     NotificationDelivered,
     NotificationFailed,
@@ -35,11 +35,11 @@ from shared.events.payments import (
 __all__ = [
     "CONTENT_TYPE",
     "MAX_EVENT_BYTES",
-    "Channel",
+    "ChannelName",
     "Event",
     "Money",
     "NotJson",
-    "Notice",
+    "NoticeKind",
     "NotificationData",
     "NotificationDelivered",
     "NotificationFailed",

@@ -6,13 +6,13 @@ from pydantic import Field
 
 from shared.events.envelope import Event, Value
 
-Channel = Literal["email", "sms", "restaurant"]
-Notice = Literal["receipt", "decline", "kitchen_ticket"]
+ChannelName = Literal["email", "sms", "restaurant"]
+NoticeKind = Literal["receipt", "decline", "kitchen_ticket"]
 
 
 class NotificationData(Value):
-    channel: Channel
-    notice: Notice
+    channel: ChannelName
+    notice: NoticeKind
     attempts: int = Field(ge=1)
 
 

@@ -13,7 +13,7 @@ from notification_service import notifications
 from notification_service.notifications import Notification, notification_of
 from payment_service import payments
 from payment_service.payments import Charged, Payment, payment_of, stalled
-from shared.events import Channel, Notice
+from shared.events import ChannelName, NoticeKind
 from shared.ids import new_id
 from shared.persistence.database import Database
 from shared.persistence.keyed import KeyedStore, Recording
@@ -22,7 +22,7 @@ from shared.persistence.pages import Page
 from tests import examples
 from tests.support import outbox_events, ready
 
-NOTICES: dict[Channel, Notice] = {"email": "receipt", "sms": "receipt", "restaurant": "kitchen_ticket"}
+NOTICES: dict[ChannelName, NoticeKind] = {"email": "receipt", "sms": "receipt", "restaurant": "kitchen_ticket"}
 
 
 def payment(order_id: str, by: int, error: str | None) -> Recording[Payment]:
@@ -32,7 +32,7 @@ def payment(order_id: str, by: int, error: str | None) -> Recording[Payment]:
 
 
 def notification(
-    order_id: str, by: int = 1, error: str | None = None, channel: Channel = "email"
+    order_id: str, by: int = 1, error: str | None = None, channel: ChannelName = "email"
 ) -> Recording[Notification]:
     notice = notifications.Notice(order_id, channel, NOTICES[channel], examples.EMAIL, "", "")
     made = notification_of(notice, by, error=error)
