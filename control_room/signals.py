@@ -1,4 +1,4 @@
-"""Ctrl-C and its kin, for commands that hold processes: stop once, in order."""
+"""Stop signals such as Ctrl-C, for commands that run processes: stop once, in order."""
 
 import asyncio
 import signal

@@ -4,8 +4,8 @@ import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 from urllib.parse import quote, urlsplit
 
 import pytest
@@ -39,39 +39,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.xdist_group("network" if minds_networks else item.path.name))
 
 
-class Broker(Protocol):
-    """What tests need to know of a broker that they must not break."""
+@dataclass(frozen=True)
+class Broker:
+    """A broker that tests must not break: the AMQP URL of one of its virtual hosts, and its management HTTP API."""
+
+    url: str
+    management_url: str
 
     def amqp_url(self, vhost: str = "/") -> str:
         """The AMQP URL of a virtual host."""
-
-    @property
-    def management_url(self) -> str:
-        """The management HTTP API."""
-
-
-class GivenBroker:
-    """The broker that RABBITMQ_URL and RABBITMQ_MANAGEMENT_URL name."""
-
-    def __init__(self) -> None:
-        self._settings = BrokerSettings()
-
-    def amqp_url(self, vhost: str = "/") -> str:
-        return urlsplit(self._settings.rabbitmq_url)._replace(path="/" + quote(vhost, safe="")).geturl()
-
-    @property
-    def management_url(self) -> str:
-        return self._settings.management_url
+        return urlsplit(self.url)._replace(path="/" + quote(vhost, safe="")).geturl()
 
 
 @pytest_asyncio.fixture(scope="session")
 async def broker(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Broker]:
     """The session's broker: RABBITMQ_URL's, or a private node. Without either, tests fail; they are never skipped."""
     if "RABBITMQ_URL" in os.environ:
-        yield GivenBroker()
+        settings = BrokerSettings()
+        yield Broker(settings.rabbitmq_url, settings.management_url)
         return
     async with PrivateBroker(tmp_path_factory.mktemp("rabbitmq")) as node:
-        yield node
+        yield Broker(node.amqp_url(), node.management_url)
         await node.kill()  # nobody needs its data: quicker than a stop in order
 
 

@@ -22,7 +22,8 @@ from shared.management import Management
 from tests.conftest import Broker
 from tests.support import eventually
 
-COMMAND = (sys.executable, "-c", "from control_room.cli import app; app()")
+CODE = "from control_room.cli import app; app()"
+COMMAND = (sys.executable, "-c", CODE)
 OURS = ("RABBITMQ_", "ORDER_SERVICE_", "PAYMENT_SERVICE_", "NOTIFICATION_SERVICE_", "OPERATOR_TOKEN")
 
 
@@ -43,11 +44,10 @@ async def end_of(process: Process) -> Ended:
     return Ended(process.returncode, output.decode(), errors.decode())
 
 
-async def start(*arguments: str, **environment: str) -> Process:
+async def start(*arguments: str, code: str = CODE, **environment: str) -> Process:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
-    return await create_subprocess_exec(
-        *COMMAND, *arguments, env={**inherited, **environment}, stdout=PIPE, stderr=PIPE
-    )
+    command = (sys.executable, "-c", code, *arguments)
+    return await create_subprocess_exec(*command, env={**inherited, **environment}, stdout=PIPE, stderr=PIPE)
 
 
 def report_of(directory: Path) -> dict[str, Any]:

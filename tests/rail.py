@@ -9,6 +9,7 @@ from typing import Any, Protocol, Self
 
 import httpx
 
+from control_room.experiments.client import unready
 from control_room.operations.roles import FINAL
 from tests.support import SERVICES, eventually, metric
 
@@ -40,18 +41,19 @@ class Rail:
             await self.is_ready()
             yield self
 
-    async def is_ready(self) -> None:
-        """Wait until every service has all that it needs."""
+    async def unready(self) -> dict[str, str]:
+        """What keeps each service from being ready, by its name; empty if all are."""
+        return await unready(self.http, self._urls)
 
-        async def look() -> bool:
-            try:
-                answers = [await self.http.get(f"{url}/readyz") for url in self._urls.values()]
-            except httpx.HTTPError as error:
-                raise AssertionError(f"a service does not answer: {error!r}") from error
-            assert all(answer.is_success for answer in answers), [answer.text for answer in answers]
+    async def is_ready(self) -> None:
+        """Wait until every service is ready."""
+
+        async def all_are_ready() -> bool:
+            problems = await self.unready()
+            assert not problems, problems
             return True
 
-        await eventually(look, 60, "every service to be ready")
+        await eventually(all_are_ready, 60, "every service to be ready")
 
     async def place(self, token: str = "tok_visa") -> str:
         """The id of a new order. Raises `httpx.HTTPError` where there is no 202."""

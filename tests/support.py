@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar, overload
 
+import psutil
 import pytest
 from sqlalchemy import Connection
 
@@ -92,6 +93,10 @@ def metric(page: str, name: str, **labels: str) -> float:
     """The sum of the samples of `order_rail_<name>` on a page of /metrics that carry these labels."""
     names = {f"order_rail_{name}", f"order_rail_{name}_total"}
     return sum(each.value for each in parsed(page) if each.name in names and labels.items() <= each.labels.items())
+
+
+def is_alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 def addresses_of(settings: BrokerSettings) -> dict[str, str]:

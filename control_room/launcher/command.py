@@ -76,6 +76,6 @@ def _introduce(system: System) -> None:
 
 
 def _broker_page(system: System) -> str:
-    """Where RabbitMQ's page is. A user's own password is not printed; that of our own node is no secret."""
+    """The address of RabbitMQ's page, without a user's password; the private node's is no secret."""
     page = without_credentials(system.broker_settings.management_url)
     return f"{page} (guest / guest)" if system.broker is not None else page

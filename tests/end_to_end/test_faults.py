@@ -5,7 +5,6 @@ import os
 import signal
 import time
 
-import httpx
 import pytest
 
 from control_room.launcher.processes import SupervisedProcess
@@ -53,7 +52,7 @@ async def test_orders_are_taken_while_the_broker_is_away_and_completed_when_it_i
     accepted = await rail.place_many(TOKENS[:20])
     assert len(accepted) == 20
     assert set((await rail.statuses()).values()) == {"placed"}
-    await eventually(lambda: _is_unready(system), expecting="each service to say that it is not ready")
+    await eventually(lambda: _is_unready(rail), expecting="each service to say that it is not ready")
     await system.broker.start()
     await rail.reconcile()
     assert {name: process.pid for name, process in system.processes.items()} == pids
@@ -74,7 +73,7 @@ async def test_a_service_told_to_stop_while_the_broker_is_away_ends_well_and_los
     assert system.broker is not None
     await system.broker.stop()
     await rail.place_many(TOKENS[:20])
-    await eventually(lambda: _is_unready(system), expecting="each service to say that it is not ready")
+    await eventually(lambda: _is_unready(rail), expecting="each service to say that it is not ready")
     pids = {name: process.pid for name, process in system.processes.items()}
     await asyncio.gather(*(_assert_ends(system.processes[name], pid, signal.SIGTERM) for name, pid in pids.items()))
     await system.broker.start()
@@ -92,9 +91,6 @@ async def _assert_ends(process: SupervisedProcess, pid: int, number: signal.Sign
     assert status == (-signal.SIGKILL if number is signal.SIGKILL else 0)
 
 
-async def _is_unready(system: System) -> bool:
-    async with httpx.AsyncClient(trust_env=False) as client:
-        answers = [await client.get(f"{system.url(name)}/readyz") for name in SERVICES]
-    assert [answer.status_code for answer in answers] == [503] * 3
-    assert all("RabbitMQ is away" in answer.text for answer in answers)
-    return True
+async def _is_unready(rail: Rail) -> bool:
+    problems = await rail.unready()
+    return problems.keys() == set(SERVICES) and all("RabbitMQ is away" in problem for problem in problems.values())

@@ -23,7 +23,7 @@ from control_room.launcher.system import launch
 from shared import contract
 from tests.conftest import QUICK_RETRIES, Broker, virtual_host
 from tests.order_rail import file_of, order_rail
-from tests.support import SERVICES, addresses_of, eventually
+from tests.support import SERVICES, addresses_of, eventually, is_alive
 
 RAIL = Path(sys.executable).with_name("order-rail")
 START_SECONDS = 90
@@ -96,7 +96,7 @@ async def given_broker(broker: Broker) -> AsyncIterator[dict[str, str]]:
 
 
 def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
-    return [process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+    return [process for process in processes if is_alive(process)]
 
 
 async def is_ready(url: str) -> bool:

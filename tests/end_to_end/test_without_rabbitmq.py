@@ -1,31 +1,21 @@
 """A machine, such as a container of ours, without RabbitMQ: commands that need a broker of their own say so."""
 
-import os
-import sys
-from asyncio import create_subprocess_exec
-from asyncio.subprocess import PIPE
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import Broker
-from tests.order_rail import Ended, file_of, launched, order_rail
+from tests.order_rail import CODE, Ended, end_of, file_of, launched, order_rail, start
 
-WITHOUT_RABBITMQ = """
+WITHOUT_RABBITMQ = f"""
 from control_room.launcher import installed
 installed.SERVER_FOLDERS = installed.ERLANG_FOLDERS = ("/nowhere",)
-from control_room.cli import app
-app()
+{CODE}
 """
 
 
 async def order_rail_without_rabbitmq(*arguments: str, **environment: str) -> Ended:
-    process = await create_subprocess_exec(
-        sys.executable, "-c", WITHOUT_RABBITMQ, *arguments,
-        env={**os.environ, "PATH": "/nowhere", **environment}, stdout=PIPE, stderr=PIPE,
-    )  # fmt: skip
-    output, errors = await process.communicate()
-    return Ended(process.returncode, output.decode(), errors.decode())
+    return await end_of(await start(*arguments, code=WITHOUT_RABBITMQ, PATH="/nowhere", **environment))
 
 
 @pytest.mark.parametrize(

@@ -6,15 +6,18 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-import httpx
 import psutil
 import pytest
 
 from control_room.launcher.broker import BrokerError, PrivateBroker
 from control_room.launcher.ports import is_free
-from tests.support import eventually
+from shared.management import Management, ManagementError
+from shared.settings import BrokerSettings
+from tests.support import eventually, is_alive
 
 STARTS_A_NODE_AND_SAYS_SO = """
 import asyncio, json, sys
@@ -30,40 +33,31 @@ asyncio.run(main())
 """
 
 
-def is_running(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+@asynccontextmanager
+async def management_of(node: PrivateBroker) -> AsyncIterator[Management]:
+    settings = BrokerSettings(rabbitmq_url=node.amqp_url(), rabbitmq_management_url=node.management_url)
+    async with Management(settings) as management:
+        yield management
 
 
 async def management_answers(node: PrivateBroker, timeout_seconds: float = 5) -> bool:
-    async with httpx.AsyncClient(timeout=timeout_seconds) as client:
-        try:
-            return (await client.get(f"{node.management_url}/api/overview")).status_code == 200
-        except httpx.HTTPError:
-            return False
-
-
-async def put_vhost(node: PrivateBroker, name: str) -> None:
-    async with httpx.AsyncClient() as client:
-        (await client.put(f"{node.management_url}/api/vhosts/{name}")).raise_for_status()
-
-
-async def vhosts(node: PrivateBroker) -> set[str]:
-    async with httpx.AsyncClient() as client:
-        return {vhost["name"] for vhost in (await client.get(f"{node.management_url}/api/vhosts")).json()}
+    with suppress(ManagementError, TimeoutError):
+        async with management_of(node) as management, asyncio.timeout(timeout_seconds):
+            return bool(await management.find("overview"))
+    return False
 
 
 async def test_a_killed_node_comes_back_on_the_same_ports_with_its_data(breakable_broker: PrivateBroker) -> None:
-    await put_vhost(breakable_broker, "kept")
-    before = breakable_broker.pid
+    async with management_of(breakable_broker) as management:
+        await management.put("vhosts", "kept", body={})
+    before = psutil.Process(breakable_broker.pid)
     await breakable_broker.kill()
-    assert not is_running(before)
+    assert not is_alive(before)
     assert is_free(breakable_broker.amqp_port)
     await breakable_broker.start()
-    assert breakable_broker.pid != before
-    assert "kept" in await vhosts(breakable_broker)
+    assert breakable_broker.pid != before.pid
+    async with management_of(breakable_broker) as management:
+        assert await management.find("vhosts", "kept")
 
 
 async def test_a_frozen_node_answers_nothing_until_it_is_resumed(breakable_broker: PrivateBroker) -> None:
@@ -101,7 +95,7 @@ async def test_two_nodes_run_side_by_side_and_nothing_stays_behind(
         processes = [psutil.Process(node.pid), psutil.Process(node._epmd.pid), *family]  # type: ignore[union-attr]  # it runs
         assert await management_answers(node)
         assert await management_answers(breakable_broker)
-    await eventually(lambda: not any(is_running(process.pid) for process in processes), expecting="no process left")
+    await eventually(lambda: not any(map(is_alive, processes)), expecting="no process left")
     assert is_free(node.amqp_port)
     assert is_free(node.management_port)
 
@@ -111,11 +105,11 @@ async def test_a_node_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     parent = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
     assert parent.stdout is not None
     node_pid, amqp_port = json.loads(await parent.stdout.readline())
-    descendants = [process.pid for process in psutil.Process(parent.pid).children(recursive=True)]
-    assert node_pid in descendants
+    descendants = psutil.Process(parent.pid).children(recursive=True)
+    assert node_pid in [process.pid for process in descendants]
     os.kill(parent.pid, signal.SIGKILL)
     await parent.wait()
-    await eventually(lambda: not any(map(is_running, descendants)), expecting="no orphan")
+    await eventually(lambda: not any(map(is_alive, descendants)), expecting="no orphan")
     assert is_free(amqp_port)
 
 

@@ -27,7 +27,7 @@ TRACK = "order_service.track"
 OTHER_ARGUMENTS = {"x-queue-type": "quorum", "x-max-length": 5}
 
 
-def settings_for(broker: Broker, vhost: str) -> BrokerSettings:
+def settings_for(broker: Broker | PrivateBroker, vhost: str) -> BrokerSettings:
     return BrokerSettings(
         rabbitmq_url=broker.amqp_url(vhost),
         rabbitmq_management_url=broker.management_url,

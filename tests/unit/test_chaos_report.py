@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from control_room.experiments.chaos.faults import Injection
-from control_room.experiments.chaos.report import ChaosReport, LoadReport, MemoryReport, to_markdown
+from control_room.experiments.chaos.report import ChaosReport, LoadReport, to_markdown
+from control_room.experiments.chaos.watch import Memory
 
 INJECTION = Injection(
     "kill", "payment_service", 12.0, evidence=["process 1 ended with status -9"],
@@ -20,7 +21,7 @@ LOAD = LoadReport(
 )  # fmt: skip
 CHECK = {"name": "charged-once", "meaning": "At most one charge", "violations": 0, "not_judged": ""}
 DOUBLE_CHARGE = {"invariant": "charged-once", "subject": "order 1", "what": "2 charges"}
-MEMORY = MemoryReport("payment_service", warm=100, last=110)
+MEMORY = Memory(warm=100, last=110)
 
 
 def report(
@@ -33,7 +34,7 @@ def report(
     audit = {"counts": {"orders": orders}, "checks": [CHECK], "violations": violations}
     whole = ChaosReport(
         seed=7, rate=40, recover_within_seconds=15, load=load, injections=(injection,), closed=100,
-        still_open=(), duplicates=5, swept=1, memory=(MEMORY,), audit=audit,
+        still_open=(), duplicates=5, swept=1, memory={"payment_service": MEMORY}, audit=audit,
     )  # fmt: skip
     return replace(whole, **changes)
 
@@ -64,7 +65,10 @@ def test_a_run_without_failures_held() -> None:
         ),
         (report(orders=101), "1 orders more than were accepted: a lost answer has given a second order"),
         (report(load=replace(LOAD, refused={"422 no": 3})), "3 orders were refused: 422 no"),
-        (report(memory=(replace(MEMORY, last=121),)), "payment_service grew by 21 % after its warm-up"),
+        (
+            report(memory={"payment_service": replace(MEMORY, last=121)}),
+            "payment_service grew by 21 % after its warm-up",
+        ),
         (report(still_open=("order 1",)), "1 accepted orders did not reach their end, such as order 1"),
     ],
 )
@@ -81,7 +85,7 @@ def test_an_order_whose_answer_never_came_may_exist_or_not() -> None:
 
 
 def test_the_growth_of_a_service_is_unknown_in_a_run_shorter_than_its_warm_up() -> None:
-    assert report(memory=(replace(MEMORY, last=121, warm=0),)).held
+    assert report(memory={"payment_service": replace(MEMORY, last=121, warm=0)}).held
 
 
 def test_the_report_is_json() -> None:

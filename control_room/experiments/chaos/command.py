@@ -2,7 +2,6 @@
 
 import json
 import random
-import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +20,7 @@ from control_room.experiments.chaos.run import Plan, started
 from control_room.experiments.chaos.schedule import chosen, draw
 from control_room.launcher import LaunchError
 from control_room.launcher.installed import missing
+from control_room.launcher.run_directory import RunDirectory
 from control_room.operations.audit import AuditImpossible
 from control_room.signals import run_until_signal
 from shared.observability.logging import configure as configure_logging
@@ -32,7 +32,6 @@ NEEDS_A_BROKER = (
     "Run it natively: `make chaos`, or after control_room/launcher/install_prerequisites.sh. No container of ours has "
     "RabbitMQ and the services in one; there, use the buttons of the control room, or `docker compose kill` a service."
 )
-DATA = ("rabbitmq", "*.db", "*.db-wal", "*.db-shm")
 
 
 def chaos(
@@ -96,8 +95,7 @@ def _chosen(console: Console, names: str) -> list[Fault]:
 
 def _run(console: Console, plan: Plan) -> int:
     """The exit status."""
-    plan.directory.mkdir(parents=True, exist_ok=True)
-    if any(plan.directory.glob("*.db")):
+    if RunDirectory(plan.directory).holds_data:
         console.print(f"[red]{escape(str(plan.directory))} holds the data of another run;[/] name an empty directory")
         return COULD_NOT_RUN
     reports: list[ChaosReport] = []
@@ -126,14 +124,8 @@ def _conclude(console: Console, plan: Plan, report: ChaosReport) -> int:
     display.show_result(console, report)
     console.print(f"The report is {escape(str(plan.directory / 'report.md'))}", soft_wrap=True)
     if report.held:
-        _remove_data(plan.directory)  # logs and reports are enough; a failure's data stays to be looked into
+        RunDirectory(plan.directory).remove_data()  # after a failure it stays, to be looked into
     return 0 if report.held else 1
-
-
-def _remove_data(directory: Path) -> None:
-    for pattern in DATA:
-        for path in directory.glob(pattern):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _list(console: Console) -> None:

@@ -1,4 +1,4 @@
-"""A TCP proxy between a client and a broker, on which the wire can go wrong."""
+"""A TCP proxy between clients and a broker, which can lose, delay and cut what goes through it."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ SLOW_CHUNK_BYTES = 512
 
 
 class Proxy:
-    """Passes bytes on, until it is told to do worse."""
+    """Passes bytes on, delayed, lost or cut as its attributes say."""
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
@@ -21,21 +21,21 @@ class Proxy:
         self.requests_flow = True
         self.answers_flow = True
         self.reset_after_bytes: int | None = None
-        """How many more bytes of the client's get through before its connection is reset."""
+        """How many more bytes of the clients get through before a connection is reset."""
         self.lost_bytes = 0
-        """What went into the hole so far."""
+        """How many bytes were lost so far, in both directions."""
         self.resets = 0
 
     def hold_answers(self) -> None:
-        """What the broker says (confirms, say) no longer arrives; what the client says still does."""
+        """What the broker sends (such as confirms) is lost from now on; what the clients send still arrives."""
         self.answers_flow = False
 
     def blackhole(self) -> None:
-        """Nothing arrives any more, either way; the connections stay open."""
+        """Everything is lost from now on, in both directions; the connections stay open."""
         self.answers_flow = self.requests_flow = False
 
     def heal(self) -> None:
-        """Bytes flow again. A connection that has lost some is closed, as the wire would in the end."""
+        """Bytes flow again. A connection that has lost some is reset, as happens in the end on a real wire."""
         self.answers_flow = self.requests_flow = True
         self.chunk_delay_seconds, self.reset_after_bytes = 0.0, None
         for link in [link for link in self._links if link.has_lost_bytes]:

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from control_room.experiments.chaos.faults.fault import Injection
+from control_room.experiments.chaos.watch import Memory
 from control_room.text import markdown_cell, markdown_table
 
 MEBIBYTE = 1024 * 1024
@@ -26,21 +27,6 @@ class LoadReport:
 
 
 @dataclass(frozen=True)
-class MemoryReport:
-    """The resident memory of one service in bytes, the most in a minute, whichever of its processes had it: `warm` in
-    the minute after its warm-up (0 in a run too short for that), `last` in the last one."""
-
-    service: str
-    warm: int
-    last: int
-
-    @property
-    def growth(self) -> float | None:
-        """As a fraction of what it was after warm-up."""
-        return self.last / self.warm - 1 if self.warm else None
-
-
-@dataclass(frozen=True)
 class ChaosReport:
     """A whole run. `audit` is the audit's report as JSON."""
 
@@ -53,7 +39,7 @@ class ChaosReport:
     still_open: tuple[str, ...]
     duplicates: int
     swept: int
-    memory: tuple[MemoryReport, ...]
+    memory: Mapping[str, Memory]
     audit: Mapping[str, Any]
     failures: tuple[str, ...] = field(init=False)
 
@@ -69,16 +55,16 @@ class ChaosReport:
         """For programs."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         injections = [each.as_json() for each in self.injections]
-        memory = [asdict(each) for each in self.memory]
+        memory = [{"service": name, "warm": each.warm, "last": each.last} for name, each in self.memory.items()]
         return {"held": self.held, **values, "load": asdict(self.load), "injections": injections, "memory": memory}
 
     def _failures(self) -> Iterator[str]:
         yield from self._failures_of_orders()
         for injection in self.injections:
             yield from self._failures_of(injection)
-        for memory in self.memory:
+        for service, memory in self.memory.items():
             if memory.growth is not None and memory.growth > MOST_GROWTH:
-                yield f"{memory.service} grew by {100 * memory.growth:.0f} % after its warm-up"
+                yield f"{service} grew by {100 * memory.growth:.0f} % after its warm-up"
 
     def _failures_of_orders(self) -> Iterator[str]:
         for violation in self.audit["violations"]:
@@ -158,12 +144,12 @@ def _audit(report: ChaosReport) -> list[str]:
 def _memory(report: ChaosReport) -> list[str]:
     rows = [
         (
-            memory.service,
+            service,
             f"{memory.warm / MEBIBYTE:.0f}" if memory.warm else "",
             f"{memory.last / MEBIBYTE:.0f}",
             "" if memory.growth is None else f"{100 * memory.growth:+.0f} %",
         )
-        for memory in report.memory
+        for service, memory in report.memory.items()
     ]
     heads = ("service", "after warm-up (MiB)", "at the end (MiB)", "growth")
     return ["## Memory", "", *markdown_table(heads, rows)]

@@ -15,7 +15,7 @@ from control_room.experiments.chaos.customers import SteadyCustomers
 from control_room.experiments.chaos.faults import FAULTS, Injection
 from control_room.experiments.chaos.journal import Journal, write_order_ids
 from control_room.experiments.chaos.proxy import proxy_to
-from control_room.experiments.chaos.report import ChaosReport, LoadReport, MemoryReport
+from control_room.experiments.chaos.report import ChaosReport, LoadReport
 from control_room.experiments.chaos.system import HEARTBEAT_SECONDS, NoEvidence, SystemUnderTest
 from control_room.experiments.chaos.watch import LOOK_SECONDS, MEASURE_SECONDS, Watch
 from control_room.experiments.client import Client
@@ -189,7 +189,7 @@ class Chaos:
             still_open=tuple(sorted(orders.ids)),
             duplicates=self.watch.duplicates,
             swept=self.watch.swept,
-            memory=tuple(MemoryReport(name, each.warm, each.last) for name, each in self.watch.memory.items()),
+            memory=self.watch.memory,
             audit=audited.as_json(),
         )
 

@@ -72,35 +72,23 @@ class SystemUnderTest:
         """A sentence about the orders in flight now; waits until there are some."""
         return f"{await self.until(lambda: len(self.watch.orders), 'orders in flight')} orders in flight"
 
-    async def counter(self, service: str, metric: str, labels: Mapping[str, str] = NO_LABELS) -> float:
-        """A counter of a service, as soon as it answers."""
-
-        async def read() -> tuple[float]:
-            return (await self._metric(service, metric, labels),)
-
-        value: float = (await self.until(read, f"{service} to answer /metrics"))[0]
-        return value
-
-    async def until_counted(
+    async def counter(
         self,
         service: str,
         metric: str,
-        labels: Mapping[str, str],
-        at_least: float,
+        labels: Mapping[str, str] = NO_LABELS,
+        at_least: float = 0.0,
         timeout_seconds: float = EVIDENCE_TIMEOUT_SECONDS,
     ) -> float:
-        """Wait until a counter has come so far; its value."""
+        """A counter of a service, as soon as the service answers and the counter has come to `at_least`."""
 
-        async def read() -> float:
-            value = await self._metric(service, metric, labels)
-            return value if value >= at_least else 0
+        async def read() -> tuple[float] | None:
+            value = sum(await samples(self.watch.http, self.system.url(service), metric, labels))
+            return (value,) if value >= at_least else None
 
         expecting = f"{metric}{labels} of {service} at {at_least:g}"
-        value: float = await self.until(read, expecting, timeout_seconds)
-        return value
-
-    async def _metric(self, service: str, metric: str, labels: Mapping[str, str]) -> float:
-        return sum(await samples(self.watch.http, self.system.url(service), metric, labels))
+        (value,) = await self.until(read, expecting, timeout_seconds)
+        return float(value)
 
     async def until_unready(self, *problems: str) -> str:
         """Wait until every service says that it is not ready for one of these problems; a sentence about it."""

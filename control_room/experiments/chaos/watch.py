@@ -57,22 +57,26 @@ class OpenOrders:
 
 @dataclass
 class Memory:
-    """The resident memory of one service in bytes, whichever process it is. `warm`: the most in the minute after its
-    warm-up, 0 before that."""
+    """The resident memory of one service in bytes, over all its processes.
 
-    began_at: float
+    `warm`: the most in the minute after its warm-up, 0 before that; `last`: the most in the latest minute.
+    """
+
+    began_at: float = 0.0
     warm: int = 0
+    last: int = 0
     _lately: deque[tuple[float, int]] = field(default_factory=deque)
 
     @property
-    def last(self) -> int:
-        """The most in the minute before the last look."""
-        return max((resident for _, resident in self._lately), default=0)
+    def growth(self) -> float | None:
+        """As a fraction of what it was after warm-up; None in a run too short for that."""
+        return self.last / self.warm - 1 if self.warm else None
 
     def measure(self, resident: int, now: float) -> None:
         self._lately.append((now, resident))
         while self._lately[0][0] < now - MEMORY_WINDOW_SECONDS:
             self._lately.popleft()
+        self.last = max(resident for _, resident in self._lately)
         if WARM_AFTER_SECONDS <= now - self.began_at < WARM_AFTER_SECONDS + MEMORY_WINDOW_SECONDS:
             self.warm = max(self.warm, resident)
 

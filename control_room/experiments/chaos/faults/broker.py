@@ -50,7 +50,7 @@ async def broker_freeze(system: SystemUnderTest, injection: Injection) -> None:
 async def unreachable(
     system: SystemUnderTest, injection: Injection, stop: Callable[[], Any], restore: Callable[[], Any]
 ) -> None:
-    """Nobody reaches RabbitMQ between `stop` and `restore`: until every service says so, and for the time planned."""
+    """No service reaches RabbitMQ between `stop` and `restore`: until each says so, and for the planned time."""
     injection.saw(f"{await system.orders_in_flight()} when RabbitMQ went away")
     with injection.active():
         try:
@@ -103,7 +103,7 @@ async def connections_closed(system: SystemUnderTest, injection: Injection) -> N
     names = await system.until(lambda: system.connections(service), f"connections of {service} in the management API")
     with injection.active():
         await asyncio.gather(*(system.management.delete("connections", name) for name in names))
-    after = await system.until_counted(service, CONNECTIONS, {}, before + len(names))
+    after = await system.counter(service, CONNECTIONS, {}, before + len(names))
     injection.saw(f"{len(names)} connections were closed, and {after - before:g} opened again")
 
 

@@ -33,7 +33,7 @@ async def database_locked(system: SystemUnderTest, injection: Injection) -> None
             during = await system.counter(service, COMMITS, label)
     if during != before:
         raise NoEvidence(f"{during - before:g} transactions were committed to {injection.target} under the lock")
-    after = await system.until_counted(service, COMMITS, label, during + 1)
+    after = await system.counter(service, COMMITS, label, during + 1)
     injection.saw(f"{service} committed nothing to it meanwhile, and {after - during:g} transactions soon after")
 
 

@@ -49,7 +49,7 @@ async def duplicates(system: SystemUnderTest, injection: Injection) -> None:
     with injection.active():
         await system.client.publish(copies)
     # Not all of them: the copies of an order whose charge never works are no duplicates, but further attempts.
-    after = await system.until_counted(service, DUPLICATES, labels, before + len(copies) / 2)
+    after = await system.counter(service, DUPLICATES, labels, before + len(copies) / 2)
     injection.saw(f"{len(copies)} copies of orders were published; {after - before:g} duplicates suppressed")
 
 
@@ -121,7 +121,7 @@ async def _expect_dead_letters(
     before = await system.counter(service, SETTLED, labels)
     with injection.active():
         await system.client.publish(messages)
-    after = await system.until_counted(service, SETTLED, labels, before + len(messages))
+    after = await system.counter(service, SETTLED, labels, before + len(messages))
     if system.process(service).pid != pid:
         raise NoEvidence(f"{service} died of it")
     injection.saw(f"{len(messages)} messages were published, {after - before:g} became dead letters")

@@ -18,6 +18,7 @@ MOST_TRIES = 4
 """The topology keeper may put things back before anything has gone wrong without them."""
 SWEEP_TIMEOUT_SECONDS = 12.0
 """Longer than an order of a chaos run is left alone before the sweep re-emits its event."""
+RETURN_TIMEOUT_SECONDS = 4.0
 FULL_MESSAGES = 100
 FIRST_DELAY_SECONDS = 0.5
 """Of the retries in a chaos run."""
@@ -35,7 +36,7 @@ async def queue_deleted(system: SystemUnderTest, injection: Injection) -> None:
         gone_seconds = system.newest_queue_at - deleted_at
         injection.saw(f"it was deleted with {waiting} messages waiting in it, and put back after {gone_seconds:.1f} s")
         with suppress(NoEvidence):  # the keeper was so quick that nothing was lost: try again
-            after = await system.until_counted(ORDERS.name, SWEPT, {}, before + 1, SWEEP_TIMEOUT_SECONDS)
+            after = await system.counter(ORDERS.name, SWEPT, {}, before + 1, SWEEP_TIMEOUT_SECONDS)
             injection.saw(f"{after - before:g} orders had their event re-emitted")
             return
     raise NoEvidence(f"{injection.target} was deleted {MOST_TRIES} times, and nothing was lost with it")
@@ -118,7 +119,7 @@ async def _until_returned(
     for _ in range(MOST_TRIES):
         await take()
         with suppress(NoEvidence):
-            return await system.until_counted(service, PUBLISHED, labels, before + 1, 4) - before
+            return await system.counter(service, PUBLISHED, labels, before + 1, RETURN_TIMEOUT_SECONDS) - before
     raise NoEvidence(f"nothing came back to {service}, though it was taken {MOST_TRIES} times")
 
 
@@ -142,7 +143,7 @@ async def queue_full(system: SystemUnderTest, injection: Injection) -> None:
         try:
             await system.management.put(*policy, body=body)
             async with _consumer_frozen(system, injection.target):
-                after = await system.until_counted(service, PUBLISHED, labels, before + 1)
+                after = await system.counter(service, PUBLISHED, labels, before + 1)
             # RabbitMQ 3.10 tells a publisher of the refusal only when messages leave the queue.
             await system.until(has_room, f"{injection.target} to have room again")
         finally:

@@ -32,7 +32,7 @@ async def lost_confirms(system: SystemUnderTest, injection: Injection) -> None:
     with injection.active():
         system.proxy.hold_answers()
         try:
-            after = await system.until_counted(service, PUBLISHED, labels, before + 1)
+            after = await system.counter(service, PUBLISHED, labels, before + 1)
         finally:
             system.proxy.heal()
     injection.saw(f"{system.proxy.lost_bytes - lost_before} bytes from RabbitMQ were lost")
