@@ -61,7 +61,7 @@ def signal_group(process: Process, number: signal.Signals) -> None:
 
 
 def death_pact(number: signal.Signals = signal.SIGKILL) -> Callable[[], None] | None:
-    """A function for a new child to call before it becomes its program: it asks Linux for a signal when its parent dies."""
+    """What a new child calls before it becomes its program: it asks Linux for a signal when its parent dies."""
     if not sys.platform.startswith("linux"):
         return None
     set_death_signal = ctypes.CDLL(None).prctl  # looked up here, since the child must not wait for a lock of its parent

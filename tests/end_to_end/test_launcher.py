@@ -229,9 +229,9 @@ async def assert_that_the_link_lets_its_browser_act(output: str, token: str) -> 
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
-        ("OPERATOR_TOKEN", "two\nlines", "OPERATOR_TOKEN: expected printable ASCII characters"),
-        ("OPERATOR_TOKEN", "schlüssel", "OPERATOR_TOKEN: expected printable ASCII characters"),
-        ("OPERATOR_TOKEN", " padded ", "OPERATOR_TOKEN: expected printable ASCII characters"),
+        ("OPERATOR_TOKEN", "two\nlines", "OPERATOR_TOKEN: expected printable ASCII"),
+        ("OPERATOR_TOKEN", "schlüssel", "OPERATOR_TOKEN: expected printable ASCII"),
+        ("OPERATOR_TOKEN", " padded ", "OPERATOR_TOKEN: expected printable ASCII"),
         ("HTTP_HOST", "no.such.host.invalid", "HTTP_HOST: nothing can listen at no.such.host.invalid here"),
         ("HTTP_HOST", "192.0.2.1", "HTTP_HOST: nothing can listen at 192.0.2.1 here: Cannot assign"),
         ("RETRY_DELAYS_SECONDS", "often", r"RETRY_DELAYS_SECONDS: .*, such as 1,5,30"),

@@ -1,12 +1,15 @@
 """Which fault is injected when depends on the seed alone."""
 
+import importlib
 from itertools import pairwise
+from operator import attrgetter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from control_room.experiments.chaos.faults import FAULTS, Fault
+from control_room.experiments.chaos.faults.crashes import CRASH_POINTS
 from control_room.experiments.chaos.faults.fault import Inject
 from control_room.experiments.chaos.schedule import chosen, draw
 
@@ -45,6 +48,12 @@ def test_every_target_has_its_turn_before_one_has_its_second(seed: int) -> None:
     targets = [injection.target for injection in draw([Fault("kill", ("a", "b", "c"), (0, 0), 5, INJECT)], 100, seed)]
 
     assert set(targets[:3]) == set(targets[3:6]) == {"a", "b", "c"}
+
+
+@pytest.mark.parametrize("call", sorted({call for _, call in CRASH_POINTS.values()}))
+def test_every_crash_point_is_a_function_that_exists(call: str) -> None:
+    module_name, _, path = call.partition(":")
+    assert callable(attrgetter(path)(importlib.import_module(module_name)))
 
 
 def test_a_load_that_is_too_short_still_has_one_fault() -> None:

@@ -9,7 +9,7 @@ import os
 import runpy
 import sys
 from collections.abc import Callable
-from functools import reduce
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,11 @@ def main() -> None:
     runpy.run_module(service, run_name="__main__", alter_sys=True)
 
 
-def _patch(target: str, flag: Path) -> None:
-    module_name, _, path = target.partition(":")
-    *owners, name = path.split(".")
-    owner = reduce(getattr, owners, importlib.import_module(module_name))
-    setattr(owner, name, _dying(flag))
+def _patch(call: str, flag: Path) -> None:
+    module_name, _, path = call.partition(":")
+    owner, _, name = path.rpartition(".")
+    module = importlib.import_module(module_name)
+    setattr(attrgetter(owner)(module) if owner else module, name, _dying(flag))
 
 
 def _dying(flag: Path) -> Callable[..., Any]:
