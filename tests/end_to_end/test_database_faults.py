@@ -43,34 +43,25 @@ def system_environment(postgres: PrivatePostgres) -> dict[str, str]:
     }
 
 
-@asynccontextmanager
-async def under_load(rail: Rail) -> AsyncIterator[None]:
-    """The block begins when half of the orders are placed. After it all orders are reconciled."""
-    placing = asyncio.create_task(rail.place_many(TOKENS))
-    await eventually(lambda: len(rail.accepted) >= len(TOKENS) // 2, expecting="half of the orders")
-    yield
-    await placing
-    await rail.reconcile()
-
-
 async def test_connections_that_the_database_cuts_under_load_cost_nothing(
     rail: Rail, postgres: PrivatePostgres
 ) -> None:
-    async with under_load(rail):
+    async with rail.under_load(TOKENS):
         with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
             cut = connection.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname LIKE 'test_%'"
             ).fetchall()
         assert len(cut) >= 3
+    await rail.reconcile()
 
 
 async def test_a_database_restarted_under_load_costs_nothing(rail: Rail, postgres: PrivatePostgres) -> None:
-    async with under_load(rail):
-        assert await rail.in_flight() > 0
+    async with rail.under_load(TOKENS):
         await asyncio.to_thread(postgres.stop)
         with pytest.raises(httpx.HTTPStatusError, match="503"):
             await rail.place()
         await asyncio.to_thread(postgres.start)
+    await rail.reconcile()
 
 
 async def test_a_database_that_only_reads_costs_no_attempt_and_connections_to_it_are_given_up(
@@ -79,11 +70,12 @@ async def test_a_database_that_only_reads_costs_no_attempt_and_connections_to_it
     services = ("order_service", "payment_service")
     outcomes = ("deadletter", "retry")  # what tok_timeout loses is tried again at once, and costs no attempt either
     before = [await settled(rail, "payment_service", outcome) for outcome in outcomes]
-    async with under_load(rail):
+    async with rail.under_load(TOKENS):
         with read_only(*(system.processes[service].environment["DATABASE_URL"] for service in services)):
             await eventually(lambda: all_say(rail, services, "read-only"), 15, "/readyz to say so")
             with pytest.raises(httpx.HTTPStatusError, match="503"):
                 await rail.place()
+    await rail.reconcile()
     assert [await settled(rail, "payment_service", outcome) for outcome in outcomes] == before
 
 
