@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Literal
 
+from notification_service.contract import CONTRACT
 from shared.events import (
     ChannelName,
     Money,
@@ -20,7 +21,7 @@ from shared.events import (
 )
 from shared.ids import new_id
 
-SOURCE = "notification_service"
+SOURCE = CONTRACT.name
 
 PaymentOutcome = PaymentSucceeded | PaymentDeclined
 

@@ -9,6 +9,7 @@ from prometheus_client import Counter
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from order_service import orders, store
+from order_service.contract import CONTRACT
 from order_service.idempotency import fingerprint, idempotency_key
 from order_service.live import LiveTimelines, entry_json, has_more
 from order_service.orders import (
@@ -103,7 +104,7 @@ async def place_order(request: Request) -> Response:
     event = OrderPlaced.about(
         order_id := new_id(),
         id=order_id,  # so that the sweep can re-emit this event from the order's row alone
-        source="order_service",
+        source=CONTRACT.name,
         data=OrderPlacedData(order=summary, payment_token=order_request.payment_token),
     )
     request_fingerprint = fingerprint(order_request) if key else ""

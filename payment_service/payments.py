@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import partial
-from typing import TypeVar
+from typing import Any
 
+from payment_service.contract import CONTRACT
 from shared.events import (
     Money,
     OrderPlaced,
@@ -15,14 +15,12 @@ from shared.events import (
     PaymentStalledData,
     PaymentSucceeded,
     PaymentSucceededData,
-    Value,
 )
 from shared.ids import new_id
 
-SOURCE = "payment_service"
+SOURCE = CONTRACT.name
 
 PaymentEvent = PaymentSucceeded | PaymentDeclined | PaymentStalled
-EventType = TypeVar("EventType", PaymentSucceeded, PaymentDeclined, PaymentStalled)
 
 
 class PaymentStatus(StrEnum):
@@ -81,19 +79,15 @@ def _payment(placed: OrderPlaced, status: PaymentStatus, attempts: int, **result
 def event_of(payment: Payment, placed: OrderPlaced) -> PaymentEvent:
     """The event of a payment, with the same id each time."""
     order, attempts, detail = placed.data.order, payment.attempts, payment.detail or ""
-    about = partial(_about, payment, placed)
+    about: dict[str, Any] = {"source": SOURCE, "id": payment.event_id, "time": payment.at, "again": placed.again}
     match payment.status:
         case PaymentStatus.SUCCEEDED:
             charge_id = payment.charge_id or ""
-            data = PaymentSucceededData(order=order, amount=payment.amount, charge_id=charge_id, attempts=attempts)
-            return about(PaymentSucceeded, data)
+            paid = PaymentSucceededData(order=order, amount=payment.amount, charge_id=charge_id, attempts=attempts)
+            return PaymentSucceeded.about(payment.order_id, data=paid, **about)
         case PaymentStatus.DECLINED:
-            return about(PaymentDeclined, PaymentDeclinedData(order=order, reason=detail, attempts=attempts))
+            declined = PaymentDeclinedData(order=order, reason=detail, attempts=attempts)
+            return PaymentDeclined.about(payment.order_id, data=declined, **about)
         case PaymentStatus.STALLED:
-            return about(PaymentStalled, PaymentStalledData(error=detail, attempts=attempts))
-
-
-def _about(payment: Payment, placed: OrderPlaced, event: type[EventType], data: Value) -> EventType:
-    return event.about(
-        payment.order_id, source=SOURCE, data=data, id=payment.event_id, time=payment.at, again=placed.again
-    )
+            given_up = PaymentStalledData(error=detail, attempts=attempts)
+            return PaymentStalled.about(payment.order_id, data=given_up, **about)

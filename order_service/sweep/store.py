@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, select, update
 
 from order_service import store
+from order_service.contract import CONTRACT
 from order_service.orders import OrderStatus, Progress, SweepDelays, awaits, seems_lost
 from shared.events import OrderPlaced, OrderPlacedData, OrderSummary
 
@@ -97,5 +98,5 @@ def _postpone(
 def _placed_again(row: Row[Any]) -> OrderPlaced:
     data = OrderPlacedData(order=OrderSummary.model_validate(row.summary), payment_token=row.payment_token)
     return OrderPlaced.about(
-        row.order_id, id=row.order_id, source="order_service", time=row.placed_at, again=True, data=data
+        row.order_id, id=row.order_id, source=CONTRACT.name, time=row.placed_at, again=True, data=data
     )
