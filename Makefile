@@ -16,7 +16,7 @@ demo: .venv/.runtime ## set up, start the system on free ports, place orders, ch
 up: .venv/.runtime ## set up, start the system on its own ports and stay; Ctrl-C stops it
 	$(BIN)/order-rail up
 
-chaos: .venv/.runtime ## set up, and let faults fall on a system under load for ten minutes; SEED=7 repeats a run
+chaos: .venv/.runtime ## set up, and inject faults into a system under load for ten minutes; SEED=7 repeats a run
 	$(BIN)/order-rail chaos --minutes 10 $(if $(SEED),--seed $(SEED))
 
 bench: .venv/.peers ## set up, and measure everything side by side with what people would otherwise write
