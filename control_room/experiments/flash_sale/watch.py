@@ -81,7 +81,7 @@ def _is_paid(sample: Sample) -> bool:
 def processors(environment: Mapping[str, str | None]) -> Callable[[], dict[str, float]]:
     """What returns the processor seconds so far of this machine's processes and their children, by name.
 
-    `environment` names processes as `.run/environment` does, such as `ORDER_SERVICE_PID`. One that has ended is left
+    `environment` names processes as `.run/environment` does, such as `<NAME>_PID`. One that has ended is left
     out.
     """
     pids = {
