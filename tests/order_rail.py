@@ -19,7 +19,7 @@ from control_room.launcher.system import System, launch
 from control_room.operations.addresses import SystemAddresses
 from control_room.operations.audit import AuditReport, audit
 from shared.management import Management
-from tests.conftest import Broker
+from tests.conftest import QUICK_RETRIES, Broker
 from tests.support import eventually
 
 CODE = "from control_room.cli import app; app()"
@@ -77,8 +77,7 @@ async def launched(broker: Broker, directory: Path, **environment: str) -> Async
         "RABBITMQ_URL": broker.amqp_url(f"system-{uuid.uuid4().hex[:8]}"),
         "RABBITMQ_MANAGEMENT_URL": broker.management_url,
     }
-    delays = dict.fromkeys(("RETRY_DELAYS_SECONDS", "EMAIL_RETRY_DELAYS_SECONDS"), "0.2,0.4")
-    async with launch(directory, environment={**where, **delays, **environment}) as system:
+    async with launch(directory, environment={**where, **QUICK_RETRIES, **environment}) as system:
         yield system
     async with Management(system.broker_settings) as management:
         await management.delete("vhosts", system.broker_settings.vhost)
