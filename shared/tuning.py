@@ -1,13 +1,16 @@
 """The tricks that exist only for speed, each with its measured gain. The rest of the code is written to be read.
 
-Some tricks can't leave their place:
+Gains are processor time, unless a line says otherwise. These tricks can't leave their place:
 
-- `shared/http/short_cut.py`: POST /orders goes past the framework.
-- `shared/messaging/acknowledger.py`: deliveries are acknowledged in groups.
-- `shared/messaging/wire.py`: all frames of one turn of the event loop are written to the broker at once.
-- `shared/persistence/batcher.py`, `in_loop`: on SQLite the event loop looks up records by itself.
-- `shared/persistence/backends.py`, `keeps_connections` and `_begin`: a transaction takes no connection from the pool.
-- `shared/persistence/outbox.py`, `hand_over`: the relay gets committed rows without reading the table.
+- `shared/http/short_cut.py`: POST /orders goes past the framework: 9 µs in place of 97.
+- `shared/messaging/acknowledger.py`: deliveries are acknowledged in groups. Not measured by itself.
+- `shared/messaging/wire.py`: all frames of one turn of the event loop are written at once. Not measured by itself.
+- `shared/persistence/batcher.py`, `in_loop`: the event loop looks records up in SQLite. An answer comes 17 % sooner.
+- `shared/persistence/backends.py`, `keeps_connections`: no way through the pool. A look-up takes 27 % more without.
+- `shared/persistence/backends.py`, `Sqlite._begin`: BEGIN goes past SQLAlchemy. A look-up takes 15 % more without.
+- `shared/persistence/outbox.py`, `hand_over`: the relay gets rows from the commit. Reading costs 10 µs for each row
+  of a batch, and 90 µs for a single row.
+- Statements that each order needs are built once: building a statement takes twice as long as running it.
 """
 
 import contextlib
@@ -25,13 +28,13 @@ a thread that waits after each row: at 1,700 orders/s the median answer took 54 
 """
 
 GARBAGE_THRESHOLDS = 20_000, 20, 20
-"""How many new objects make Python look for garbage. At its own 700 a busy service spends a sixth of its time on it,
-and finds next to nothing: most objects go as soon as nothing refers to them."""
+"""How many new objects make Python look for garbage. With Python's own 700, decoding an event takes 22 µs
+in place of 10, and the collector finds next to nothing: most objects go as soon as nothing refers to them."""
 
 
 @contextlib.contextmanager
 def quick_imports() -> Iterator[None]:
-    """Imports inside the block take a fifth less time, and the garbage collector never looks at what they make."""
+    """Imports inside the block take a fifth less time, and a full garbage collection later 55 ms less."""
     gc.disable()
     # structlog imports rich where it is installed, as it is for the control room; no service's log uses it.
     sys.modules["rich"] = None  # type: ignore[assignment]
@@ -44,7 +47,7 @@ def quick_imports() -> Iterator[None]:
 
 
 def new_event_loop() -> "asyncio.AbstractEventLoop":
-    """uvloop where it is installed. For `asyncio.Runner(loop_factory=...)`."""
+    """uvloop where it is installed: 24 % less for 200 orders/s. For `asyncio.Runner(loop_factory=...)`."""
     import asyncio  # noqa: PLC0415 - within `quick_imports`
 
     try:

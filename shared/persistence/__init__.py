@@ -1,1 +1,1 @@
-"""The database of a service, its group commit, and the outbox with its relay."""
+"""The database of a service, its batches, and the outbox with its relay."""

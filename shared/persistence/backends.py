@@ -40,7 +40,7 @@ class Sqlite:
     """Whether replicas of the service may use the same tables at the same time."""
 
     keeps_connections = True
-    """Whether a connection is kept between transactions: taking one from the pool costs as much as a query."""
+    """Whether a connection is kept between transactions, for speed (`tuning.py`)."""
 
     def __init__(self, url: URL) -> None:
         if url.database:
@@ -58,7 +58,7 @@ class Sqlite:
     def _begin(self, connection: Connection) -> None:
         # A writer locks at once: a transaction that reads first and writes later can fail with "database is locked".
         writes = connection.get_execution_options().get("writes", False)
-        driver: Any = connection.connection.driver_connection  # through SQLAlchemy it would cost as much as a query
+        driver: Any = connection.connection.driver_connection  # past SQLAlchemy, for speed (`tuning.py`)
         driver.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     def lock_schema(self, connection: Connection) -> None:

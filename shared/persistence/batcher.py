@@ -50,7 +50,7 @@ def linger_seconds(rows: int, took_seconds: float, longest_seconds: float = MAX_
 class Batcher:
     """Collects rows, has `run` execute each batch on a thread, and resolves the rows' futures with what it returns.
 
-    `run` returns a result or an exception for each row. `in_loop`: it is so quick that the event loop can call it.
+    `run` returns a result or an exception for each row. `in_loop`: the event loop calls it, which must be quick.
     `on_end` is called in the event loop with the outcomes of each batch, before the callers get them.
     """
 

@@ -1,7 +1,6 @@
-"""What a database's error means: the row's own fault, or the database's, told by the database's own codes.
+"""Whether an error is a row's fault or a failure of the database, by SQLSTATE and by SQLite's result codes.
 
-Drivers sort errors into classes of their own, and PostgreSQL's "cannot execute INSERT in a read-only transaction" lies
-there beside a syntax error. SQLSTATE and SQLite's result codes say what happened.
+The drivers' exception classes do not say: a read-only database and a syntax error have the same one.
 """
 
 import sqlite3
@@ -29,10 +28,10 @@ _UNAVAILABLE_STATES = (
     "XX",  # internal error, damaged data
 )
 _CONFLICT_STATES = ("40001", "40P01", "55P03")
-"""Another transaction was in the way: the same one can go through at once."""
+"""A collision with another transaction: the same transaction can succeed at once."""
 
 _UNKNOWN_STATES = ("08007", "40003")
-"""The database itself says that it does not know whether it was done."""
+"""The database itself does not know whether the transaction was committed."""
 
 _UNAVAILABLE_CODES = frozenset({
     sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_INTERRUPT,
@@ -42,18 +41,18 @@ _UNAVAILABLE_CODES = frozenset({
 
 
 class DatabaseUnavailable(NotReady):
-    """The database is away, locked, full or read only: no fault of the row. Nothing was written; try again later."""
+    """The database is away, locked, full or read only. Nothing was written; the same row can be written later."""
 
 
 class CommitUnknown(DatabaseUnavailable):
-    """The answer to COMMIT was lost, and so far nobody could look: the rows may be written or not.
+    """The answer to COMMIT was lost: the rows may be written or not.
 
-    The same operation over the same rows may be run again: it finds by their keys what is there.
+    The operation may run again over the same rows: it finds by their keys which are written.
     """
 
 
 def translated(error: Exception) -> Exception:
-    """`DatabaseUnavailable` for what is the database's fault; everything else is the row's, as it is."""
+    """`DatabaseUnavailable` for a failure of the database; an error that is the row's fault as it is."""
     if isinstance(error, DatabaseUnavailable) or not is_unavailable(error):
         return error
     unavailable = DatabaseUnavailable(_first_line(error))
@@ -62,7 +61,7 @@ def translated(error: Exception) -> Exception:
 
 
 def commit_unknown(error: Exception) -> CommitUnknown:
-    """What `error`, in whose time a commit was under way, leaves behind."""
+    """The `CommitUnknown` for an error that was raised during a commit."""
     if isinstance(error, CommitUnknown):
         return error
     unknown = CommitUnknown(f"it is unknown whether it was committed: {_first_line(error)}")
@@ -85,12 +84,12 @@ def is_unavailable(error: Exception) -> bool:
 
 
 def is_conflict(error: Exception) -> bool:
-    """Whether another transaction was in the way, so that this one was undone and may be run again at once."""
+    """Whether the transaction was rolled back because of another one, and may be run again at once."""
     return isinstance(error, DBAPIError) and _state(error).startswith(_CONFLICT_STATES)
 
 
 def is_lost(error: Exception) -> bool:
-    """Whether what was asked last was left without an answer: the connection broke, or the disk would not say."""
+    """Whether the last statement got no answer: the connection broke, or an fsync failed."""
     if not isinstance(error, DBAPIError):
         return False
     code = getattr(error.orig, "sqlite_errorcode", 0)

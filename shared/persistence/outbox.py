@@ -4,25 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import (
-    BindParameter,
-    Column,
-    Connection,
-    Identity,
-    Index,
-    Integer,
-    LargeBinary,
-    MetaData,
-    String,
-    Table,
-    bindparam,
-    delete,
-    func,
-    insert,
-    select,
-    update,
-)
-from sqlalchemy.types import BigInteger
+import sqlalchemy
+from sqlalchemy import BigInteger, Column, Connection, Identity, Index, Integer, LargeBinary, MetaData, String, Table
 
 from shared.events import Event, encode
 from shared.messaging.message import Message
@@ -57,13 +40,14 @@ class Outbox:
         )
         Index("outbox_order", self.table.c.returns, self.table.c.id)
         columns = self.table.c
-        ids: BindParameter[Any] = bindparam("ids", expanding=True)
+        ids: Any = sqlalchemy.bindparam("ids", expanding=True)
         # Built once: building a statement takes twice as long as running it.
-        self._insert = insert(self.table)
-        self._next = select(self.table).order_by(columns.returns, columns.id).limit(bindparam("limit"))
+        self._insert = self.table.insert()
+        limit: Any = sqlalchemy.bindparam("limit")
+        self._next = self.table.select().order_by(columns.returns, columns.id).limit(limit)
         self._next_locked = self._next.with_for_update(skip_locked=True)
-        self._forget = delete(self.table).where(columns.id.in_(ids))
-        self._put_behind = update(self.table).where(columns.id.in_(ids)).values(returns=columns.returns + 1)
+        self._forget = self.table.delete().where(columns.id.in_(ids))
+        self._put_behind = self.table.update().where(columns.id.in_(ids)).values(returns=columns.returns + 1)
 
     def add(self, connection: Connection, events: Sequence[Event]) -> None:
         """Write the events within the caller's transaction. Raises `Oversize` before anything is inserted.
@@ -95,7 +79,7 @@ class Outbox:
         connection.execute(self._put_behind, {"ids": ids})
 
     def count(self, connection: Connection) -> int:
-        return connection.execute(select(func.count()).select_from(self.table)).scalar_one()
+        return connection.execute(sqlalchemy.select(sqlalchemy.func.count()).select_from(self.table)).scalar_one()
 
     def _message(self, event: Event) -> Message:
         return Message(exchange=self._exchange, routing_key=event.type, body=encode(event), message_id=event.id,
@@ -114,9 +98,8 @@ def _values(message: Message) -> dict[str, object]:
 
 
 def _added(connection: Connection, messages: list[Message]) -> list[OutboxRow]:
-    """The rows just inserted. SQLite's ids follow one another, since nobody else writes within our transaction."""
+    """The rows just inserted. On SQLite their ids are consecutive, since only one transaction at a time writes."""
     if connection.dialect.name != "sqlite":
         return []
-    driver: Any = connection.connection.driver_connection  # through SQLAlchemy this takes four times as long
-    (last,) = driver.execute("SELECT last_insert_rowid()").fetchone()
+    last = connection.exec_driver_sql("SELECT last_insert_rowid()").scalar_one()
     return [OutboxRow(id, message) for id, message in enumerate(messages, last - len(messages) + 1)]
