@@ -1,11 +1,10 @@
-"""A system that runs with a password in each of its URLs shows it in one file alone, which is its owner's."""
+"""A system with a password in each of its URLs shows it only in its environment file, which its owner alone reads."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
-import psutil
 import pytest_asyncio
 
 from shared.management import Management
@@ -14,7 +13,7 @@ from tests.conftest import Broker, virtual_host
 from tests.end_to_end.test_launcher import brought_up
 from tests.order_rail import order_rail
 from tests.postgres import PrivatePostgres
-from tests.service.test_no_password_is_shown import MARKER, assert_hidden
+from tests.service.test_no_password_is_shown import MARKER, assert_hidden, commands_of
 from tests.support import SERVICES, addresses_of
 
 USER = "ada-of-the-test"
@@ -36,16 +35,12 @@ async def ada(broker: Broker) -> AsyncIterator[BrokerSettings]:
         await management.delete("users", USER)
 
 
-def commands_of(pid: int) -> str:
-    """What `ps` shows of a process and all that came of it."""
-    process = psutil.Process(pid)
-    return "\n".join(" ".join(each.cmdline()) for each in (process, *process.children(recursive=True)))
-
-
-async def pages_of(said: dict[str, str | None]) -> str:
+async def pages_of(variables: dict[str, str | None]) -> str:
     paths = dict.fromkeys(SERVICES, ("/readyz", "/metrics", "/openapi.json", "/docs")) | {"control_room": ("/",)}
     async with httpx.AsyncClient(trust_env=False) as http:
-        answers = [await http.get(f"{said[f'{name.upper()}_URL']}{path}") for name in paths for path in paths[name]]
+        answers = [
+            await http.get(f"{variables[f'{name.upper()}_URL']}{path}") for name in paths for path in paths[name]
+        ]
     return "\n".join(answer.text for answer in answers)
 
 

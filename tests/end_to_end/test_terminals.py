@@ -1,4 +1,4 @@
-"""What commands show while they run survives a terminal that is narrow and knows no Unicode."""
+"""What commands print while they run survives a narrow terminal without Unicode."""
 
 import asyncio
 import fcntl
