@@ -1,8 +1,8 @@
-"""Controls: with CONTROLS_ENABLED a service can be killed, paused and slowed down through the broker, on purpose.
+"""Process control over the broker: with CONTROLS_ENABLED a service can be killed, paused and slowed down.
 
-The control room uses it for services that run in containers, where it can send no signals. What is
-published to the exchange `control` with a service's name as routing key is heard by every replica of the service that
-runs just then: `{"action": "slow", "delay_seconds": 0.5}`.
+The control room uses it for services in containers, to which it can't send signals. A command such as
+`{"action": "slow", "delay_seconds": 0.5}`, published to the exchange `control` with a service's name as routing key,
+reaches every replica of the service that runs at that moment.
 """
 
 import asyncio

@@ -26,7 +26,7 @@ KEPT_HEADERS = (FIRST_SEEN, REDRIVEN_AT, REDRIVE_COUNT)
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message on the wire. `timestamp` is in seconds since 1970; always persistent and mandatory."""
+    """A message, persistent and mandatory. `timestamp` is in seconds since 1970."""
 
     exchange: str
     routing_key: str

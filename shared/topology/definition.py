@@ -15,7 +15,7 @@ CONTROL = "control"
 
 DELIVERY_LIMIT = 20
 # A person may look at parked messages as often as they like. RabbitMQ 4 limits every quorum queue to 20
-# returns unless told otherwise, and these have nowhere to send a message that passes it: it would be dropped.
+# returns unless another limit is set, and drops a message that passes it, since a dead letter has nowhere to go.
 # A huge number, since "no limit" (-1) means "none at all" to RabbitMQ 3.10.
 UNLIMITED_DELIVERIES = 1_000_000_000
 

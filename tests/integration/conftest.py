@@ -1,7 +1,8 @@
-"""A publisher on the module's virtual host."""
+"""The module's virtual host, and a publisher on it."""
 
 from collections.abc import AsyncIterator
 
+import pytest
 import pytest_asyncio
 
 from shared.ids import new_id
@@ -10,9 +11,13 @@ from shared.settings import BrokerSettings
 from tests.support import ready
 
 
+@pytest.fixture
+def settings(module_broker_settings: BrokerSettings) -> BrokerSettings:
+    return module_broker_settings
+
+
 @pytest_asyncio.fixture
-async def publisher(module_broker_settings: BrokerSettings) -> AsyncIterator[Publisher]:
+async def publisher(settings: BrokerSettings) -> AsyncIterator[Publisher]:
     # A name of its own: for a while the broker still lists the connections of earlier tests.
-    url = module_broker_settings.rabbitmq_url
-    async with ready(Publisher(url, f"test {new_id()}", exchanges=["orders"])) as publisher:
+    async with ready(Publisher(settings.rabbitmq_url, f"test {new_id()}", exchanges=["orders"])) as publisher:
         yield publisher

@@ -30,11 +30,6 @@ DELAYS = (0.2, 0.5)  # as the fixture has them
 ATTEMPTS = len(DELAYS) + 1
 
 
-@pytest.fixture
-def settings(module_broker_settings: BrokerSettings) -> BrokerSettings:
-    return module_broker_settings
-
-
 Handle = Callable[[OrderPlaced, int], Awaitable[Ack]]
 
 

@@ -48,12 +48,6 @@ async def database(database_url: str) -> AsyncIterator[Database]:
         yield database
 
 
-@pytest_asyncio.fixture
-async def publisher(module_broker_settings: BrokerSettings) -> AsyncIterator[Publisher]:
-    async with ready(Publisher(module_broker_settings.rabbitmq_url, "test", exchanges=["orders"])) as publisher:
-        yield publisher
-
-
 @asynccontextmanager
 async def load(database: Database) -> AsyncIterator[None]:
     """Many callers that write at the same time, over and over."""

@@ -22,11 +22,6 @@ from tests.support import eventually, ready
 ONE_MESSAGE = {"x-max-length": 1, "x-overflow": "reject-publish"}
 
 
-@pytest.fixture
-def settings(module_broker_settings: BrokerSettings) -> BrokerSettings:
-    return module_broker_settings
-
-
 async def assert_holds(settings: BrokerSettings, queue: str, count: int) -> None:
     async with arrivals(settings, queue) as messages:
         await eventually(lambda: len(messages) >= count, expecting=f"{count} messages")

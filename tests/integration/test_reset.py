@@ -15,6 +15,7 @@ from shared.messaging.publisher import Publisher
 from shared.settings import BrokerSettings
 from shared.tuning import new_event_loop
 from tests.amqp import queue_of
+from tests.support import ready
 
 MESSAGES, BODY = 300, b"x" * 1000
 ENOUGH_BYTES = 200_000
@@ -58,11 +59,8 @@ def _unreceived_bytes(sender: socket.socket) -> int:
 
 
 async def fill(settings: BrokerSettings, routing_key: str) -> None:
-    publisher = Publisher(settings.rabbitmq_url, "test", exchanges=["orders"])
-    await publisher.start()
-    await publisher.connected()
-    assert await publisher.publish_all([Message("orders", routing_key, BODY)] * MESSAGES) == [None] * MESSAGES
-    await publisher.stop()
+    async with ready(Publisher(settings.rabbitmq_url, "test", exchanges=["orders"])) as publisher:
+        assert await publisher.publish_all([Message("orders", routing_key, BODY)] * MESSAGES) == [None] * MESSAGES
 
 
 async def be_reset_while_looking_away(settings: BrokerSettings) -> None:

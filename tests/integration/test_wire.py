@@ -26,11 +26,6 @@ QUEUE = "payment_service.charge"
 MESSAGES = 200
 
 
-@pytest.fixture
-def settings(module_broker_settings: BrokerSettings) -> BrokerSettings:
-    return module_broker_settings
-
-
 @pytest_asyncio.fixture
 async def wire(module_broker_settings: BrokerSettings) -> AsyncIterator[tuple[Proxy, str]]:
     async with proxy_to(module_broker_settings.rabbitmq_url) as (proxy, url):

@@ -1,4 +1,4 @@
-"""The log: lines for machines and for people, and no harm where they cannot be written."""
+"""The log: lines for machines and for people, and no error where they can't be written."""
 
 import io
 import json
@@ -58,7 +58,7 @@ def test_an_exception_is_part_of_its_line() -> None:
 
 @pytest.mark.skipif(not FULL.exists(), reason=f"no {FULL} here")
 @pytest.mark.parametrize("log_format", ["json", "console"])
-def test_nobody_fails_because_the_log_cannot_be_written(log_format: str) -> None:
+def test_a_log_that_can_not_be_written_raises_no_error(log_format: str) -> None:
     stream = FULL.open("w")
     logging.configure("payment_service", log_format, stream)
 
@@ -72,11 +72,11 @@ def test_nobody_fails_because_the_log_cannot_be_written(log_format: str) -> None
 HOSTILE = "x\n2026-01-01T00:00:00Z [info     ] forged\r\x1b[2J\x9b31m\u202e\u2028"
 
 
-def test_for_people_nobodys_words_begin_a_line_or_steer_the_terminal() -> None:
+def test_on_the_console_no_value_begins_a_line_or_controls_the_terminal() -> None:
     stream = io.StringIO()
     logging.configure("payment_service", "console", stream)
 
-    structlog.get_logger("ours").info(HOSTILE, told=HOSTILE, word="\x1b[2J", many=[HOSTILE], error=ValueError(HOSTILE))
+    structlog.get_logger("ours").info(HOSTILE, text=HOSTILE, word="\x1b[2J", many=[HOSTILE], error=ValueError(HOSTILE))
     standard.getLogger("theirs").warning("a library says %s", HOSTILE)
     try:
         int(HOSTILE)

@@ -1,4 +1,4 @@
-"""One trace for one order, whoever works on it."""
+"""One trace for one order, through all services."""
 
 import asyncio
 
