@@ -13,6 +13,8 @@ import pytest
 
 from control_room.launcher.system import System
 from control_room.operations.addresses import DISCARDS, discards_beside
+from control_room.operations.dead_letters.parked import connected
+from control_room.operations.dead_letters.selection import Selection, selected
 from shared.management import Management
 from shared.settings import BrokerSettings
 from tests.amqp import peek, post
@@ -62,17 +64,17 @@ async def until_parked(system: System, queue: str, order_ids: list[str], **value
     """Wait for a dead letter of each order, with these values."""
 
     async def look() -> bool:
-        found = [each for each in await listed(system, "--queue", queue) if values.items() <= each.items()]
+        found = [each for each in await listed(system, queue) if values.items() <= each.items()]
         assert {each["order_id"] for each in found} >= set(order_ids)
         return True
 
     await eventually(look, 30, "the dead letters")
 
 
-async def listed(system: System, *arguments: str) -> list[dict[str, Any]]:
-    ended = await order_rail("dead-letters", "list", "--json", *arguments, *file_of(system))
-    assert ended.status == 0, ended.errors
-    return [json.loads(line) for line in ended.output.splitlines()]
+async def listed(system: System, queue: str | None = None) -> list[dict[str, Any]]:
+    """What `list --json` prints, without the start of a process each time."""
+    async with connected(system.broker_settings.rabbitmq_url) as connection:
+        return [held.dead_letter.as_json() async for held in selected(connection, Selection(queue=queue))]
 
 
 async def dead_letters(system: System, *arguments: str, status: int = 0) -> str:
@@ -135,11 +137,12 @@ async def test_a_receipt_goes_out_once_the_mail_server_takes_it(system: System, 
 async def test_a_dead_letter_is_listed_and_shown_with_all_that_is_known(system: System, rail: Rail) -> None:
     order_id = await broken_order(system, rail)
 
-    overview = await dead_letters(system, "list")
+    overview, lines = await dead_letters(system, "list"), await dead_letters(system, "list", "--json")
     details = await dead_letters(system, "show", order_id)
 
     assert re.search(rf"{CHARGE} .*attempts-exhausted .* 1 .* 2 ", overview), overview
     assert f"{order_id}  order {order_id}, attempt 2" in overview
+    assert order_id in {json.loads(line)["order_id"] for line in lines.splitlines()}
     for part in ("dead-letter-reason", "first-seen", "503 Service Unavailable", '"payment_token": "tok_broken"'):
         assert part in details
     assert "there is no dead letter nonsense" in await dead_letters(system, "show", "nonsense", status=1)
@@ -178,7 +181,7 @@ async def test_the_words_of_strangers_are_printed_as_they_stand(system: System, 
         await post(management, f"{EMAIL}.dead", body, properties=properties)
 
     async def is_listed() -> str:
-        (found,) = await listed(system, "--queue", EMAIL)
+        (found,) = await listed(system, EMAIL)
         return str(found["id"])
 
     parked_id = await eventually(is_listed, 30, "the dead letter")
@@ -218,7 +221,7 @@ async def test_a_redrive_killed_half_way_loses_nothing_and_charges_nobody_twice(
     await eventually(some_are_done, 60, "some orders to be confirmed")
     redriving.send_signal(signal.SIGKILL)
     assert await redriving.wait() == -signal.SIGKILL
-    left = {each["order_id"] for each in await listed(system, "--queue", CHARGE)}
+    left = {each["order_id"] for each in await listed(system, CHARGE)}
     assert 0 < len(left & set(placed)) < len(placed)
 
     await dead_letters(system, "redrive", "--all")
