@@ -81,7 +81,7 @@ async def test_a_service_that_is_frozen_is_said_and_its_orders_are_in_flight_aft
     await final_audit(system)
 
 
-async def test_messages_lost_from_a_full_queue_are_found_in_the_crowd(lossy: System) -> None:
+async def test_messages_lost_from_a_full_queue_are_found_among_those_that_wait(lossy: System) -> None:
     """More orders lack a payment than messages wait: the service holds one, all others are counted."""
     async with Rail(lossy).ready() as rail:
         placed = await rail.place_many(["tok_visa"] * 40)

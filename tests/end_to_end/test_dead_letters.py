@@ -93,7 +93,7 @@ async def charged(rail: Rail) -> list[str]:
     return [row["order_id"] for row in await rail.audit("payment_service") if row["kind"] == "charge"]
 
 
-async def test_a_redriven_order_completes_and_its_status_shows_the_whole_story(system: System, rail: Rail) -> None:
+async def test_a_redriven_order_completes_and_its_status_shows_its_history(system: System, rail: Rail) -> None:
     (order_id,) = await stalled_orders(system, rail, 1)
 
     assert "sent back 1 messages" in await dead_letters(system, "redrive", "--cause", "attempts-exhausted")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from control_room.operations.causal_order import Act, Entry, in_order
 
 ORDERS, PAYMENTS, NOTIFICATIONS = "order_service", "payment_service", "notification_service"
-PLACED, PAID, TOLD = "order.placed.v1", "payment.succeeded.v1", "notification.delivered.v1"
+PLACED, PAID, NOTIFIED = "order.placed.v1", "payment.succeeded.v1", "notification.delivered.v1"
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -19,7 +19,7 @@ def entry(second: float, clock: str, act: Act, event: str, what: str = "") -> En
 
 
 # As it was: each is the cause of the next. The first attempt to charge fails.
-STORY = [
+HISTORY = [
     entry(0, ORDERS, "happened", PLACED),
     entry(1, ORDERS, "published", PLACED),
     entry(2, PAYMENTS, "published", PLACED, "put into the retry queue"),
@@ -27,28 +27,28 @@ STORY = [
     entry(4, PAYMENTS, "happened", PAID),
     entry(5, PAYMENTS, "handled", PLACED, "attempt 2"),
     entry(6, PAYMENTS, "published", PAID),
-    entry(7, NOTIFICATIONS, "happened", TOLD),
+    entry(7, NOTIFICATIONS, "happened", NOTIFIED),
     entry(8, NOTIFICATIONS, "handled", PAID),
-    entry(9, NOTIFICATIONS, "published", TOLD),
-    entry(10, ORDERS, "handled", TOLD),
+    entry(9, NOTIFICATIONS, "published", NOTIFIED),
+    entry(10, ORDERS, "handled", NOTIFIED),
 ]
 WRONG_BY = st.sampled_from([-3600, -1, 0, 1, 3600])
 
 
-def told(story: list[Entry], shuffler: random.Random) -> list[Entry]:
-    timeline = [each for each in story if each.act == "happened"]
-    others = [each for each in story if each.act != "happened"]
+def sorted_history(history: list[Entry], shuffler: random.Random) -> list[Entry]:
+    timeline = [each for each in history if each.act == "happened"]
+    others = [each for each in history if each.act != "happened"]
     return in_order(timeline, shuffler.sample(others, len(others)))
 
 
 @given(st.randoms(use_true_random=False), WRONG_BY, WRONG_BY)
-def test_a_story_is_told_as_it_was_whatever_the_clocks_say(
+def test_a_history_is_in_the_order_of_its_causes_whatever_the_clocks_say(
     shuffler: random.Random, payments: int, notifications: int
 ) -> None:
     wrong_by = {ORDERS: 0, PAYMENTS: payments, NOTIFICATIONS: notifications}
-    seen = [replace(each, at=each.at + timedelta(seconds=wrong_by[each.clock])) for each in STORY]
+    seen = [replace(each, at=each.at + timedelta(seconds=wrong_by[each.clock])) for each in HISTORY]
 
-    shown = told(seen, shuffler)
+    shown = sorted_history(seen, shuffler)
 
     for clock in wrong_by:
         own = [each for each in seen if each.clock == clock]
@@ -56,18 +56,18 @@ def test_a_story_is_told_as_it_was_whatever_the_clocks_say(
     place = {each.what: shown.index(each) for each in seen}
     assert place[f"published {PLACED}"] < place["put into the retry queue"]
     assert place[f"published {PAID}"] < place[f"handled {PAID}"]
-    assert place[f"happened {PAID}"] < place[f"happened {TOLD}"]
-    assert place[f"published {TOLD}"] < place[f"handled {TOLD}"]
+    assert place[f"happened {PAID}"] < place[f"happened {NOTIFIED}"]
+    assert place[f"published {NOTIFIED}"] < place[f"handled {NOTIFIED}"]
 
 
 @given(st.randoms(use_true_random=False))
-def test_with_right_clocks_a_story_is_told_by_time(shuffler: random.Random) -> None:
-    assert told(STORY, shuffler) == STORY
+def test_with_right_clocks_a_history_is_in_the_order_of_time(shuffler: random.Random) -> None:
+    assert sorted_history(HISTORY, shuffler) == HISTORY
 
 
-def test_entries_that_contradict_each_other_are_all_told() -> None:
+def test_entries_that_contradict_each_other_are_all_there() -> None:
     """As when two replicas of a service have clocks of their own."""
-    first, later = entry(9, PAYMENTS, "happened", PAID), entry(5, NOTIFICATIONS, "happened", TOLD)
+    first, later = entry(9, PAYMENTS, "happened", PAID), entry(5, NOTIFICATIONS, "happened", NOTIFIED)
     handled = entry(7, NOTIFICATIONS, "handled", PAID)
 
     assert in_order([later, first], [handled]) == [later, first, handled]
