@@ -1,4 +1,4 @@
-"""`python docs/screenshots.py`: the pictures of the README, taken from a system of its own. It needs Chromium."""
+"""`python docs/screenshots.py`: takes the images of the README from a system of its own. It needs Chromium."""
 
 import asyncio
 import shutil
@@ -14,7 +14,7 @@ from control_room.launcher.system import System, launch
 IMAGES = Path(__file__).with_name("images")
 LARGEST_BYTES = 150_000
 WIDTH, HEIGHT = 1280, 700
-PATIENCE_MILLISECONDS = 30_000
+TIMEOUT_MILLISECONDS = 30_000
 
 
 async def main() -> None:
@@ -36,7 +36,7 @@ async def take_control_room(browser: Browser, system: System) -> None:
     await page.get_by_role("button", name="Kill, keep down: payment service").click()
     await page.get_by_role("button", name="Play: Flash sale").click()
     await page.locator(".play .verdict", has_text="expected").wait_for()
-    await keep(page, "control-room.png")
+    await save(page, "control-room.png")
     await page.get_by_role("button", name="Start: payment service").click()
 
 
@@ -46,17 +46,17 @@ async def take_shop(browser: Browser, system: System) -> None:
         await customers.place_all(["tok_visa", "tok_declined", "tok_visa"])
     page = await opened(browser, system.url("order_service"))
     await page.wait_for_load_state("networkidle")
-    await keep(page, "shop.png")
+    await save(page, "shop.png")
 
 
 async def opened(browser: Browser, url: str) -> Page:
     page = await browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
-    page.set_default_timeout(PATIENCE_MILLISECONDS)
+    page.set_default_timeout(TIMEOUT_MILLISECONDS)
     await page.goto(url)
     return page
 
 
-async def keep(page: Page, name: str) -> None:
+async def save(page: Page, name: str) -> None:
     await page.evaluate("scrollTo(0, 0)")
     image = await page.screenshot(path=IMAGES / name)
     if len(image) > LARGEST_BYTES:
