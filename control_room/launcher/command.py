@@ -51,7 +51,7 @@ async def _stay_up(run_directory: Path, ports: Ports) -> None:
 
 @asynccontextmanager
 async def page(system: System) -> AsyncIterator[None]:
-    """The control room, in this process: which signals the services, its children."""
+    """The control room, in this process: it is the parent of the services, and so may signal them."""
     from control_room.dashboard.page.room import opened  # noqa: PLC0415 - NiceGUI costs a second; other commands go without
     from control_room.dashboard.page.server import serving  # noqa: PLC0415
 
