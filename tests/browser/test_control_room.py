@@ -95,7 +95,7 @@ async def test_orders_wait_for_a_killed_service_and_go_on_when_it_is_back(operat
     await expect(queue.locator(".figure")).to_have_text("30")
     await expect(queue).to_contain_text("nobody takes from it")
     await press(operators_page, "Start: payment service")
-    await expect(queue.locator(".figure")).to_have_text("0")
+    await expect(queue.locator(".figure")).to_have_text("0", timeout=START_SECONDS * 1000)
     await until_everything_runs(operators_page)
     await rail.all_final()
     await rail.reconcile()
