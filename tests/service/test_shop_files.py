@@ -1,4 +1,4 @@
-"""What the shop page is made of is served as a browser should get it, and nothing else is."""
+"""The files of the shop page are served with the right headers, and no other file of its folder is."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ TYPES = {".html": "text/html", ".css": "text/css", ".js": "javascript", ".svg": 
 
 
 @pytest.mark.parametrize("path", ["/", *(f"/shop/{name}" for name in FILES)])
-async def test_a_file_says_what_it_is_and_lets_nothing_foreign_in(order_service: RunningService, path: str) -> None:
+async def test_a_file_has_its_media_type_and_a_strict_content_policy(order_service: RunningService, path: str) -> None:
     answer = await order_service.http.get(path)
 
     assert answer.status_code == 200
@@ -31,14 +31,14 @@ async def test_a_file_that_has_not_changed_is_not_sent_again(order_service: Runn
 
 
 @pytest.mark.parametrize("path", ["/shop/__init__.py", "/shop/no-such.js", "/shop/..%2Fapi.py", "/shop/"])
-async def test_nothing_else_in_the_folder_is_served(order_service: RunningService, path: str) -> None:
+async def test_no_other_file_of_the_folder_is_served(order_service: RunningService, path: str) -> None:
     answer = await order_service.http.get(path)
 
     assert answer.status_code == 404
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-async def test_nothing_can_be_sent_to_the_page(order_service: RunningService) -> None:
+async def test_the_page_accepts_no_post(order_service: RunningService) -> None:
     answer = await order_service.http.post("/", json={})
 
     assert answer.status_code == 405

@@ -38,7 +38,7 @@ facts = KeyedStore(
 
 
 class Outside:
-    """The outside world: counts what is done to it, and fails as often as it is told to."""
+    """The outside world: counts the effects, and fails with the errors that a test gives it."""
 
     def __init__(self) -> None:
         self.effects: list[str] = []

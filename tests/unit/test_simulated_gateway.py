@@ -43,7 +43,7 @@ async def test_a_good_card_is_charged(gateway: SimulatedGateway) -> None:
 
 
 @pytest.mark.parametrize(
-    ("token", "reason"), [("tok_declined", "card_declined"), ("tok_of_nobody", "unknown_payment_token")]
+    ("token", "reason"), [("tok_declined", "card_declined"), ("tok_unknown", "unknown_payment_token")]
 )
 async def test_a_bad_card_is_declined_and_not_charged(gateway: SimulatedGateway, token: str, reason: str) -> None:
     assert await gateway.charge(new_id(), token, PRICE) == Declined(reason)
