@@ -34,7 +34,7 @@ async def test_ctrl_c_ends_a_sale_with_a_report_of_what_was_seen(tmp_path: Path)
     sale = ("--orders", "3000", "--seconds", "60", "--payments-per-minute", "60")
     running = await start("flash-sale", *sale, "--run-directory", str(tmp_path))
     accepted = tmp_path / "accepted"
-    await eventually(lambda: accepted.exists() and accepted.stat().st_size, 60, "orders to be accepted")
+    await eventually(lambda: accepted.exists() and accepted.stat().st_size, 120, "orders to be accepted")
     running.send_signal(signal.SIGINT)
     ended = await end_of(running)
 

@@ -13,6 +13,7 @@ from control_room.operations.addresses import SystemAddresses
 from tests.support import SERVICES, eventually
 
 PLAY_SECONDS = 60
+BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
 SMALL = {"flash-sale": {"orders": 50, "seconds": 1}, "in-line": {"orders": 10}, "outage": {"seconds": 3}}
 
 
@@ -25,25 +26,21 @@ async def runner(system: System) -> AsyncIterator[Runner]:
         await playing.stop()
 
 
-def usual(scenario: Scenario) -> dict[str, int]:
-    return {**{each.name: each.usual for each in scenario.settings}, **SMALL.get(scenario.name, {})}
-
-
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 async def test_what_a_scenario_expects_is_what_is_seen(runner: Runner, scenario: Scenario) -> None:
     assert scenario.impossible(runner.target) == ""
-    runner.start(scenario, usual(scenario))
+    usual = {each.name: each.usual for each in scenario.settings}
+    runner.start(scenario, {**usual, **SMALL.get(scenario.name, {})})
     run = runner.runs[scenario.name]
     outcome = await eventually(lambda: run.outcome, PLAY_SECONDS, f"an end of {scenario.title!r}")
     assert outcome is not None
     assert outcome.held, f"{outcome.seen}, expected {outcome.expected}"
 
 
-async def test_one_that_is_broken_off_puts_everything_right(runner: Runner) -> None:
-    outage = next(scenario for scenario in SCENARIOS if scenario.name == "outage")
+async def test_a_scenario_that_is_stopped_puts_everything_right(runner: Runner) -> None:
     control = runner.target.control
     assert control is not None
-    runner.start(outage, {"seconds": 60})
+    runner.start(BY_NAME["outage"], {"seconds": 60})
     await eventually(
         lambda: control.state("payment_service") is ProcessState.DOWN, expecting="the payment service to go"
     )
@@ -56,9 +53,8 @@ async def test_one_that_is_broken_off_puts_everything_right(runner: Runner) -> N
 
 
 async def test_only_one_is_played_at_a_time(runner: Runner) -> None:
-    outage, sale = (next(each for each in SCENARIOS if each.name == name) for name in ("outage", "flash-sale"))
-    runner.start(outage, {"seconds": 60})
-    runner.start(sale, usual(sale))
+    runner.start(BY_NAME["outage"], {"seconds": 60})
+    runner.start(BY_NAME["cards"], {})
     assert list(runner.runs) == ["outage"]
 
 
@@ -72,6 +68,6 @@ def test_without_process_control_and_mail_it_is_said_what_is_missing() -> None:
 
 @pytest.mark.parametrize("orders", [None, 0, 10**9])
 def test_a_setting_out_of_its_limits_is_refused_with_what_was_expected(orders: int | None) -> None:
-    sale = next(scenario for scenario in SCENARIOS if scenario.name == "flash-sale")
-    assert sale.check({"orders": orders, "seconds": 1}) == "orders: expected a number from 10 to 100,000."
-    assert sale.check({"orders": 10, "seconds": 1}) == ""
+    check = BY_NAME["flash-sale"].check
+    assert check({"orders": orders, "seconds": 1}) == "orders: expected a number from 10 to 100,000."
+    assert check({"orders": 10, "seconds": 1}) == ""

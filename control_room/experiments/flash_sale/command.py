@@ -106,7 +106,7 @@ def _run(console: Console, plan: Plan, environment_file: Path | None) -> int:
         return _refuse(console, str(error))
     if not sales:
         return INTERRUPTED
-    report = sales[0].report()
+    report = sales[0].report
     _conclude(console, plan, report)
     if report.held and plan.is_own:
         directory.remove_data()  # logs and reports are enough; only a failure's data is of use

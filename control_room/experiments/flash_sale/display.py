@@ -56,7 +56,7 @@ def _heading(sale: FlashSale) -> Text:
     failed = progress.refused + progress.unanswered
     not_accepted = f", {failed:,} not" if failed else ""
     return Text(
-        f"{looks[-1].seconds if looks else 0:4.0f} s  {sale.phase}: "
+        f"{looks[-1].seconds if looks else 0:4.0f} s  {sale.report.ended_in}: "
         f"{progress.accepted:,} of {sale.plan.orders:,} accepted{not_accepted}"
     )
 

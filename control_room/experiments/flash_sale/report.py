@@ -1,7 +1,7 @@
 """What came of a flash sale: plain data, as Markdown and as JSON. No I/O."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,31 +13,33 @@ OVER = "over"
 """The phase of a sale that was not interrupted."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class SaleReport:
     """A whole sale, or as much of it as there was. `orders` in `seconds` is what was asked for.
 
-    `sale` is what the customers saw. `looks`: the rail once a second. `predicted_seconds`, `drained_seconds`: from the
-    end of the sale until all was paid, by the pace of payments then, and as it was; None if that was not seen.
-    `processor_seconds`: what each process took during the sale. `audit` is the audit's report as JSON.
+    `ended_in`: its phase, or the one in which it was interrupted. `sale`: what the customers saw. `looks`: the rail
+    once a second. `predicted_seconds`, `drained_seconds`: from the end of the sale until all was paid, by the pace of
+    payments then, and in fact; None if that was not seen. `processor_seconds`: what each process took during the sale.
+    `audit`: the audit's report as JSON.
     """
 
     orders: int
     seconds: float
     payments_per_minute: int | None
     drain: bool
-    ended_in: str
-    sale: SaleResult | None
-    looks: tuple[Look, ...]
-    predicted_seconds: float | None
-    drained_seconds: float | None
-    processor_seconds: Mapping[str, float]
-    audit: Mapping[str, Any] | None
+    looks: Sequence[Look]
+    ended_in: str = "starting"
+    sale: SaleResult | None = None
+    predicted_seconds: float | None = None
+    drained_seconds: float | None = None
+    processor_seconds: Mapping[str, float] = field(default_factory=dict)
+    audit: Mapping[str, Any] | None = None
     processors: int = field(default_factory=lambda: os.cpu_count() or 1)
-    failures: tuple[str, ...] = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "failures", (*self._sale_failures(), *self._audit_failures()))
+    @property
+    def failures(self) -> list[str]:
+        """What did not hold, a sentence each."""
+        return [*self._sale_failures(), *self._audit_failures()]
 
     @property
     def held(self) -> bool:
@@ -75,6 +77,7 @@ class SaleReport:
     def as_json(self) -> dict[str, Any]:
         """For machines."""
         derived = {
+            "failures": self.failures,
             "largest_backlog": self.largest_backlog,
             "longest_wait_seconds": self.longest_wait_seconds,
             "paid_per_minute": dict(self.paid_per_minute),

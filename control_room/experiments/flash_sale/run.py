@@ -58,7 +58,7 @@ def paced(payments_per_minute: int) -> dict[str, str]:
 
 
 class FlashSale:
-    """A sale on a system that runs. It may be watched meanwhile, and reported on wherever it was interrupted."""
+    """A sale on a system that runs. `watch`, `progress` and `report` are up to date also where it is interrupted."""
 
     def __init__(
         self,
@@ -70,15 +70,13 @@ class FlashSale:
     ) -> None:
         self.plan = plan
         self.watch = RailWatch(addresses, http, management)
-        self.phase = "starting"
+        self.report = SaleReport(
+            plan.orders, plan.seconds, plan.payments_per_minute, plan.drain, looks=self.watch.looks
+        )
         self.progress = Progress(0.0, 0, 0, 0, 0)
         self._addresses, self._http, self._management = addresses, http, management
         self._sale = Sale(addresses.services[ORDERS.name], plan.orders, plan.seconds, plan.directory / ACCEPTED_IDS)
         self._count_processors = processors(environment)
-        self._processor_seconds: dict[str, float] = {}
-        self._predicted_seconds: float | None = None
-        self._drained_seconds: float | None = None
-        self._audit: AuditReport | None = None
 
     async def run(self) -> None:
         """Sell, wait until all is drained, audit. Raises SaleFailed, AuditImpossible, one of UNREACHABLE."""
@@ -86,38 +84,23 @@ class FlashSale:
         async with running(self.watch.follow(), "flash sale watch"):
             await self._sell()
             if self.plan.drain:
-                self.phase = "no more orders come; the rail drains"
+                self.report.ended_in = "no more orders come; the rail drains"
                 await self._drain()
-            self.phase = "audit"
-            self._audit = await self._audit_until_clean()
-        self.phase = OVER
-
-    def report(self) -> SaleReport:
-        """What has come of it so far."""
-        return SaleReport(
-            orders=self.plan.orders,
-            seconds=self.plan.seconds,
-            payments_per_minute=self.plan.payments_per_minute,
-            drain=self.plan.drain,
-            ended_in=self.phase,
-            sale=self._sale.result,
-            looks=tuple(self.watch.looks),
-            predicted_seconds=self._predicted_seconds,
-            drained_seconds=self._drained_seconds,
-            processor_seconds=self._processor_seconds,
-            audit=self._audit.as_json() if self._audit else None,
-        )
+            self.report.ended_in = "audit"
+            self.report.audit = (await self._audit_until_clean()).as_json()
+        self.report.ended_in = OVER
 
     async def _sell(self) -> None:
-        self.phase = "sale"
+        self.report.ended_in = "sale"
         before = self._count_processors()
         try:
             await self._sale.run(self._on_progress)
             await self.watch.look()
         finally:
             after = self._count_processors()
-            self._processor_seconds = {name: after[name] - before[name] for name in before if name in after}
-            self._predicted_seconds = seconds_to_drain(self.watch.looks)
+            self.report.sale = self._sale.result
+            self.report.processor_seconds = {name: after[name] - before[name] for name in before if name in after}
+            self.report.predicted_seconds = seconds_to_drain(self.watch.looks)
 
     def _on_progress(self, progress: Progress) -> None:
         self.progress = progress
@@ -130,7 +113,7 @@ class FlashSale:
             is_paid = await self._one_more_is_paid(self.watch.looks[-1].paid)
         if not is_paid:
             return
-        self._drained_seconds = time.monotonic() - began_at
+        self.report.drained_seconds = time.monotonic() - began_at
         await poll(
             lambda: leftovers(self._addresses, self._http, self._management),
             within_seconds=GIVE_UP_AFTER_SECONDS,
@@ -146,7 +129,7 @@ class FlashSale:
 
     async def _audit_until_clean(self) -> AuditReport:
         """On a private system that has drained, no order may be in flight any more."""
-        must_be_final = self._drained_seconds is not None and self.plan.is_own
+        must_be_final = self.report.drained_seconds is not None and self.plan.is_own
         settle_seconds = 0.0 if must_be_final else OTHERS_SETTLE_SECONDS
         return await poll(
             lambda: audit(self._addresses, settle_seconds, self.plan.directory / ACCEPTED_IDS),
