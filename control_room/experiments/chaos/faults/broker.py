@@ -119,8 +119,9 @@ async def consumer_timeout(system: SystemUnderTest, injection: Injection) -> Non
     with injection.active():
         try:
             await _set_consumer_timeout(system, SHORT_TIMEOUT_MILLISECONDS)
-            async with locked(system, injection.target, injection.seconds):
-                await system.until(lambda: timeouts() > before, f"RabbitMQ to close a channel of {injection.target}")
+            async with locked(system, injection.target):
+                closed = system.until(lambda: timeouts() > before, f"RabbitMQ to close a channel of {injection.target}")
+                await asyncio.gather(closed, asyncio.sleep(injection.seconds))
                 injection.saw(f"RabbitMQ closed a channel on which {injection.target} kept a delivery for too long")
         finally:
             await _set_consumer_timeout(system, DEFAULT_TIMEOUT_MILLISECONDS)
