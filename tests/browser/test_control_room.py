@@ -163,21 +163,21 @@ async def test_a_strangers_words_are_text_and_nothing_else(operators_page: Page,
 async def test_an_orders_story_has_its_attempts(operators_page: Page, rail: Rail) -> None:
     order_id = await rail.place("tok_flaky")
     await operators_page.get_by_label("Order id").fill(order_id)
-    story = operators_page.locator(".story")
+    history = operators_page.locator(".history")
 
     async def is_whole() -> bool:
-        await press(operators_page, "Tell its story")
-        words = await story.inner_text(timeout=2000)
+        await press(operators_page, "Show its history")
+        words = await history.inner_text(timeout=2000)
         assert re.search(r"Failed with order.placed.v1 from payment_service.charge, and tries again in 0.2 s", words)
         return "attempt 2" in words and "Paid: 15.50 EUR" in words and "Notified by email: receipt" in words
 
-    await eventually(is_whole, 20, "the order's story with its second attempt")
+    await eventually(is_whole, 20, "the order's history with its second attempt")
 
 
 async def test_of_an_unknown_order_it_says_so(operators_page: Page) -> None:
     for order_id, answer in ((NO_ORDER, f"There is no order {NO_ORDER}."), ("../audit", "is no order's id")):
         await operators_page.get_by_label("Order id").fill(order_id)
-        await press(operators_page, "Tell its story")
+        await press(operators_page, "Show its history")
         await expect(operators_page.get_by_text(answer)).to_be_visible()
 
 

@@ -30,7 +30,7 @@ class Panel(Protocol):
 
 
 def build(room: Room, viewer: Viewer, order_id: str = "") -> None:
-    """The page for one viewer, kept up to date while it is open; with the story of an order, if one is named."""
+    """The page for one viewer, kept up to date while it is open; with the history of an order, if one is named."""
     ui.add_css(STYLES)
     ui.query(".nicegui-content").classes("bare")
     summary = _Summary(room)
@@ -58,7 +58,7 @@ def build(room: Room, viewer: Viewer, order_id: str = "") -> None:
 
 
 def _audit_and_order(room: Room, order_id: str) -> Sequence[Panel]:
-    """The audit with the story of an order below it, in one column of any height."""
+    """The audit with the history of an order below it, in one column of any height."""
     with ui.element("div").classes("stack"):
         return audit.Audit(room), order.OrderStory(room, order_id)
 

@@ -29,7 +29,7 @@ class Levelling:
         self._drawn_at = 0.0
         with card("Load levelling", HINT, "levelling"):
             with ui.element("dl").classes("figures"):
-                names = ("accepted/s", "paid/s", "customers told/s", "backlog", "time to drain")
+                names = ("accepted/s", "paid/s", "customers notified/s", "backlog", "time to drain")
                 self._figures = [fact(name) for name in names]
             self._chart = ui.echart(_options()).classes("chart")
             named(self._chart, "Chart of the last five minutes", "img")
@@ -68,7 +68,7 @@ def _columns(snapshots: Sequence[Snapshot]) -> dict[str, list[float]]:
         "at": [round(each.at * 1000) for each in snapshots],
         "accepted": [round(each.accepted, 1) for each in snapshots],
         "paid": [round(each.paid, 1) for each in snapshots],
-        "customers told": [round(each.notified, 1) for each in snapshots],
+        "customers notified": [round(each.notified, 1) for each in snapshots],
         "backlog": [each.backlog for each in snapshots],
     }
 
@@ -96,7 +96,7 @@ def _options() -> dict[str, Any]:
         "series": [
             _series("accepted", "chart-accepted"),
             _series("paid", "chart-paid"),
-            _series("customers told", "chart-told"),
+            _series("customers notified", "chart-notified"),
             {**_series("backlog", "chart-backlog", axis=1), "areaStyle": {"opacity": 0.15}},
             {**_line("predicted", "chart-backlog", axis=1, dash="dashed"), "data": []},
         ],

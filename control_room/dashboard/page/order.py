@@ -1,4 +1,4 @@
-"""An order: its whole story across the services, by its id."""
+"""An order: its whole history across the services, by its id."""
 
 from datetime import datetime
 from typing import Any
@@ -26,18 +26,20 @@ class OrderStory:
         self._room = room
         with card("An order", HINT, "order"):
             with ui.element("div").classes("ask"):
-                self._id = ui.input("Order id", value=order_id).props("dense outlined").on("keydown.enter", self._tell)
-                button("Tell its story", self._tell)
+                self._id = (
+                    ui.input("Order id", value=order_id).props("dense outlined").on("keydown.enter", self._show_history)
+                )
+                button("Show its history", self._show_history)
                 button("Latest orders", self._list, kind="plain")
             self._latest = ui.element("div").classes("latest")
             self._answer = ui.element("div").props("role=status")
         if order_id:
-            ui.timer(0.1, self._tell, once=True)
+            ui.timer(0.1, self._show_history, once=True)
 
     def show(self, _snapshot: Snapshot) -> None:
         """Nothing here changes by itself."""
 
-    async def _tell(self) -> None:
+    async def _show_history(self) -> None:
         order_id = (self._id.value or "").strip().lower()
         if not order_id:
             self._say("Which order? Enter its id, or pick one of the latest.")
@@ -72,7 +74,7 @@ class OrderStory:
     def _draw_choice(self, order: dict[str, Any]) -> None:
         async def choose() -> None:
             self._id.set_value(order["order_id"])
-            await self._tell()
+            await self._show_history()
 
         at = datetime.fromisoformat(order["placed_at"])
         button(f"{at:%H:%M:%S} {order['status']}", choose, kind="plain", name=f"Order {order['order_id']}")
@@ -88,7 +90,7 @@ def _draw(history: OrderHistory) -> None:
     text(history.order_id, "code")
     for gap in history.gaps:
         text(gap, "note", tag="p")
-    with ui.element("ol").classes("story"):
+    with ui.element("ol").classes("history"):
         for entry in history.entries:
             _draw_entry(entry, history.entries[0].at)
 

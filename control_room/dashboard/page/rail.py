@@ -29,7 +29,7 @@ class Rail:
         with card("The rail", HINT, "rail"), ui.element("div").classes("stops"):
             for service in contract.services():
                 self._draw_stop(service, room.control)
-            text(f"… and the {ORDERS.title.lower()} keeps each order's story.", "hint end", tag="p")
+            text(f"… and the {ORDERS.title.lower()} keeps each order's history.", "hint end", tag="p")
 
     def show(self, snapshot: Snapshot) -> None:
         for box in self._boxes:
@@ -80,7 +80,7 @@ def _rate(service: ServiceContract, snapshot: Snapshot) -> str:
         case PAYMENTS.name:
             return f"{number(snapshot.paid)} charged/s"
         case NOTIFICATIONS.name:
-            return f"{number(snapshot.notified)} customers told/s"
+            return f"{number(snapshot.notified)} customers notified/s"
     return f"{number(sum(snapshot.queues[name].per_second for name in service.queue_names))} handled/s"
 
 
