@@ -3,6 +3,9 @@
 from shared.contract import Pattern, QueueContract, ServiceContract
 from shared.events import OrderPlaced
 
+FINAL_STATUSES = ("confirmed", "declined", "cancelled", "refunded")
+"""The statuses of an order that no other follows."""
+
 CONTRACT = ServiceContract(
     name="order_service",
     title="Order service",

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from order_service.contract import FINAL_STATUSES
 from shared import mailbox
 from shared.events import (
     Event,
@@ -47,7 +48,7 @@ class OrderStatus(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        return self in (OrderStatus.CONFIRMED, OrderStatus.DECLINED, OrderStatus.CANCELLED, OrderStatus.REFUNDED)
+        return self in FINAL_STATUSES
 
 
 class MenuItem(Value):

@@ -4,7 +4,21 @@ The one module of the control room that names them. All that holds for every ser
 `shared.contract.services()` instead, so that one more service needs no change here.
 """
 
+from order_service.contract import FINAL_STATUSES as FINAL
 from shared.contract import service
+
+__all__ = [
+    "CHARGE",
+    "EMAIL",
+    "FINAL",
+    "FINAL_OR_STALLED",
+    "NOTIFICATIONS",
+    "ORDERS",
+    "PAYMENTS",
+    "RESTAURANT",
+    "TRACK",
+    "channel_queue",
+]
 
 ORDERS = service("order_service")
 PAYMENTS = service("payment_service")
@@ -21,7 +35,5 @@ def channel_queue(channel: str) -> str:
     return NOTIFICATIONS.queue_name(channel)
 
 
-FINAL = ("confirmed", "declined", "cancelled", "refunded")
-"""The order statuses that nothing follows."""
 FINAL_OR_STALLED = (*FINAL, "stalled")
-"""Those in which the services do nothing more by themselves: a stalled order waits for a redrive."""
+"""The order statuses in which the services do nothing more by themselves: a stalled order waits for a redrive."""

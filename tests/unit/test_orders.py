@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from control_room.operations import roles
 from order_service.orders import (
     MAX_LINES,
     MAX_QUANTITY,
@@ -190,11 +189,6 @@ def test_a_timeline_may_lack_a_cause_and_hold_what_is_unknown_here() -> None:
     placed = happened(examples.order_placed(), 9)
 
     assert in_order([receipt, unknown, placed]) == [placed, receipt, unknown]
-
-
-def test_a_status_is_final_when_nothing_follows_it() -> None:
-    assert {status for status in OrderStatus if status.is_final} == {"confirmed", "declined", "cancelled", "refunded"}
-    assert {status for status in OrderStatus if status.is_final} == set(roles.FINAL)
 
 
 def test_the_timeline_shows_no_data_of_the_customer() -> None:
