@@ -6,6 +6,7 @@ registered contracts.
 """
 
 import importlib.metadata
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,13 +16,19 @@ from shared.events import Event
 
 GROUP = "order_rail.services"
 
+CONTROL = "control"
+"""The exchange that `shared/controls.py` listens to. It exists only where controls are enabled."""
+
 ATTEMPT_SECONDS = 20.0
 SECOND_TRY_SECONDS = 1.0
 """Only a try that failed sooner than this is repeated within its attempt."""
 
 
-class ContractError(Exception):
-    """The registered contracts don't fit together, or a service does not keep to its own; the message says how."""
+class ContractError(SystemExit):
+    """The registered contracts don't fit together, or a service does not keep to its own; the message says how.
+
+    Nothing can run without them, so it ends a process with the message unless it is caught.
+    """
 
 
 @dataclass(frozen=True)
@@ -121,21 +128,36 @@ class ServiceContract:
 @cache
 def services() -> tuple[ServiceContract, ...]:
     """The registered services by port. Raises `ContractError` if none is, or two of them claim the same."""
-    points = importlib.metadata.entry_points(group=GROUP)
-    contracts: tuple[ServiceContract, ...] = tuple({point.name: point.load() for point in points}.values())
-    if not contracts:
+    # By name: an editable installation may have its metadata twice.
+    points = {point.name: point for point in importlib.metadata.entry_points(group=GROUP)}
+    if not points:
         raise ContractError(f"no service is registered (entry point {GROUP}); install the project again: make up")
-    return checked(contracts)
+    return checked(_loaded(point) for point in points.values())
+
+
+def _loaded(point: importlib.metadata.EntryPoint) -> ServiceContract:
+    try:
+        contract = point.load()
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+        raise ContractError(f"{GROUP}: {point.name} = {point.value} can't be loaded: {why}") from error
+    if not isinstance(contract, ServiceContract):
+        raise ContractError(f"{GROUP}: {point.name} = {point.value} is no ServiceContract")
+    return contract
 
 
 def checked(contracts: Iterable[ServiceContract]) -> tuple[ServiceContract, ...]:
-    """The contracts by port. Raises `ContractError` if two claim the same, or one takes what nobody publishes."""
+    """The contracts by port.
+
+    Raises `ContractError` if two claim the same, one takes what nobody publishes, or a name can't be used.
+    """
     ordered = tuple(sorted(contracts, key=lambda contract: contract.port))
     _expect_unique("name", (contract.name for contract in ordered))
     _expect_unique("port", (contract.port for contract in ordered))
     _expect_unique("exchange", (contract.exchange for contract in ordered if contract.exchange))
     _expect_unique("event type", (event.type_name() for contract in ordered for event in contract.publishes))
     for contract in ordered:
+        _expect_usable(contract)
         _expect_unique("queue", contract.queue_names)
         for queue in contract.queues:
             patterns(queue, ordered)
@@ -191,6 +213,17 @@ def given_up_after_seconds(queue: QueueContract, retry_delays_seconds: Iterable[
     """The longest that a message of a queue can be tried before it is parked: its delays, and each attempt."""
     delays = tuple(retry_delays_seconds)
     return sum(delays) + (len(delays) + 1) * (SECOND_TRY_SECONDS + queue.attempt_seconds)
+
+
+def _expect_usable(contract: ServiceContract) -> None:
+    exchange = [contract.exchange] if contract.exchange or contract.publishes else []
+    for name in (contract.name, *exchange, *(queue.name for queue in contract.queues)):
+        # A dot would end the service's name in the name of its queue; environment variables and packages have no dash.
+        if not re.fullmatch("[a-z][a-z0-9_]*", name) or name == CONTROL:
+            raise ContractError(f"{contract.name}: {name!r} is no name; expected a-z, 0-9 and _, and not {CONTROL}")
+    for delays in (queue.retry_delays for queue in contract.queues if queue.retry_delays):
+        if not delays.variable.endswith("_RETRY_DELAYS_SECONDS"):
+            raise ContractError(f"{contract.name}: {delays.variable} must end in _RETRY_DELAYS_SECONDS")
 
 
 def _expect_unique(what: str, values: Iterable[object]) -> None:

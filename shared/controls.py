@@ -14,6 +14,7 @@ from typing import Literal
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from shared.contract import CONTROL
 from shared.messaging.channel import BrokerUnavailable
 from shared.messaging.connection import ConnectedComponent, Connection
 from shared.messaging.consumer import Consumer
@@ -21,7 +22,6 @@ from shared.messaging.message import Delivery
 from shared.observability import metrics
 from shared.service import Component
 from shared.settings import ServiceSettings
-from shared.topology.definition import CONTROL
 
 TOPOLOGY_POLL_SECONDS = 1.0
 

@@ -1,12 +1,15 @@
 """The envelope of every event: CloudEvents 1.0 in structured JSON mode."""
 
+import re
 from datetime import UTC, datetime
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args, get_origin
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from shared.ids import OrderId, new_id
 from shared.observability.tracing import current_traceparent
+
+TYPE_NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+\.v[0-9]+")
 
 
 class Value(BaseModel):
@@ -42,6 +45,13 @@ class Event(BaseModel):
     again: Literal[True] | None = None
     """Set on a re-emitted event: a service that has done its work already re-emits its own event, which may be lost."""
     data: Any
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        """Raises TypeError for a subclass without a type: without it no event at all could be decoded."""
+        name, kind = cls.model_fields["type"].default, cls.model_fields["type"].annotation
+        if get_origin(kind) is not Literal or get_args(kind) != (name,) or not TYPE_NAME.fullmatch(name):
+            raise TypeError(f"{cls.__name__}.type must be a Literal and its default, such as `order.placed.v1`")
 
     @classmethod
     def type_name(cls) -> str:

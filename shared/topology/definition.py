@@ -8,10 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from shared import contract
-from shared.contract import ServiceContract
-
-CONTROL = "control"
-"""The exchange that `shared/controls.py` listens to. It exists only where controls are enabled."""
+from shared.contract import CONTROL, ServiceContract
 
 DELIVERY_LIMIT = 20
 # A person may look at parked messages as often as they like. RabbitMQ 4 limits every quorum queue to 20

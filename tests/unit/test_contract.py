@@ -1,6 +1,9 @@
 """The contracts of the services: what is registered fits together, and a service keeps to its own."""
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
@@ -12,8 +15,8 @@ import pytest
 from docs.generate import GENERATED
 from shared import contract
 from shared.assemble import check
-from shared.contract import ContractError, Pattern, QueueContract, ServiceContract
-from shared.events import OrderPlaced, PaymentSucceeded
+from shared.contract import ContractError, Pattern, QueueContract, RetryDelays, ServiceContract
+from shared.events import Event, OrderPlaced, PaymentSucceeded
 from shared.messaging.processor import Subscription
 
 ROOT = Path(__file__).parents[2]
@@ -50,6 +53,7 @@ def test_handlers_that_differ_from_the_contract_are_refused(subscriptions: list[
         check(PAYMENT, subscriptions)
 
 
+RABBITMQ_URL = RetryDelays("RABBITMQ_URL", (1.0,), "")
 OTHER = ServiceContract(name="loyalty_service", title="Loyalty", port=8100)
 
 
@@ -61,11 +65,50 @@ OTHER = ServiceContract(name="loyalty_service", title="Loyalty", port=8100)
         (replace(OTHER, exchange="payments"), "the same exchange: payments"),
         (replace(OTHER, exchange="x", publishes=(PaymentSucceeded,)), "the same event type: payment.succeeded.v1"),
         (replace(OTHER, queues=(QueueContract("q", "", ()), QueueContract("q", "", ()))), "queue: loyalty_service.q"),
+        (replace(OTHER, name="loyalty-service"), "'loyalty-service' is no name"),
+        (replace(OTHER, exchange="control"), "'control' is no name"),
+        (replace(OTHER, queues=(QueueContract("a.b", "", ()),)), "'a.b' is no name"),
+        (replace(OTHER, queues=(QueueContract("q", "", (), retry_delays=RABBITMQ_URL),)), "RABBITMQ_URL must end in"),
     ],
 )
 def test_what_two_services_claim_is_told(other: ServiceContract, error: str) -> None:
     with pytest.raises(ContractError, match=re.escape(error)):
         contract.checked([*contract.services(), other])
+
+
+@pytest.mark.parametrize("given", ["order.placed.v1", "points"])
+def test_an_event_class_without_a_type_of_its_own_is_refused(given: str) -> None:
+    """With it in the union of all events, no event at all could be decoded."""
+    with pytest.raises(TypeError, match="type must be a Literal"):
+        type("Nameless", (Event,), {"__annotations__": {"type": str}, "type": given})
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        (
+            "loyalty_service = nowhere.contract:CONTRACT",
+            "nowhere.contract:CONTRACT can't be loaded: ModuleNotFoundError",
+        ),
+        ("loyalty_service = shared.contract:GROUP", "loyalty_service = shared.contract:GROUP is no ServiceContract"),
+    ],
+)
+def test_a_registry_line_that_leads_nowhere_ends_every_process_with_a_sentence(
+    line: str, error: str, tmp_path: Path
+) -> None:
+    distribution = tmp_path / "loyalty-1.0.dist-info"
+    distribution.mkdir()
+    (distribution / "entry_points.txt").write_text(f"[order_rail.services]\n{line}\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    for command in (["-m", "order_service"], ["-c", "from control_room.cli import app; app()", "topology", "show"]):
+        ended = subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True, check=False)
+        assert (ended.returncode, ended.stderr.count("\n")) == (1, 1), ended.stderr
+        assert error in ended.stderr
+
+
+def test_a_service_that_publishes_needs_an_exchange() -> None:
+    with pytest.raises(ContractError, match="'' is no name"):
+        contract.checked([replace(OTHER, publishes=(OrderPlaced,))])
 
 
 def test_an_event_that_nobody_publishes_can_not_be_taken() -> None:

@@ -13,8 +13,8 @@ from control_room.dashboard.pace import Pace
 from control_room.dashboard.process_control import Action, ControlFailed, ProcessState
 from control_room.operations.addresses import SystemAddresses
 from control_room.operations.replicas import parsed, replicas
+from shared.contract import CONTROL
 from shared.management import Management, ManagementError
-from shared.topology.definition import CONTROL
 from shared.waiting import poll
 
 SLOW_DELAY_SECONDS = 2.0
