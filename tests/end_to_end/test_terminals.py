@@ -77,10 +77,11 @@ async def test_a_command_ends_as_it_should_on_any_terminal(
 
 async def test_a_dead_letter_is_shown_on_any_terminal(system: System) -> None:
     async def parked() -> str:
-        _, shown = await on_a_terminal("dead-letters", "list", "--json", *file_of(system), encoding="utf-8")
+        listing = ("dead-letters", "list", "--json", "--queue", "payment_service.charge", *file_of(system))
+        _, shown = await on_a_terminal(*listing, encoding="utf-8")
         return shown.partition('"id": "')[2].partition('"')[0]
 
-    letter = await eventually(parked, 20, "the letter to be parked")
+    letter = await eventually(parked, 20, "the dead letter to be parked")
     status, shown = await on_a_terminal("dead-letters", "show", letter, *file_of(system), encoding="ascii")
     assert status == 0, shown
     assert r"j\xfcrgen@example.com ~ *" in shown
