@@ -134,6 +134,7 @@ class Rail:
     async def reconcile(self) -> None:
         """Wait until every accepted order is final; the paid ones have one charge over their total, the others none."""
         await self.all_final()
+        await self.is_ready()  # a service that died while it worked on the last order may be starting
         orders = {row["order_id"]: row for row in await self.audit("order_service")}
         payments = await self.audit("payment_service")
         charges = Counter(row["order_id"] for row in payments if row["kind"] == "charge")
@@ -145,4 +146,4 @@ class Rail:
             if status == "confirmed":
                 assert amounts[order_id] == orders[order_id]["total"], order_id
         notified = Counter((row["order_id"], row["channel"]) for row in await self.audit("notification_service"))
-        assert max(notified.values()) == 1
+        assert set(notified.values()) <= {1}  # none yet where every answer was lost
