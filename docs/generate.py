@@ -68,16 +68,9 @@ def _service_section(contract: ServiceContract, models: dict[str, dict[str, Any]
 def _event_section(event: type[Event], models: dict[str, dict[str, Any]]) -> str:
     schema = event.model_fields["data"].annotation.model_json_schema()  # type: ignore[union-attr]
     models |= schema.pop("$defs", {})
-    takers = [name for name, queue in queues().items() if _takes(queue, event)]
+    takers = [name for name, queue in queues().items() if any(p.matches(event.type_name()) for p in patterns(queue))]
     takers_sentence = f"Taken by {', '.join(f'`{name}`' for name in takers)}." if takers else "No queue takes it."
     return "\n\n".join([f"### `{event.type_name()}`", f"{getdoc(event)} {takers_sentence}", _fields_table(schema)])
-
-
-def _takes(queue: Any, event: type[Event]) -> bool:
-    return any(
-        re.fullmatch(re.escape(pattern.key).replace(r"\*", r"[^.]+").replace(r"\#", ".*"), event.type_name())
-        for pattern in patterns(queue)
-    )
 
 
 def _model_section(name: str, schema: Mapping[str, Any], level: int) -> str:

@@ -88,12 +88,9 @@ def check(contract: ServiceContract, subscriptions: Sequence[Subscription]) -> N
     if queues.keys() != subscribed.keys():
         raise ContractError(f"{contract.name}: its contract has {sorted(queues)}, its handlers {sorted(subscribed)}")
     for name, subscription in subscribed.items():
-        keys = [pattern.key for pattern in patterns(queues[name])]
+        bound = patterns(queues[name])
         for event in subscription.handlers:
-            if not any(_matches(key, event.family()) for key in keys):
+            # Any version: a binding to one version alone would leave the next one unroutable.
+            if not any(pattern.matches(f"{event.family()}.v0") for pattern in bound):
+                keys = [pattern.key for pattern in bound]
                 raise ContractError(f"{name} has a handler for {event.type_name()}, and takes only {keys}")
-
-
-def _matches(key: str, family: str) -> bool:
-    """Whether a binding takes all versions of a family of events."""
-    return key in (f"{family}.*", f"{family.partition('.')[0]}.#")

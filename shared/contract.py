@@ -38,6 +38,11 @@ class Pattern:
     exchange: str
     key: str
 
+    def matches(self, event_type: str) -> bool:
+        """Whether a message of this type matches `key`."""
+        words = re.escape(self.key).replace(r"\*", r"[^.]+").replace(r"\#", ".*")
+        return re.fullmatch(words, event_type) is not None
+
 
 @dataclass(frozen=True)
 class RetryDelays:

@@ -70,7 +70,7 @@ def _verdict(report: Mapping[str, Any]) -> str:
     judged = report["counts"].get("orders", 0) - report["in_flight"]
     if not judged:
         return "There is nothing to judge yet."
-    return f"The books agree on {judged:,} orders: nothing lost, nothing doubled."
+    return f"All services agree on {judged:,} orders: nothing lost, nothing doubled."
 
 
 def _counts(report: Mapping[str, Any]) -> str:
