@@ -24,7 +24,7 @@ CORE = (
     "tests/integration/test_consumer.py",
     "tests/integration/test_wire.py",
     "tests/integration/test_topology.py",
-    "tests/integration/test_dead_letter_workbench.py",
+    "tests/integration/test_parked_messages.py",
     "tests/service/test_controls.py",
     "tests/end_to_end/test_crash_points.py",
     "tests/end_to_end/test_dead_letters.py",

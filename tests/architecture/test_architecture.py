@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import newest_broker
+
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("shared", "order_service", "payment_service", "notification_service", "control_room")
 FILES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
@@ -89,6 +91,11 @@ def test_no_text_becomes_attributes_of_the_control_rooms_page() -> None:
     pages = [file for file in FILES if str(file).startswith("control_room/dashboard/page/")]
     assert pages
     assert not [str(file) for file in pages if re.search(r"\.props\(\s*f[\"']", (ROOT / file).read_text())]
+
+
+def test_the_tests_for_the_newest_broker_exist() -> None:
+    """Two pytest processes end without a word about a file that is missing, and run nothing."""
+    assert not [file for file in newest_broker.CORE if not (ROOT / file).is_file()]
 
 
 LOG_METHODS = {"debug", "info", "warning", "error", "exception", "critical"}
