@@ -13,10 +13,6 @@ from shared.http.problems import documented
 from shared.ids import GivenId
 from shared.persistence.database import Database
 
-DESCRIPTION = "Notifies customers and the restaurant. Events cause the notifications; this API only reads them."
-
-WithDatabase = Annotated[Database, RESOURCES]
-
 router = APIRouter(tags=["notifications"])
 
 
@@ -31,7 +27,7 @@ class NotificationView(BaseModel):
 
 @router.get("/notifications", responses=documented(422, 503))
 async def list_notifications(
-    database: WithDatabase,
+    database: Annotated[Database, RESOURCES],
     order_id: Annotated[GivenId, Query(examples=["019366b4-4a7e-7c3e-9d0a-3f2b8a6f1c55"])],
 ) -> list[NotificationView]:
     """The notifications about an order, by channel; empty if there are none yet."""
@@ -45,11 +41,5 @@ def audit_source(database: Database) -> AuditSource:
 
 
 def _audit_row(row: Any) -> dict[str, Any]:
-    return {
-        "kind": "notification",
-        "order_id": row.order_id,
-        "channel": row.channel,
-        "status": row.status,
-        "notice": row.notice,
-        "at": row.at,
-    }
+    columns = ("order_id", "channel", "status", "notice", "at")
+    return {"kind": "notification", **{name: getattr(row, name) for name in columns}}

@@ -29,7 +29,8 @@ class Settings(ServiceSettings):
 
 def build(settings: Settings) -> Service:
     """Every part of the service, not started yet."""
-    assembly = Assembly(CONTRACT, settings, store.metadata, store.outbox, description=api.DESCRIPTION)
+    description = "Notifies customers and the restaurant. Events cause the notifications; this API only reads them."
+    assembly = Assembly(CONTRACT, settings, store.metadata, store.outbox, description=description)
     database = assembly.database
     channels = {each.name: open_channel(each.name, getattr(settings, f"{each.name}_url")) for each in CONTRACT.queues}
     assembly.consume(subscriptions(database, channels))

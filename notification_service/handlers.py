@@ -1,22 +1,16 @@
 """The notification service's handlers: each channel sends its notice of a payment event, once."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from notification_service import notifications, store
+from notification_service import store
 from notification_service.channels import NotificationChannel
 from notification_service.contract import CONTRACT
-from notification_service.notifications import Notice, Notification, PaymentOutcome, event_of, notification_of
+from notification_service.notifications import WRITERS, Notice, Notification, PaymentOutcome, event_of, notification_of
 from shared.effects import Once
 from shared.events import NotificationDelivered, NotificationFailed, PaymentDeclined, PaymentSucceeded
 from shared.messaging.processor import Subscription
 from shared.persistence.database import Database
-
-WRITERS: Mapping[str, Callable[[PaymentOutcome], Notice | None]] = {
-    "email": notifications.email,
-    "sms": notifications.sms,
-    "restaurant": notifications.restaurant,
-}
 
 
 @dataclass(frozen=True)
@@ -39,7 +33,7 @@ class Notifying:
         return notification_of(self.notice, attempts, error=error)
 
     def event_of(self, notification: Notification) -> NotificationDelivered | NotificationFailed:
-        return event_of(notification, again=self.event.again)
+        return event_of(notification, self.event)
 
 
 def subscriptions(database: Database, channels: Mapping[str, NotificationChannel]) -> list[Subscription]:

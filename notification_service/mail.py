@@ -18,29 +18,26 @@ _POLICY = SMTP.clone(cte_type="7bit")
 _FLAT = _POLICY.clone(max_line_length=998)
 
 
-def recipient_of(notice: Notice) -> str:
-    """The address for the envelope. Raises `PermanentError` for an address that programs read in different ways.
+def mail_of(notice: Notice) -> tuple[str, bytes]:
+    """The address for the envelope, and the whole mail with CRLF line ends.
 
-    The order service refuses such addresses, but an event may be older than that check or come from elsewhere.
+    Raises `PermanentError` for an address that programs read in different ways. The order service refuses such
+    addresses, but an event may be older than that check or come from elsewhere.
     """
     try:
-        return checked_mailbox(notice.recipient)
+        recipient = checked_mailbox(notice.recipient)
     except ValueError as error:
         raise PermanentError("no-mailbox", f"the order's email address can't be mailed to: {error}") from None
-
-
-def mail_of(notice: Notice, now: datetime | None = None) -> bytes:
-    """The whole mail with CRLF line ends. Raises `PermanentError` as `recipient_of` does."""
-    username, _, domain = recipient_of(notice).rpartition("@")
+    username, _, domain = recipient.rpartition("@")
     mail = EmailMessage(_POLICY)
     mail["From"] = SENDER
     mail["To"] = Address(username=username, domain=domain)
     mail["Subject"] = notice.subject
-    mail["Date"] = now or datetime.now(UTC)
+    mail["Date"] = datetime.now(UTC)
     # SMTP has no idempotency key. A repeated mail has the same id, so that a mail program can show it once.
     mail["Message-ID"] = f"<{hashlib.sha256(notice.idempotency_key.encode()).hexdigest()[:32]}@order-rail.example>"
     mail["Auto-Submitted"] = "auto-generated"  # asks mail programs for no automatic reply (RFC 3834)
     mail["X-Order-Id"] = notice.order_id
     is_plain = notice.text.isascii() and notice.text.replace("\n", "").isprintable()
     mail.set_content(notice.text, cte=None if is_plain else "quoted-printable")
-    return mail.as_bytes(policy=_FLAT)
+    return recipient, mail.as_bytes(policy=_FLAT)

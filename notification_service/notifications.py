@@ -1,9 +1,10 @@
 """The rules of notifications: the notice that each channel makes of a payment event, and its result. No I/O."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any
 
 from notification_service.contract import CONTRACT
 from shared.events import (
@@ -14,14 +15,11 @@ from shared.events import (
     NotificationDelivered,
     NotificationFailed,
     NotificationFailedData,
-    OrderItem,
     OrderSummary,
     PaymentDeclined,
     PaymentSucceeded,
 )
 from shared.ids import new_id
-
-SOURCE = CONTRACT.name
 
 PaymentOutcome = PaymentSucceeded | PaymentDeclined
 
@@ -50,14 +48,14 @@ class Notice:
         return f"{self.order_id}/{self.channel}/{self.kind}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Notification:
     """The result of sending a notice. `notice` is the notice's kind."""
 
     idempotency_key: str
     order_id: str
-    channel: str
-    notice: str
+    channel: ChannelName
+    notice: NoticeKind
     status: NotificationStatus
     attempts: int
     at: datetime
@@ -67,29 +65,21 @@ class Notification:
 
 def notification_of(notice: Notice, attempts: int, *, error: str | None = None) -> Notification:
     """The result of a notice that was delivered, or, with an `error`, given up."""
-    return Notification(
-        idempotency_key=notice.idempotency_key,
-        order_id=notice.order_id,
-        channel=notice.channel,
-        notice=notice.kind,
-        status=NotificationStatus.DELIVERED if error is None else NotificationStatus.FAILED,
-        attempts=attempts,
-        at=datetime.now(UTC),
-        event_id=new_id(),
-        error=error,
-    )
+    about = (notice.idempotency_key, notice.order_id, notice.channel, notice.kind)
+    status = NotificationStatus.DELIVERED if error is None else NotificationStatus.FAILED
+    return Notification(*about, status, attempts, datetime.now(UTC), new_id(), error)
 
 
-def event_of(
-    notification: Notification, *, again: Literal[True] | None = None
-) -> NotificationDelivered | NotificationFailed:
-    """The event of a notification, with the same id each time."""
-    data = {"channel": notification.channel, "notice": notification.notice, "attempts": notification.attempts}
-    about: dict[str, Any] = {"source": SOURCE, "id": notification.event_id, "time": notification.at, "again": again}
-    if notification.status is NotificationStatus.FAILED:
-        failed = NotificationFailedData.model_validate({**data, "error": notification.error or ""})
-        return NotificationFailed.about(notification.order_id, data=failed, **about)
-    return NotificationDelivered.about(notification.order_id, data=NotificationData.model_validate(data), **about)
+def event_of(notification: Notification, cause: PaymentOutcome) -> NotificationDelivered | NotificationFailed:
+    """The event of a notification, with the same id each time; re-emitted if its cause was."""
+    about: dict[str, Any] = {
+        "source": CONTRACT.name, "id": notification.event_id, "time": notification.at, "again": cause.again
+    }  # fmt: skip
+    data: dict[str, Any] = {name: getattr(notification, name) for name in NotificationData.model_fields}
+    if notification.status is NotificationStatus.DELIVERED:
+        return NotificationDelivered.about(notification.order_id, data=NotificationData(**data), **about)
+    failed = NotificationFailedData(**data, error=notification.error or "")
+    return NotificationFailed.about(notification.order_id, data=failed, **about)
 
 
 def email(event: PaymentOutcome) -> Notice | None:
@@ -125,21 +115,21 @@ def restaurant(event: PaymentOutcome) -> Notice | None:
     return Notice(event.subject, "restaurant", "kitchen_ticket", "kitchen", f"Order {event.subject}", ticket)
 
 
-def amount(money: Money) -> str:
+WRITERS: Mapping[str, Callable[[PaymentOutcome], Notice | None]] = {
+    "email": email,
+    "sms": sms,
+    "restaurant": restaurant,
+}
+
+
+def amount(money: Money, quantity: int = 1) -> str:
     """As text, such as `23.50 EUR`: two decimals, as every currency on the menu has."""
-    return _amount(money.amount_minor, money.currency)
-
-
-def _amount(minor: int, currency: str) -> str:
-    return f"{minor // 100}.{minor % 100:02d} {currency}"
+    minor = money.amount_minor * quantity  # may exceed the bound of a `Money`
+    return f"{minor // 100}.{minor % 100:02d} {money.currency}"
 
 
 def _receipt(order_id: str, order: OrderSummary) -> str:
-    lines = [f"{item.quantity:>3} x {item.name:<30} {_line_amount(item):>14}\n" for item in order.items]
+    items = ((item, amount(item.unit_price, item.quantity)) for item in order.items)
+    lines = "".join(f"{item.quantity:>3} x {item.name:<30} {price:>14}\n" for item, price in items)
     total = f"{'Total':<36} {amount(order.total):>14}\n"
-    return f"Thank you for your order {order_id}.\n\n{''.join(lines)}\n{total}\nIt is paid, and the kitchen knows.\n"
-
-
-def _line_amount(item: OrderItem) -> str:
-    """Not a `Money`: price times quantity may exceed the bound of a `Money`."""
-    return _amount(item.unit_price.amount_minor * item.quantity, item.unit_price.currency)
+    return f"Thank you for your order {order_id}.\n\n{lines}\n{total}\nIt is paid, and the kitchen knows.\n"

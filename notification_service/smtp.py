@@ -17,7 +17,7 @@ import aiosmtplib
 import structlog
 from aiosmtplib import SMTPException, SMTPResponse
 
-from notification_service.mail import SENDER, mail_of, recipient_of
+from notification_service.mail import SENDER, mail_of
 from notification_service.notifications import Notice
 from notification_service.smtp_url import FULL_NAME, TRY_SECONDS, SmtpUrl
 from shared.messaging.retry import NotReady, OutcomeUnknown, PermanentError, TransientError
@@ -50,107 +50,83 @@ class SmtpChannel:
     def __init__(self, url: str) -> None:
         self._server = SmtpUrl.of(url)
         self._is_available = True
-        self._quitting: set[asyncio.Task[None]] = set()
+        self._ending: set[asyncio.Task[None]] = set()
 
     async def send(self, notice: Notice) -> None:
         """As `NotificationChannel.send`; raises `NotReady` while the server is away."""
-        recipient, content = recipient_of(notice), mail_of(notice)
-        try:
-            await self._send(recipient, content)
-        except NotReady as error:
-            self._log_unavailable(str(error))
-            raise
-        except (TransientError, PermanentError):
-            self._log_available()
-            raise
-        self._log_available()
-
-    async def _send(self, recipient: str, content: bytes) -> None:
+        recipient, content = mail_of(notice)
         session = _Session(self._server)
         try:
-            async with asyncio.timeout(TRY_SECONDS):
-                await session.open()
-                await session.deliver(recipient, content)
-        except TimeoutError as error:
-            raise session.failure(f"all of it took longer than {TRY_SECONDS:g} s") from error
+            await session.deliver(recipient, content)
+        except NotReady as error:
+            self._log(is_available=False, reason=str(error))
+            raise
+        except (TransientError, PermanentError):
+            self._log(is_available=True)
+            raise
         finally:
-            self._end(session)
+            # In the background: the answer to QUIT changes nothing, and the mail's outcome can be recorded meanwhile.
+            ending = asyncio.get_running_loop().create_task(session.end())
+            self._ending.add(ending)
+            ending.add_done_callback(self._ending.discard)
+        self._log(is_available=True)
 
-    def _end(self, session: "_Session") -> None:
-        """QUIT in the background: its answer changes nothing, and the mail's outcome can be recorded meanwhile."""
-        if not session.can_quit:
-            session.close()
-            return
-        task = asyncio.get_running_loop().create_task(session.quit())
-        self._quitting.add(task)
-        task.add_done_callback(self._quitting.discard)
-
-    def _log_unavailable(self, reason: str) -> None:
-        if self._is_available:
-            logger.warning("mail_server.unavailable", server=str(self._server), reason=reason)
-        self._is_available = False
-
-    def _log_available(self) -> None:
-        if not self._is_available:
+    def _log(self, *, is_available: bool, **reason: str) -> None:
+        if is_available and not self._is_available:
             logger.info("mail_server.available", server=str(self._server))
-        self._is_available = True
+        if self._is_available and not is_available:
+            logger.warning("mail_server.unavailable", server=str(self._server), **reason)
+        self._is_available = is_available
 
 
 class _Session:
     """One connection and one mail. `_phase` is the step under way, named in error messages."""
 
     def __init__(self, server: SmtpUrl) -> None:
-        self._server, self._limits = server, server.limits
+        self._server, self._limits = server, server.options
         self._client = aiosmtplib.SMTP(
             hostname=server.host, use_tls=server.uses_tls, start_tls=False, tls_context=server.tls,
-            timeout=server.limits.greeting_seconds,
+            timeout=server.options.greeting_seconds,
         )  # fmt: skip
         self._phase = CONNECTING
         self._has_answered = False
 
     @property
-    def can_quit(self) -> bool:
-        """Whether the server has given its last answer about the mail, and waits for a command."""
-        return self._has_answered and self._client.is_connected
-
-    async def open(self) -> None:
-        """Connect, and wait for the greeting. Raises `NotReady`, or `TransientError` where the greeting refuses."""
-        name = self._server.own_name or await asyncio.to_thread(_full_name)
-        try:
-            async with asyncio.timeout(self._limits.connect_seconds):
-                connection = await _connected(self._server, self._limits.connect_seconds)
-            self._phase = GREETING
-            await self._client.connect(sock=connection, local_hostname=_ehlo_name(name, connection))
-        except aiosmtplib.SMTPConnectResponseError as error:
-            raise self._refusal(SMTPResponse(error.code, error.message)) from error
-        except FAILURES as error:
-            raise self.failure(_text(error)) from error
-        self._client.timeout = self._limits.command_seconds
-        self._phase = "EHLO"
+    def _transport(self) -> asyncio.WriteTransport | None:
+        return cast("asyncio.WriteTransport | None", self._client.transport)
 
     async def deliver(self, recipient: str, content: bytes) -> None:
-        """Returns once the server has the mail. Raises `TransientError`, `OutcomeUnknown` or `PermanentError`."""
+        """Returns once the server has the mail. Raises as `NotificationChannel.send` does."""
         try:
-            await self._introduce()
-            await self._command("MAIL", f"FROM:<{SENDER.addr_spec}>")
-            await self._command("RCPT", f"TO:<{recipient}>")
-            await self._send(content)
+            async with asyncio.timeout(TRY_SECONDS):
+                await self._connect()
+                await self._introduce()
+                await self._command("MAIL", f"FROM:<{SENDER.addr_spec}>")
+                await self._command("RCPT", f"TO:<{recipient}>")
+                await self._send(content)
         except aiosmtplib.SMTPResponseException as error:
             raise self._refusal(SMTPResponse(error.code, error.message)) from error
-        except ssl.SSLCertVerificationError as error:  # with `smtps` this is found before the greeting
-            raise self._not_ready(_text(error)) from error
         except FAILURES as error:
-            raise self.failure(_text(error)) from error
+            raise self._failure(error) from error
+
+    async def _connect(self) -> None:
+        """Connect, and wait for the greeting."""
+        name = self._server.options.ehlo or await asyncio.to_thread(_full_name)
+        async with asyncio.timeout(self._limits.connect_seconds):
+            connection = await _connected(self._server, self._limits.connect_seconds)
+        self._phase = GREETING
+        await self._client.connect(sock=connection, local_hostname=_ehlo_name(name, connection))
+        self._client.timeout = self._limits.command_seconds
 
     async def _introduce(self) -> None:
         client, server = self._client, self._server
         await self._hello()
-        if server.start_tls != "never" and not server.uses_tls:
+        if server.options.starttls != "never" and not server.uses_tls:
             self._phase = "STARTTLS"
             if client.supports_extension("starttls"):
                 await client.starttls(tls_context=server.tls)
                 await self._hello()
-            elif server.start_tls == "required":
+            elif server.options.starttls == "required":
                 raise TransientError(f"the mail server {server} offers no STARTTLS, which EMAIL_URL requires")
         if server.user is not None:
             self._phase = "AUTH"
@@ -174,7 +150,7 @@ class _Session:
         self._phase = "DATA"
         self._expect(300, await self._client.execute_command(b"DATA", timeout=self._limits.data_seconds))
         self._phase = TEXT
-        protocol, transport = self._client.protocol, cast("asyncio.WriteTransport | None", self._client.transport)
+        protocol, transport = self._client.protocol, self._transport
         if protocol is None or transport is None:
             raise ConnectionResetError("the connection was lost")
         async with asyncio.timeout(self._limits.content_seconds):
@@ -190,14 +166,12 @@ class _Session:
         if not code <= answer.code < code + 100:
             raise self._refusal(answer)
 
-    def failure(self, reason: str) -> NotReady | TransientError:
+    def _failure(self, error: Exception) -> NotReady | TransientError:
         """The error for a phase that got no answer."""
-        if self._phase in (CONNECTING, GREETING):
-            return self._not_ready(reason)
-        return self._transient(f"the mail server {self._server}, {self._phase}: {reason}")
-
-    def _not_ready(self, reason: str) -> NotReady:
-        return NotReady(f"the mail server {self._server}, {self._phase}: {reason}")
+        message = f"the mail server {self._server}, {self._phase}: {_text(error)}"
+        # With STARTTLS a certificate is checked later than with `smtps`, and means the same.
+        is_away = self._phase in (CONNECTING, GREETING) or isinstance(error, ssl.SSLCertVerificationError)
+        return NotReady(message) if is_away else self._transient(message)
 
     def _transient(self, message: str) -> TransientError:
         """Once the final dot is sent, the server may have accepted the mail."""
@@ -214,21 +188,18 @@ class _Session:
             return PermanentError("mail-refused", message)
         return TransientError(message)
 
-    async def quit(self) -> None:
-        """Never fails: the mail's outcome is known already."""
+    async def end(self) -> None:
+        """QUIT if the server waits for a command, and close. Never fails: the mail's outcome is known already."""
         try:
-            await self._client.quit(timeout=QUIT_SECONDS)
+            if self._has_answered and self._client.is_connected:
+                await self._client.quit(timeout=QUIT_SECONDS)
         except FAILURES as error:
             logger.debug("mail_server.quit_failed", error=_text(error))
         finally:
-            self.close()
-
-    def close(self) -> None:
-        """Close at once, also in the middle of a phase."""
-        transport = cast("asyncio.WriteTransport | None", self._client.transport)
-        self._client.close()
-        if transport is not None:
-            transport.abort()  # a close would wait until the server has taken what was written
+            transport = self._transport
+            self._client.close()
+            if transport is not None:
+                transport.abort()  # a close would wait until the server has taken what was written
 
 
 async def _connected(server: SmtpUrl, limit_seconds: float) -> socket.socket:
@@ -242,14 +213,12 @@ async def _connected(server: SmtpUrl, limit_seconds: float) -> socket.socket:
             connection.setblocking(False)
             async with asyncio.timeout(limit_seconds / len(addresses)):  # a silent address leaves time for the others
                 await loop.sock_connect(connection, address)
-        except OSError as error:
-            connection.close()
-            failure = error
-        except BaseException:
-            connection.close()
-            raise
-        else:
             return connection
+        except BaseException as error:
+            connection.close()
+            if not isinstance(error, OSError):
+                raise
+            failure = error
     raise failure
 
 

@@ -26,20 +26,13 @@ notifications = Table(
     Column("event_id", String, nullable=False),
     Column("error", String),
 )
-_COLUMNS = notifications.columns.keys()
-
-
-def _values(notification: Notification) -> dict[str, Any]:
-    return {column: getattr(notification, column) for column in _COLUMNS}
 
 
 def _notification(row: Row[Any]) -> Notification:
     return Notification(**{**row._asdict(), "status": NotificationStatus(row.status)})
 
 
-records = KeyedStore(
-    notifications, outbox, to_row=_values, from_row=_notification, provisional=NotificationStatus.FAILED
-)
+records = KeyedStore(notifications, outbox, to_row=vars, from_row=_notification, provisional=NotificationStatus.FAILED)
 
 
 def of_orders(connection: Connection, order_ids: list[str]) -> list[list[Notification]]:

@@ -14,10 +14,6 @@ from shared.http.problems import Problem, documented
 from shared.ids import canonical
 from shared.persistence.database import Database
 
-DESCRIPTION = "Charges each order once. Events cause the payments; this API only reads them."
-
-WithDatabase = Annotated[Database, RESOURCES]
-
 router = APIRouter(tags=["payments"])
 
 
@@ -35,7 +31,8 @@ class PaymentView(BaseModel):
 
 @router.get("/payments/{order_id}", responses=documented(404, 503))
 async def read_payment(
-    database: WithDatabase, order_id: Annotated[str, Path(examples=["019366b4-4a7e-7c3e-9d0a-3f2b8a6f1c55"])]
+    database: Annotated[Database, RESOURCES],
+    order_id: Annotated[str, Path(examples=["019366b4-4a7e-7c3e-9d0a-3f2b8a6f1c55"])],
 ) -> PaymentView:
     """The result of an order's charge; 404 until there is one."""
     known_as = canonical(order_id)

@@ -37,7 +37,8 @@ class Settings(ServiceSettings):
 
 def build(settings: Settings) -> Service:
     """Every part of the service, not started yet."""
-    assembly = Assembly(CONTRACT, settings, store.metadata, store.outbox, description=api.DESCRIPTION)
+    description = "Charges each order once. Events cause the payments; this API only reads them."
+    assembly = Assembly(CONTRACT, settings, store.metadata, store.outbox, description=description)
     database = assembly.database
     gateway = open_gateway(settings.gateway_url, settings.gateway_latency_seconds)
     assembly.consume(subscriptions(database, gateway, settings.answer_seconds, settings.payment_concurrency))

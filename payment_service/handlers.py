@@ -7,7 +7,7 @@ from functools import partial
 from payment_service import store
 from payment_service.contract import CONTRACT
 from payment_service.gateways import Gateway
-from payment_service.payments import Charged, Declined, Payment, PaymentEvent, event_of, payment_of, stalled
+from payment_service.payments import GivenUp, Payment, PaymentEvent, event_of, payment_of
 from shared.effects import Once
 from shared.events import OrderPlaced
 from shared.messaging.processor import Subscription
@@ -28,18 +28,16 @@ class Charging:
         return self.placed.subject
 
     async def perform(self, attempt: int) -> Payment:
-        return payment_of(self.placed, await self._ask(), attempt)
-
-    async def _ask(self) -> Charged | Declined:
         data = self.placed.data
         try:
             async with asyncio.timeout(self.answer_seconds):
-                return await self.gateway.charge(self.key, data.payment_token, data.order.total)
+                answer = await self.gateway.charge(self.key, data.payment_token, data.order.total)
         except TimeoutError:
             raise OutcomeUnknown(f"no answer from the gateway within {self.answer_seconds:g} s") from None
+        return payment_of(self.placed, answer, attempt)
 
     def given_up(self, attempts: int, error: str) -> Payment:
-        return stalled(self.placed, error, attempts)
+        return payment_of(self.placed, GivenUp(error), attempts)
 
     def event_of(self, payment: Payment) -> PaymentEvent:
         return event_of(payment, self.placed)

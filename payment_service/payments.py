@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 from payment_service.contract import CONTRACT
 from shared.events import (
@@ -18,8 +18,6 @@ from shared.events import (
 )
 from shared.ids import new_id
 
-SOURCE = CONTRACT.name
-
 PaymentEvent = PaymentSucceeded | PaymentDeclined | PaymentStalled
 
 
@@ -31,55 +29,62 @@ class PaymentStatus(StrEnum):
     STALLED = "stalled"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Charged:
     """The gateway has the money. The same idempotency key always gets the same charge id."""
 
+    status: ClassVar = PaymentStatus.SUCCEEDED
     charge_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Declined:
     """The gateway will not charge this token, however often it is asked."""
 
-    reason: str
+    status: ClassVar = PaymentStatus.DECLINED
+    detail: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
+class GivenUp:
+    """The gateway gave no answer, however often it was asked."""
+
+    status: ClassVar = PaymentStatus.STALLED
+    detail: str
+
+
+@dataclass(frozen=True)
 class Payment:
     """The result of one order's charge. `detail`: why it was declined or given up. `event_id`: the id of its event."""
 
     order_id: str
     status: PaymentStatus
-    amount: Money
+    amount_minor: int
+    currency: str
     attempts: int
     at: datetime
     event_id: str
     charge_id: str | None = None
     detail: str | None = None
 
-
-def payment_of(placed: OrderPlaced, answer: Charged | Declined, attempts: int) -> Payment:
-    """The payment for the gateway's answer."""
-    if isinstance(answer, Charged):
-        return _payment(placed, PaymentStatus.SUCCEEDED, attempts, charge_id=answer.charge_id)
-    return _payment(placed, PaymentStatus.DECLINED, attempts, detail=answer.reason)
+    @property
+    def amount(self) -> Money:
+        return Money(amount_minor=self.amount_minor, currency=self.currency)
 
 
-def stalled(placed: OrderPlaced, error: str, attempts: int) -> Payment:
-    """The payment for a charge that was given up."""
-    return _payment(placed, PaymentStatus.STALLED, attempts, detail=error)
-
-
-def _payment(placed: OrderPlaced, status: PaymentStatus, attempts: int, **result: str) -> Payment:
-    total = placed.data.order.total
-    return Payment(placed.subject, status, total, attempts, datetime.now(UTC), new_id(), **result)
+def payment_of(placed: OrderPlaced, answer: Charged | Declined | GivenUp, attempts: int) -> Payment:
+    """The payment for the gateway's answer, or for none."""
+    order_id, total = placed.subject, placed.data.order.total
+    about = (total.amount_minor, total.currency, attempts, datetime.now(UTC), new_id())
+    return Payment(order_id, answer.status, *about, **vars(answer))
 
 
 def event_of(payment: Payment, placed: OrderPlaced) -> PaymentEvent:
     """The event of a payment, with the same id each time."""
     order, attempts, detail = placed.data.order, payment.attempts, payment.detail or ""
-    about: dict[str, Any] = {"source": SOURCE, "id": payment.event_id, "time": payment.at, "again": placed.again}
+    about: dict[str, Any] = {
+        "source": CONTRACT.name, "id": payment.event_id, "time": payment.at, "again": placed.again
+    }  # fmt: skip
     match payment.status:
         case PaymentStatus.SUCCEEDED:
             charge_id = payment.charge_id or ""

@@ -6,7 +6,6 @@ from sqlalchemy import BigInteger, Column, Integer, MetaData, Row, String, Table
 
 from payment_service.contract import CONTRACT
 from payment_service.payments import Payment, PaymentStatus
-from shared.events import Money
 from shared.persistence.database import UtcDateTime
 from shared.persistence.keyed import KeyedStore
 from shared.persistence.outbox import Outbox
@@ -30,25 +29,8 @@ payments = Table(
 )
 
 
-def _values(payment: Payment) -> dict[str, Any]:
-    return {
-        "order_id": payment.order_id,
-        "status": payment.status,
-        "amount_minor": payment.amount.amount_minor,
-        "currency": payment.amount.currency,
-        "attempts": payment.attempts,
-        "at": payment.at,
-        "event_id": payment.event_id,
-        "charge_id": payment.charge_id,
-        "detail": payment.detail,
-    }
-
-
 def _payment(row: Row[Any]) -> Payment:
-    amount = Money(amount_minor=row.amount_minor, currency=row.currency)
-    return Payment(
-        row.order_id, PaymentStatus(row.status), amount, row.attempts, row.at, row.event_id, row.charge_id, row.detail
-    )
+    return Payment(**{**row._asdict(), "status": PaymentStatus(row.status)})
 
 
-records = KeyedStore(payments, outbox, to_row=_values, from_row=_payment, provisional=PaymentStatus.STALLED)
+records = KeyedStore(payments, outbox, to_row=vars, from_row=_payment, provisional=PaymentStatus.STALLED)

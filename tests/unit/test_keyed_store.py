@@ -12,7 +12,7 @@ import payment_service.store
 from notification_service import notifications
 from notification_service.notifications import Notification, notification_of
 from payment_service import payments
-from payment_service.payments import Charged, Payment, payment_of, stalled
+from payment_service.payments import Charged, GivenUp, Payment, payment_of
 from shared.events import ChannelName, NoticeKind
 from shared.ids import new_id
 from shared.persistence.database import Database
@@ -27,7 +27,7 @@ NOTICES: dict[ChannelName, NoticeKind] = {"email": "receipt", "sms": "receipt", 
 
 def payment(order_id: str, by: int, error: str | None) -> Recording[Payment]:
     placed = examples.order_placed(order_id)
-    made = payment_of(placed, Charged(f"charge-{by}"), 1) if error is None else stalled(placed, error, 4)
+    made = payment_of(placed, Charged(f"charge-{by}"), 1) if error is None else payment_of(placed, GivenUp(error), 4)
     return Recording(made, payments.event_of(made, placed))
 
 
@@ -36,7 +36,7 @@ def notification(
 ) -> Recording[Notification]:
     notice = notifications.Notice(order_id, channel, NOTICES[channel], examples.EMAIL, "", "")
     made = notification_of(notice, by, error=error)
-    return Recording(made, notifications.event_of(made))
+    return Recording(made, notifications.event_of(made, examples.payment_succeeded(order_id)))
 
 
 class Case(NamedTuple):

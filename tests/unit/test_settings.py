@@ -100,13 +100,13 @@ def test_every_wrong_variable_gets_a_line(monkeypatch: pytest.MonkeyPatch, capsy
 
 
 def test_the_limits_of_smtp_are_those_of_rfc_5321_unless_the_url_sets_others() -> None:
-    limits = SmtpUrl.of("smtp://mail.example").limits
+    limits = SmtpUrl.of("smtp://mail.example").options
     rfc = (limits.greeting_seconds, limits.command_seconds, limits.data_seconds, limits.content_seconds)
     assert (*rfc, limits.final_seconds) == (300, 300, 120, 180, 600)
 
     url = SmtpUrl.of("smtp://us%40er:p%2Fw@mail.example:2525?final_seconds=0.5&starttls=never&verify=no")
-    assert (url.user, url.password, url.port, url.start_tls) == ("us@er", "p/w", 2525, "never")
-    assert (url.limits.final_seconds, url.limits.greeting_seconds) == (0.5, 300)
+    assert (url.user, url.password, url.port, url.options.starttls) == ("us@er", "p/w", 2525, "never")
+    assert (url.options.final_seconds, url.options.greeting_seconds) == (0.5, 300)
     assert "p/w" not in str(url)
 
 

@@ -42,18 +42,21 @@ class SimulatedGateway:
         """As `Gateway.charge`; raises `PermanentError` for a key that was used with another amount."""
         await asyncio.sleep(self._latency_seconds * random.uniform(1 - LATENCY_SPREAD, 1 + LATENCY_SPREAD))
         match token:
-            case "tok_visa":
-                return (await self._charge_once(idempotency_key, amount))[0]
             case "tok_declined":
                 return Declined("card_declined")
-            case "tok_flaky":
-                return await self._charge_after_failures(idempotency_key, amount)
-            case "tok_timeout":
-                return await self._charge_and_lose_the_answer(idempotency_key, amount)
             case "tok_broken":
                 raise GatewayUnavailable("the gateway answers 503 Service Unavailable")
+            case "tok_flaky":
+                if await self._ledger.write(store.count_attempt, idempotency_key) <= FLAKY_FAILURES:
+                    raise GatewayUnavailable("the gateway closed the connection")
+            case "tok_visa" | "tok_timeout":
+                pass
             case _:
                 return Declined("unknown_payment_token")
+        charged, is_new = await self._charge_once(idempotency_key, amount)
+        if is_new and token == "tok_timeout":  # noqa: S105 - no secret
+            raise GatewayTimeout("no answer from the gateway in time")
+        return charged
 
     @property
     def audit_source(self) -> AuditSource:
@@ -67,17 +70,6 @@ class SimulatedGateway:
         if (made.amount_minor, made.currency) != (amount.amount_minor, amount.currency):
             raise PermanentError("idempotency-mismatch", f"key {key} was used for another amount")
         return Charged(made.charge_id), made == requested
-
-    async def _charge_after_failures(self, key: str, amount: Money) -> Charged:
-        if await self._ledger.write(store.count_attempt, key) <= FLAKY_FAILURES:
-            raise GatewayUnavailable("the gateway closed the connection")
-        return (await self._charge_once(key, amount))[0]
-
-    async def _charge_and_lose_the_answer(self, key: str, amount: Money) -> Charged:
-        charged, is_new = await self._charge_once(key, amount)
-        if is_new:
-            raise GatewayTimeout("no answer from the gateway in time")
-        return charged
 
 
 def _audit_row(row: Any) -> dict[str, Any]:

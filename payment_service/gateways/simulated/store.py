@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import BigInteger, Column, Connection, Integer, MetaData, String, Table, bindparam, select
 
-from shared.persistence.backends import insert_new
+from shared.persistence.backends import insert_into, insert_new
 from shared.persistence.database import UtcDateTime
 from shared.persistence.pages import ReadPages
 
@@ -55,12 +55,10 @@ def charge(connection: Connection, charges: list[Charge]) -> list[Charge]:
 
 def count_attempt(connection: Connection, keys: list[str]) -> list[int]:
     """Count an attempt for each key; returns the number of attempts so far."""
-    counts = []
-    for key in keys:
-        connection.execute(insert_new(connection, tries), [{"idempotency_key": key, "count": 0}])
-        increment = tries.update().where(tries.c.idempotency_key == key).values(count=tries.c.count + 1)
-        counts.append(connection.execute(increment.returning(tries.c.count)).scalar_one())
-    return counts
+    first = insert_into(connection.dialect.name, tries).values(count=1)
+    counted = first.on_conflict_do_update(index_elements=["idempotency_key"], set_={"count": tries.c.count + 1})
+    count = counted.returning(tries.c.count)
+    return [connection.execute(count.values(idempotency_key=key)).scalar_one() for key in keys]
 
 
 pages = ReadPages(ledger, ledger.c.charge_id)
