@@ -12,7 +12,6 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from control_room.dashboard.pace import Pace
 from control_room.dashboard.process_control.launcher import LauncherMailRoute, launcher_control
 from control_room.launcher import LaunchError
 from control_room.launcher.ports import CONTROL_ROOM, Ports, ports_of_environment
@@ -54,11 +53,13 @@ async def page(system: System) -> AsyncIterator[None]:
     """The control room, in this process: it is the parent of the services, and so may signal them."""
     from control_room.dashboard.page.room import opened  # noqa: PLC0415 - NiceGUI costs a second; other commands go without
     from control_room.dashboard.page.server import serving  # noqa: PLC0415
+    from control_room.dashboard.snapshots.observer import watching  # noqa: PLC0415
 
     addresses, journal = SystemAddresses.of(system.environment), system.run.path / DISCARDS
     async with (
+        watching(addresses) as observer,
         launcher_control(system.processes) as control,
-        opened(addresses, journal, Pace(), control, LauncherMailRoute(system.processes[NOTIFICATIONS.name])) as room,
+        opened(addresses, journal, observer, control, LauncherMailRoute(system.processes[NOTIFICATIONS.name])) as room,
         serving(room, system.http_host, system.ports[CONTROL_ROOM]),
     ):
         yield

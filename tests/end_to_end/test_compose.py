@@ -50,12 +50,13 @@ for placed_at, followed_at in [(here, there), (there, here)]:
 CONTROL_A_SERVICE = """
 import asyncio, sys
 from control_room.operations.addresses import find_system
-from control_room.dashboard.pace import Pace
 from control_room.dashboard.process_control import Action
 from control_room.dashboard.process_control.exchange import exchange_control
+from control_room.dashboard.snapshots.observer import watching
 
 async def pull(service, action):
-    async with exchange_control(find_system(None), Pace()) as control:
+    addresses = find_system(None)
+    async with watching(addresses) as observer, exchange_control(addresses, observer.services) as control:
         await control.apply(Action(action), service)
         print(control.state(service))
 

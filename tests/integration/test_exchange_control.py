@@ -6,9 +6,9 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from control_room.dashboard.pace import Pace
 from control_room.dashboard.process_control import Action, ControlFailed, ProcessState
 from control_room.dashboard.process_control.exchange import ExchangeControl, exchange_control
+from control_room.dashboard.snapshots.observer import watching
 from control_room.launcher.system import System
 from control_room.operations.addresses import SystemAddresses
 from tests.conftest import Broker
@@ -20,7 +20,8 @@ ENVIRONMENT = {"CONTROLS_ENABLED": "true"}
 
 @pytest_asyncio.fixture
 async def control(system: System) -> AsyncIterator[ExchangeControl]:
-    async with exchange_control(SystemAddresses.of(system.environment), Pace()) as control:
+    addresses = SystemAddresses.of(system.environment)
+    async with watching(addresses) as observer, exchange_control(addresses, observer.services) as control:
         yield control
 
 
@@ -65,6 +66,6 @@ async def test_a_killed_service_is_restarted_and_not_paused(system: System, cont
 
 async def test_a_command_that_no_service_takes_is_an_error(broker: Broker, system: System) -> None:
     elsewhere = SystemAddresses.of({**system.environment, "RABBITMQ_URL": broker.amqp_url()})  # another virtual host
-    async with exchange_control(elsewhere, Pace()) as control:
+    async with exchange_control(elsewhere, {}) as control:
         with pytest.raises(ControlFailed, match="order_service can't be told"):
             await control.apply(Action.PAUSE, "order_service")

@@ -5,7 +5,6 @@ from itertools import pairwise
 import pytest
 
 from control_room.dashboard import pace as module
-from control_room.dashboard.pace import Pace
 from control_room.dashboard.snapshots.broker import SILENT_AFTER_SECONDS
 from control_room.dashboard.snapshots.observer import watching
 from control_room.launcher.system import System
@@ -19,8 +18,8 @@ async def test_while_no_page_is_open_the_system_is_read_seldom_and_not_reported_
     system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "UNWATCHED_SECONDS", UNWATCHED_SECONDS)
-    pace = Pace()
-    async with watching(SystemAddresses.of(system.environment), pace) as observer:
+    async with watching(SystemAddresses.of(system.environment)) as observer:
+        pace = observer.pace
         pace.open("a page")
         await eventually(lambda: not observer.snapshot.problems, 10, "a system without problems")
         pace.close("a page")

@@ -1,12 +1,16 @@
 """Which viewers may change something: those whose browser once opened the page with the operator token."""
 
 from http.cookies import SimpleCookie
+from typing import cast
 
 import pytest
+from nicegui import Client, ui
 from starlette.requests import Request
 from starlette.responses import RedirectResponse
 
-from control_room.dashboard.page.access import entered, viewer_of
+from control_room.dashboard.page.access import entered, may_act
+from control_room.dashboard.page.parts import Page
+from control_room.dashboard.page.room import Room
 
 TOKEN = "a long and secret token"
 LINK = "token=a+long+and+secret+token"
@@ -31,7 +35,7 @@ def cookie_after(query: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("query", "port", "token", "may_act"),
+    ("query", "port", "token", "is_allowed"),
     [
         (LINK, 8080, TOKEN, True),
         ("token=wrong", 8080, TOKEN, False),
@@ -40,9 +44,9 @@ def cookie_after(query: str) -> str:
     ],
 )
 def test_a_browser_may_act_after_a_link_with_the_token_of_this_system(
-    query: str, port: int, token: str, may_act: bool
+    query: str, port: int, token: str, is_allowed: bool
 ) -> None:
-    assert viewer_of(request(cookie=cookie_after(query), port=port), token).may_act is may_act
+    assert may_act(request(cookie=cookie_after(query), port=port), token) is is_allowed
 
 
 def test_the_token_leaves_the_address_and_is_not_in_the_cookie() -> None:
@@ -54,9 +58,20 @@ def test_the_token_leaves_the_address_and_is_not_in_the_cookie() -> None:
 
 def test_without_the_token_one_may_look() -> None:
     assert entered(request(), TOKEN) is None
-    assert not viewer_of(request(), TOKEN).may_act
+    assert not may_act(request(), TOKEN)
 
 
 def test_where_no_token_is_set_nobody_may_act() -> None:
     answer_to("token=", token="")
-    assert not viewer_of(request(cookie="order-rail-operator-8080="), "").may_act
+    assert not may_act(request(cookie="order-rail-operator-8080="), "")
+
+
+@pytest.mark.parametrize("is_allowed", [True, False])
+async def test_a_click_that_a_browser_forges_on_a_disabled_button_does_nothing(is_allowed: bool) -> None:
+    clicks: list[str] = []
+    with Client(ui.page("")) as client:
+        Page(cast(Room, None), is_allowed).button("Kill", lambda: clicks.append("Kill"))
+    (button,) = (element for element in client.elements.values() if isinstance(element, ui.button))
+    (listener,) = button._event_listeners
+    client.handle_event({"id": button.id, "listener_id": listener, "args": []})
+    assert clicks == ["Kill"] * is_allowed

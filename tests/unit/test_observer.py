@@ -60,7 +60,7 @@ def test_each_problem_is_a_sentence_and_a_silent_broker_is_the_only_one_of_the_b
         broker_problem="",
     )
     assert snapshot.problems == ["payment_service: it does not run", "exchange payments is missing"]
-    assert Snapshot(broker_problem="it does not answer").problems == ["RabbitMQ: it does not answer"]
+    assert Snapshot(services={}, broker_problem="it does not answer").problems == ["RabbitMQ: it does not answer"]
 
 
 def test_the_backlog_is_in_outboxes_and_in_the_queues_on_the_way_to_the_customer() -> None:

@@ -6,10 +6,7 @@ that no script can read and no other site can send.
 
 import hashlib
 import hmac
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
-from nicegui import ui
 from starlette.requests import Request
 from starlette.responses import RedirectResponse
 
@@ -18,28 +15,10 @@ KEPT_SECONDS = 30 * 24 * 3600
 TOKEN = "token"  # noqa: S105 - a parameter's name
 
 
-@dataclass(frozen=True)
-class Viewer:
-    """One open page, and whether it may change something."""
-
-    may_act: bool
-
-    def acting(self, act: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
-        """`act` for a viewer who may act. Others' buttons are disabled, but a browser can send any click."""
-
-        async def if_allowed() -> None:
-            if self.may_act:
-                await act()
-            else:
-                ui.notify("This needs the operator token.", type="negative")
-
-        return if_allowed
-
-
-def viewer_of(request: Request, operator_token: str) -> Viewer:
-    """The viewer, by the cookie."""
+def may_act(request: Request, operator_token: str) -> bool:
+    """Whether this viewer may change something, by the cookie."""
     given = request.cookies.get(_cookie(request), "")
-    return Viewer(bool(operator_token) and hmac.compare_digest(given.encode(), _proof(operator_token).encode()))
+    return bool(operator_token) and hmac.compare_digest(given.encode(), _proof(operator_token).encode())
 
 
 def entered(request: Request, operator_token: str) -> RedirectResponse | None:

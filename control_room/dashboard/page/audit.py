@@ -6,9 +6,8 @@ from typing import Any
 
 from nicegui import ui
 
-from control_room.dashboard.page.parts import button, card, swap, text
-from control_room.dashboard.page.room import Room
-from control_room.dashboard.snapshots.auditing import RUSH_PER_SECOND, Verdict
+from control_room.dashboard.page.parts import STATES, Page, button, card, text
+from control_room.dashboard.snapshots.auditing import RUSH_PER_SECOND, Auditing
 from control_room.dashboard.snapshots.snapshot import Snapshot
 from control_room.text import duration
 
@@ -19,48 +18,34 @@ HINT = (
 SHOWN = 10
 
 
-class Audit:
+def show(page: Page) -> None:
     """The latest verdict."""
+    auditing = page.room.auditing
 
-    def __init__(self, room: Room) -> None:
-        self._auditing = room.auditing
-        self._shown: Verdict | None = None
-        with card("Audit", HINT, "audit"):
-            self._verdict = text("The first audit is on its way.", "verdict").props("role=status")
-            self._counts = text("", "counts")
-            self._progress = text("", "hint")
-            self._violations = ui.element("ul").classes("violations")
-            button("Audit now", self._ask, kind="plain")
-
-    def show(self, snapshot: Snapshot) -> None:
-        self._progress.set_text(self._progress_text(snapshot.accepted))
-        verdict = self._auditing.last
-        if verdict is not None and verdict is not self._shown:
-            self._shown = verdict
-            self._show_verdict(verdict)
-
-    async def _ask(self) -> None:
-        self._auditing.ask()
-
-    def _progress_text(self, accepted_per_second: float) -> str:
-        if self._auditing.trouble:
-            return f"It could not be carried out: {self._auditing.trouble}"
-        last = self._auditing.last
-        ago = (
-            f"Last looked {duration(time.time() - last.at)} ago; it took {duration(last.took_seconds)}." if last else ""
-        )
-        if self._auditing.is_running:
-            return f"{ago} Looking again now …"
-        return f"{ago} It waits until the rush is over." if accepted_per_second > RUSH_PER_SECOND else ago
-
-    def _show_verdict(self, verdict: Verdict) -> None:
-        report = verdict.report
-        self._verdict.set_text(_verdict(report))
-        swap(self._verdict, "fine" if report["clean"] else "broken")
-        self._counts.set_text(_counts(report))
-        self._violations.clear()
-        with self._violations:
+    def draw() -> None:
+        if auditing.last is not None:
+            report = auditing.last.report
+            verdict.set_text(_verdict(report))
+            verdict.classes(add="fine" if report["clean"] else "broken", remove=STATES)
+            counts.set_text(_counts(report))
             _show_violations(report["violations"])
+
+    with card("Audit", HINT, "audit"):
+        verdict = text("The first audit is on its way.", "verdict").props("role=status")
+        counts = text("", "counts")
+        page.text(lambda snapshot: _progress(auditing, snapshot), "hint")
+        page.redraw(ui.element("ul").classes("violations"), lambda: auditing.last, draw)
+        button("Audit now", auditing.ask, kind="plain")
+
+
+def _progress(auditing: Auditing, snapshot: Snapshot) -> str:
+    if auditing.trouble:
+        return f"It could not be carried out: {auditing.trouble}"
+    last = auditing.last
+    ago = f"Last looked {duration(time.time() - last.at)} ago; it took {duration(last.took_seconds)}." if last else ""
+    if auditing.is_running:
+        return f"{ago} Looking again now …"
+    return f"{ago} It waits until the rush is over." if snapshot.accepted > RUSH_PER_SECOND else ago
 
 
 def _verdict(report: Mapping[str, Any]) -> str:

@@ -10,7 +10,6 @@ import typer
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from control_room.dashboard.pace import Pace
 from control_room.operations.addresses import (
     ENVIRONMENT_FILE,
     NotRunning,
@@ -57,11 +56,12 @@ async def _serve(settings: PageSettings, addresses: SystemAddresses, journal: Pa
     from control_room.dashboard.page.room import opened  # noqa: PLC0415
     from control_room.dashboard.page.server import serving  # noqa: PLC0415
     from control_room.dashboard.process_control.exchange import exchange_control  # noqa: PLC0415
+    from control_room.dashboard.snapshots.observer import watching  # noqa: PLC0415
 
-    pace = Pace()
     async with (
-        exchange_control(addresses, pace) if settings.controls_enabled else nullcontext() as control,
-        opened(addresses, journal, pace, control) as room,
+        watching(addresses) as observer,
+        exchange_control(addresses, observer.services) if settings.controls_enabled else nullcontext() as control,
+        opened(addresses, journal, observer, control) as room,
         serving(room, settings.http_host, settings.http_port),
     ):
         await asyncio.Event().wait()

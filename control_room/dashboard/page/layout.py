@@ -1,16 +1,12 @@
 """The whole page: a heading that says whether all is well, and the panels below it."""
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 from nicegui import ui
 
 from control_room.dashboard.page import audit, dead_letters, levelling, order, process_control, rail, scenarios
-from control_room.dashboard.page.access import Viewer
-from control_room.dashboard.page.parts import swap, text
-from control_room.dashboard.page.room import Room
+from control_room.dashboard.page.parts import Page, text
 from control_room.dashboard.snapshots.snapshot import Snapshot
 
 STYLES = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
@@ -23,62 +19,43 @@ HOW_TO_ENTER = (
 )
 
 
-class Panel(Protocol):
-    """`show` is called every second with the latest snapshot."""
-
-    def show(self, snapshot: Snapshot) -> None: ...
-
-
-def build(room: Room, viewer: Viewer, order_id: str = "") -> None:
+def build(page: Page, order_id: str = "") -> None:
     """The page for one viewer, kept up to date while it is open; with the history of an order, if one is named."""
     ui.add_css(STYLES)
     ui.query(".nicegui-content").classes("bare")
-    summary = _Summary(room)
+    _show_heading(page)
     with ui.element("div").classes("room"):
-        if not viewer.may_act:
+        if not page.may_act:
             _invite()
-        panels: Sequence[Panel] = (
-            summary,
-            rail.Rail(room),
-            levelling.Levelling(room),
-            process_control.ProcessControlPanel(room, viewer),
-            scenarios.Scenarios(room, viewer),
-            *_audit_and_order(room, order_id),
-            dead_letters.DeadLetters(room, viewer),
-        )
-
-    def refresh() -> None:
-        for panel in panels:
-            panel.show(room.observer.snapshot)
-
-    ui.timer(REFRESH_SECONDS, refresh)
-    client = ui.context.client
-    client.on_connect(lambda: room.pace.open(client.id))
-    client.on_delete(lambda: room.pace.close(client.id))
+        for panel in (rail, levelling, process_control, scenarios):
+            panel.show(page)
+        with ui.element("div").classes("stack"):  # one column of any height
+            audit.show(page)
+            order.OrderStory(page.room, order_id)
+        dead_letters.show(page)
+    ui.timer(REFRESH_SECONDS, page.refresh)
+    pace = page.room.observer.pace
+    page.client.on_connect(lambda: pace.open(page.client.id))
+    page.client.on_delete(lambda: pace.close(page.client.id))
 
 
-def _audit_and_order(room: Room, order_id: str) -> Sequence[Panel]:
-    """The audit with the history of an order below it, in one column of any height."""
-    with ui.element("div").classes("stack"):
-        return audit.Audit(room), order.OrderStory(room, order_id)
+def _show_heading(page: Page) -> None:
+    """What is broken, or that nothing is."""
+
+    def problems(snapshot: Snapshot) -> list[str]:
+        if time.time() - max(snapshot.at, page.room.observer.pace.opened_at) > STALE_SECONDS:
+            return ["the control room itself has stopped looking"]
+        return snapshot.problems
+
+    with ui.element("header").classes("heading"):
+        text("Order Rail", tag="h1")
+        state = page.text(lambda snapshot: _sentence(problems(snapshot)), "state", tag="p").props("role=status")
+        page.colour(state, lambda snapshot: "broken" if problems(snapshot) else "fine")
 
 
-class _Summary:
-    """The heading: what is broken, or that nothing is."""
-
-    def __init__(self, room: Room) -> None:
-        self._room = room
-        with ui.element("header").classes("heading"):
-            text("Order Rail", tag="h1")
-            self._state = text("", "state", tag="p").props("role=status")
-
-    def show(self, snapshot: Snapshot) -> None:
-        problems = list(snapshot.problems)
-        if time.time() - max(snapshot.at, self._room.pace.opened_at) > STALE_SECONDS:
-            problems = ["the control room itself has stopped looking"]
-        more = f" and {len(problems) - SHOWN_PROBLEMS} more" if len(problems) > SHOWN_PROBLEMS else ""
-        self._state.set_text("; ".join(problems[:SHOWN_PROBLEMS]) + more if problems else "Everything runs.")
-        swap(self._state, "broken" if problems else "fine")
+def _sentence(problems: list[str]) -> str:
+    more = f" and {len(problems) - SHOWN_PROBLEMS} more" if len(problems) > SHOWN_PROBLEMS else ""
+    return "; ".join(problems[:SHOWN_PROBLEMS]) + more if problems else "Everything runs."
 
 
 def _invite() -> None:

@@ -1,13 +1,11 @@
 """Load levelling: what comes in, what goes out, and what waits in between, over time on one chart."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from nicegui import ui
 
-from control_room.dashboard.page.parts import card, fact, named, number
-from control_room.dashboard.page.room import Room
-from control_room.dashboard.snapshots.drain import seconds_to_drain
+from control_room.dashboard.page.parts import Page, card, named, number
 from control_room.dashboard.snapshots.snapshot import Snapshot
 from control_room.text import duration
 
@@ -21,45 +19,37 @@ INK = "getComputedStyle(document.body).getPropertyValue('--{}').trim()"
 """A colour for the chart, evaluated in the browser: style sheets do not apply to a canvas."""
 
 
-class Levelling:
+def show(page: Page) -> None:
     """The chart, and its latest values as text."""
-
-    def __init__(self, room: Room) -> None:
-        self._room = room
-        self._drawn_at = 0.0
-        with card("Load levelling", HINT, "levelling"):
-            with ui.element("dl").classes("figures"):
-                names = ("accepted/s", "paid/s", "customers notified/s", "backlog", "time to drain")
-                self._figures = [fact(name) for name in names]
-            self._chart = ui.echart(_options()).classes("chart")
-            named(self._chart, "Chart of the last five minutes", "img")
-
-    def show(self, snapshot: Snapshot) -> None:
-        history = self._room.observer.history
-        seconds_left = seconds_to_drain([(each.at, each.backlog) for each in history])
-        values = (number(snapshot.accepted), number(snapshot.paid), number(snapshot.notified), f"{snapshot.backlog:,}")
-        for figure, value in zip(self._figures, (*values, _when(seconds_left)), strict=True):
-            figure.set_text(value)
-        self._draw([each for each in history if each.at > snapshot.at - SHOWN_SECONDS], seconds_left)
-
-    def _draw(self, snapshots: Sequence[Snapshot], seconds_left: float | None) -> None:
-        if not snapshots or snapshots[-1].at == self._drawn_at:
-            return
-        last = snapshots[-1]
-        self._drawn_at = last.at
-        step = max(1, len(snapshots) // POINTS)
-        options = self._chart.options
-        options["dataset"]["source"] = _columns([*snapshots[:-1:step], last])
-        options["series"][-1]["data"] = _prediction(last, seconds_left)
-        options["xAxis"]["min"] = round((last.at - SHOWN_SECONDS) * 1000)
-        label = f"{last.accepted:.0f} accepted, {last.paid:.0f} paid a second; backlog {last.backlog}"
-        named(self._chart, f"Chart of the last five minutes. Now: {label}")
+    history = page.room.observer.history
+    with card("Load levelling", HINT, "levelling"):
+        with ui.element("dl").classes("figures"):
+            page.fact("accepted/s", lambda snapshot: number(snapshot.accepted))
+            page.fact("paid/s", lambda snapshot: number(snapshot.paid))
+            page.fact("customers notified/s", lambda snapshot: number(snapshot.notified))
+            page.fact("backlog", lambda snapshot: f"{snapshot.backlog:,}")
+            page.fact("time to drain", _time_to_drain)
+        chart = named(ui.echart(_options()).classes("chart"), "Chart of the last five minutes", "img")
+    page.updates.append(lambda snapshot: _draw(chart, history, snapshot))
 
 
-def _when(seconds: float | None) -> str:
-    if seconds is None:
+def _draw(chart: ui.echart, history: Collection[Snapshot], last: Snapshot) -> None:
+    if not history:
+        return
+    snapshots = [each for each in history if each.at > last.at - SHOWN_SECONDS]
+    step = max(1, len(snapshots) // POINTS)
+    options = chart.options
+    options["dataset"]["source"] = _columns([*snapshots[:-1:step], last])
+    options["series"][-1]["data"] = _prediction(last)
+    options["xAxis"]["min"] = round((last.at - SHOWN_SECONDS) * 1000)
+    label = f"{last.accepted:.0f} accepted, {last.paid:.0f} paid a second; backlog {last.backlog}"
+    named(chart, f"Chart of the last five minutes. Now: {label}")
+
+
+def _time_to_drain(snapshot: Snapshot) -> str:
+    if snapshot.seconds_left is None:
         return "it grows"
-    return "nothing waits" if not seconds else f"about {duration(seconds)}"
+    return f"about {duration(snapshot.seconds_left)}" if snapshot.seconds_left else "nothing waits"
 
 
 def _columns(snapshots: Sequence[Snapshot]) -> dict[str, list[float]]:
@@ -73,9 +63,11 @@ def _columns(snapshots: Sequence[Snapshot]) -> dict[str, list[float]]:
     }
 
 
-def _prediction(last: Snapshot, seconds_left: float | None) -> list[list[float]]:
+def _prediction(last: Snapshot) -> list[list[float]]:
     """A line from now to when the backlog will be gone; empty if that is unknown."""
-    return [[round(last.at * 1000), last.backlog], [round((last.at + seconds_left) * 1000), 0]] if seconds_left else []
+    if not last.seconds_left:
+        return []
+    return [[round(last.at * 1000), last.backlog], [round((last.at + last.seconds_left) * 1000), 0]]
 
 
 def _options() -> dict[str, Any]:

@@ -8,7 +8,6 @@ from nicegui import ui
 
 from control_room.dashboard.page.parts import button, card, text, title
 from control_room.dashboard.page.room import Room
-from control_room.dashboard.snapshots.snapshot import Snapshot
 from control_room.operations.causal_order import Entry
 from control_room.operations.order_history import NoSuchOrder, OrderHistory, check, order_history
 from control_room.operations.roles import ORDERS
@@ -35,9 +34,6 @@ class OrderStory:
             self._answer = ui.element("div").props("role=status")
         if order_id:
             ui.timer(0.1, self._show_history, once=True)
-
-    def show(self, _snapshot: Snapshot) -> None:
-        """Nothing here changes by itself."""
 
     async def _show_history(self) -> None:
         order_id = (self._id.value or "").strip().lower()

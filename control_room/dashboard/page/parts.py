@@ -1,6 +1,6 @@
-"""The elements that panels are made of: texts, cards, buttons, fields, and numbers as people read them."""
+"""What panels are made of: texts, cards, buttons and fields, and the page that keeps them up to date."""
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import TypeVar
@@ -8,13 +8,71 @@ from typing import TypeVar
 from nicegui import ui
 from nicegui.elements.mixins.text_element import TextElement
 
-from control_room.dashboard.page.access import Viewer
+from control_room.dashboard.page.room import Room
+from control_room.dashboard.snapshots.snapshot import Snapshot
 from shared import contract
 
 Kind = TypeVar("Kind", bound=ui.element)
 
-STATES = ("fine", "busy", "broken")
+STATES = "fine busy broken"
 """CSS classes for what works, what works slowly and what does not."""
+
+
+class Page:
+    """One open page, and whether its viewer may change something. It shows the latest snapshot, every second anew."""
+
+    def __init__(self, room: Room, may_act: bool) -> None:
+        self.room, self.may_act, self.client = room, may_act, ui.context.client
+        self.updates: list[Callable[[Snapshot], object]] = []
+
+    def refresh(self) -> None:
+        for update in self.updates:
+            update(self.room.observer.snapshot)
+
+    def text(self, words: Callable[[Snapshot], str], classes: str = "", tag: str = "div") -> TextElement:
+        """A text that follows the snapshot; only changes are sent to the browser."""
+        element = text("", classes, tag)
+        self.updates.append(lambda snapshot: element.set_text(words(snapshot)))
+        return element
+
+    def fact(self, name: str, words: Callable[[Snapshot], str]) -> TextElement:
+        """A name in a `dl` with its value, which is returned."""
+        with ui.element("div"):
+            text(name, tag="dt")
+            return self.text(words, tag="dd")
+
+    def colour(self, element: ui.element, state: Callable[[Snapshot], str]) -> None:
+        """Give the element one of `STATES`, or none, as its CSS class."""
+        self.updates.append(lambda snapshot: element.classes(add=state(snapshot), remove=STATES))
+
+    def redraw(self, element: ui.element, content: Callable[[], object], draw: Callable[[], None]) -> None:
+        """Draw what is inside only when `content` has changed: a redrawn button loses a click that is on its way."""
+        drawn: object = self  # equal to no content
+
+        def update(_snapshot: Snapshot) -> None:
+            nonlocal drawn
+            if (now := content()) != drawn:
+                drawn = now
+                element.clear()
+                with element:
+                    draw()
+
+        self.updates.append(update)
+
+    def button(
+        self,
+        label: str,
+        act: Callable[[], object],
+        *,
+        kind: str = "",
+        name: str = "",
+        enabled: Callable[[], bool] | None = None,
+    ) -> None:
+        """A button for viewers who may act. For others it is disabled, and NiceGUI drops the clicks that they forge."""
+        made = button(label, act, kind=kind, name=name)
+        made.set_enabled(self.may_act)
+        if enabled is not None:
+            self.updates.append(lambda _: made.set_enabled(self.may_act and enabled()))
 
 
 @cache
@@ -37,18 +95,9 @@ def named(element: Kind, name: str, role: str = "") -> Kind:
     return element
 
 
-def text(content: str = "", classes: str = "", tag: str = "div") -> TextElement:
-    """A text that can be changed later; only changes are sent to the browser."""
-    element = TextElement(tag=tag, text=content)
-    element.classes(classes)
-    return element
-
-
-def fact(name: str) -> TextElement:
-    """A name in a `dl` with its value, which is returned."""
-    with ui.element("div"):
-        text(name, tag="dt")
-        return text("", tag="dd")
+def text(content: str, classes: str = "", tag: str = "div") -> TextElement:
+    """A text that stays."""
+    return TextElement(tag=tag, text=content).classes(classes)
 
 
 @contextmanager
@@ -61,33 +110,16 @@ def card(heading: str, hint: str, anchor: str) -> Iterator[None]:
         yield
 
 
-def button(
-    label: str,
-    act: Callable[[], Awaitable[None]],
-    viewer: Viewer | None = None,
-    *,
-    kind: str = "",
-    name: str = "",
-) -> ui.button:
-    """A button. With a viewer it is enabled only if the viewer may act. `name` is for screen readers."""
-    made = ui.button(label, on_click=viewer.acting(act) if viewer else act, color=None)
-    made.props("no-caps unelevated").classes(f"button {kind}")
-    if name:
-        named(made, name)
-    if viewer is not None and not viewer.may_act:
-        made.disable()
-    return made
+def button(label: str, act: Callable[[], object], *, kind: str = "", name: str = "") -> ui.button:
+    """A button for every viewer. `name` is for screen readers."""
+    made = ui.button(label, on_click=act, color=None).props("no-caps unelevated").classes(f"button {kind}")
+    return named(made, name) if name else made
 
 
 def number_field(label: str, value: int, classes: str, low: int | None = None, high: int | None = None) -> ui.number:
     """A field for a whole number, from `low` to `high`."""
     field = ui.number(label, value=value, precision=0, min=low, max=high)
     return field.props("dense outlined hide-bottom-space").classes(classes)
-
-
-def swap(element: ui.element, state: str, states: tuple[str, ...] = STATES) -> None:
-    """Give the element the class `state`, and remove those of the other states."""
-    element.classes(add=state, remove=" ".join(other for other in states if other != state))
 
 
 def number(value: float) -> str:

@@ -4,11 +4,8 @@ from collections.abc import Collection, Mapping
 
 from nicegui import ui
 
-from control_room.dashboard.page.access import Viewer
-from control_room.dashboard.page.parts import button, card, named, swap, text, title
-from control_room.dashboard.page.room import Room
+from control_room.dashboard.page.parts import Page, card, named, text, title
 from control_room.dashboard.process_control import Action, ControlFailed, ProcessControl, ProcessState
-from control_room.dashboard.snapshots.snapshot import Snapshot
 
 HINT = "Stop one while orders come in, and watch the rail: messages wait, nothing is lost, and it goes on by itself."
 NO_CONTROL = (
@@ -31,51 +28,39 @@ USELESS: Mapping[ProcessState, Collection[Action]] = {
 """The actions whose buttons are disabled in a state."""
 
 
-class ProcessControlPanel:
+def show(page: Page) -> None:
     """A row of buttons for each service."""
-
-    def __init__(self, room: Room, viewer: Viewer) -> None:
-        self._rows: list[_Row] = []
-        with card("Process control", HINT, "process-control"):
-            if room.control is None:
-                text(NO_CONTROL, "note", tag="p")
-                return
-            self._rows = [_Row(service, room.control, viewer) for service in room.addresses.services]
-            with ui.element("dl").classes("meanings"):
-                for action, meaning in room.control.actions.items():
-                    if meaning:
-                        text(action.capitalize(), tag="dt")
-                        text(meaning, tag="dd")
-
-    def show(self, _snapshot: Snapshot) -> None:
-        for row in self._rows:
-            row.show()
+    with card("Process control", HINT, "process-control"):
+        if (control := page.room.control) is None:
+            text(NO_CONTROL, "note", tag="p")
+            return
+        for service in page.room.addresses.services:
+            _show_service(page, control, service)
+        with ui.element("dl").classes("meanings"):
+            for action, meaning in control.actions.items():
+                if meaning:
+                    text(action.capitalize(), tag="dt")
+                    text(meaning, tag="dd")
 
 
-class _Row:
-    def __init__(self, service: str, control: ProcessControl, viewer: Viewer) -> None:
-        self._service, self._control, self._viewer = service, control, viewer
-        with named(ui.element("div").classes("process"), f"Process control: {title(service)}", "group"):
-            text(title(service), "name")
-            self._state = text("", "state")
-            with ui.element("div").classes("buttons"):
-                self._buttons = {action: self._button(action) for action in control.actions}
+def _show_service(page: Page, control: ProcessControl, service: str) -> None:
+    with named(ui.element("div").classes("process"), f"Process control: {title(service)}", "group"):
+        text(title(service), "name")
+        state = page.text(lambda _: STATE_TEXTS[control.state(service)][0], "state")
+        page.colour(state, lambda _: STATE_TEXTS[control.state(service)][1])
+        with ui.element("div").classes("buttons"):
+            for action in control.actions:
+                _show_button(page, control, service, action)
 
-    def show(self) -> None:
-        state = self._control.state(self._service)
-        words, css_class = STATE_TEXTS[state]
-        self._state.set_text(words)
-        swap(self._state, css_class)
-        for action, each in self._buttons.items():
-            each.set_enabled(action not in USELESS[state] and self._viewer.may_act)
 
-    def _button(self, action: Action) -> ui.button:
-        async def act() -> None:
-            try:
-                await self._control.apply(action, self._service)
-            except ControlFailed as error:
-                ui.notify(str(error), type="negative")
-            self.show()
+def _show_button(page: Page, control: ProcessControl, service: str, action: Action) -> None:
+    async def act() -> None:
+        try:
+            await control.apply(action, service)
+        except ControlFailed as error:
+            ui.notify(str(error), type="negative")
+        page.refresh()
 
-        label, kind = action.capitalize(), "danger" if action in (Action.KILL, Action.KEEP_DOWN) else "plain"
-        return button(label, act, self._viewer, kind=kind, name=f"{label}: {title(self._service).lower()}")
+    label, kind = action.capitalize(), "danger" if action in (Action.KILL, Action.KEEP_DOWN) else "plain"
+    name = f"{label}: {title(service).lower()}"
+    page.button(label, act, kind=kind, name=name, enabled=lambda: action not in USELESS[control.state(service)])

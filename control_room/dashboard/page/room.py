@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from control_room.background import running
-from control_room.dashboard.pace import Pace
 from control_room.dashboard.process_control import ProcessControl
 from control_room.dashboard.snapshots.auditing import Auditing
 from control_room.dashboard.snapshots.dead_letters import DeadLetterView
-from control_room.dashboard.snapshots.observer import Observer, watching
+from control_room.dashboard.snapshots.observer import Observer
 from control_room.experiments.scenarios import MailRoute, Runner, Target
 from control_room.operations.addresses import SystemAddresses
 
@@ -20,7 +19,6 @@ class Room:
     """`control` is None where services can't be stopped from here."""
 
     addresses: SystemAddresses
-    pace: Pace
     observer: Observer
     auditing: Auditing
     dead_letters: DeadLetterView
@@ -32,17 +30,16 @@ class Room:
 async def opened(
     addresses: SystemAddresses,
     journal: Path,
-    pace: Pace,
+    observer: Observer,
     control: ProcessControl | None = None,
     mail: MailRoute | None = None,
 ) -> AsyncIterator[Room]:
     """A room whose tasks run until the block ends. `journal`: the file of discarded dead letters."""
     async with AsyncExitStack() as stack:
-        observer = await stack.enter_async_context(watching(addresses, pace))
-        auditing = Auditing(addresses, ("--discards", str(journal)), lambda: observer.snapshot.accepted, pace)
-        dead_letters = DeadLetterView(addresses, journal, lambda: observer.snapshot.dead_letters, pace)
+        auditing = Auditing(addresses, ("--discards", str(journal)), lambda: observer.snapshot.accepted, observer.pace)
+        dead_letters = DeadLetterView(addresses, journal, lambda: observer.snapshot.dead_letters, observer.pace)
         for work, name in ((auditing.run(), "auditing"), (dead_letters.run(), "dead letters")):
             await stack.enter_async_context(running(work, name))
         runner = Runner(Target(addresses, control, mail))
         stack.push_async_callback(runner.stop)
-        yield Room(addresses, pace, observer, auditing, dead_letters, runner, control)
+        yield Room(addresses, observer, auditing, dead_letters, runner, control)

@@ -11,6 +11,7 @@ from nicegui import ui
 from starlette.requests import Request
 
 from control_room.dashboard.page import access, layout
+from control_room.dashboard.page.parts import Page
 from control_room.dashboard.page.room import Room
 from control_room.dashboard.page.whole_body import WholeBody
 from shared.http import problems
@@ -59,7 +60,7 @@ def _application(room: Room) -> FastAPI:
         token = room.addresses.operator_token
         answer = access.entered(request, token)
         if answer is None:
-            layout.build(room, access.viewer_of(request, token), request.query_params.get("order", ""))
+            layout.build(Page(room, access.may_act(request, token)), request.query_params.get("order", ""))
         return answer
 
     ui.run_with(

@@ -1,6 +1,7 @@
 """When a backlog will be gone. No I/O."""
 
 from collections.abc import Sequence
+from statistics import linear_regression
 
 LOOK_BACK_SECONDS = 15.0
 SLOWEST_PER_SECOND = 0.5
@@ -15,17 +16,8 @@ def seconds_to_drain(readings: Sequence[tuple[float, float]]) -> float | None:
     if not readings or readings[-1][1] <= 0:
         return 0.0
     last_at, left = readings[-1]
-    slope = _slope([reading for reading in readings if reading[0] > last_at - LOOK_BACK_SECONDS])
+    latest = [reading for reading in readings if reading[0] > last_at - LOOK_BACK_SECONDS]
+    if len(latest) < 3:
+        return None
+    slope, _ = linear_regression(*zip(*latest, strict=True))
     return left / -slope if slope < -SLOWEST_PER_SECOND else None
-
-
-def _slope(readings: Sequence[tuple[float, float]]) -> float:
-    """The change per second, by least squares; 0 for fewer than three readings."""
-    count = len(readings)
-    if count < 3:
-        return 0.0
-    middle_at = sum(at for at, _ in readings) / count
-    middle_left = sum(left for _, left in readings) / count
-    spread = sum((at - middle_at) ** 2 for at, _ in readings)
-    together = sum((at - middle_at) * (left - middle_left) for at, left in readings)
-    return together / spread if spread else 0.0

@@ -13,6 +13,7 @@ import structlog
 from control_room.background import running
 from control_room.dashboard.pace import Pace
 from control_room.dashboard.snapshots.broker import WatchedBroker
+from control_room.dashboard.snapshots.drain import seconds_to_drain
 from control_room.dashboard.snapshots.services import ACCEPTED, DUPLICATES, SETTLED, WatchedService
 from control_room.dashboard.snapshots.snapshot import QueueView, Snapshot
 from control_room.operations.addresses import SystemAddresses
@@ -31,27 +32,29 @@ class Observer:
     def __init__(self, services: Mapping[str, WatchedService], broker: WatchedBroker, pace: Pace) -> None:
         self.snapshot = Snapshot()
         self.history: deque[Snapshot] = deque(maxlen=HISTORY_LENGTH)
-        self._services, self._broker, self._pace = services, broker, pace
+        self.services, self.pace, self._broker = services, pace, broker
 
     async def watch(self) -> None:
         """Read everything until cancelled, each component in a loop of its own, so that none waits for a frozen one."""
-        looks = [service.look for service in self._services.values()]
+        looks = [service.look for service in self.services.values()]
         async with asyncio.TaskGroup() as group:
             for look in (*looks, self._broker.look, self._take_snapshot):
                 group.create_task(self._repeat(look))
 
     async def _take_snapshot(self) -> None:
-        self.snapshot = Snapshot(
+        snapshot = Snapshot(
             at=time.time(),
-            services={name: service.view for name, service in self._services.items()},
+            services={name: service.view for name, service in self.services.items()},
             queues={name: self._with_rate(queue) for name, queue in self._broker.queues.items()},
             exchanges=self._broker.exchanges,
             broker_problem=self._broker.problem,
-            accepted=self._services[ORDERS.name].per_second((ACCEPTED, "", "")),
+            accepted=self.services[ORDERS.name].per_second((ACCEPTED, "", "")),
             paid=self._handled_per_second(CHARGE),
             notified=self._handled_per_second(EMAIL),
         )
-        self.history.append(self.snapshot)
+        self.history.append(snapshot)
+        readings = [(each.at, each.backlog) for each in self.history]
+        self.snapshot = self.history[-1] = replace(snapshot, seconds_left=seconds_to_drain(readings))
 
     def _with_rate(self, queue: QueueView) -> QueueView:
         outcomes = [(SETTLED, queue.name, outcome) for outcome in ("ack", "retry", "deadletter")]
@@ -63,7 +66,7 @@ class Observer:
         return max(0.0, service.per_second((SETTLED, queue, "ack")) - service.per_second((DUPLICATES, queue, "")))
 
     def _consumer(self, queue: str) -> WatchedService:
-        return self._services[contract.service_of(queue).name]
+        return self.services[contract.service_of(queue).name]
 
     async def _repeat(self, look: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -72,14 +75,14 @@ class Observer:
                 await look()
             except Exception:  # one failure must not end the observer
                 logger.exception("observer.look_failed")
-            await self._pace.next_look(began)
+            await self.pace.next_look(began)
 
 
 @asynccontextmanager
-async def watching(addresses: SystemAddresses, pace: Pace) -> AsyncIterator[Observer]:
+async def watching(addresses: SystemAddresses) -> AsyncIterator[Observer]:
     """An observer that reads the system while the block runs."""
     async with httpx.AsyncClient(trust_env=False) as http, Management(addresses) as management:
         services = {name: WatchedService(name, url, http) for name, url in addresses.services.items()}
-        observer = Observer(services, WatchedBroker(management), pace)
+        observer = Observer(services, WatchedBroker(management), Pace())
         async with running(observer.watch(), "observer"):
             yield observer

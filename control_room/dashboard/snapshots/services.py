@@ -3,12 +3,13 @@
 import asyncio
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import httpx
 from prometheus_client.samples import Sample
 
 from control_room.dashboard.pace import UNWATCHED_SECONDS
+from control_room.dashboard.process_control import ProcessState
 from control_room.dashboard.snapshots.snapshot import ServiceView
 from control_room.operations.replicas import Total, parsed, replicas
 
@@ -16,7 +17,7 @@ TIMEOUT_SECONDS = 3.0
 """Long, since a busy service answers late and is not to be reported as silent."""
 RATE_SECONDS = 3.0
 STALE_SECONDS = UNWATCHED_SECONDS + 2 * TIMEOUT_SECONDS
-OUTBOX = "order_rail_outbox_pending"
+OUTBOX, PAUSED, SLOWED = "order_rail_outbox_pending", "order_rail_paused", "order_rail_slowed_seconds"
 ACCEPTED = "order_rail_orders_accepted_total"
 SETTLED = "order_rail_deliveries_settled_total"
 DUPLICATES = "order_rail_duplicate_deliveries_total"
@@ -49,25 +50,32 @@ class WatchedService:
     """Keeps `view`, the latest state of one service, and the rates of its counters."""
 
     def __init__(self, name: str, url: str, http: httpx.AsyncClient) -> None:
-        self.view = ServiceView(name, problems=("not looked yet",))
+        self.view = ServiceView(name)
         self._name, self._url, self._http = name, url, http
         self._totals: dict[tuple[str, Counter], Total] = defaultdict(Total)
         self._meters: dict[Counter, Meter] = defaultdict(Meter)
+        self._lock = asyncio.Lock()
 
     async def look(self) -> None:
         """Read every replica once; what goes wrong is in the view."""
-        try:
-            urls = await replicas(self._url)
+        async with self._lock:  # counters that are read out of turn would seem to start again
+            try:
+                urls = await replicas(self._url)
+            except OSError:
+                urls = []
             found = await asyncio.gather(*(self._look_at(url) for url in urls))
-        except OSError:
-            self.view = ServiceView(self._name, problems=("it does not run",))
-            self._count({})
-            return
-        pages = {url: samples for url, (samples, _) in zip(urls, found, strict=True) if samples is not None}
-        problems = dict.fromkeys(problem for _, problems in found for problem in problems)
-        self._count(pages)
-        outbox = max((sample.value for page in pages.values() for sample in page if sample.name == OUTBOX), default=0)
-        self.view = ServiceView(self._name, len(pages), tuple(problems), int(outbox))
+            pages = {url: samples for url, (samples, _) in zip(urls, found, strict=True) if samples is not None}
+            problems = dict.fromkeys(problem for _, problems in found for problem in problems)
+            self._count(pages)
+            self.view = self._view(list(pages.values()), tuple(problems) if urls else ("it does not run",))
+
+    def _view(self, pages: Sequence[Sequence[Sample]], problems: tuple[str, ...]) -> ServiceView:
+        def highest(metric: str) -> float:
+            return max((sample.value for page in pages for sample in page if sample.name == metric), default=0)
+
+        slow_or_not = ProcessState.SLOW if highest(SLOWED) else ProcessState.RUNNING
+        process = ProcessState.PAUSED if highest(PAUSED) else slow_or_not
+        return ServiceView(self._name, len(pages), problems, int(highest(OUTBOX)), process)
 
     def per_second(self, *counters: Counter) -> float:
         """The sum of the rates of these counters, over all replicas."""

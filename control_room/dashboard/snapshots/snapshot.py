@@ -1,9 +1,10 @@
 """The state of the whole system at one moment. No I/O."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from control_room.dashboard.process_control import ProcessState
 from control_room.operations.roles import CHARGE, EMAIL, ORDERS, PAYMENTS
 from shared import contract
 
@@ -39,12 +40,16 @@ class QueueView:
 
 @dataclass(frozen=True)
 class ServiceView:
-    """A service as it reports itself. `outbox`: events that are committed and not yet confirmed by the broker."""
+    """A service as it reports itself. `outbox`: events that are committed and not yet confirmed by the broker.
+
+    `process`: the effect of the commands that it has received; see `exchange.py` in `process_control`.
+    """
 
     name: str
     replicas: int = 0
-    problems: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ("not looked yet",)
     outbox: int = 0
+    process: ProcessState = ProcessState.RUNNING
 
     @property
     def is_ready(self) -> bool:
@@ -55,11 +60,14 @@ class ServiceView:
 class Snapshot:
     """Rates are per second, over the last seconds; `at` is in seconds since 1970.
 
-    `broker_problem` says why the queues' counts are out of date; empty if they are not.
+    `broker_problem` says why the queues' counts are out of date; empty if they are not. `seconds_left`: until the
+    backlog is gone; None if it does not shrink.
     """
 
     at: float = 0.0
-    services: Mapping[str, ServiceView] = field(default_factory=dict)
+    services: Mapping[str, ServiceView] = field(
+        default_factory=lambda: {service.name: ServiceView(service.name) for service in contract.services()}
+    )
     queues: Mapping[str, QueueView] = field(
         default_factory=lambda: {name: QueueView(name) for name in contract.queues()}
     )
@@ -68,12 +76,13 @@ class Snapshot:
     accepted: float = 0.0
     paid: float = 0.0
     notified: float = 0.0
+    seconds_left: float | None = 0.0
 
     @cached_property
     def backlog(self) -> int:
         """Accepted orders whose customer has not been notified yet: they wait in two outboxes and two queues."""
-        outboxes = (self.services[each.name].outbox for each in (ORDERS, PAYMENTS) if each.name in self.services)
-        return sum(outboxes) + self.queues[CHARGE].depth + self.queues[EMAIL].depth
+        outboxes = sum(self.services[each.name].outbox for each in (ORDERS, PAYMENTS))
+        return outboxes + self.queues[CHARGE].depth + self.queues[EMAIL].depth
 
     @property
     def dead_letters(self) -> int:
@@ -81,7 +90,7 @@ class Snapshot:
         return sum(queue.dead for queue in self.queues.values())
 
     @property
-    def problems(self) -> Sequence[str]:
+    def problems(self) -> list[str]:
         """A sentence for each problem."""
         found = [f"RabbitMQ: {self.broker_problem}"] if self.broker_problem else []
         for service in self.services.values():
