@@ -19,8 +19,8 @@ up: .venv/.runtime ## set up, start the system on its own ports and stay; Ctrl-C
 chaos: .venv/.runtime ## set up, and inject faults into a system under load for ten minutes; SEED=7 repeats a run
 	$(BIN)/order-rail chaos --minutes 10 $(if $(SEED),--seed $(SEED))
 
-bench: .venv/.peers ## set up, and measure everything side by side with what people would otherwise write
-	$(BIN)/python -m benchmarks
+bench: .venv/.peers ## set up, and measure side by side with what people would otherwise write; DATABASE=postgresql or both
+	$(BIN)/python -m benchmarks $(if $(DATABASE),--database $(DATABASE))
 
 # Two at a time: most of them wait for a broker more than they work. A file's tests stay together.
 test: .venv/.development ## set up, and run all tests

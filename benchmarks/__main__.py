@@ -11,9 +11,10 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from benchmarks import accept, drain, footprint, growth, latency, pass_through, reconcile, table, watching
+from benchmarks import accept, at_work, drain, footprint, growth, latency, pass_through, reconcile, table, watching
 from benchmarks.bench import QUICK, Bench, Scale
 from benchmarks.contenders import PEERS, PEERS_FILE, Contender
+from benchmarks.databases import BOTH, POSTGRESQL, SQLITE, TITLES
 from benchmarks.goals import verdicts
 from benchmarks.machine import describe
 from benchmarks.picture import draw
@@ -25,11 +26,16 @@ from control_room.launcher.installed import NotInstalledError
 from control_room.signals import run_until_signal
 from shared.observability import logging
 from shared.output import accept_any_text
+from tests.postgres import PostgresNotInstalled
 
 MEASUREMENTS = {
-    module.NAME: module for module in (accept, drain, latency, pass_through, footprint, watching, growth, reconcile)
+    module.NAME: module
+    for module in (accept, at_work, drain, latency, pass_through, footprint, watching, growth, reconcile)
 }
 """In the order in which they are measured."""
+
+SQLITE_ALONE = (pass_through.NAME, growth.NAME, reconcile.NAME)
+"""These use no service's database, or fill it past SQLAlchemy in SQLite's own form."""
 
 SCRATCH, JSON_FILE, MARKDOWN_FILE, PICTURE_FILE = "scratch", "results.json", "results.md", "results.svg"
 console = text.console()
@@ -43,6 +49,7 @@ def main(
     quick: Annotated[
         bool, typer.Option("--quick", help="See that everything works; the numbers mean nothing.")
     ] = False,
+    database: Annotated[str, typer.Option(help=f"{SQLITE}, {POSTGRESQL}, or {BOTH} in alternation.")] = SQLITE,
     add: Annotated[bool, typer.Option("--add", help="Add the rounds to the results in the output folder.")] = False,
     output: Annotated[Path, typer.Option(help="Where the results go, and what it works with meanwhile.")] = Path(
         ".run/benchmarks"
@@ -54,12 +61,13 @@ def main(
     takes about an hour.
     """
     logging.configure("benchmarks", "console")
-    chosen = _chosen(only, list(MEASUREMENTS), "--only")
+    databases = _chosen("" if database == BOTH else database, list(TITLES), "--database")
+    chosen = _measurable(_chosen(only, list(MEASUREMENTS), "--only"), databases)
     contenders = _peers(peers)
     scale = QUICK if quick else Scale()
     try:
-        interrupted = run_until_signal(_measure(output.absolute(), chosen, contenders, scale, rounds, add))
-    except (MeasurementFailed, BrokerError, NotInstalledError, OSError) as error:
+        interrupted = run_until_signal(_measure(output.absolute(), chosen, databases, contenders, scale, rounds, add))
+    except (MeasurementFailed, BrokerError, NotInstalledError, PostgresNotInstalled, OSError) as error:
         console.print(f"[red]The measurement failed.[/] {escape(str(error))}")
         raise typer.Exit(1) from None
     raise typer.Exit(130 if interrupted else 0)
@@ -72,6 +80,14 @@ def _chosen(names: str, known: list[str], option: str) -> list[str]:
     if unknown:
         raise typer.BadParameter(f"{', '.join(unknown)}: expected some of {', '.join(known)}", param_hint=option)
     return [name for name in known if name in chosen or not chosen]
+
+
+def _measurable(chosen: list[str], databases: list[str]) -> list[str]:
+    """Those of the measurements that use one of the databases."""
+    left_out = [name for name in chosen if name in SQLITE_ALONE and SQLITE not in databases]
+    if left_out:
+        console.print(f"Without {', '.join(left_out)}: measured on SQLite alone.")
+    return [name for name in chosen if name not in left_out]
 
 
 def _peers(names: str) -> list[Contender]:
@@ -87,20 +103,28 @@ def _peers(names: str) -> list[Contender]:
 
 
 async def _measure(
-    directory: Path, chosen: list[str], peers: list[Contender], scale: Scale, rounds: int, add: bool
+    directory: Path,
+    chosen: list[str],
+    databases: list[str],
+    peers: list[Contender],
+    scale: Scale,
+    rounds: int,
+    add: bool,
 ) -> None:
     scratch = directory / SCRATCH
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
-    async with set_up(scratch) as stage:
+    async with set_up(scratch, databases) as stage:
         machine = describe(scratch, await stage.rabbitmq_version())
         results = _kept(directory, machine) if add else Results(machine)
         bench = Bench(stage, peers, scale, results, scratch, _say)
         for name in chosen:
+            own = [SQLITE] if name in SQLITE_ALONE else databases
             for number in range(rounds):
-                await MEASUREMENTS[name].measure_round(bench, number)
-                machine["busy_before_percent"] = median(stage.busy_percent or [0.0])
-                _write(directory, results)
+                for database in own[::-1] if number % 2 else own:
+                    await MEASUREMENTS[name].measure_round(replace(bench, database=database), number)
+                    machine["busy_before_percent"] = median(stage.busy_percent or [0.0])
+                    _write(directory, results)
     shutil.rmtree(scratch)
     table.show(console, results, verdicts(results))
     console.print(f"Written: {escape(str(directory))}/{JSON_FILE}, {MARKDOWN_FILE}, {PICTURE_FILE}")

@@ -23,7 +23,7 @@ async def measure_round(bench: Bench, round_number: int) -> None:
     """Everyone once."""
     for contender in bench.in_turn(round_number, *CEILINGS):
         bench.say(f"{NAME}: {contender.title}")
-        async with bench.stage.scene(contender) as scene:
+        async with bench.scene(contender) as scene:
             await scene.start_web()
             load = await place_for_a_while(scene, bench.scale)
             _add(bench, contender, load)
@@ -34,12 +34,12 @@ async def measure_round(bench: Bench, round_number: int) -> None:
 async def _add_arrival(bench: Bench, scene: Scene, load: ClosedLoad) -> None:
     late, seconds = await wait_for_arrival(scene, load.accepted)
     rate = load.accepted / (bench.scale.warm_up_seconds + load.seconds + seconds)
-    bench.results.add(NAME, scene.contender.name, "rate to RabbitMQ", "orders/s", rate)
-    bench.results.add(NAME, scene.contender.name, "not yet there at the end", "orders", late)
+    bench.add(NAME, scene.contender.name, "rate to RabbitMQ", "orders/s", rate)
+    bench.add(NAME, scene.contender.name, "not yet there at the end", "orders", late)
 
 
 def _add(bench: Bench, contender: Contender, load: ClosedLoad) -> None:
-    add = bench.results.add
+    add = bench.add
     add(NAME, contender.name, "rate", "orders/s", load.rate)
     add(NAME, contender.name, "p50", "ms", load.p50_seconds * 1000)
     add(NAME, contender.name, "p99", "ms", load.p99_seconds * 1000)

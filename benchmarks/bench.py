@@ -1,12 +1,14 @@
 """What every measurement gets: the stage, the contenders, how much of everything, and where the values go."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.contenders import ORDER_RAIL, Contender
-from benchmarks.results import Results
-from benchmarks.stage import Stage
+from benchmarks.databases import SQLITE
+from benchmarks.results import Quantity, Results
+from benchmarks.stage import Scene, Stage
 
 
 @dataclass(frozen=True)
@@ -16,6 +18,7 @@ class Scale:
     connections: int = 64
     warm_up_seconds: float = 2.0
     accept_seconds: float = 8.0
+    at_work_seconds: float = 12.0
     backlog: int = 20_000
     peer_backlog: int = 4_000
     """Theirs is smaller, as they need several times as long for each order: else all of it would take hours."""
@@ -31,6 +34,7 @@ QUICK = Scale(
     connections=16,
     warm_up_seconds=0.3,
     accept_seconds=1.0,
+    at_work_seconds=1.0,
     backlog=200,
     peer_backlog=100,
     rates=(20,),
@@ -45,7 +49,7 @@ QUICK = Scale(
 
 @dataclass
 class Bench:
-    """`say` prints what is done now, a sentence."""
+    """`say` prints what is done now, a sentence. `database` is the one that the contenders use."""
 
     stage: Stage
     peers: Sequence[Contender]
@@ -53,6 +57,15 @@ class Bench:
     results: Results
     directory: Path
     say: Callable[[str], None]
+    database: str = SQLITE
+
+    def scene(self, contender: Contender, files: Path | None = None) -> AbstractAsyncContextManager[Scene]:
+        """As `Stage.scene`."""
+        return self.stage.scene(contender, self.database, files)
+
+    def add(self, measurement: str, contender: str, name: str, unit: str, value: float) -> None:
+        """As `Results.add`."""
+        self.results.add(Quantity(measurement, contender, name, unit, self.database), value)
 
     def in_turn(self, round_number: int, *others: Contender) -> list[Contender]:
         """Order Rail, its peers and the others; each round begins with another one."""

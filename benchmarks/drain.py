@@ -2,7 +2,7 @@
 
 What takes the orders runs alone until the whole backlog is in the first queue; then the workers start. The gateway has
 no latency. The rate counts from the first order that is finished, so that starting a program does not count.
-Processor time is that of all programs of the contender and of RabbitMQ.
+Processor time is that of all programs of the contender, and apart from it that of the servers.
 """
 
 import asyncio
@@ -16,7 +16,6 @@ from benchmarks.contenders import ORDER_RAIL
 from benchmarks.load.run import place_many
 from benchmarks.progress import count_finished
 from benchmarks.stage import MeasurementFailed, Scene
-from benchmarks.usage import processor_seconds
 
 NAME = "drain"
 STALLED_AFTER_SECONDS = 60.0
@@ -37,7 +36,7 @@ async def measure_round(bench: Bench, round_number: int) -> None:
     """Everyone once."""
     for contender in bench.in_turn(round_number):
         bench.say(f"{NAME}: {contender.title}")
-        async with bench.stage.scene(contender) as scene:
+        async with bench.scene(contender) as scene:
             backlog = bench.scale.backlog if contender is ORDER_RAIL else bench.scale.peer_backlog
             await _measure(bench, scene, backlog)
 
@@ -46,14 +45,16 @@ async def _measure(bench: Bench, scene: Scene, backlog: int) -> None:
     await scene.start_web()
     await place_many(scene, bench.scale, backlog)
     await wait_for_arrival(scene, backlog)
-    processor_began = _processor_seconds(bench, scene)
+    processor_began = bench.stage.processor_seconds(scene)
     await scene.start_workers()
     drained = await drain(scene, backlog)
-    processor = _processor_seconds(bench, scene) - processor_began
-    add, name = bench.results.add, scene.contender.name
+    processor_ended = bench.stage.processor_seconds(scene)
+    add, name = bench.add, scene.contender.name
     add(NAME, name, "rate", "orders/s", drained.rate)
     add(NAME, name, "backlog", "orders", backlog)
-    add(NAME, name, "processor time", "ms/order", processor / backlog * 1000)
+    for server, ended in processor_ended.items():
+        quantity = f"processor time of {server}" if server else "processor time"
+        add(NAME, name, quantity, "ms/order", (ended - processor_began[server]) / backlog * 1000)
 
 
 async def drain(scene: Scene, orders: int, after_order_id: str = "") -> Drained:
@@ -80,7 +81,3 @@ async def _progress(scene: Scene, after_order_id: str) -> AsyncIterator[tuple[fl
         if now > changed_at + STALLED_AFTER_SECONDS:
             raise MeasurementFailed(f"{scene.contender.title}: {finished} orders are finished, and no more come")
         await asyncio.sleep(max(POLL_SECONDS, POLL_REST * (time.perf_counter() - now)))
-
-
-def _processor_seconds(bench: Bench, scene: Scene) -> float:
-    return scene.processor_seconds() + processor_seconds(bench.stage.broker.pid)

@@ -21,10 +21,10 @@ async def measure_round(bench: Bench, round_number: int) -> None:
     """Everyone once."""
     for contender in bench.in_turn(round_number):
         bench.say(f"{NAME}: {contender.title}")
-        async with bench.stage.scene(contender) as scene:
+        async with bench.scene(contender) as scene:
             for program in (contender.web, *contender.workers):
                 seconds = (await scene.start([program]))[program.name]
-                bench.results.add(NAME, contender.name, f"{program.name}: to ready", "s", seconds)
+                bench.add(NAME, contender.name, f"{program.name}: to ready", "s", seconds)
             await asyncio.sleep(bench.scale.idle_seconds)
             _add(bench, contender.name, "idle", scene.memory())
             async with peak_memory(scene) as peak:
@@ -53,4 +53,4 @@ async def peak_memory(scene: Scene) -> AsyncIterator[dict[str, int]]:
 
 def _add(bench: Bench, contender: str, when: str, memory: dict[str, int]) -> None:
     for program, bytes_ in memory.items():
-        bench.results.add(NAME, contender, f"{program}: {when}", "MiB", bytes_ / MEBIBYTE)
+        bench.add(NAME, contender, f"{program}: {when}", "MiB", bytes_ / MEBIBYTE)

@@ -4,23 +4,27 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from benchmarks import accept, drain, footprint, growth, latency, watching
-from benchmarks.contenders import CEILINGS, ORDER_RAIL, PEERS
+from benchmarks import accept, at_work, drain, footprint, growth, latency, pass_through, watching
+from benchmarks.contenders import ORDER_RAIL, PEERS
+from benchmarks.databases import BOTH, POSTGRESQL, SQLITE
 from benchmarks.results import Results
 
 OURS = ORDER_RAIL.name
 PEER_NAMES = {peer.name for peer in PEERS}
 
+Value = Callable[[Results], float | None]
+
 
 @dataclass(frozen=True)
 class Goal:
-    """`value` is None where what it needs was not measured."""
+    """`value` is None where what it needs was not measured. `measurement`: one, or several separated by commas."""
 
     title: str
     measurement: str
-    value: Callable[[Results], float | None]
+    value: Value
     at_least: float | None = None
     at_most: float | None = None
+    database: str = SQLITE
 
     def is_met_by(self, value: float) -> bool:
         return value >= self.at_least if self.at_least is not None else value <= (self.at_most or 0.0)
@@ -28,6 +32,12 @@ class Goal:
     @property
     def bound(self) -> str:
         return f"at least {self.at_least:g}" if self.at_least is not None else f"at most {self.at_most:g}"
+
+    @property
+    def command(self) -> str:
+        """What measures what it needs."""
+        option = "" if self.database == SQLITE else f" --database {self.database}"
+        return f"python -m benchmarks --only {self.measurement}{option}"
 
 
 @dataclass(frozen=True)
@@ -48,31 +58,41 @@ def verdicts(results: Results) -> list[Verdict]:
     """Every goal whose values are there."""
     values = [(goal, goal.value(results)) for goal in GOALS]
     return [
-        Verdict(goal.title, goal.bound, value, goal.is_met_by(value), f"python -m benchmarks --only {goal.measurement}")
+        Verdict(goal.title, goal.bound, value, goal.is_met_by(value), goal.command)
         for goal, value in values
         if value is not None
     ]
 
 
-def _beside_best_peer(measurement: str, name: str = "rate") -> Callable[[Results], float | None]:
+def _beside_best_peer(measurement: str, name: str = "rate", database: str = SQLITE) -> Value:
     def value(results: Results) -> float | None:
-        rates = results.medians(measurement, name)
-        peers = [rate for contender, rate in rates.items() if contender in PEER_NAMES]
-        return rates[OURS] / max(peers) if peers and OURS in rates else None
+        rates = results.medians(measurement, name, database)
+        return _ratio(rates.get(OURS), max((rate for peer, rate in rates.items() if peer in PEER_NAMES), default=None))
 
     return value
 
 
-def _beside_ceiling(results: Results) -> float | None:
-    return _ratio(results.median(accept.NAME, OURS, "rate"), results.median(accept.NAME, CEILINGS[0].name, "rate"))
+def _beside(other: str, measurement: str, name: str, others_measurement: str = "") -> Value:
+    """Order Rail's value beside that of another contender."""
+
+    def value(results: Results) -> float | None:
+        theirs = results.median(others_measurement or measurement, other, name)
+        return _ratio(results.median(measurement, OURS, name), theirs)
+
+    return value
 
 
-def _latency_beside_faststream(results: Results) -> float | None:
-    name = "p50 at 50/s"
-    return _ratio(results.median(latency.NAME, OURS, name), results.median(latency.NAME, "faststream", name))
+def _on_postgresql(measurement: str) -> Value:
+    """The rate on PostgreSQL beside the rate on SQLite."""
+
+    def value(results: Results) -> float | None:
+        on_server, in_file = (results.median(measurement, OURS, "rate", each) for each in (POSTGRESQL, SQLITE))
+        return _ratio(on_server, in_file)
+
+    return value
 
 
-def _grown(what: str) -> Callable[[Results], float | None]:
+def _grown(what: str) -> Value:
     """The rate with the past beside the rate without."""
 
     def value(results: Results) -> float | None:
@@ -108,7 +128,7 @@ def _memory_with_streams(results: Results) -> float | None:
     return _ratio(later, first)
 
 
-def _largest(suffix: str) -> Callable[[Results], float | None]:
+def _largest(suffix: str) -> Value:
     def value(results: Results) -> float | None:
         return max(
             (value for name, value in _ours(results, footprint.NAME).items() if name.endswith(suffix)), default=None
@@ -127,20 +147,58 @@ def _ratio(ours: float | None, theirs: float | None) -> float | None:
 
 
 GOALS = (
-    Goal("orders accepted, beside the best peer", accept.NAME, _beside_best_peer(accept.NAME), at_least=3),
+    Goal("drain, beside the best peer", drain.NAME, _beside_best_peer(drain.NAME), at_least=3.5),
     Goal(
-        "orders accepted until the last is in RabbitMQ, beside the best peer",
+        "drain, beside what pika alone passes through",
+        f"{drain.NAME},{pass_through.NAME}",
+        _beside("pika", drain.NAME, "rate", pass_through.NAME),
+        at_least=0.7,
+    ),
+    Goal("accept, beside the best peer", accept.NAME, _beside_best_peer(accept.NAME), at_least=3),
+    Goal(
+        "accept until the last order is in RabbitMQ, beside the best peer",
         accept.NAME,
         _beside_best_peer(accept.NAME, "rate to RabbitMQ"),
         at_least=3,
     ),
-    Goal("orders accepted, beside FastAPI that only validates", accept.NAME, _beside_ceiling, at_least=0.6),
-    Goal("orders drained, beside the best peer", drain.NAME, _beside_best_peer(drain.NAME), at_least=4),
-    Goal("median latency at 50 orders/s, beside FastStream", latency.NAME, _latency_beside_faststream, at_most=1),
-    Goal("orders accepted with a full database, beside an empty one", growth.NAME, _grown("accept"), at_least=0.9),
-    Goal("orders drained with a full database, beside an empty one", growth.NAME, _grown("drain"), at_least=0.9),
+    Goal(
+        "accept, beside Starlette that only validates",
+        accept.NAME,
+        _beside("starlette_validates", accept.NAME, "rate"),
+        at_least=0.55,
+    ),
+    *(
+        Goal(
+            f"{measurement} on PostgreSQL, beside the best peer",
+            measurement,
+            _beside_best_peer(measurement, database=POSTGRESQL),
+            at_least=3,
+            database=POSTGRESQL,
+        )
+        for measurement in (accept.NAME, drain.NAME)
+    ),
+    Goal(
+        "accept with all services at work on PostgreSQL, beside SQLite",
+        at_work.NAME,
+        _on_postgresql(at_work.NAME),
+        at_least=0.7,
+        database=BOTH,
+    ),
+    Goal("drain on PostgreSQL, beside SQLite", drain.NAME, _on_postgresql(drain.NAME), at_least=0.6, database=BOTH),
+    *(
+        Goal(
+            f"latency, {percentile} at {rate} orders/s, beside FastStream",
+            latency.NAME,
+            _beside("faststream", latency.NAME, f"{percentile} at {rate}/s"),
+            at_most=1,
+        )
+        for percentile in ("p50", "p99")
+        for rate in (50, 200)
+    ),
+    Goal("accept with a full database, beside an empty one", growth.NAME, _grown("accept"), at_least=0.9),
+    Goal("drain with a full database, beside an empty one", growth.NAME, _grown("drain"), at_least=0.9),
     Goal("memory with a large backlog, beside a small one", growth.NAME, _memory_grown, at_most=1.2),
-    Goal("orders accepted while the control room is watched, beside without", watching.NAME, _watched, at_least=0.9),
+    Goal("accept while the control room is watched, beside without", watching.NAME, _watched, at_least=0.9),
     Goal("the longest time between two updates of the control room (s)", watching.NAME, _longest_gap, at_most=2),
     Goal("memory with 50 streams of an order, later beside first", watching.NAME, _memory_with_streams, at_most=1.1),
     Goal("the largest service, idle (MiB)", footprint.NAME, _largest(": idle"), at_most=100),

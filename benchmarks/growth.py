@@ -39,29 +39,29 @@ def _past(bench: Bench) -> Path:
 
 async def _with_past(bench: Bench, orders: int, databases: Path | None) -> None:
     bench.say(f"{NAME}: {orders:,} orders in the databases")
-    async with bench.stage.scene(ORDER_RAIL, databases) as scene:
+    async with bench.scene(ORDER_RAIL, databases) as scene:
         await scene.start_web()
         await _accept_and_drain(bench, scene, f"{orders:,} orders", 0)
 
 
 async def _with_backlog(bench: Bench, backlog: int) -> None:
     bench.say(f"{NAME}: a backlog of {backlog:,} orders")
-    async with bench.stage.scene(ORDER_RAIL) as scene:
-        place_backlog(scene.database("order_service"), backlog)
+    async with bench.scene(ORDER_RAIL) as scene:
+        place_backlog(scene.databases["order_service"], backlog)
         await scene.start_web()
         await wait_for_arrival(scene, backlog)
         async with peak_memory(scene) as peak:
             await _accept_and_drain(bench, scene, f"backlog {backlog:,}", backlog)
     for program, bytes_ in peak.items():
-        bench.results.add(NAME, ORDER_RAIL.name, f"memory of {program}, backlog {backlog:,}", "MiB", bytes_ / MEBIBYTE)
+        bench.add(NAME, ORDER_RAIL.name, f"memory of {program}, backlog {backlog:,}", "MiB", bytes_ / MEBIBYTE)
 
 
 async def _accept_and_drain(bench: Bench, scene: Scene, when: str, backlog: int) -> None:
     """Take new orders, then work: on all of them, or on as many of the backlog as elsewhere."""
     last_before = last_order_id(scene) if backlog == 0 else ""
     load = await place_for_a_while(scene, bench.scale)
-    bench.results.add(NAME, ORDER_RAIL.name, f"accept, {when}", "orders/s", load.rate)
+    bench.add(NAME, ORDER_RAIL.name, f"accept, {when}", "orders/s", load.rate)
     await wait_for_arrival(scene, backlog + load.accepted)
     await scene.start_workers()
     drained = await drain(scene, min(bench.scale.backlog, backlog + load.accepted), last_before)
-    bench.results.add(NAME, ORDER_RAIL.name, f"drain, {when}", "orders/s", drained.rate)
+    bench.add(NAME, ORDER_RAIL.name, f"drain, {when}", "orders/s", drained.rate)

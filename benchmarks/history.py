@@ -43,10 +43,9 @@ def write_past(directory: Path, orders: int) -> None:
     _fill(directory / "notification_service.db", notification_store.metadata, notifications, _each(_notices, orders))
 
 
-def place_backlog(database: Path, orders: int) -> None:
+def place_backlog(url: str, orders: int) -> None:
     """So many orders, placed and not yet published: they wait in the outbox."""
-    database.parent.mkdir(parents=True, exist_ok=True)
-    engine = Database(f"sqlite:///{database}", order_store.metadata, name="order_service").engine
+    engine = Database(url, order_store.metadata, name="order_service").engine
     order_store.metadata.create_all(engine)
     for first in range(0, orders, BACKLOG_GROUP):
         with engine.begin() as connection:

@@ -33,7 +33,7 @@ class OpenLoad:
 async def measure_round(bench: Bench, round_number: int) -> None:
     """Everyone once, at each rate."""
     for contender in bench.in_turn(round_number):
-        async with bench.stage.scene(contender) as scene:
+        async with bench.scene(contender) as scene:
             await scene.start_web()
             await scene.start_workers()
             for rate in bench.scale.rates:
@@ -67,7 +67,7 @@ async def _until_all_are_notified(scene: Scene, load: OpenLoad) -> list[float]:
 
 
 def _add(bench: Bench, contender: str, rate: int, load: OpenLoad, seconds: list[float]) -> None:
-    add = bench.results.add
+    add = bench.add
     add(NAME, contender, f"p50 at {rate}/s", "ms", percentile(seconds, 50) * 1000)
     add(NAME, contender, f"p99 at {rate}/s", "ms", percentile(seconds, 99) * 1000)
     add(NAME, contender, f"load generator at {rate}/s", "% of a core", load.processor_share * 100)

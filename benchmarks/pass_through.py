@@ -20,9 +20,9 @@ PASSER = "benchmarks.load.passer"
 async def measure_round(bench: Bench, _round_number: int) -> None:
     """Once, from a full first queue."""
     bench.say(f"{NAME}: pika alone")
-    async with bench.stage.scene(ORDER_RAIL) as scene:
+    async with bench.scene(ORDER_RAIL) as scene:
         seconds = await _pass_all(scene, bench.scale.backlog)
-    bench.results.add(NAME, "pika", "rate", "orders/s", bench.scale.backlog / seconds)
+    bench.add(NAME, "pika", "rate", "orders/s", bench.scale.backlog / seconds)
 
 
 async def _pass_all(scene: Scene, orders: int) -> float:

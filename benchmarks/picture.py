@@ -6,6 +6,7 @@ from pygal import Config, HorizontalBar
 from pygal.style import CleanStyle
 
 from benchmarks.contenders import CEILINGS, ORDER_RAIL
+from benchmarks.databases import TITLES as DATABASE_TITLES
 from benchmarks.results import Results
 from benchmarks.table import TITLES, number
 
@@ -28,7 +29,10 @@ CHARTS = (
 def draw(results: Results) -> str:
     """The picture; empty where none of its charts was measured."""
     charts = [
-        _chart(title, medians) for measurement, name, title in CHARTS if (medians := results.medians(measurement, name))
+        _chart(f"{title}, {database_title}", medians)
+        for measurement, name, title in CHARTS
+        for database, database_title in DATABASE_TITLES.items()
+        if (medians := results.medians(measurement, name, database))
     ]
     parts, top = [], 0
     for svg, height in charts:

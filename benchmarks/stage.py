@@ -1,4 +1,6 @@
-"""Where everything is measured: one private RabbitMQ node; for each run a virtual host, ports and databases of its own.
+"""Where everything is measured: one private RabbitMQ node and, if need be, one PostgreSQL server.
+
+Each run has a virtual host, ports and databases of its own.
 
 Nothing of a run is left when the next one begins, neither processes nor messages nor files.
 """
@@ -10,13 +12,14 @@ import shutil
 import time
 import uuid
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import httpx
 
 from benchmarks.contenders import ORDER_RAIL, Contender, Program
+from benchmarks.databases import POSTGRESQL, SQLITE, new_server, path_of, server_databases, sqlite_files
 from benchmarks.peers.shop import create_tables
 from benchmarks.usage import busy_percent, processor_seconds, resident_bytes
 from control_room.launcher.broker import PrivateBroker
@@ -27,12 +30,15 @@ from shared.messaging.channel import BrokerUnavailable, QueueState
 from shared.messaging.connection import Connection
 from shared.settings import BrokerSettings
 from shared.topology import provision
+from tests.postgres import PrivatePostgres
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 READY_TIMEOUT_SECONDS = 60.0
 POLL_SECONDS = 0.02
 LOOK_SECONDS, QUIET_PERCENT, QUIET_TIMEOUT_SECONDS = 0.5, 10.0, 20.0
 STOP_GRACE_SECONDS = 10.0
+GATEWAY = "gateway"
+"""The database of the simulated payment gateway, which is no program of its own."""
 EVERYTHING = {"configure": ".*", "write": ".*", "read": ".*"}
 OURS = ("RABBITMQ_", "DATABASE_", "GATEWAY_", "HTTP_", "ORDER_SERVICE_", "PAYMENT_", "NOTIFICATION_SERVICE_")
 
@@ -42,10 +48,15 @@ class MeasurementFailed(Exception):
 
 
 class Scene:
-    """One contender set up for one run. Its programs are started one by one."""
+    """One contender set up for one run. Its programs are started one by one.
 
-    def __init__(self, contender: Contender, settings: BrokerSettings, directory: Path) -> None:
-        self.contender, self.settings, self.directory = contender, settings, directory
+    `databases`: the URL of each program's database, and of the gateway's. `directory` holds the logs.
+    """
+
+    def __init__(
+        self, contender: Contender, settings: BrokerSettings, databases: Mapping[str, str], directory: Path
+    ) -> None:
+        self.contender, self.settings, self.databases, self.directory = contender, settings, databases, directory
         programs = (contender.web, *contender.workers)
         self._programs = {program.name: program for program in programs}
         self._ports = dict(zip(self._programs, free_ports(len(programs)), strict=True))
@@ -59,10 +70,6 @@ class Scene:
 
     def url_of(self, program: str) -> str:
         return f"http://127.0.0.1:{self._ports[program]}"
-
-    def database(self, program: str) -> Path:
-        """The SQLite file of a program."""
-        return self.directory / f"{program}.db"
 
     async def start_web(self) -> float:
         """Start what takes orders; returns the seconds until it was ready. Raises MeasurementFailed."""
@@ -116,8 +123,8 @@ class Scene:
             **inherited,
             "RABBITMQ_URL": self.settings.rabbitmq_url,
             "RABBITMQ_MANAGEMENT_URL": self.settings.management_url,
-            "DATABASE_URL": f"sqlite:///{self.database(program)}",
-            "GATEWAY_URL": f"simulated+sqlite:///{self.database('gateway')}",
+            "DATABASE_URL": self.databases[program],
+            "GATEWAY_URL": f"simulated+{self.databases[GATEWAY]}",
             "GATEWAY_LATENCY_SECONDS": "0",
             "LOG_FORMAT": "json",
             "OPERATOR_TOKEN": self._operator_token,
@@ -156,10 +163,10 @@ async def _answers(url: str) -> bool:
 
 
 class Stage:
-    """The node, and the folder in which scenes come and go."""
+    """The servers, and the folder in which scenes come and go. `postgres` is None where nothing is measured on it."""
 
-    def __init__(self, broker: PrivateBroker, directory: Path) -> None:
-        self.broker, self._directory = broker, directory
+    def __init__(self, broker: PrivateBroker, postgres: PrivatePostgres | None, directory: Path) -> None:
+        self.broker, self.postgres, self._directory = broker, postgres, directory
         self.busy_percent: list[float] = []
         """How busy the machine was with other things just before each scene: none of it should be."""
 
@@ -170,24 +177,44 @@ class Stage:
             return str((await management.find("overview"))["rabbitmq_version"])
 
     @asynccontextmanager
-    async def scene(self, contender: Contender, databases: Path | None = None) -> AsyncIterator[Scene]:
-        """A new virtual host and empty databases (or those in the folder `databases`), until the block ends."""
+    async def scene(
+        self, contender: Contender, database: str = SQLITE, files: Path | None = None
+    ) -> AsyncIterator[Scene]:
+        """A new virtual host and empty databases (or the SQLite files in the folder `files`), until the block ends."""
         self.busy_percent.append(await _until_quiet())
         name = f"{contender.name}-{uuid.uuid4().hex[:8]}"
-        directory = databases or self._directory / name
+        directory = files or self._directory / name
         directory.mkdir(parents=True, exist_ok=True)
         settings = BrokerSettings(
             rabbitmq_url=self.broker.amqp_url(name), rabbitmq_management_url=self.broker.management_url
         )
-        scene = Scene(contender, settings, directory)
         async with AsyncExitStack() as stack:
+            urls = stack.enter_context(self._databases(contender, database, directory))
+            scene = Scene(contender, settings, urls, directory)
             management = await stack.enter_async_context(Management(settings))
             await _prepare(scene, management)
             stack.push_async_callback(management.delete, "vhosts", name)
             stack.push_async_callback(scene.stop)
             yield scene
-        if databases is None:
+        if files is None:
             shutil.rmtree(directory)  # kept where something failed
+
+    def processor_seconds(self, scene: Scene) -> dict[str, float]:
+        """Processor time so far of the scene's programs ("") and of each server that works for them, by its name."""
+        servers = {"RabbitMQ": self.broker.pid}
+        if self.postgres is not None and path_of(scene.databases[GATEWAY]) is None:
+            servers["PostgreSQL"] = self.postgres.pid
+        return {"": scene.processor_seconds(), **{name: processor_seconds(pid) for name, pid in servers.items()}}
+
+    def _databases(
+        self, contender: Contender, database: str, directory: Path
+    ) -> AbstractContextManager[dict[str, str]]:
+        names = (contender.web.name, *(program.name for program in contender.workers), GATEWAY)
+        if database == SQLITE:
+            return sqlite_files(names, directory)
+        if self.postgres is None:
+            raise MeasurementFailed("no PostgreSQL server was started")
+        return server_databases(names, self.postgres)
 
 
 async def _prepare(scene: Scene, management: Management) -> None:
@@ -197,7 +224,7 @@ async def _prepare(scene: Scene, management: Management) -> None:
     await management.put("vhosts", management.vhost, body={})
     await management.put("permissions", management.vhost, management.user, body=EVERYTHING)
     for program in (scene.contender.web, *scene.contender.workers):
-        create_tables(f"sqlite:///{scene.database(program.name)}")
+        create_tables(scene.databases[program.name])
 
 
 async def _until_quiet() -> float:
@@ -210,9 +237,14 @@ async def _until_quiet() -> float:
 
 
 @asynccontextmanager
-async def set_up(directory: Path) -> AsyncIterator[Stage]:
-    """Start the node in `directory`; its data goes when the block ends. Raises BrokerError, NotInstalledError."""
-    async with PrivateBroker(directory / "rabbitmq") as broker:
-        yield Stage(broker, directory)
+async def set_up(directory: Path, databases: Sequence[str] = (SQLITE,)) -> AsyncIterator[Stage]:
+    """Start the servers in `directory`; their data goes when the block ends.
+
+    Raises BrokerError, NotInstalledError, PostgresNotInstalled.
+    """
+    async with AsyncExitStack() as stack:
+        broker = await stack.enter_async_context(PrivateBroker(directory / "rabbitmq"))
+        postgres = stack.enter_context(new_server(directory)) if POSTGRESQL in databases else None
+        yield Stage(broker, postgres, directory)
         await broker.kill()  # nobody needs its data
     shutil.rmtree(directory / "rabbitmq")

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.contenders import CEILINGS, ORDER_RAIL, PEERS
+from benchmarks.databases import TITLES as DATABASE_TITLES
 from benchmarks.goals import Verdict
 from benchmarks.results import Results
 from control_room.text import markdown_table
@@ -20,16 +21,17 @@ Cells = list[str]
 
 def show(console: Console, results: Results, verdicts: list[Verdict]) -> None:
     """Print one table for each measurement, and the goals."""
-    for measurement in results.measurements:
-        _print(console, measurement, COLUMNS, _rows(results, measurement))
+    for measurement, database in results.measurements:
+        _print(console, title_of(measurement, database), COLUMNS, _rows(results, measurement, database))
     _print(console, "goals", GOAL_COLUMNS, _goal_rows(verdicts))
 
 
 def to_markdown(results: Results, verdicts: list[Verdict]) -> str:
     """The same as Markdown, after a line about the machine."""
     parts = [machine_line(results.machine)]
-    for measurement in results.measurements:
-        parts += [f"### {measurement}", "\n".join(markdown_table(COLUMNS, _rows(results, measurement)))]
+    for measurement, database in results.measurements:
+        rows = _rows(results, measurement, database)
+        parts += [f"### {title_of(measurement, database)}", "\n".join(markdown_table(COLUMNS, rows))]
     if verdicts:
         parts += ["### goals", "\n".join(markdown_table(GOAL_COLUMNS, _goal_rows(verdicts)))]
     return "\n\n".join(parts) + "\n"
@@ -46,6 +48,11 @@ def machine_line(machine: dict[str, Any]) -> str:
     )
 
 
+def title_of(measurement: str, database: str) -> str:
+    """What was measured, and on which database."""
+    return f"{measurement}, {DATABASE_TITLES[database]}"
+
+
 def number(value: float) -> str:
     """Three digits that mean something, and never fewer than the whole number."""
     if abs(value) >= 100:
@@ -53,9 +60,9 @@ def number(value: float) -> str:
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
-def _rows(results: Results, measurement: str) -> Iterator[Cells]:
+def _rows(results: Results, measurement: str, database: str) -> Iterator[Cells]:
     for row in results.as_json()["quantities"]:
-        if row["measurement"] == measurement:
+        if (row["measurement"], row["database"]) == (measurement, database):
             title = TITLES.get(row["contender"], row["contender"])
             spread = [f"{number(row[key])}" for key in ("median", "lowest", "highest")]
             yield [title, f"{row['quantity']} ({row['unit']})", *spread, str(len(row["values"]))]

@@ -24,7 +24,7 @@ def busy_percent(seconds: float) -> float:
 
 
 def processor_seconds(pid: int) -> float:
-    """Processor time so far of the process and of its children."""
+    """Processor time so far of the process and of its children, those that have ended included."""
     process = psutil.Process(pid)
     return sum(_processor_seconds(each) for each in (process, *process.children(recursive=True)))
 
@@ -34,4 +34,4 @@ def _processor_seconds(process: psutil.Process) -> float:
         times = process.cpu_times()
     except psutil.NoSuchProcess:
         return 0.0
-    return float(times.user + times.system)
+    return float(sum(getattr(times, name, 0.0) for name in ("user", "system", "children_user", "children_system")))

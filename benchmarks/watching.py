@@ -31,7 +31,7 @@ async def measure_round(bench: Bench, round_number: int) -> None:
     for contender in (ORDER_RAIL, WATCHED) if round_number % 2 else (WATCHED, ORDER_RAIL):
         watched = contender is WATCHED
         bench.say(f"{NAME}: {'the control room and a viewer' if watched else 'nobody'}")
-        async with bench.stage.scene(contender) as scene:
+        async with bench.scene(contender) as scene:
             await scene.start_web()
             await scene.start_workers()
             placing = _place_while_somebody_watches(bench, scene) if watched else place_for_a_while(scene, bench.scale)
@@ -52,7 +52,7 @@ async def _place_while_somebody_watches(bench: Bench, scene: Scene) -> ClosedLoa
 
 async def _measure_streams(bench: Bench) -> None:
     bench.say(f"{NAME}: {STREAMS} streams of one order")
-    async with bench.stage.scene(ORDER_RAIL) as scene:
+    async with bench.scene(ORDER_RAIL) as scene:
         await scene.start_web()  # nobody pays, so the order's story does not end
         async with _streams(scene):
             placed = 1  # the one that is followed
@@ -76,4 +76,4 @@ async def _streams(scene: Scene) -> AsyncIterator[None]:
 
 
 def _add(bench: Bench, name: str, unit: str, value: float) -> None:
-    bench.results.add(NAME, ORDER_RAIL.name, name, unit, value)
+    bench.add(NAME, ORDER_RAIL.name, name, unit, value)

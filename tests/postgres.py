@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,8 @@ START_TIMEOUT_SECONDS = 30
 STOP_TIMEOUT_SECONDS = 15
 ADMINISTRATOR = "order_rail"
 
-# Durability is not what these tests are about, and an fsync is most of what they would wait for.
-SETTINGS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "100"}
+QUICK = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+"""Few tests are about durability, and an fsync is most of what they would wait for."""
 
 
 class PostgresNotInstalled(Exception):
@@ -31,12 +31,15 @@ class PostgresNotInstalled(Exception):
 
 
 class PrivatePostgres:
-    """Starts with `with`; every test takes a database of its own from `create_database`."""
+    """Starts with `with`; every test takes a database of its own from `create_database`.
 
-    def __init__(self) -> None:
-        self._binaries = _find_binaries()
+    `settings` are added to PostgreSQL's own, with which each commit is durable. `parent` holds its folder.
+    """
+
+    def __init__(self, settings: Mapping[str, str] = QUICK, parent: Path | None = None) -> None:
+        self._binaries, self._settings = _find_binaries(), settings
         # Not pytest's directory: PostgreSQL refuses to run as root, and nobody else may enter that one.
-        self._directory = Path(tempfile.mkdtemp(prefix="order-rail-pg-"))
+        self._directory = Path(tempfile.mkdtemp(prefix="order-rail-pg-", dir=parent))
         self._account: dict[str, Any] = unprivileged_account(self._directory)
         (self.port,) = free_ports(1)
         self._server: subprocess.Popen[bytes] | None = None
@@ -53,7 +56,7 @@ class PrivatePostgres:
 
     def start(self) -> None:
         """Start the server and wait until it answers."""
-        settings = {**SETTINGS, "port": str(self.port), "unix_socket_directories": str(self._directory)}
+        settings = {**self._settings, "port": str(self.port), "unix_socket_directories": str(self._directory)}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         command = [str(self._binaries / "postgres"), "-D", str(self._data), "-h", "127.0.0.1", *options]
         with self._log.open("ab") as log:  # opened by us: the server only writes to what it is given
@@ -75,6 +78,12 @@ class PrivatePostgres:
     def is_running(self) -> bool:
         return self._server is not None
 
+    @property
+    def pid(self) -> int:
+        """The server's process, the parent of those that work for the clients."""
+        assert self._server is not None
+        return self._server.pid
+
     def url(self, database: str) -> str:
         """As a service takes it in DATABASE_URL."""
         return f"postgresql://{ADMINISTRATOR}@127.0.0.1:{self.port}/{database}"
@@ -85,6 +94,11 @@ class PrivatePostgres:
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}")  # a parameter may not stand there
         return self.url(name)
+
+    def drop_database(self, url: str) -> None:
+        """Delete what `create_database` made; those who are connected to it are cut off."""
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE {url.rpartition('/')[2]} WITH (FORCE)")
 
     @property
     def _data(self) -> Path:

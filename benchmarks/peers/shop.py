@@ -1,4 +1,4 @@
-"""What the peers have in common: the rules of the shop, and a durable SQLite database for each service.
+"""What the peers have in common: the rules of the shop, and a durable database for each service (`DATABASE_URL`).
 
 The tables and the sessions are those of SQLAlchemy's and FastAPI's documentation: an ORM class a table, a session a
 request or a task.
@@ -64,26 +64,32 @@ class PlacedOrder(BaseModel):
 
 @cache
 def engine() -> Engine:
-    """This service's database. Each commit is on disk before it returns, as in Order Rail's.
+    """This service's database. Each commit is on disk before it returns, as in Order Rail's."""
+    return open_engine(os.environ["DATABASE_URL"])
 
-    One connection a process: SQLite takes one writer at a time, and threads that wait for the connection are woken
-    in turn, while those that find the database locked sleep and try again. So the peers are up to half as fast again.
+
+def open_engine(url: str) -> Engine:
+    """SQLite: one connection a process. PostgreSQL: SQLAlchemy's own pool.
+
+    SQLite takes one writer at a time, and threads that wait for the connection are woken in turn, while those that find
+    the database locked sleep and try again. So the peers are up to half as fast again.
     """
+    if not url.startswith("sqlite"):
+        return create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1))
     connect_args = {"check_same_thread": False, "timeout": LOCK_TIMEOUT_SECONDS}
-    made = create_engine(os.environ["DATABASE_URL"], connect_args=connect_args, pool_size=1, max_overflow=0)
+    made = create_engine(url, connect_args=connect_args, pool_size=1, max_overflow=0)
     event.listen(made, "connect", _make_durable)
     return made
 
 
 def _make_durable(connection: Any, _record: Any) -> None:
+    connection.execute("PRAGMA journal_mode=WAL")  # stays so
     connection.execute("PRAGMA synchronous=FULL")
 
 
 def create_tables(url: str) -> None:
     """What a migration would do before the service starts."""
-    made = create_engine(url)
-    with made.connect() as connection:
-        connection.exec_driver_sql("PRAGMA journal_mode=WAL")  # stays so
+    made = open_engine(url)
     Base.metadata.create_all(made)
     made.dispose()
 

@@ -3,8 +3,9 @@
 import json
 from pathlib import Path
 
+from benchmarks.databases import POSTGRESQL, SQLITE
 from benchmarks.goals import verdicts
-from benchmarks.results import Results
+from benchmarks.results import Quantity, Results
 from benchmarks.table import number, to_markdown
 
 MACHINE = {
@@ -13,11 +14,15 @@ MACHINE = {
 }  # fmt: skip
 
 
-def results_of(*values: tuple[str, str, str, float]) -> Results:
+def results_of(*values: tuple[str, str, str, float], database: str = SQLITE) -> Results:
     results = Results(MACHINE)
-    for measurement, contender, name, value in values:
-        results.add(measurement, contender, name, "unit", value)
+    add(results, *values, database=database)
     return results
+
+
+def add(results: Results, *values: tuple[str, str, str, float], database: str) -> None:
+    for measurement, contender, name, value in values:
+        results.add(Quantity(measurement, contender, name, "unit", database), value)
 
 
 def test_rounds_become_a_median_and_a_spread() -> None:
@@ -30,6 +35,7 @@ def test_rounds_become_a_median_and_a_spread() -> None:
 
 def test_results_are_read_back_as_they_were_written(tmp_path: Path) -> None:
     results = results_of(("accept", "celery", "rate", 10.0), ("drain", "celery", "rate", 5.0))
+    add(results, ("drain", "celery", "rate", 2.0), database=POSTGRESQL)
     file = tmp_path / "results.json"
     file.write_text(json.dumps(results.as_json()))
 
@@ -41,7 +47,7 @@ def test_order_rail_is_held_against_the_best_peer() -> None:
         ("accept", "order_rail", "rate", 1000.0),
         ("accept", "celery", "rate", 100.0),
         ("accept", "taskiq", "rate", 500.0),
-        ("accept", "fastapi_validates", "rate", 2000.0),
+        ("accept", "starlette_validates", "rate", 2000.0),
     )
 
     beside_peer, beside_ceiling = verdicts(results)
@@ -49,6 +55,17 @@ def test_order_rail_is_held_against_the_best_peer() -> None:
     assert (beside_peer.value, beside_peer.is_met) == (2.0, False)
     assert (beside_ceiling.value, beside_ceiling.is_met) == (0.5, False)
     assert "--only accept" in beside_peer.command
+
+
+def test_postgresql_is_held_against_sqlite_in_one_run() -> None:
+    results = results_of(("drain", "order_rail", "rate", 1000.0))
+    add(results, ("drain", "order_rail", "rate", 600.0), ("drain", "celery", "rate", 300.0), database=POSTGRESQL)
+
+    beside_peer, beside_sqlite = verdicts(results)
+
+    assert (beside_peer.value, beside_peer.is_met) == (2.0, False)
+    assert (beside_sqlite.value, beside_sqlite.is_met) == (0.6, True)
+    assert "--only drain --database both" in beside_sqlite.command
 
 
 def test_a_goal_at_its_bound_is_met() -> None:
@@ -77,6 +94,7 @@ def test_memory_is_that_of_the_service_that_grew_most() -> None:
 def test_the_table_names_contenders_as_people_do() -> None:
     markdown = to_markdown(results_of(("accept", "order_rail", "rate", 1234.5)), [])
 
+    assert "### accept, SQLite" in markdown
     assert "| Order Rail | rate (unit) | 1,234 | 1,234 | 1,234 | 1 |" in markdown
 
 
