@@ -20,7 +20,6 @@ from sqlalchemy import (
     String,
     Table,
     bindparam,
-    insert,
     select,
     update,
 )
@@ -37,7 +36,7 @@ from order_service.orders import (
     status_of,
 )
 from shared.events import OrderPlaced, OrderSummary
-from shared.persistence.backends import insert_new
+from shared.persistence.bulk import BulkInsert, BulkUpdate, skip_existing
 from shared.persistence.database import UtcDateTime
 from shared.persistence.outbox import Outbox
 from shared.persistence.pages import ReadPages
@@ -112,11 +111,11 @@ _TIMELINES = (
     .order_by(timeline.c.order_id, timeline.c.position, timeline.c.event_id)
 )
 _DUPLICATES = select(duplicates).where(duplicates.c.order_id.in_(bindparam("order_ids", expanding=True)))
-_NEW_STATUS = (
-    update(orders)
-    .where(orders.c.order_id == bindparam("id"))
-    .values(status=bindparam("to"), updated_at=bindparam("now"), quiet_since=bindparam("quiet"))
-)
+_INSERT_ORDERS = BulkInsert(orders)
+_UPDATE_ORDERS = BulkUpdate(orders, "status", "updated_at", "quiet_since")
+_INSERT_TIMELINE = BulkInsert(timeline)
+_CLAIM_KEYS = BulkInsert(idempotency_keys, skip_existing)
+_NEW_DUPLICATES = BulkInsert(duplicates, skip_existing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +150,7 @@ def place(connection: Connection, placements: list[Placement]) -> list[Placed]:
     if is_repeated(connection):
         new = _not_there(connection, new)
     if new:
-        connection.execute(insert(orders), [_order_values(placement) for placement in new])
+        _INSERT_ORDERS.run(connection, [_order_values(placement) for placement in new])
         outbox.add(connection, [placement.event for placement in new])
     repeated = [placed.order_id for placement, placed in pairs if _is_replay(placement, placed)]
     _count_duplicates(connection, repeated)
@@ -173,13 +172,11 @@ def _claim_keys(connection: Connection, placements: list[Placement]) -> dict[str
     """The order that holds each key, once each placement has tried to take its key."""
     if not placements:
         return {}
-    connection.execute(
-        insert_new(connection, idempotency_keys),
-        [
-            {"key": each.idempotency_key, "fingerprint": each.fingerprint, "order_id": each.event.subject}
-            for each in placements
-        ],
-    )
+    keys = [
+        {"key": each.idempotency_key, "fingerprint": each.fingerprint, "order_id": each.event.subject}
+        for each in placements
+    ]
+    _CLAIM_KEYS.run(connection, keys)
     rows = connection.execute(_KEYS, {"keys": {each.idempotency_key for each in placements}})
     return {row.key: Placed(row.order_id, row.fingerprint) for row in rows}
 
@@ -194,6 +191,7 @@ def _order_values(placement: Placement) -> dict[str, Any]:
         "wants_sms": event.data.order.customer_phone is not None,
         "placed_at": event.time,
         "updated_at": event.time,
+        "sweeps": 0,
         "quiet_since": event.time,
     }
 
@@ -232,7 +230,7 @@ def track(connection: Connection, reports: list[Report]) -> list[Tracked]:
             new.append({"order_id": report.order_id, "position": len(entries), **vars(report.entry)})
             entries.append(report.entry)
     if new:
-        connection.execute(insert(timeline), new)
+        _INSERT_TIMELINE.run(connection, new)
     _update_orders(connection, known, timelines, Counter(row["order_id"] for row in new), reports[0].sweep_delays)
     pairs = zip(reports, results, strict=True)
     _count_duplicates(connection, [report.order_id for report, result in pairs if result is Tracked.DUPLICATE])
@@ -243,7 +241,7 @@ def _count_duplicates(connection: Connection, order_ids: Iterable[str]) -> None:
     counts = sorted(Counter(order_ids).items())  # sorted: replicas that lock rows in one order can't deadlock
     if counts:
         new = [{"order_id": order_id, "times": 0} for order_id, _ in counts]
-        connection.execute(insert_new(connection, duplicates), new)
+        _NEW_DUPLICATES.run(connection, new)
         change = update(duplicates).where(duplicates.c.order_id == bindparam("id"))
         values = {"times": duplicates.c.times + bindparam("more")}
         connection.execute(change.values(values), [{"id": order_id, "more": count} for order_id, count in counts])
@@ -278,9 +276,10 @@ def _update_orders(
         earlier = entries[: len(entries) - added[order_id]]
         was_missing = awaits(OrderStatus(before.status), earlier, wants_sms=before.wants_sms)
         if status != before.status or sweep_delays.seconds(missing) != sweep_delays.seconds(was_missing):
-            changed.append({"id": order_id, "to": status, "now": now, "quiet": quiet_since(now, missing, sweep_delays)})
+            quiet = quiet_since(now, missing, sweep_delays)
+            changed.append({"order_id": order_id, "status": status, "updated_at": now, "quiet_since": quiet})
     if changed:
-        connection.execute(_NEW_STATUS, changed)
+        _UPDATE_ORDERS.run(connection, changed)
 
 
 def quiet_since(now: datetime, missing: Collection[str], sweep_delays: SweepDelays, sweeps: int = 0) -> datetime | None:

@@ -3,14 +3,18 @@
 Gains are processor time, unless a line says otherwise. These tricks can't leave their place:
 
 - `shared/http/short_cut.py`: POST /orders goes past the framework: 9 µs in place of 97.
+- `shared/http/json_body.py`: headers and body are read past Starlette: 14 µs less for each order.
 - `shared/messaging/acknowledger.py`: deliveries are acknowledged in groups. Not measured by itself.
 - `shared/messaging/wire.py`: all frames of one turn of the event loop are written at once. Not measured by itself.
 - `shared/persistence/batcher.py`, `in_loop`: the event loop looks records up in SQLite. An answer comes 17 % sooner.
+- `shared/persistence/bulk.py`: rows go past SQLAlchemy in few statements: an order's rows take 27 µs in place of 36.
+- `shared/persistence/database.py`, `UtcDateTime.bind_processor`: a time takes 1 µs in place of 2; an order has three.
 - `shared/persistence/backends.py`, `keeps_connections`: no way through the pool. A look-up takes 27 % more without.
 - `shared/persistence/backends.py`, `Sqlite._begin`: BEGIN goes past SQLAlchemy. A look-up takes 15 % more without.
 - `shared/persistence/outbox.py`, `hand_over`: the relay gets rows from the commit. Reading costs 10 µs for each row
   of a batch, and 90 µs for a single row.
-- Statements that each order needs are built once: building a statement takes twice as long as running it.
+- Statements that each order needs are built once: building a statement takes twice as long as running it. The same
+  holds for a metric's labels.
 """
 
 import contextlib

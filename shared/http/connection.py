@@ -95,15 +95,10 @@ class Connection(HttpToolsProtocol):
         if name in _CHECKED:
             self._check_header(name, value)
         self.headers.append((name, value))
-        size = len(name) + len(value)
-        self._header_bytes += size
+        self._header_bytes += len(name) + len(value)
         limits = self.limits
-        if size > limits.header_bytes:
-            raise Problem(431, f"The header {name[:50].decode('latin-1')} is over {limits.header_bytes} bytes")
-        if self._header_bytes > limits.headers_bytes:
-            raise self._headers_too_large()
-        if len(self.headers) > limits.headers:
-            raise Problem(431, f"There are over {limits.headers} headers")
+        if self._header_bytes > limits.header_bytes or len(self.headers) > limits.headers:
+            self._check_sizes(name, value)
 
     def _check_header(self, name: bytes, value: bytes) -> None:
         if name == b"host":
@@ -115,6 +110,15 @@ class Connection(HttpToolsProtocol):
         elif name == b"expect":
             is_new = self.parser.get_http_version() != "1.0"
             self.expect_100_continue = is_new and value.lower() == b"100-continue"
+
+    def _check_sizes(self, name: bytes, value: bytes) -> None:
+        limits = self.limits
+        if len(name) + len(value) > limits.header_bytes:
+            raise Problem(431, f"The header {name[:50].decode('latin-1')} is over {limits.header_bytes} bytes")
+        if self._header_bytes > limits.headers_bytes:
+            raise self._headers_too_large()
+        if len(self.headers) > limits.headers:
+            raise Problem(431, f"There are over {limits.headers} headers")
 
     def _headers_too_large(self) -> Problem:
         return Problem(431, f"The headers are over {self.limits.headers_bytes} bytes")

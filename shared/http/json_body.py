@@ -6,24 +6,36 @@ from codecs import BOM_UTF8
 from typing import Any
 
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
 from shared.http.problems import Problem
 
 MEDIA_TYPE = "application/json"
-CODING = "identity"
 _CHARSET = re.compile(r"""charset\s*=\s*["']?([^\s;"']*)""")
 _CHARSETS = ("utf-8", "utf8", "us-ascii", "ascii")
 
 
 async def json_body(request: Request) -> bytes:
     """The body without a byte order mark (RFC 8259, 8.1). Raises `Problem` 415 if it is not JSON in plain UTF-8."""
-    headers = request.headers
-    if (content_type := headers.get("content-type", MEDIA_TYPE)) != MEDIA_TYPE:
-        _check_type(content_type.lower())
-    if (coding := headers.get("content-encoding", CODING).lower().strip()) not in ("", CODING):
-        detail = f"Content-Encoding: expected none, got {coding[:100]}; send the body as it is"
-        raise Problem(415, detail, headers={"Accept-Encoding": CODING})
-    return (await request.body()).removeprefix(BOM_UTF8)
+    headers = dict(request.scope["headers"])  # Starlette's own mapping decodes all of them at each look
+    if (content_type := headers.get(b"content-type")) not in (None, b"application/json"):
+        _check_type(content_type.decode("latin-1").lower())
+    if (coding := headers.get(b"content-encoding", b"").lower().strip()) not in (b"", b"identity"):
+        detail = f"Content-Encoding: expected none, got {coding[:100].decode('latin-1')}; send the body as it is"
+        raise Problem(415, detail, headers={"Accept-Encoding": "identity"})
+    return (await _whole_body(request)).removeprefix(BOM_UTF8)
+
+
+async def _whole_body(request: Request) -> bytes:
+    """As `Request.body`, whose generator costs 6 µs. Raises `ClientDisconnect`."""
+    body, is_whole = b"", False
+    while not is_whole:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        body += message.get("body", b"")
+        is_whole = not message.get("more_body", False)
+    return body
 
 
 def _check_type(content_type: str) -> None:

@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 import structlog
 from tenacity import AsyncRetrying, RetryError, retry_if_exception_type, wait_random_exponential
@@ -92,6 +92,9 @@ class Processor:
         self._policy = policy
         self._hold_seconds = HOLD_SECONDS if policy.delays_seconds else None
         self._held = 0
+        self._handling_seconds = metrics.handling_seconds.labels(self._queue)
+        self._duplicates = metrics.duplicates.labels(self._queue)
+        self._settled = {kind: metrics.settled.labels(self._queue, kind.__name__.lower()) for kind in get_args(Outcome)}
 
     async def process(self, delivery: Delivery, acknowledger: Acknowledger) -> None:
         started = time.perf_counter()
@@ -102,7 +105,7 @@ class Processor:
             acknowledger.abandon()
             logger.exception("delivery.not_settled", queue=self._queue)
             return
-        metrics.handling_seconds.labels(self._queue).observe(time.perf_counter() - started)
+        self._handling_seconds.observe(time.perf_counter() - started)
 
     async def _handle(self, delivery: Delivery) -> Outcome:
         """Decode the message and give it to its handler; what became of that."""
@@ -177,7 +180,7 @@ class Processor:
         message_id = delivery.message.message_id
         match outcome:
             case Ack(duplicate=True):
-                metrics.duplicates.labels(self._queue).inc()
+                self._duplicates.inc()
             case Retry(delay_seconds, error):
                 logger.info("delivery.retried", queue=self._queue, message_id=message_id, attempt=delivery.attempt,
                             delay_seconds=delay_seconds, error=error)  # fmt: skip
@@ -187,7 +190,7 @@ class Processor:
                                reason=reason, error=error)  # fmt: skip
                 await self._move(_parked(self._queue, delivery, outcome), acknowledger)
         if acknowledger.is_open:
-            metrics.settled.labels(self._queue, type(outcome).__name__.lower()).inc()
+            self._settled[type(outcome)].inc()
         note_handled(self._queue, delivery, outcome, settled=acknowledger.is_open)
         acknowledger.settle(delivery.tag)
 

@@ -57,7 +57,7 @@ class _Pending:
 
     def resolve(self, error: PublishError | None) -> None:
         result = "confirmed" if error is None else type(error).__name__.lower()
-        metrics.published.labels(self.message.exchange, result).inc()
+        metrics.publishes(self.message.exchange, result).inc()
         note_published(self.message, result)
         if not self.outcome.done():  # the caller may have been cancelled
             self.outcome.set_result(error)

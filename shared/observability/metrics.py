@@ -1,5 +1,7 @@
 """The metrics of every service, in Prometheus' text format on `/metrics`. One process is one service."""
 
+from functools import cache
+
 import prometheus_client
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -17,6 +19,12 @@ connections_opened = Counter("order_rail_broker_connections_opened", "AMQP conne
 commits = Counter("order_rail_group_commits", "Transactions that wrote", ["database"])
 rows_committed = Counter("order_rail_rows_committed", "Writes made durable by them", ["database"])
 held = Gauge("order_rail_deliveries_held", "Deliveries that wait until what the service needs is back", ["queue"])
+
+
+@cache  # looking it up costs more than counting
+def publishes(exchange: str, result: str) -> Counter:
+    """The counter of the publishes to an exchange with this result."""
+    return published.labels(exchange, result)
 
 
 def render() -> bytes:

@@ -4,7 +4,6 @@ import contextlib
 import importlib
 import os
 import socket
-from functools import cache
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
@@ -126,16 +125,6 @@ Backend = Sqlite | Postgresql
 def backend_of(url: str) -> Backend:
     parsed = make_url(url)
     return Sqlite(parsed) if parsed.get_backend_name() == "sqlite" else Postgresql(parsed)
-
-
-def insert_new(connection: Connection, table: Table) -> Any:
-    """An insert that skips the rows whose key exists already."""
-    return _insert_new(connection.dialect.name, table)
-
-
-@cache
-def _insert_new(dialect: str, table: Table) -> Any:
-    return insert_into(dialect, table).on_conflict_do_nothing()
 
 
 def insert_into(dialect: str, table: Table) -> Any:

@@ -60,8 +60,17 @@ class UtcDateTime(TypeDecorator[datetime]):
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         return value and value.astimezone(UTC)
 
+    def bind_processor(self, dialect: Dialect) -> Any:
+        """For speed without SQLAlchemy's two steps on SQLite (`tuning.py`)."""
+        return _sqlite_text if dialect.name == "sqlite" else super().bind_processor(dialect)
+
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         return value and (value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC))
+
+
+def _sqlite_text(value: datetime | None) -> str | None:
+    """As SQLAlchemy writes it, such as `2026-07-01 12:00:00.000000`."""
+    return None if value is None else value.astimezone(UTC).isoformat(" ", "microseconds").removesuffix("+00:00")
 
 
 class Database:
@@ -228,7 +237,8 @@ class Database:
         _probe_metadata.create_all(connection)
         self._metadata.create_all(connection)
         self._check_columns(connection)
-        connection.execute(backends.insert_new(connection, write_probe), {"id": 1, "probes": 0})
+        insert = backends.insert_into(connection.dialect.name, write_probe).on_conflict_do_nothing()
+        connection.execute(insert, {"id": 1, "probes": 0})
         return _write_probe(connection, rows)
 
     def _check_columns(self, connection: Connection) -> None:

@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Generic, Protocol, TypeVar
 
-from sqlalchemy import Connection, Row, Table, bindparam, select
+from sqlalchemy import ColumnElement, Connection, Row, Table, bindparam, literal_column, select
 
 from shared.events import Event
-from shared.persistence.backends import insert_into
+from shared.persistence.bulk import BulkInsert
 from shared.persistence.outbox import Outbox
 from shared.persistence.pages import ReadPages
 
@@ -46,7 +45,8 @@ class KeyedStore(Generic[Record]):
         provisional: str,
     ) -> None:
         (key,) = table.primary_key
-        self._table, self._key, self._outbox = table, key.name, outbox
+        self._key, self._outbox = key.name, outbox
+        self._upsert = upsert(table, provisional)
         self._to_row, self._from_row, self._provisional = to_row, from_row, provisional
         # Built once: building a statement costs twice as much as running it.
         self._by_key = select(table).where(key.in_(bindparam("keys", expanding=True)))
@@ -61,9 +61,19 @@ class KeyedStore(Generic[Record]):
     def record(self, connection: Connection, recordings: list[Recording[Record]]) -> list[bool]:
         """Write each record with its event, unless its key is taken; for each, whether it was written."""
         rows = [self._to_row(recording.record) for recording in recordings]
-        written = record_once(connection, self._table, rows, provisional=self._provisional)
+        written = self._write(connection, rows)
         self._outbox.add(connection, [each.event for each, is_new in zip(recordings, written, strict=True) if is_new])
         return written
+
+    def _write(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[bool]:
+        """For each row, whether it was written. Other replicas may write rows of the same keys at the same time."""
+        chosen: dict[str, Mapping[str, Any]] = {}  # one row per key, since one statement can't write a row twice
+        for row in rows:
+            key = row[self._key]
+            if key not in chosen or chosen[key]["status"] == self._provisional:
+                chosen[key] = row
+        written = {row[0] for row in self._upsert.run(connection, list(chosen.values()))}
+        return [row is chosen[row[self._key]] and row[self._key] in written for row in rows]
 
     def re_emit(self, connection: Connection, events: list[Event]) -> list[None]:
         """Publish events again, under their own ids."""
@@ -75,33 +85,18 @@ class KeyedStore(Generic[Record]):
         return record.status != self._provisional
 
 
-def record_once(
-    connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], *, provisional: str
-) -> list[bool]:
-    """Write each row unless its key is taken; for each row, whether it was written.
-
-    A row whose status is `provisional` gives way to one whose status is not. Safe against other replicas that record
-    the same key at the same time.
-    """
-    (key,) = (column.name for column in table.primary_key)
-    chosen: dict[str, Mapping[str, Any]] = {}  # one row per key, since one statement can't write a row twice
-    for row in rows:
-        if row[key] not in chosen or chosen[row[key]]["status"] == provisional:
-            chosen[row[key]] = row
-    statement = _upsert(connection.dialect.name, table, provisional)
-    written = set(connection.execute(statement, list(chosen.values())).scalars())
-    return [row is chosen[row[key]] and row[key] in written for row in rows]
-
-
-@cache
-def _upsert(dialect: str, table: Table, provisional: str) -> Any:
-    """Returns the key of each row that it has written."""
+def upsert(table: Table, provisional: str) -> BulkInsert:
+    """Inserts rows, and returns the keys of those written: a taken key stays, unless a provisional row makes way."""
     (key,) = table.primary_key
-    statement = insert_into(dialect, table)
-    new = statement.excluded
-    statement = statement.on_conflict_do_update(
-        index_elements=[key],
-        set_={column.name: new[column.name] for column in table.columns if column is not key},
-        where=(table.c.status == provisional) & (new.status != provisional),
-    )
-    return statement.returning(key)
+    given_up: ColumnElement[str] = literal_column(f"'{provisional}'")
+
+    def complete(insert: Any) -> Any:
+        new = insert.excluded
+        insert = insert.on_conflict_do_update(
+            index_elements=[key],
+            set_={column.name: new[column.name] for column in table.columns if column is not key},
+            where=(table.c.status == given_up) & (new.status != given_up),
+        )
+        return insert.returning(key)
+
+    return BulkInsert(table, complete)

@@ -14,7 +14,7 @@ from prometheus_client import REGISTRY
 from sqlalchemy import Connection, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from shared.persistence.backends import insert_new
+from shared.persistence.bulk import BulkInsert, skip_existing
 from shared.persistence.database import Database
 from shared.persistence.failures import DatabaseUnavailable
 from shared.persistence.transactions import hand_over
@@ -128,7 +128,7 @@ async def test_times_come_back_as_aware_utc(database: Database) -> None:
 
 async def test_an_insert_passes_over_keys_that_are_there(database: Database) -> None:
     def insert_all(connection: Connection, rows: list[int]) -> list[int]:
-        connection.execute(insert_new(connection, notes), [{"id": row, "text": "new"} for row in rows])
+        BulkInsert(notes, skip_existing).run(connection, [{"id": row, "text": "new"} for row in rows])
         return rows
 
     await database.write(write_notes, (1, "old"))

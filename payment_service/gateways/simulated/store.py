@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 
 from sqlalchemy import BigInteger, Column, Connection, Integer, MetaData, String, Table, bindparam, select
 
-from shared.persistence.backends import insert_into, insert_new
+from shared.persistence.backends import insert_into
+from shared.persistence.bulk import BulkInsert, skip_existing
 from shared.persistence.database import UtcDateTime
 from shared.persistence.pages import ReadPages
 
@@ -30,6 +31,7 @@ tries = Table(
     Column("count", Integer, nullable=False),
 )
 
+_NEW_CHARGES = BulkInsert(ledger, skip_existing)
 _BY_KEY = select(ledger).where(ledger.c.idempotency_key.in_(bindparam("keys", expanding=True)))
 
 
@@ -47,7 +49,7 @@ def charge(connection: Connection, charges: list[Charge]) -> list[Charge]:
     """Insert each charge whose key is new; returns the charge that the ledger has for each key."""
     now = datetime.now(UTC)
     values = [{**vars(each), "idempotency_key": each.order_id, "type": "charge", "at": now} for each in charges]
-    connection.execute(insert_new(connection, ledger), values)
+    _NEW_CHARGES.run(connection, values)
     rows = connection.execute(_BY_KEY, {"keys": {each.order_id for each in charges}})
     made = {row.order_id: Charge(row.order_id, row.charge_id, row.amount_minor, row.currency) for row in rows}
     return [made[each.order_id] for each in charges]

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from sqlalchemy import Column, Connection, Integer, MetaData, String, Table
 
 from loyalty_service.points import Points
-from shared.persistence.backends import insert_new
+from shared.persistence.bulk import BulkInsert, skip_existing
 from shared.persistence.pages import ReadPages
 
 metadata = MetaData()
@@ -17,12 +17,12 @@ points = Table(
     Column("points", Integer, nullable=False),
 )
 
+insert_new = BulkInsert(points, lambda insert: skip_existing(insert).returning(points.c.order_id))
 pages = ReadPages(points, points.c.order_id)
 
 
 def record(connection: Connection, rows: list[Points]) -> list[bool]:
     """Write each row unless its order has one; for each row, whether it is new."""
-    statement = insert_new(connection, points).returning(points.c.order_id)
     values = {row.order_id: asdict(row) for row in rows}  # once, also where one batch has the order twice
-    written = set(connection.execute(statement, list(values.values())).scalars())
+    written = {row.order_id for row in insert_new.run(connection, list(values.values()))}
     return [row.order_id in written for row in rows]
