@@ -1,4 +1,4 @@
-"""The `order-rail` command. Each group of commands lives in a module of its own; this file registers them."""
+"""The `order-rail` command. Each group of commands has a module of its own; this file registers them."""
 
 from typing import Any
 

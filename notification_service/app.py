@@ -14,8 +14,7 @@ from shared.settings import ServiceSettings
 class Settings(ServiceSettings):
     """The notification service's environment. A channel without a URL logs what it would send."""
 
-    database_url: str = "sqlite:///.run/notification_service.db"
-    http_port: int = Field(default=CONTRACT.port, ge=0, le=65535)
+    contract = CONTRACT
     email_url: str = Field("", description="`smtp://host:port` or `smtps://user:password@host`: [below](#email_url)")
     sms_url: str = Field("", description="no adapter yet: leave it empty")
     restaurant_url: str = Field("", description="no adapter yet: leave it empty")

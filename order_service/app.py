@@ -21,8 +21,7 @@ REPORT_SECONDS = 10.0
 class Settings(ServiceSettings):
     """The order service's environment."""
 
-    database_url: str = "sqlite:///.run/order_service.db"
-    http_port: int = Field(default=CONTRACT.port, ge=0, le=65535)
+    contract = CONTRACT
     sweep_after_seconds: float | None = Field(
         default=None,
         ge=1,

@@ -14,8 +14,7 @@ from shared.settings import ServiceSettings
 class Settings(ServiceSettings):
     """The payment service's environment."""
 
-    database_url: str = "sqlite:///.run/payment_service.db"
-    http_port: int = Field(default=CONTRACT.port, ge=0, le=65535)
+    contract = CONTRACT
     payment_concurrency: int = Field(default=64, ge=1, le=2000, description="charges under way at once")
     gateway_latency_seconds: float = Field(
         default=0.1, ge=0, le=60, description="what the simulated gateway takes for an answer, on average"

@@ -214,12 +214,6 @@ def queues_taking(event: type[Event]) -> dict[str, QueueContract]:
     return {name: queue for name, queue in queues().items() if event in queue.takes}
 
 
-def given_up_after_seconds(queue: QueueContract, retry_delays_seconds: Iterable[float]) -> float:
-    """The longest that a message of a queue can be tried before it is parked: its delays, and each attempt."""
-    delays = tuple(retry_delays_seconds)
-    return sum(delays) + (len(delays) + 1) * (SECOND_TRY_SECONDS + queue.attempt_seconds)
-
-
 def _expect_usable(contract: ServiceContract) -> None:
     exchange = [contract.exchange] if contract.exchange or contract.publishes else []
     for name in (contract.name, *exchange, *(queue.name for queue in contract.queues)):

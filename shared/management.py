@@ -15,31 +15,11 @@ class ManagementError(Exception):
 
 
 class ManagementUnavailable(ManagementError):
-    """No usable answer came from `url`; trying again later may help."""
-
-    def __init__(self, url: str, why: str) -> None:
-        super().__init__(f"RabbitMQ's management API at {url} can't be used: {why}")
-        self.url, self.why = url, why
+    """No usable answer came; trying again later may help."""
 
 
 class ManagementDenied(ManagementError):
     """The broker does not know the user, or does not allow it the action."""
-
-    def __init__(self, url: str, user: str, action: str, why: str) -> None:
-        super().__init__(
-            f"RabbitMQ's management API at {url} denied {action} to user {user!r} ({why}). "
-            "Check the user and password in RABBITMQ_MANAGEMENT_URL (or RABBITMQ_URL), "
-            "and that the user has the tag `administrator`."
-        )
-        self.url, self.user, self.action, self.why = url, user, action, why
-
-
-class ManagementRefused(ManagementError):
-    """The broker refused a request that it understood; trying again does not help."""
-
-    def __init__(self, url: str, action: str, status: int, why: str) -> None:
-        super().__init__(f"RabbitMQ's management API at {url} refused {action} ({status}): {why}")
-        self.url, self.action, self.status, self.why = url, action, status, why
 
 
 class Management:
@@ -54,6 +34,7 @@ class Management:
         self.vhost = settings.vhost
         self.user = unquote(parts.username or "guest")
         self.url = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+        self._name = f"RabbitMQ's management API at {self.url}"
         self._check_url()
         self._http = httpx.AsyncClient(
             auth=(self.user, unquote(parts.password or "guest")),
@@ -90,21 +71,26 @@ class Management:
         try:
             httpx.URL(self.url)
         except httpx.InvalidURL as error:
-            raise ManagementUnavailable(self.url, f"this is no URL ({error})") from None
+            raise ManagementUnavailable(f"{self._name} can't be used: this is no URL ({error})") from None
 
     async def _call(self, method: str, path: tuple[str, ...], **arguments: Any) -> httpx.Response:
         url = "/".join([self.url, "api", *(quote(segment, safe="") for segment in path)])
         try:
             response = await self._http.request(method, url, **arguments)
         except httpx.HTTPError as error:
-            raise ManagementUnavailable(self.url, str(error) or type(error).__name__) from error
+            raise ManagementUnavailable(f"{self._name} can't be used: {str(error) or type(error).__name__}") from error
+        action = f"{method} {' '.join(path)}"
         if response.status_code in (401, 403):
-            raise ManagementDenied(self.url, self.user, _action(method, path), _reason(response))
+            raise ManagementDenied(
+                f"{self._name} denied {action} to user {self.user!r} ({_reason(response)}). "
+                "Check the user and password in RABBITMQ_MANAGEMENT_URL (or RABBITMQ_URL), "
+                "and that the user has the tag `administrator`."
+            )
         if response.status_code >= 500:
-            raise ManagementUnavailable(self.url, f"{response.status_code}: {_reason(response)}")
+            raise ManagementUnavailable(f"{self._name} can't be used: {response.status_code}: {_reason(response)}")
         is_gone = method == "DELETE" and response.status_code == 404
         if method != "GET" and not response.is_success and not is_gone:
-            raise ManagementRefused(self.url, _action(method, path), response.status_code, _reason(response))
+            raise ManagementError(f"{self._name} refused {action} ({response.status_code}): {_reason(response)}")
         return response
 
     def _json(self, response: httpx.Response) -> Any:
@@ -112,11 +98,7 @@ class Management:
             return response.raise_for_status().json()
         except (ValueError, httpx.HTTPStatusError):
             why = f"it answered {response.status_code} and not as RabbitMQ does; is the port right?"
-            raise ManagementUnavailable(self.url, why) from None
-
-
-def _action(method: str, path: tuple[str, ...]) -> str:
-    return f"{method} {' '.join(path)}"
+            raise ManagementUnavailable(f"{self._name} can't be used: {why}") from None
 
 
 def _reason(response: httpx.Response) -> str:

@@ -5,14 +5,24 @@ A process reads only the variables that it needs; a service adds its own in its 
 
 import ssl
 import sys
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, create_model, field_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared import contract
 from shared.amqp_url import AmqpUrl, amqp_url
+from shared.contract import ServiceContract
 from shared.tls import FILES, tls_files
 from shared.urls import checked_url, parameters
 
@@ -79,6 +89,12 @@ class _BrokerSettings(BaseSettings):
         "`docker-compose.yml`, not for production. The native control room works without it",
     )
 
+    @classmethod
+    def of(cls, variables: Mapping[str, str | None], **values: object) -> Self:
+        """From these environment variables, and `values` of other fields. Raises pydantic's ValidationError."""
+        given = {name: value for name in cls.model_fields if (value := variables.get(name.upper()))}
+        return cls.model_validate({**given, **values})
+
     @field_validator("rabbitmq_url")
     @classmethod
     def _is_amqp(cls, value: str) -> str:
@@ -101,7 +117,9 @@ class _BrokerSettings(BaseSettings):
 
     def given_up_after_seconds(self, queue: str) -> float:
         """The longest that a message of a registered queue can be tried before it is parked."""
-        return contract.given_up_after_seconds(contract.queues()[queue], self.retry_delays_of(queue))
+        delays = self.retry_delays_of(queue)
+        attempt_seconds = contract.SECOND_TRY_SECONDS + contract.queues()[queue].attempt_seconds
+        return sum(delays) + (len(delays) + 1) * attempt_seconds
 
     @property
     def amqp(self) -> AmqpUrl:
@@ -146,7 +164,9 @@ else:
 
 
 class ServiceSettings(BrokerSettings):
-    """The variables that every service reads. Each service has its own defaults for `database_url` and `http_port`."""
+    """The variables that every service reads. A service's own class says whose `contract` gives the defaults."""
+
+    contract: ClassVar[ServiceContract]
 
     database_url: str = Field(
         repr=False,
@@ -162,6 +182,11 @@ class ServiceSettings(BrokerSettings):
     )
     log_format: Literal["json", "console"] = Field("console", description="`json` or `console`")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_defaults(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return {"database_url": f"sqlite:///.run/{cls.contract.name}.db", "http_port": cls.contract.port, **values}
+
     @field_validator("database_url")
     @classmethod
     def _is_database(cls, value: str) -> str:
@@ -176,7 +201,21 @@ def load(settings_class: type[SettingsType]) -> SettingsType:
     try:
         return settings_class()
     except ValidationError as error:
-        for problem in error.errors(include_url=False):
-            variable = str(problem["loc"][0]).upper() if problem["loc"] else "environment"
-            print(f"{variable}: {problem['msg']}", file=sys.stderr)
+        print(wrong_variables(error), file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def wrong_variables(error: ValidationError) -> str:
+    """A line for each variable that is wrong, with its name first."""
+    return "\n".join(f"{_variable(problem['loc'])}: {problem['msg']}" for problem in error.errors(include_url=False))
+
+
+def _variable(location: tuple[int | str, ...]) -> str:
+    """The environment variable of a setting; of one by service it ends in URL."""
+    match location:
+        case (_, str(service)):
+            return contract.service(service).variable("URL")
+        case (name, *_):
+            return str(name).upper()
+        case _:
+            return "environment"

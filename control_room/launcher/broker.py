@@ -23,7 +23,6 @@ START_TIMEOUT_SECONDS = 90.0
 STOP_GRACE_SECONDS = 15.0
 POLL_SECONDS = 0.1
 ANSWER_TIMEOUT_SECONDS = 5.0
-AMQP_GREETING = b"AMQP\x00\x00\x09\x01"
 
 CONFIGURATION = """\
 listeners.tcp.1 = 127.0.0.1:{amqp_port}
@@ -47,6 +46,21 @@ ADVANCED_CONFIGURATION = """\
 %% A quorum queue counts its messages at this interval; the default is 5 s.
 [{rabbit, [{dead_letter_worker_publisher_confirm_timeout, 5000}, {quorum_tick_interval, 1000}]}].
 """
+FILES = {
+    "RABBITMQ_CONF_ENV_FILE": "rabbitmq-env.conf",
+    "RABBITMQ_CONFIG_FILE": "rabbitmq.conf",
+    "RABBITMQ_CONFIG_FILES": "conf.d",
+    "RABBITMQ_ADVANCED_CONFIG_FILE": "advanced.config",
+    "RABBITMQ_ENABLED_PLUGINS_FILE": "enabled_plugins",
+    "RABBITMQ_MNESIA_BASE": "data",
+    "RABBITMQ_MNESIA_DIR": "data/node",
+    "RABBITMQ_PLUGINS_EXPAND_DIR": "data/plugins",
+    "RABBITMQ_FEATURE_FLAGS_FILE": "data/feature_flags",
+    "RABBITMQ_PID_FILE": "data/node.pid",
+    "RABBITMQ_LOG_BASE": "log",
+    "RABBITMQ_LOGS": "log/rabbitmq.log",
+}
+"""All files of a node, in its directory, by RabbitMQ's variable for each."""
 
 
 class BrokerError(LaunchError):
@@ -57,15 +71,15 @@ class PrivateBroker:
     """One RabbitMQ node, all of whose files are in `directory`. Its ports and its data stay the same over restarts."""
 
     def __init__(self, directory: Path, amqp_port: int = 0, management_port: int = 0, configuration: str = "") -> None:
-        """Without ports it takes free ones. `configuration`: further lines of rabbitmq.conf."""
+        """Port 0 means any free port. `configuration`: further lines of rabbitmq.conf."""
         self.directory, self._configuration = directory.absolute(), configuration
         free = free_ports(4)
         self.amqp_port = amqp_port or free[0]
         self.management_port = management_port or free[1]
         self._distribution_port, self._epmd_port = free[2:]
+        self.log, self._start_log = (self.directory / "log" / name for name in ("rabbitmq.log", "start.log"))
         self._epmd: Process | None = None
         self._node: Process | None = None
-        self._ending = False
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -85,8 +99,8 @@ class PrivateBroker:
 
     @property
     def pid(self) -> int:
-        """The node's process. BrokerError if it does not run."""
-        return self._running().pid
+        """The id of the node's process. BrokerError if it does not run."""
+        return self._process().pid
 
     @property
     def is_running(self) -> bool:
@@ -96,12 +110,7 @@ class PrivateBroker:
     @property
     def has_died(self) -> bool:
         """Whether the node ended without a call of `stop` or `kill`."""
-        return self._node is not None and self._node.returncode is not None and not self._ending
-
-    @property
-    def log(self) -> Path:
-        """RabbitMQ's own log file."""
-        return self.directory / "log" / "rabbitmq.log"
+        return self._node is not None and self._node.returncode is not None
 
     async def start(self) -> None:
         """Start the node and wait until AMQP and the management API answer.
@@ -116,9 +125,8 @@ class PrivateBroker:
         self._write_files()
         try:
             await self._start_epmd()
-            self._ending = False
-            self._node = await spawn([find(SERVER)], self._environment(), self._start_log, self.directory)
-            await self._wait_until_ready()
+            self._node = await self._spawn(SERVER)
+            await self._until(self._is_ready, "it was not ready")
         except BaseException:
             await self.kill()
             await self._stop_epmd()
@@ -126,26 +134,24 @@ class PrivateBroker:
 
     async def stop(self) -> None:
         """SIGTERM to the node, SIGKILL after 15 seconds; then its epmd. Does nothing if nothing runs."""
-        if self._node is not None:
-            self._ending = True
-            await end(self._node, STOP_GRACE_SECONDS)
-            self._node = None
+        node, self._node = self._node, None
+        if node is not None:
+            await end(node, STOP_GRACE_SECONDS)
         await self._stop_epmd()
 
     async def kill(self) -> None:
         """Kill the node at once, as `kill -9` does. Its data stays, and `start` brings it back."""
-        if self._node is not None:
-            self._ending = True
-            await kill(self._node)
-            self._node = None
+        node, self._node = self._node, None
+        if node is not None:
+            await kill(node)
 
     def suspend(self) -> None:
         """SIGSTOP to the node: its connections stay open and nothing answers on them."""
-        signal_group(self._running(), signal.SIGSTOP)
+        signal_group(self._process(), signal.SIGSTOP)
 
     def resume(self) -> None:
-        """SIGCONT to a frozen node."""
-        signal_group(self._running(), signal.SIGCONT)
+        """SIGCONT to a suspended node."""
+        signal_group(self._process(), signal.SIGCONT)
 
     async def control(self, *arguments: str) -> None:
         """Run `rabbitmqctl` on the node. Raises BrokerError with its output if it fails; NotInstalledError."""
@@ -161,55 +167,37 @@ class PrivateBroker:
         if command.returncode != 0:
             raise BrokerError(f"rabbitmqctl {' '.join(arguments)}: {output.decode(errors='replace').strip()}")
 
-    def _running(self) -> Process:
+    def _process(self) -> Process:
         if self._node is None:
             raise BrokerError(f"the RabbitMQ node in {self.directory} is not running")
         return self._node
 
-    @property
-    def _start_log(self) -> Path:
-        return self.directory / "log" / "start.log"
+    async def _spawn(self, program: str, *arguments: str) -> Process:
+        return await spawn([find(program), *arguments], self._environment(), self._start_log, self.directory)
 
     def _write_files(self) -> None:
         for folder in ("data", "log", "conf.d"):
             (self.directory / folder).mkdir(parents=True, exist_ok=True)
         ports = {"amqp_port": self.amqp_port, "management_port": self.management_port}
-        self._write("rabbitmq.conf", CONFIGURATION.format(**ports) + self._configuration)
-        self._write("enabled_plugins", "[rabbitmq_management].\n")
-        self._write("advanced.config", ADVANCED_CONFIGURATION)
-        self._write("rabbitmq-env.conf", "")
-        self._write_cookie()
-
-    def _write(self, name: str, text: str) -> None:
-        (self.directory / name).write_text(text, encoding="utf-8")
-
-    def _write_cookie(self) -> None:
+        texts = {
+            "rabbitmq.conf": CONFIGURATION.format(**ports) + self._configuration,
+            "advanced.config": ADVANCED_CONFIGURATION,
+            "enabled_plugins": "[rabbitmq_management].\n",
+            "rabbitmq-env.conf": "",
+        }
+        for name, text in texts.items():
+            (self.directory / name).write_text(text, encoding="utf-8")
         cookie = self.directory / ".erlang.cookie"
         if not cookie.exists():
             cookie.touch(mode=0o600)  # Erlang refuses a cookie that others can read
             cookie.write_text(secrets.token_hex(20))
 
     def _environment(self) -> dict[str, str]:
-        """This process's, without settings for RabbitMQ or Erlang, which may be another node's; and this node's own."""
+        """The variables of this process, without those for RabbitMQ or Erlang: they may be meant for another node."""
         foreign = ("RABBITMQ_", "ERL_", "NOTIFY_SOCKET", "LISTEN_")
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-        files = {
-            "RABBITMQ_CONF_ENV_FILE": "rabbitmq-env.conf",
-            "RABBITMQ_CONFIG_FILE": "rabbitmq.conf",
-            "RABBITMQ_CONFIG_FILES": "conf.d",
-            "RABBITMQ_ADVANCED_CONFIG_FILE": "advanced.config",
-            "RABBITMQ_ENABLED_PLUGINS_FILE": "enabled_plugins",
-            "RABBITMQ_MNESIA_BASE": "data",
-            "RABBITMQ_MNESIA_DIR": "data/node",
-            "RABBITMQ_PLUGINS_EXPAND_DIR": "data/plugins",
-            "RABBITMQ_FEATURE_FLAGS_FILE": "data/feature_flags",
-            "RABBITMQ_PID_FILE": "data/node.pid",
-            "RABBITMQ_LOG_BASE": "log",
-            "RABBITMQ_LOGS": "log/rabbitmq.log",
-        }
         return {
-            **inherited,
-            **{name: str(self.directory / file) for name, file in files.items()},
+            **{name: value for name, value in os.environ.items() if not name.startswith(foreign)},
+            **{name: str(self.directory / file) for name, file in FILES.items()},
             "HOME": str(self.directory),  # where Erlang looks for its cookie
             "PATH": os.pathsep.join((os.environ.get("PATH", os.defpath), *ERLANG_FOLDERS)),
             "ERL_CRASH_DUMP_SECONDS": "0",  # a node that can't start says why in its log
@@ -227,7 +215,7 @@ class PrivateBroker:
             raise BrokerError(f"RabbitMQ can't run in {self.directory}: choose a directory without ' in its path")
 
     def _check_ports(self) -> None:
-        """Refuse a taken port: the checks for readiness would take the other server's answers for the node's."""
+        """Refuse a taken port: `_is_ready` would take the other server's answer for the node's."""
         uses = {"AMQP": self.amqp_port, "management": self.management_port, "Erlang": self._distribution_port}
         for use, port in uses.items():
             if not is_free(port):
@@ -236,64 +224,39 @@ class PrivateBroker:
     async def _start_epmd(self) -> None:
         """Run an epmd in the foreground; otherwise Erlang starts one for the machine, which is never stopped."""
         if self._epmd is None or self._epmd.returncode is not None:
-            command = [find(EPMD), "-port", str(self._epmd_port), "-address", "127.0.0.1"]
-            self._epmd = await spawn(command, self._environment(), self._start_log, self.directory)
-        await self._until(self._epmd_answers, "epmd")
+            self._epmd = await self._spawn(EPMD, "-port", str(self._epmd_port), "-address", "127.0.0.1")
+        await self._until(self._epmd_listens, "epmd did not listen")
 
     async def _stop_epmd(self) -> None:
         if self._epmd is not None:
             await kill(self._epmd)
             self._epmd = None
 
-    async def _wait_until_ready(self) -> None:
-        await self._until(self._amqp_answers, "AMQP")
-        await self._until(self._management_answers, "the management API")
+    async def _until(self, probe: Callable[[], Awaitable[bool]], problem: str) -> None:
+        """Poll until the probe succeeds. BrokerError if a process ends before, or after 90 seconds."""
 
-    async def _until(self, answers: Callable[[], Awaitable[bool]], what: str) -> None:
-        async def probe() -> bool:
-            self._check_alive()
-            return await answers()
+        async def checked_probe() -> bool:
+            for name, process in (("epmd", self._epmd), ("the node", self._node)):
+                if process is not None and process.returncode is not None:
+                    raise self._failure(f"{name} ended with status {process.returncode}")
+            return await probe()
 
-        if not await poll(probe, within_seconds=START_TIMEOUT_SECONDS, every_seconds=POLL_SECONDS):
-            raise self._failure(f"{what} did not answer within {START_TIMEOUT_SECONDS:g} s")
-
-    def _check_alive(self) -> None:
-        for name, process in (("epmd", self._epmd), ("the node", self._node)):
-            if process is not None and process.returncode is not None:
-                raise self._failure(f"{name} ended with status {process.returncode}")
+        if not await poll(checked_probe, within_seconds=START_TIMEOUT_SECONDS, every_seconds=POLL_SECONDS):
+            raise self._failure(f"{problem} within {START_TIMEOUT_SECONDS:g} s")
 
     def _failure(self, problem: str) -> BrokerError:
         tails = (tail(log) for log in (self.log, self._start_log))
         ports = f"AMQP {self.amqp_port}, management {self.management_port}"
         return BrokerError(f"RabbitMQ in {self.directory} ({ports}) did not start: {problem}\n" + "\n".join(tails))
 
-    async def _epmd_answers(self) -> bool:
-        return await _exchange(self._epmd_port, b"\x00\x01n", 4) is not None  # a request for the names it knows
+    async def _epmd_listens(self) -> bool:
+        return not is_free(self._epmd_port)
 
-    async def _amqp_answers(self) -> bool:
-        start_method = await _exchange(self.amqp_port, AMQP_GREETING, 11)
-        return start_method is not None and start_method[7:] == b"\x00\x0a\x00\x0a"
-
-    async def _management_answers(self) -> bool:
+    async def _is_ready(self) -> bool:
+        """Whether the management API answers, and says that the node listens for AMQP."""
         try:
             async with httpx.AsyncClient(timeout=ANSWER_TIMEOUT_SECONDS, trust_env=False) as client:
                 answer = await client.get(f"{self.management_url}/api/overview")
         except httpx.HTTPError:
             return False
-        return answer.status_code == httpx.codes.OK
-
-
-async def _exchange(port: int, request: bytes, length: int) -> bytes | None:
-    """The first `length` bytes of a server's answer; None if it doesn't listen, or closes the connection."""
-    try:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
-        return None
-    try:
-        writer.write(request)
-        async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
-            return await reader.readexactly(length)
-    except (OSError, asyncio.IncompleteReadError):
-        return None
-    finally:
-        writer.close()
+        return answer.is_success and any(each["protocol"] == "amqp" for each in answer.json()["listeners"])

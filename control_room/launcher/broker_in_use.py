@@ -1,13 +1,14 @@
 """Whether another system works on a broker already: services of a second one would take the messages of the first."""
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from control_room.launcher import LaunchError
 from control_room.operations.dead_letters.parked import inspect
 from shared import contract
 from shared.http.address import in_url
-from shared.messaging.channel import BrokerUnavailable
-from shared.messaging.connection import Connection
+from shared.messaging.channel import BrokerUnavailable, NotFound
+from shared.messaging.connection import connected
 from shared.settings import BrokerSettings
 from shared.waiting import poll
 
@@ -17,21 +18,8 @@ GRACE_SECONDS = 10.0
 POLL_SECONDS = 0.2
 
 
-class BrokerInUse(LaunchError):
-    """Another system works on the broker: `consumers` are how many each queue has."""
-
-    def __init__(self, where: str, consumers: dict[str, int]) -> None:
-        counts = ", ".join(f"{queue} ({count})" for queue, count in consumers.items())
-        super().__init__(
-            f"A system runs already at {where}: these queues have consumers: {counts}. A second one would take its "
-            "messages. Stop that one first; or use it (`order-rail tour`, `audit`, `flash-sale --running`); or start "
-            "this one in a virtual host of its own, which RABBITMQ_URL names behind its last /."
-        )
-        self.consumers = consumers
-
-
 async def until_nobody_consumes(settings: BrokerSettings, progress: Callable[[str], None]) -> None:
-    """Return once no queue of a registered service has a consumer. BrokerInUse after 10 s with some."""
+    """Return once no queue of a registered service has a consumer. LaunchError after 10 s with some."""
     where = f"{in_url(settings.amqp.host)}:{settings.amqp.port}, virtual host {settings.amqp.vhost}"
     if not await _consumers(settings.rabbitmq_url):
         return
@@ -43,7 +31,12 @@ async def until_nobody_consumes(settings: BrokerSettings, progress: Callable[[st
         every_seconds=POLL_SECONDS,
     )
     if consumers:
-        raise BrokerInUse(where, consumers)
+        counts = ", ".join(f"{queue} ({count})" for queue, count in consumers.items())
+        raise LaunchError(
+            f"A system runs already at {where}: these queues have consumers: {counts}. A second one would take its "
+            "messages. Stop that one first; or use it (`order-rail tour`, `audit`, `flash-sale --running`); or start "
+            "this one in a virtual host of its own, which RABBITMQ_URL names behind its last /."
+        )
 
 
 async def _consumers(url: str) -> dict[str, int]:
@@ -52,19 +45,10 @@ async def _consumers(url: str) -> dict[str, int]:
     AMQP knows a new consumer at once, the management API up to five seconds late. If no connection can be opened,
     because the virtual host does not exist yet for example, none is counted: the services will report that error.
     """
-    try:
-        connection = await Connection.open(url, "order-rail up")
-    except BrokerUnavailable:
-        return {}
-    try:
-        counts = {queue: await _consumers_of(connection, queue) for queue in contract.queues()}
-    finally:
-        await connection.close()
+    counts = {}
+    with suppress(BrokerUnavailable):
+        async with connected(url, "order-rail up") as connection:
+            for queue in contract.queues():
+                with suppress(NotFound):
+                    counts[queue] = (await inspect(connection, queue)).consumers
     return {queue: count for queue, count in counts.items() if count}
-
-
-async def _consumers_of(connection: Connection, queue: str) -> int:
-    try:
-        return (await inspect(connection, queue)).consumers
-    except BrokerUnavailable:
-        return 0

@@ -20,31 +20,25 @@ SERVER, CONTROL, EPMD = "rabbitmq-server", "rabbitmqctl", "epmd"
 
 
 class NotInstalledError(LaunchError):
-    """`program`, which the private RabbitMQ node needs, is not on this machine."""
-
-    def __init__(self, program: str) -> None:
-        super().__init__(
-            f"{program} was not found. Run control_room/launcher/install_prerequisites.sh, "
-            "or set RABBITMQ_URL and RABBITMQ_MANAGEMENT_URL to a RabbitMQ that runs."
-        )
-        self.program = program
+    """A program that the private RabbitMQ node needs is not on this machine."""
 
 
 def find(program: str) -> str:
     """The path of a program of RabbitMQ or Erlang. Raises NotInstalledError."""
-    path = os.environ.get("PATH", os.defpath)
-    folders = (path, *ERLANG_FOLDERS) if program == EPMD else (*SERVER_FOLDERS, path)
-    found = shutil.which(program, path=os.pathsep.join(folders))
-    if found is None:
-        raise NotInstalledError(program)
-    return found
+    if found := _path_of(program):
+        return found
+    raise NotInstalledError(
+        f"{program} was not found. Run control_room/launcher/install_prerequisites.sh, "
+        "or set RABBITMQ_URL and RABBITMQ_MANAGEMENT_URL to a RabbitMQ that runs."
+    )
 
 
 def missing() -> str:
     """The first program that a private node needs and that is not installed; empty if all are."""
-    try:
-        for program in (SERVER, CONTROL, EPMD):
-            find(program)
-    except NotInstalledError as error:
-        return error.program
-    return ""
+    return next((program for program in (SERVER, CONTROL, EPMD) if not _path_of(program)), "")
+
+
+def _path_of(program: str) -> str | None:
+    path = os.environ.get("PATH", os.defpath)
+    folders = (path, *ERLANG_FOLDERS) if program == EPMD else (*SERVER_FOLDERS, path)
+    return shutil.which(program, path=os.pathsep.join(folders))

@@ -5,7 +5,6 @@ import signal
 import time
 from asyncio.subprocess import Process
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -40,7 +39,6 @@ class SupervisedProcess:
         self._process: Process | None = None
         self._started_at = 0.0
         self._watcher: asyncio.Task[None] | None = None
-        self._stopping = asyncio.Event()
         self._may_run = asyncio.Event()
         self._may_run.set()
         self._started_again = asyncio.Event()
@@ -57,7 +55,7 @@ class SupervisedProcess:
 
     @property
     def is_running(self) -> bool:
-        """Whether its process exists, frozen or not."""
+        """Whether its process exists, suspended or not."""
         return self._process is not None and self._process.returncode is None
 
     @property
@@ -100,13 +98,11 @@ class SupervisedProcess:
 
     async def stop(self) -> None:
         """SIGTERM, after 10 s SIGKILL; it is not started again."""
-        self._stopping.set()
-        self.release()
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.gather(self._watcher, return_exceptions=True)
         if self._process is not None:
             await end(self._process, STOP_GRACE_SECONDS)
-        if self._watcher is not None:
-            await self._watcher
-            await end(self._current(), STOP_GRACE_SECONDS)  # it may have been starting again just then
 
     def _current(self) -> Process:
         if self._process is None:
@@ -115,22 +111,15 @@ class SupervisedProcess:
 
     async def _watch(self) -> None:
         delay = FIRST_DELAY_SECONDS
-        while not self._stopping.is_set():
+        while True:
             status = self.last_exit_status = await self._current().wait()
             if time.monotonic() - self._started_at > HEALTHY_AFTER_SECONDS:
                 delay = FIRST_DELAY_SECONDS
             was_held_down = self.is_held_down
             await self._may_run.wait()
-            if await self._stopped_within(0 if was_held_down else delay):
-                return
+            await asyncio.sleep(0 if was_held_down else delay)
             delay = min(delay * 2, LONGEST_DELAY_SECONDS)
             await self._start_again(status)
-
-    async def _stopped_within(self, seconds: float) -> bool:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-        return self._stopping.is_set()
 
     async def _start_again(self, status: int) -> None:
         try:

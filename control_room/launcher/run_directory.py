@@ -1,25 +1,13 @@
-"""The directory of one running system: its lock, its data, its logs, and the file with its addresses."""
+"""The directory of one running system: its lock, its data, its logs, and the file `environment` with its addresses."""
 
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from control_room.launcher import LaunchError
-from control_room.operations.environment_file import write_variables
-
-
-class AlreadyRunningError(LaunchError):
-    """Another launcher, the process `pid`, uses the directory."""
-
-    def __init__(self, directory: Path, pid: str) -> None:
-        super().__init__(
-            f"Order Rail already runs in {directory} (process {pid or 'unknown'}). "
-            "Stop it there, or choose another place with --run-directory."
-        )
-        self.directory, self.pid = directory, pid
 
 
 class RunDirectory:
@@ -51,22 +39,17 @@ class RunDirectory:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the directory; the lock ends with the process, however that ends. AlreadyRunningError if it is held."""
+        """Hold the directory; the lock ends with the process, however that ends. LaunchError if another has it."""
         with (self.path / "lock").open("a+") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 lock.seek(0)
-                raise AlreadyRunningError(self.path, lock.read().strip()) from None
+                raise LaunchError(
+                    f"Order Rail already runs in {self.path} (process {lock.read().strip() or 'unknown'}). "
+                    "Stop it there, or choose another place with --run-directory."
+                ) from None
             lock.truncate(0)
             lock.write(str(os.getpid()))
             lock.flush()
             yield
-
-    def write_environment(self, variables: Mapping[str, str]) -> None:
-        """Write the file with the addresses. Raises Unwritable, OSError."""
-        write_variables(self.environment_file, variables)
-
-    def remove_environment(self) -> None:
-        """Remove the file with the addresses: nothing runs here."""
-        self.environment_file.unlink(missing_ok=True)

@@ -20,12 +20,12 @@ from control_room.launcher.children import tail
 from control_room.launcher.ports import CONTROL_ROOM, MANAGEMENT, RABBITMQ, Ports, check_free, unused_ports
 from control_room.launcher.processes import SupervisedProcess
 from control_room.launcher.run_directory import RunDirectory
-from control_room.operations.environment_file import Unwritable
+from control_room.operations.environment_file import Unwritable, write_variables
 from control_room.operations.roles import NOTIFICATIONS
 from shared.contract import DatabaseContract, ServiceContract, service, services
 from shared.http import address
 from shared.management import ManagementError
-from shared.settings import BrokerSettings, checked_token
+from shared.settings import BrokerSettings, checked_token, wrong_variables
 from shared.topology.provision import TopologyDiffers, apply, keep
 from shared.waiting import poll
 
@@ -86,12 +86,13 @@ class System:
 
     async def stop(self) -> None:
         """Stop the services, all at the same time."""
-        self.run.remove_environment()
+        self.run.environment_file.unlink(missing_ok=True)
         await asyncio.gather(*(process.stop() for process in self.processes.values()))
+        self.run.environment_file.unlink(missing_ok=True)  # a process that was starting again has written it
 
     def write_environment(self) -> None:
-        """Write the present addresses and process ids to the run directory."""
-        self.run.write_environment(self.environment)
+        """Write the present addresses and process ids to the run directory. Raises Unwritable, OSError."""
+        write_variables(self.run.environment_file, self.environment)
 
     def _process(self, contract: ServiceContract, environment: Mapping[str, str]) -> SupervisedProcess:
         databases = {
@@ -149,7 +150,7 @@ def database_variables(contract: ServiceContract) -> dict[str, DatabaseContract]
 
 
 def private_settings() -> dict[str, str]:
-    """Variables for `launch` that make a system use nothing outside, whatever this process's environment says."""
+    """Variables for `launch` that make a system use nothing outside, whatever this process's environment names."""
     databases = [variable for contract in services() for variable in database_variables(contract)]
     channels = [f"{queue.name}_URL".upper() for queue in NOTIFICATIONS.queues]
     return dict.fromkeys(("RABBITMQ_URL", "RABBITMQ_MANAGEMENT_URL", *databases, *channels), "")
@@ -175,79 +176,73 @@ async def launch(
     `ports`: unused ones if None. `environment` is added to this process's for the services. With `page` there is a
     control room. Raises LaunchError, also if a system runs in `run_directory` already.
     """
-    variables = {**os.environ, **(environment or {})}
+    run, variables, ports = RunDirectory(run_directory), {**os.environ, **(environment or {})}, ports or unused_ports()
     async with AsyncExitStack() as stack:
         try:
-            system = await _start(stack, run_directory, ports or unused_ports(), variables, progress, page)
+            stack.enter_context(run.locked())
+            settings = _checked_settings(run, ports, variables, with_page=page is not None)
+            run.environment_file.unlink(missing_ok=True)  # of a launcher that was killed
+            broker, settings = await _broker(stack, run, ports, settings, variables, progress)
+            progress("Applying the topology")
+            await apply(settings)
+            await stack.enter_async_context(running(keep(settings), "topology keeper"))
+            system = System(run, ports, broker, settings, variables)
+            await _start(stack, system, progress, page)
         except (ManagementError, TopologyDiffers, Unwritable) as error:
             raise LaunchError(str(error)) from error
         yield system
 
 
-async def _start(
-    stack: AsyncExitStack,
-    run_directory: Path,
-    ports: Ports,
-    variables: Mapping[str, str],
-    progress: Progress,
-    page: Page | None,
-) -> System:
-    run = RunDirectory(run_directory)
-    stack.enter_context(run.locked())
-    settings = _broker_settings(variables)
-    _check(run, ports, variables, with_page=page is not None)
-    run.remove_environment()  # of a launcher that was killed
-    broker = None
-    if variables.get("RABBITMQ_URL"):
-        await until_nobody_consumes(settings, progress)
-    else:
-        broker = await _start_broker(stack, run, ports, progress)
-        own = {"rabbitmq_url": broker.amqp_url(), "rabbitmq_management_url": broker.management_url}
-        settings = settings.model_copy(update=own)
-    progress("Applying the topology")
-    await apply(settings)
-    await stack.enter_async_context(running(keep(settings), "topology keeper"))
-    system = System(run, ports, broker, settings, variables)
-    progress("Starting the services")
-    stack.callback(run.remove_environment)  # once more after the stop: a process may have been coming back
-    stack.push_async_callback(system.stop)
-    await system.start()
-    if broker is not None:
-        await stack.enter_async_context(running(_restart_if_dead(broker, system.write_environment), "broker watch"))
-    if page is not None:
-        progress("Opening the control room")
-        system.control_room_url = system.url_of(ports[CONTROL_ROOM])
-        await stack.enter_async_context(page(system))
-    system.write_environment()
-    return system
-
-
-def _check(run: RunDirectory, ports: Ports, variables: Mapping[str, str], *, with_page: bool) -> None:
-    """Raises LaunchError for what can't work, before anything starts."""
-    if "?" in str(run.path):
-        raise LaunchError(f"{run.path} can't hold a database: in its URL the ? would end the path; choose another name")
+def _checked_settings(
+    run: RunDirectory, ports: Ports, variables: Mapping[str, str], *, with_page: bool
+) -> BrokerSettings:
+    """The broker's settings as the services will read them. LaunchError for what can't work, before anything starts."""
     try:
+        settings = BrokerSettings.of(variables)
         checked_token(variables.get("OPERATOR_TOKEN", ""))
+    except ValidationError as error:
+        raise LaunchError(wrong_variables(error)) from None
     except ValueError as error:
         raise LaunchError(f"OPERATOR_TOKEN: {error}") from None
-    of_services = [contract.variable("PORT") for contract in services()]
-    check_free(ports, [*of_services, *([CONTROL_ROOM] if with_page else [])], _http_host(variables))
+    if "?" in str(run.path):
+        raise LaunchError(f"{run.path} can't hold a database: in its URL the ? would end the path; choose another name")
+    servers = [*(contract.variable("PORT") for contract in services()), *([CONTROL_ROOM] if with_page else [])]
+    check_free(ports, servers, _http_host(variables))
+    return settings
 
 
-async def _start_broker(stack: AsyncExitStack, run: RunDirectory, ports: Ports, progress: Progress) -> PrivateBroker:
+async def _broker(
+    stack: AsyncExitStack,
+    run: RunDirectory,
+    ports: Ports,
+    settings: BrokerSettings,
+    variables: Mapping[str, str],
+    progress: Progress,
+) -> tuple[PrivateBroker | None, BrokerSettings]:
+    """The private broker, started, and the settings that lead to it; None if RABBITMQ_URL names another broker."""
+    if variables.get("RABBITMQ_URL"):
+        await until_nobody_consumes(settings, progress)
+        return None, settings
     check_free(ports, (RABBITMQ, MANAGEMENT))
     progress("Starting RabbitMQ")
-    return await stack.enter_async_context(PrivateBroker(run.path / "rabbitmq", ports[RABBITMQ], ports[MANAGEMENT]))
+    node = PrivateBroker(run.path / "rabbitmq", ports[RABBITMQ], ports[MANAGEMENT])
+    broker = await stack.enter_async_context(node)
+    own = {"rabbitmq_url": broker.amqp_url(), "rabbitmq_management_url": broker.management_url}
+    return broker, settings.model_copy(update=own)
 
 
-def _broker_settings(variables: Mapping[str, str]) -> BrokerSettings:
-    """The broker's settings as the services will read them. LaunchError names each variable that is wrong."""
-    given = {field: variables.get(field.upper()) for field in BrokerSettings.model_fields}
-    try:
-        return BrokerSettings.model_validate({field: value for field, value in given.items() if value})
-    except ValidationError as error:
-        problems = (f"{str(problem['loc'][0]).upper()}: {problem['msg']}" for problem in error.errors())
-        raise LaunchError("\n".join(problems)) from None
+async def _start(stack: AsyncExitStack, system: System, progress: Progress, page: Page | None) -> None:
+    progress("Starting the services")
+    stack.push_async_callback(system.stop)
+    await system.start()
+    if system.broker is not None:
+        watch = _restart_if_dead(system.broker, system.write_environment)
+        await stack.enter_async_context(running(watch, "broker watch"))
+    if page is not None:
+        progress("Opening the control room")
+        system.control_room_url = system.url_of(system.ports[CONTROL_ROOM])
+        await stack.enter_async_context(page(system))
+    system.write_environment()
 
 
 def _http_host(variables: Mapping[str, str]) -> str:

@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 from control_room.operations.environment_file import read_variables
 from control_room.operations.roles import ORDERS
 from shared.contract import service, services
-from shared.settings import BrokerSettings, OperatorToken
+from shared.settings import BrokerSettings, OperatorToken, wrong_variables
 from shared.urls import checked_url
 
 ENVIRONMENT_FILE = Path(".run/environment")
@@ -37,13 +37,9 @@ class SystemAddresses(BrokerSettings):
     operator_token: OperatorToken = Field("", repr=False)
 
     @classmethod
-    def of(cls, variables: Mapping[str, str | None]) -> Self:
+    def of(cls, variables: Mapping[str, str | None], **values: object) -> Self:
         """From environment variables, such as a launched system's `environment`. Raises pydantic's ValidationError."""
-        names = cls.model_fields.keys() - {"services"}
-        values = {name: value for name in names if (value := variables.get(name.upper()))}
-        return cls.model_validate(
-            {**values, "services": {each.name: variables.get(each.variable("URL")) for each in services()}}
-        )
+        return super().of(variables, services={each.name: variables.get(each.variable("URL")) for each in services()})
 
     @property
     def variables(self) -> dict[str, str]:
@@ -62,8 +58,7 @@ def find_system(environment_file: Path | None) -> SystemAddresses:
     try:
         return SystemAddresses.of(variables)
     except ValidationError as error:
-        lines = [f"{_variable(problem['loc'])}: {problem['msg']}" for problem in error.errors()]
-        raise NotRunning(f"{source} doesn't say where the system is:\n" + "\n".join(lines)) from None
+        raise NotRunning(f"{source} doesn't say where the system is:\n{wrong_variables(error)}") from None
 
 
 def find_environment(environment_file: Path | None) -> tuple[Mapping[str, str | None], str]:
@@ -80,8 +75,3 @@ def find_environment(environment_file: Path | None) -> tuple[Mapping[str, str | 
 def discards_beside(environment_file: Path | None) -> Path:
     """The journal of discarded dead letters of the system that the file belongs to."""
     return (environment_file or ENVIRONMENT_FILE).parent / DISCARDS
-
-
-def _variable(location: tuple[int | str, ...]) -> str:
-    name, *service_names = map(str, location)
-    return service(service_names[0]).variable("URL") if service_names else name.upper()

@@ -18,11 +18,7 @@ _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', **{sign: f"${{{name}}}" for 
 
 
 class Unwritable(Exception):
-    """The value of `variable` can't be told to a shell and to dotenv alike; the message does not show it."""
-
-    def __init__(self, variable: str) -> None:
-        super().__init__(f"{variable} holds a NUL, a carriage return or a byte that is no UTF-8; leave that out")
-        self.variable = variable
+    """The value of a variable can't be written for a shell and for dotenv alike; the message does not show it."""
 
 
 def write_variables(file: Path, variables: Mapping[str, str]) -> None:
@@ -39,15 +35,10 @@ def read_variables(file: Path) -> dict[str, str | None]:
     return dotenv_values(file, encoding="utf-8")
 
 
-def check_variables(variables: Mapping[str, str]) -> None:
-    """Raises Unwritable for the first value that the file can't hold."""
+def _text(variables: Mapping[str, str]) -> str:
     for name, value in variables.items():
         if "\0" in value or "\r" in value or not _is_utf8(value):
-            raise Unwritable(name)
-
-
-def _text(variables: Mapping[str, str]) -> str:
-    check_variables(variables)
+            raise Unwritable(f"{name} holds a NUL, a carriage return or a byte that is no UTF-8; leave that out")
     values = "".join(variables.values())
     signs = [f"{name}='{sign}'\n" for sign, name in _VARIABLES.items() if sign in values]
     return "".join([*signs, *(f"{name}={_quoted(value)}\n" for name, value in variables.items())])

@@ -4,21 +4,8 @@ The one module of the control room that names them. All that holds for every ser
 `shared.contract.services()` instead, so that one more service needs no change here.
 """
 
-from order_service.contract import FINAL_STATUSES as FINAL
+from order_service.contract import FINAL_STATUSES
 from shared.contract import service
-
-__all__ = [
-    "CHARGE",
-    "EMAIL",
-    "FINAL",
-    "FINAL_OR_STALLED",
-    "NOTIFICATIONS",
-    "ORDERS",
-    "PAYMENTS",
-    "RESTAURANT",
-    "TRACK",
-    "channel_queue",
-]
 
 ORDERS = service("order_service")
 PAYMENTS = service("payment_service")
@@ -29,11 +16,11 @@ CHARGE = PAYMENTS.queue_name("charge")
 EMAIL = NOTIFICATIONS.queue_name("email")
 RESTAURANT = NOTIFICATIONS.queue_name("restaurant")
 
+FINAL = FINAL_STATUSES
+FINAL_OR_STALLED = (*FINAL, "stalled")
+"""The order statuses in which the services do nothing more by themselves: a stalled order waits for a redrive."""
+
 
 def channel_queue(channel: str) -> str:
     """The queue of a notification channel, such as `email`."""
     return NOTIFICATIONS.queue_name(channel)
-
-
-FINAL_OR_STALLED = (*FINAL, "stalled")
-"""The order statuses in which the services do nothing more by themselves: a stalled order waits for a redrive."""

@@ -17,7 +17,7 @@ from shared.contract import services
 from shared.management import ManagementError, ManagementUnavailable
 from shared.observability.logging import configure as configure_logging
 from shared.settings import BrokerSettings, load
-from shared.topology import Binding, Exchange, Queue, ServiceUser, topology
+from shared.topology import Item, Queue, ServiceUser, VirtualHost
 from shared.topology.provision import Difference, TopologyDiffers, apply, difference, keep
 from shared.waiting import poll
 
@@ -119,15 +119,13 @@ def _fail(sentence: str) -> NoReturn:
 
 def _table(settings: BrokerSettings, found: Difference) -> Table:
     table = Table("item", "should", "is", title=escape(f"Topology of virtual host {settings.vhost}"))
-    expected = topology(settings.retry_delays_of, controls=settings.controls_enabled)
-    items = (*expected.exchanges, *expected.queues, *expected.bindings)
-    others = [item for item in found.missing if not isinstance(item, Exchange | Queue | Binding)]
-    for item in (*others, *items):
-        table.add_row(escape(str(item)), escape(_expectation(item)), _state(item, found))
+    for item in found.items:
+        if item in found.missing or not isinstance(item, VirtualHost | ServiceUser):
+            table.add_row(escape(str(item)), escape(_expectation(item)), _state(item, found))
     return table
 
 
-def _expectation(item: object) -> str:
+def _expectation(item: Item) -> str:
     match item:
         case Queue(arguments={"x-message-ttl": milliseconds}):
             return f"holds for {milliseconds} ms, then back"
@@ -135,13 +133,13 @@ def _expectation(item: object) -> str:
             return f"dead after {limit} returns"
         case Queue():
             return "parks dead letters"
-        case ServiceUser():
-            return f"write {item.write}, read {item.read}"
+        case ServiceUser(permissions={"write": write, "read": read}):
+            return f"write {write}, read {read}"
         case _:
             return ""
 
 
-def _state(item: object, found: Difference) -> str:
+def _state(item: Item, found: Difference) -> str:
     if item in found.missing:
         return "[red]missing[/]"
     differs = [line for line in found.differs if line.item == str(item)]

@@ -1,29 +1,173 @@
-"""Exchanges, queues, bindings, retry and dead-letter queues, users and permissions, as data.
+"""What the broker should hold, as data: exchanges, queues, bindings, retry and dead-letter queues, users. No I/O.
 
-`provision.py` puts them in place. It is not imported here: services need the names alone, and an HTTP client would make
-each start of theirs longer.
+`topology()` derives all of it from the registered contracts (`shared/contract.py`). `provision.py` puts it in place; it
+is not imported here: services need the names alone, and an HTTP client would make each start of theirs longer.
 """
 
-from shared.topology.definition import (
-    Binding,
-    Exchange,
-    Queue,
-    ServiceUser,
-    Topology,
-    VirtualHost,
-    dead_queue,
-    retry_queue,
-    topology,
-)
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
-__all__ = [
-    "Binding",
-    "Exchange",
-    "Queue",
-    "ServiceUser",
-    "Topology",
-    "VirtualHost",
-    "dead_queue",
-    "retry_queue",
-    "topology",
-]
+from shared import contract
+from shared.contract import CONTROL, ServiceContract
+
+DELIVERY_LIMIT = 20
+# A person may look at parked messages as often as they like. RabbitMQ 4 limits every quorum queue to 20
+# returns unless another limit is set, and drops a message that passes it, since a dead letter has nowhere to go.
+# A huge number, since "no limit" (-1) means "none at all" to RabbitMQ 3.10.
+UNLIMITED_DELIVERIES = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class VirtualHost:
+    """The virtual host itself, with every right in it for the user who applies the topology."""
+
+    name: str
+    user: str
+
+    def __str__(self) -> str:
+        return f"virtual host {self.name}"
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A durable topic exchange."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"exchange {self.name}"
+
+    @property
+    def properties(self) -> dict[str, object]:
+        """All that the broker knows about it, under the broker's names."""
+        return {"type": "topic", "durable": True, "auto_delete": False, "internal": False}
+
+
+@dataclass(frozen=True)
+class Queue:
+    """A durable queue; `arguments` say the rest, its type included."""
+
+    name: str
+    arguments: Mapping[str, str | int]
+
+    def __str__(self) -> str:
+        return f"queue {self.name}"
+
+    @property
+    def properties(self) -> dict[str, object]:
+        """All that the broker knows about it, under the broker's names."""
+        return {"durable": True, "auto_delete": False, **self.arguments}
+
+
+@dataclass(frozen=True)
+class Binding:
+    """`queue` receives from `exchange` what has a routing key that matches the pattern."""
+
+    exchange: str
+    queue: str
+    routing_key: str
+
+    def __str__(self) -> str:
+        return f"binding {self.exchange} --{self.routing_key}--> {self.queue}"
+
+
+@dataclass(frozen=True)
+class ServiceUser:
+    """The broker user of a service. `permissions`: regular expressions, under the broker's names of the rights."""
+
+    name: str
+    password: str = field(repr=False)
+    permissions: Mapping[str, str]
+
+    def __str__(self) -> str:
+        return f"user {self.name} with its permissions"
+
+
+Item = VirtualHost | Exchange | Queue | Binding | ServiceUser
+Passwords = Mapping[str, str]
+"""Of the services' broker users, by name. A service without one has no user of its own."""
+NO_PASSWORDS: Passwords = {}
+
+
+def retry_queue(queue: str, delay_seconds: float) -> str:
+    """The name of the queue where messages of `queue` wait `delay_seconds` before they come back."""
+    return f"{queue}.retry.{delay_seconds:g}s"
+
+
+def dead_queue(queue: str) -> str:
+    """The name of the queue where messages of `queue` are parked with their reason."""
+    return f"{queue}.dead"
+
+
+def topology(
+    retry_delays_of: Callable[[str], Iterable[float]], *, controls: bool = False, passwords: Passwords = NO_PASSWORDS
+) -> tuple[Item, ...]:
+    """All that a virtual host should hold, in an order in which it can be created; every name appears once.
+
+    Other delays make other retry queues; those of before stay and still drain.
+    `retry_delays_of`: the delays of a queue in seconds, as `BrokerSettings.retry_delays_of` has them.
+    `controls`: services may be killed, paused and slowed down through the exchange `control`.
+    """
+    exchanges = [*contract.exchanges(), CONTROL] if controls else contract.exchanges()
+    queues = [queue for name in contract.queues() for queue in _family(name, retry_delays_of(name))]
+    return (
+        *(
+            _service_user(each, passwords[each.name], controls)
+            for each in contract.services()
+            if each.name in passwords
+        ),
+        *(Exchange(name) for name in exchanges),
+        *{queue.name: queue for queue in queues}.values(),
+        *(
+            Binding(pattern.exchange, name, pattern.key)
+            for name, queue in contract.queues().items()
+            for pattern in contract.patterns(queue)
+        ),
+    )
+
+
+def _family(queue: str, delays_seconds: Iterable[float]) -> list[Queue]:
+    main = Queue(queue, _quorum(DELIVERY_LIMIT, dead_letters_to=dead_queue(queue)))
+    dead = Queue(dead_queue(queue), _quorum(UNLIMITED_DELIVERIES))
+    retries = [
+        Queue(
+            retry_queue(queue, delay),
+            _quorum(UNLIMITED_DELIVERIES, dead_letters_to=queue, ttl_milliseconds=max(1, round(delay * 1000))),
+        )
+        for delay in delays_seconds
+    ]
+    return [main, *retries, dead]
+
+
+def _quorum(
+    delivery_limit: int, *, dead_letters_to: str = "", ttl_milliseconds: int | None = None
+) -> dict[str, str | int]:
+    arguments: dict[str, str | int] = {"x-queue-type": "quorum", "x-delivery-limit": delivery_limit}
+    if ttl_milliseconds is not None:
+        arguments["x-message-ttl"] = ttl_milliseconds
+    if dead_letters_to:
+        arguments |= {
+            "x-dead-letter-exchange": "",
+            "x-dead-letter-routing-key": dead_letters_to,
+            # The message leaves its queue only once the other one has confirmed it. Without reject-publish
+            # RabbitMQ falls back to at-most-once, and says so only in its log.
+            "x-dead-letter-strategy": "at-least-once",
+            "x-overflow": "reject-publish",
+        }
+    return arguments
+
+
+def _service_user(service: ServiceContract, password: str, controls: bool) -> ServiceUser:
+    # Each process hears `control` through a queue that it declares itself, exclusive, with a name from the broker.
+    private = [r"amq\.gen-.*"] if controls else []
+    # The default exchange reaches the retry and dead-letter queues and, since RabbitMQ checks exchanges and not routing
+    # keys there, any other queue: a service is kept from the exchanges of others, not from that.
+    targets = [*([service.exchange] if service.exchange else []), r"amq\.default", *private]
+    sources = [*map(re.escape, service.queue_names), *([CONTROL] if controls else []), *private]
+    rights = {"configure": private, "write": targets, "read": sources}
+    return ServiceUser(service.name, password, {right: _one_of(names) for right, names in rights.items()})
+
+
+def _one_of(names: Iterable[str]) -> str:
+    return f"^({'|'.join(names)})$" if names else "^$"

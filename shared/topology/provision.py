@@ -12,14 +12,11 @@ import structlog
 
 from shared.management import Management, ManagementDenied, ManagementError
 from shared.settings import BrokerSettings
-from shared.topology.definition import Binding, Exchange, Item, Queue, ServiceUser, Topology, VirtualHost, topology
+from shared.topology import NO_PASSWORDS, Binding, Exchange, Item, Passwords, Queue, ServiceUser, VirtualHost, topology
 
 log = structlog.get_logger()
 
 EVERYTHING = {"configure": ".*", "write": ".*", "read": ".*"}
-Passwords = Mapping[str, str]
-"""Of the services' broker users, by name."""
-NO_PASSWORDS: Passwords = {}
 
 
 @dataclass(frozen=True)
@@ -38,8 +35,9 @@ class Differs:
 
 @dataclass(frozen=True)
 class Difference:
-    """What a broker lacks, in an order in which it can be created, and what it holds with other properties."""
+    """What a broker should hold, in an order in which it can be created; what it lacks, and what differs."""
 
+    items: tuple[Item, ...]
     missing: tuple[Item, ...]
     differs: tuple[Differs, ...]
 
@@ -60,7 +58,7 @@ class TopologyDiffers(Exception):
 async def difference(settings: BrokerSettings, *, passwords: Passwords = NO_PASSWORDS) -> Difference:
     """Compare the broker with the topology and change nothing. Raises `ManagementError`."""
     async with Management(settings) as management:
-        return await _compare(management, _expected(settings), passwords)
+        return await _compare(management, _expected(settings, passwords))
 
 
 async def apply(settings: BrokerSettings, *, passwords: Passwords = NO_PASSWORDS) -> tuple[str, ...]:
@@ -70,12 +68,12 @@ async def apply(settings: BrokerSettings, *, passwords: Passwords = NO_PASSWORDS
     Raises `TopologyDiffers` before anything is changed, or `ManagementError`.
     """
     async with Management(settings) as management:
-        found = await _compare(management, _expected(settings), passwords)
+        found = await _compare(management, _expected(settings, passwords))
         if found.differs:
             raise TopologyDiffers(found.differs)
         for item in found.missing:
-            await _create(management, item, passwords)
-        return tuple(str(item) for item in found.missing)
+            await _create(management, item)
+        return tuple(map(str, found.missing))
 
 
 async def keep(
@@ -90,10 +88,10 @@ async def keep(
     Waits for a broker that is away. A difference is logged once and does not stop the rest from being kept.
     `on_applied` is called whenever a round ends with all of it in place.
     """
-    expected, logged = _expected(settings), ""
+    expected, logged = _expected(settings, passwords), ""
     async with Management(settings) as management:
         while True:
-            problem = await _keep_once(management, expected, passwords)
+            problem = await _keep_once(management, expected)
             if problem != logged:
                 log.error("topology.not_kept", why=problem) if problem else log.info("topology.kept_again")
             if not problem:
@@ -102,28 +100,27 @@ async def keep(
             await asyncio.sleep(interval_seconds)
 
 
-def _expected(settings: BrokerSettings) -> Topology:
-    return topology(settings.retry_delays_of, controls=settings.controls_enabled)
+def _expected(settings: BrokerSettings, passwords: Passwords) -> tuple[Item, ...]:
+    return topology(settings.retry_delays_of, controls=settings.controls_enabled, passwords=passwords)
 
 
-async def _keep_once(management: Management, expected: Topology, passwords: Passwords) -> str:
+async def _keep_once(management: Management, expected: tuple[Item, ...]) -> str:
     """One round; the problem that it can't solve, or an empty string."""
     try:
-        found = await _compare(management, expected, passwords)
+        found = await _compare(management, expected)
         for item in found.missing:
-            await _create(management, item, passwords)
+            await _create(management, item)
             log.warning("topology.put_in_place", item=str(item))
     except ManagementError as error:
         return str(error)
     return str(TopologyDiffers(found.differs)) if found.differs else ""
 
 
-async def _compare(management: Management, expected: Topology, passwords: Passwords) -> Difference:
-    users = [user for user in expected.users if passwords.get(user.name)]
-    items: list[Item] = [VirtualHost(management.vhost, management.user), *users]
-    items += [*expected.exchanges, *expected.queues, *expected.bindings]
-    found = await _read(management, users, passwords)
+async def _compare(management: Management, expected: tuple[Item, ...]) -> Difference:
+    items = (VirtualHost(management.vhost, management.user), *expected)
+    found = await _read(management, [item for item in expected if isinstance(item, ServiceUser)])
     return Difference(
+        items=items,
         missing=tuple(item for item in items if str(item) not in found),
         differs=tuple(line for item in items if str(item) in found for line in _differs(item, found[str(item)])),
     )
@@ -140,11 +137,11 @@ def _differs(item: Item, found: Mapping[str, object]) -> list[Differs]:
     ]
 
 
-async def _read(management: Management, users: list[ServiceUser], passwords: Passwords) -> dict[str, dict[str, object]]:
+async def _read(management: Management, users: list[ServiceUser]) -> dict[str, dict[str, object]]:
     """The properties of what exists, by the item's name in words; empty where none can differ."""
     if await management.find("vhosts", management.vhost) is None:
         return {}
-    logins = [user for user in users if await _has_user(management, user, passwords)]
+    logins = [user for user in users if await _has_user(management, user)]
     vhosts = [VirtualHost(management.vhost, management.user)] if await _may_enter(management) else []
     existing: list[Item] = [*vhosts, *logins, *await _bindings(management)]
     return {str(item): {} for item in existing} | await _exchanges_and_queues(management)
@@ -183,14 +180,14 @@ async def _may_enter(management: Management) -> bool:
         return True  # this user is no administrator, so an administrator has given it this virtual host
 
 
-async def _has_user(management: Management, user: ServiceUser, passwords: Passwords) -> bool:
+async def _has_user(management: Management, user: ServiceUser) -> bool:
     """Whether the user exists with this password and these permissions."""
     login = await management.find("users", user.name)
     granted = await management.find("permissions", management.vhost, user.name)
     if login is None or granted is None:
         return False
     same_rights = all(granted[right] == pattern for right, pattern in user.permissions.items())
-    return same_rights and _is_password(passwords[user.name], login["password_hash"], login["hashing_algorithm"])
+    return same_rights and _is_password(user.password, login["password_hash"], login["hashing_algorithm"])
 
 
 def _is_password(password: str, salted_hash: str, algorithm: str) -> bool:
@@ -200,15 +197,15 @@ def _is_password(password: str, salted_hash: str, algorithm: str) -> bool:
     return hmac.compare_digest(hashed.digest(), stored[4:])
 
 
-async def _create(management: Management, item: Item, passwords: Passwords) -> None:
+async def _create(management: Management, item: Item) -> None:
     vhost = management.vhost
     match item:
         case VirtualHost():
             await management.put("vhosts", vhost, body={})
             await management.put("permissions", vhost, item.user, body=EVERYTHING)
         case ServiceUser():
-            await management.put("users", item.name, body={"password": passwords[item.name], "tags": ""})
-            await management.put("permissions", vhost, item.name, body=item.permissions)
+            await management.put("users", item.name, body={"password": item.password, "tags": ""})
+            await management.put("permissions", vhost, item.name, body=dict(item.permissions))
         case Exchange():
             await management.put("exchanges", vhost, item.name, body=item.properties)
         case Queue():

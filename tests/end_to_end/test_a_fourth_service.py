@@ -12,20 +12,19 @@ import pytest_asyncio
 
 from control_room.launcher.ports import free_ports
 from tests.conftest import Broker
-from tests.order_rail import order_rail, start
+from tests.end_to_end.test_launcher import Up, brought_up
+from tests.order_rail import order_rail
 from tests.support import eventually
 
 EXAMPLES = Path(__file__).parents[1] / "examples/services"
 PACKAGE = EXAMPLES / "loyalty_service"
 QUEUE = "loyalty_service.earn"
 MAX_LINES = 120
-START_SECONDS = 90
 
 ORDER = {
     "customer_email": "ada@example.com",
     "items": [{"sku": "margherita", "quantity": 2}, {"sku": "cola", "quantity": 1}],
 }
-PORTS = ("ORDER_SERVICE", "PAYMENT_SERVICE", "NOTIFICATION_SERVICE", "LOYALTY_SERVICE", "CONTROL_ROOM")
 
 
 def register(directory: Path) -> Mapping[str, str]:
@@ -45,10 +44,9 @@ def lines(file: Path) -> int:
 class Running:
     """The system with the fourth service in it: its addresses, and the command line beside it."""
 
-    def __init__(self, run: Path, registry: Mapping[str, str]) -> None:
-        self._run, self._registry = run, registry
-        said = (run / "environment").read_text().splitlines()
-        self.addresses = {name: value.strip('"') for name, _, value in (line.partition("=") for line in said)}
+    def __init__(self, up: Up, registry: Mapping[str, str]) -> None:
+        self._file, self._registry = up.run_directory / "environment", registry
+        self.addresses = {name: str(value) for name, value in up.environment.items()}
         headers = {"Authorization": f"Bearer {self.addresses['OPERATOR_TOKEN']}"}
         self.http = httpx.AsyncClient(headers=headers, trust_env=False, timeout=10)
 
@@ -64,8 +62,7 @@ class Running:
         return [json.loads(line) for line in answer.raise_for_status().text.splitlines()]
 
     async def command(self, *arguments: str) -> str:
-        file = str(self._run / "environment")
-        ended = await order_rail(*arguments, "--environment-file", file, **self._registry)
+        ended = await order_rail(*arguments, "--environment-file", str(self._file), **self._registry)
         assert ended.status == 0, ended.output + ended.errors
         return ended.output
 
@@ -73,16 +70,12 @@ class Running:
 @pytest_asyncio.fixture(scope="module")
 async def running(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
     directory = tmp_path_factory.mktemp("four")
-    registry, run = register(directory), directory / "run"
-    ports = {f"{name}_PORT": str(port) for name, port in zip(PORTS, free_ports(len(PORTS)), strict=True)}
+    registry = register(directory)
     where = {"RABBITMQ_URL": broker.amqp_url("a-fourth-service"), "RABBITMQ_MANAGEMENT_URL": broker.management_url}
-    process = await start("up", "--run-directory", str(run), **registry, **ports, **where)
-    try:
-        await eventually((run / "environment").exists, START_SECONDS, "the system to be up")
-        yield Running(run, registry)
-    finally:
-        process.terminate()
-        await process.communicate()
+    port = {"LOYALTY_SERVICE_PORT": str(free_ports(1)[0])}
+    with brought_up(directory / "run", **registry, **port, **where) as up:
+        await up.is_up()
+        yield Running(up, registry)
 
 
 def test_it_is_small() -> None:

@@ -107,18 +107,10 @@ async def is_ready(url: str) -> bool:
             return False
 
 
-async def test_it_says_where_everything_is(shared_up: Up) -> None:
-    said = await shared_up.is_up()
-    for service in SERVICES:
-        assert said[f"{service.upper()}_URL"] == f"http://127.0.0.1:{shared_up.ports[f'{service.upper()}_PORT']}"
-        assert await is_ready(str(said[f"{service.upper()}_URL"]))
-        assert psutil.pid_exists(int(str(said[f"{service.upper()}_PID"])))
-    assert said["RABBITMQ_URL"] == f"amqp://guest:guest@127.0.0.1:{shared_up.ports[RABBITMQ]}/%2F"
-    assert len(str(said["OPERATOR_TOKEN"])) >= 32
-
-
 async def test_what_dies_is_started_again_and_its_new_pid_is_written(shared_up: Up) -> None:
     before = await shared_up.is_up()
+    assert before["RABBITMQ_URL"] == f"amqp://guest:guest@127.0.0.1:{shared_up.ports[RABBITMQ]}/%2F"
+    assert len(str(before["OPERATOR_TOKEN"])) >= 32
     names = [f"{service.upper()}_PID" for service in SERVICES] + ["RABBITMQ_PID"]
     for name in names:
         os.kill(int(str(before[name])), signal.SIGKILL)

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from control_room.operations.dead_letters.discard import NotDiscarded, discard
+from control_room.operations.dead_letters import NotDone
+from control_room.operations.dead_letters.discard import discard
 from control_room.operations.dead_letters.parked import WINDOW, connected, dead_letters, inspect
-from control_room.operations.dead_letters.redrive import NoConsumer, RedriveStopped, redrive
+from control_room.operations.dead_letters.redrive import redrive
 from control_room.operations.dead_letters.selection import Selection, groups
 from shared.events import encode
 from shared.management import Management
@@ -18,7 +19,7 @@ from shared.messaging.connection import Connection
 from shared.messaging.message import Message
 from shared.messaging.publisher import Publisher
 from shared.settings import BrokerSettings
-from shared.topology.definition import DELIVERY_LIMIT
+from shared.topology import DELIVERY_LIMIT
 from tests.amqp import arrivals, post
 from tests.examples import order_placed
 from tests.support import eventually
@@ -165,7 +166,7 @@ async def test_what_the_broker_parks_itself_is_listed_with_its_cause(queues: Que
 async def test_a_redrive_is_refused_while_nobody_consumes(queues: Queues) -> None:
     parked = await queues.park(CHARGE, 3)
 
-    with pytest.raises(NoConsumer, match=f"{CHARGE} has no consumer now: payment_service does not run"):
+    with pytest.raises(NotDone, match=f"{CHARGE} has no consumer now: payment_service does not run"):
         await queues.redrive(Selection())
 
     assert await queues.ids() == parked
@@ -207,7 +208,7 @@ async def test_a_redrive_to_a_queue_that_is_gone_stops_and_keeps_the_dead_letter
     queue = await management.find("queues", management.vhost, CHARGE)
     await management.delete("queues", management.vhost, CHARGE)
     try:
-        with pytest.raises(RedriveStopped, match="stopped after 0 messages: no queue takes it"):
+        with pytest.raises(NotDone, match="stopped after 0 messages: no queue takes it"):
             await queues.redrive(Selection(), force=True)
         assert await queues.ids() == parked
     finally:
@@ -219,7 +220,7 @@ async def test_a_message_that_two_queues_parked_is_discarded_from_one_only(queue
     (message_id,) = await queues.park(CHARGE, 1)
     await queues.publish([Message("", f"{SMS}.dead", b"a copy", message_id=message_id, headers=EXHAUSTED)])
 
-    with pytest.raises(NotDiscarded, match="say which with --queue"):
+    with pytest.raises(NotDone, match="say which with --queue"):
         await discard(queues.connection, Selection(id=message_id), "a test's", tmp_path / "journal")
     gone = await discard(queues.connection, Selection(id=message_id, queue=SMS), "a test's", tmp_path / "journal")
 
@@ -231,7 +232,7 @@ async def test_nothing_is_removed_that_the_journal_does_not_hold(queues: Queues,
     (message_id,) = await queues.park(CHARGE, 1)
     (tmp_path / "file").touch()
 
-    with pytest.raises(NotDiscarded, match="nothing was removed"):
+    with pytest.raises(NotDone, match="nothing was removed"):
         await discard(queues.connection, Selection(id=message_id), "a test's", tmp_path / "file" / "journal")
 
     assert await queues.ids() == [message_id]

@@ -1,11 +1,6 @@
 """The private RabbitMQ node does what the launcher and the fault tests build on."""
 
 import asyncio
-import json
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -18,19 +13,6 @@ from control_room.launcher.ports import is_free
 from shared.management import Management, ManagementError
 from shared.settings import BrokerSettings
 from tests.support import eventually, is_alive
-
-STARTS_A_NODE_AND_SAYS_SO = """
-import asyncio, json, sys
-from pathlib import Path
-from control_room.launcher.broker import PrivateBroker
-
-async def main():
-    async with PrivateBroker(Path(sys.argv[1])) as node:
-        print(json.dumps([node.pid, node.amqp_port]), flush=True)
-        await asyncio.Event().wait()
-
-asyncio.run(main())
-"""
 
 
 @asynccontextmanager
@@ -98,19 +80,6 @@ async def test_two_nodes_run_side_by_side_and_nothing_stays_behind(
     await eventually(lambda: not any(map(is_alive, processes)), expecting="no process left")
     assert is_free(node.amqp_port)
     assert is_free(node.management_port)
-
-
-async def test_a_node_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", STARTS_A_NODE_AND_SAYS_SO, str(tmp_path)]
-    parent = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
-    assert parent.stdout is not None
-    node_pid, amqp_port = json.loads(await parent.stdout.readline())
-    descendants = psutil.Process(parent.pid).children(recursive=True)
-    assert node_pid in [process.pid for process in descendants]
-    os.kill(parent.pid, signal.SIGKILL)
-    await parent.wait()
-    await eventually(lambda: not any(map(is_alive, descendants)), expecting="no orphan")
-    assert is_free(amqp_port)
 
 
 async def test_a_taken_port_is_refused_before_anything_starts(breakable_broker: PrivateBroker, tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ import pytest_asyncio
 from pika.adapters.blocking_connection import BlockingChannel
 
 from control_room.launcher.broker import PrivateBroker
-from shared.management import Management, ManagementDenied, ManagementUnavailable
+from shared.management import Management, ManagementUnavailable
 from shared.settings import BrokerSettings
-from shared.topology import dead_queue, retry_queue
+from shared.topology import dead_queue
 from shared.topology.provision import Differs, TopologyDiffers, apply, difference, keep
 from tests.conftest import Broker
 from tests.support import eventually
@@ -96,20 +96,6 @@ async def messages_in(management: Management, queue: str) -> list[dict[str, Any]
     return messages
 
 
-async def test_what_is_missing_is_named_and_then_created_once(settings: BrokerSettings, management: Management) -> None:
-    missing = (await difference(settings)).missing
-    assert await management.find("vhosts", settings.vhost) is None
-
-    created = await apply(settings)
-    assert created == tuple(str(item) for item in missing)
-    assert f"virtual host {settings.vhost}" in created
-    assert f"queue {CHARGE}" in created
-    assert f"queue {CHARGE}.retry.0.2s" in created
-    assert f"binding orders --order.placed.*--> {CHARGE}" in created
-    assert await apply(settings) == ()
-    assert not (await difference(settings)).missing
-
-
 @pytest.mark.parametrize("name", ["a/b c", "100%41", "straße?#&", "."])
 async def test_a_virtual_host_may_have_any_name(broker: Broker, name: str) -> None:
     settings = settings_for(broker, f"{uuid.uuid4().hex[:8]} {name}")
@@ -130,47 +116,6 @@ async def test_an_event_of_an_unknown_version_reaches_the_queue(management: Mana
 
     (message,) = await eventually(lambda: messages_in(management, CHARGE))
     assert message["routing_key"] == "order.placed.v99"
-
-
-async def test_a_message_in_a_retry_queue_comes_back_after_its_delay(
-    applied: BrokerSettings, management: Management
-) -> None:
-    with channel(applied.rabbitmq_url) as over_amqp:
-        start = time.monotonic()
-        over_amqp.basic_publish("", retry_queue(CHARGE, 0.5), b"{}", mandatory=True)
-
-    assert await messages_in(management, CHARGE) == []
-    assert await eventually(lambda: messages_in(management, CHARGE))
-    assert time.monotonic() - start >= 0.5
-
-
-async def test_a_message_that_a_consumer_returns_too_often_is_dead_lettered(
-    applied: BrokerSettings, management: Management
-) -> None:
-    await publish(management, "orders", "order.placed.v1")
-
-    def reject_all() -> bool:
-        with channel(applied.rabbitmq_url) as over_amqp:
-            method, _, _ = over_amqp.basic_get(CHARGE)
-            if method:
-                over_amqp.basic_reject(method.delivery_tag, requeue=True)
-        return method is None
-
-    await eventually(reject_all)
-    assert await eventually(lambda: messages_in(management, dead_queue(CHARGE)))
-
-
-async def test_a_dead_letter_may_be_returned_any_number_of_times(
-    applied: BrokerSettings, management: Management
-) -> None:
-    with channel(applied.rabbitmq_url) as over_amqp:
-        over_amqp.basic_publish("", dead_queue(CHARGE), b"{}", mandatory=True)
-        for _ in range(50):
-            method, _, _ = over_amqp.basic_get(dead_queue(CHARGE))
-            if method:
-                over_amqp.basic_reject(method.delivery_tag, requeue=True)
-
-    assert await eventually(lambda: messages_in(management, dead_queue(CHARGE)))
 
 
 async def test_items_with_other_properties_are_reported_and_nothing_is_changed(
@@ -265,19 +210,6 @@ async def test_a_new_password_and_lost_permissions_are_put_right(
     assert await apply(applied, passwords={"order_service": "new"}) == ()
     with channel(with_user(applied.rabbitmq_url, "order_service", "new")) as own:
         own.basic_get(TRACK)
-
-
-async def test_a_broker_that_can_not_be_used_is_named_without_the_password(settings: BrokerSettings) -> None:
-    amqp_port = urlsplit(settings.rabbitmq_url).port
-    for url, expected in {
-        "http://guest:secret@127.0.0.1:1": (ManagementUnavailable, r"http://127\.0\.0\.1:1 can't be used"),
-        f"http://guest:secret@127.0.0.1:{amqp_port}": (ManagementUnavailable, "can't be used"),
-        with_user(settings.management_url, "nobody", "secret"): (ManagementDenied, "user 'nobody'"),
-    }.items():
-        error, text = expected
-        with pytest.raises(error, match=text) as caught:
-            await apply(BrokerSettings(rabbitmq_url=settings.rabbitmq_url, rabbitmq_management_url=url))
-        assert "secret" not in str(caught.value)
 
 
 async def test_keep_goes_on_after_the_broker_was_away(breakable_broker: PrivateBroker) -> None:

@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from shared.management import Management
 from shared.settings import BrokerSettings
-from shared.topology import provision, topology
+from shared.topology import ServiceUser, provision, topology
 from tests.amqp import close_connection
 from tests.conftest import Broker, virtual_host
 from tests.examples import order_placed
@@ -37,13 +37,14 @@ async def settings(broker: Broker) -> AsyncIterator[BrokerSettings]:
 @pytest_asyncio.fixture(scope="module")
 async def service(settings: BrokerSettings, directory: Path) -> AsyncIterator[RunningService]:
     """It connects with the permissions that it has in containers, not as the administrator."""
-    (user,) = (user for user in topology(lambda _queue: (), controls=True).users if user.name == SERVICE)
+    user, *_ = topology(lambda _queue: (), controls=True, passwords={SERVICE: "secret"})
+    assert isinstance(user, ServiceUser)
     parts = urlsplit(settings.rabbitmq_url)
     url = parts._replace(netloc=f"{USER}:secret@{parts.netloc.rpartition('@')[2]}").geturl()
     own_settings = settings.model_copy(update={"rabbitmq_url": url})
     async with Management(settings) as management:
         await management.put("users", USER, body={"password": "secret", "tags": ""})
-        await management.put("permissions", settings.vhost, USER, body=user.permissions)
+        await management.put("permissions", settings.vhost, USER, body=dict(user.permissions))
         async with running(SERVICE, own_settings, directory, CONTROLS_ENABLED="true") as service:
             yield service
         await management.delete("users", USER)

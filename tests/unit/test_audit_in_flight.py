@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from control_room.operations.audit.auditor import call_waiting, judge
+from control_room.operations.audit.auditor import judge
 from control_room.operations.audit.in_flight import counted
 from control_room.operations.audit.reconciliation import OnTheWay
 from control_room.operations.audit.report import AuditReport
@@ -38,7 +38,7 @@ def coming(queue: str, count: int, *, at_most: int | None = None) -> OnTheWay:
 
 def audited_with(rows: Rows, *on_the_way: OnTheWay) -> AuditReport:
     with filled(rows) as database:
-        call_waiting(database, on_the_way, NOW - 5, settle_seconds=60)
+        database.call_waiting(on_the_way, NOW - 5, settle_seconds=60)
         return judge(database, 60)
 
 

@@ -138,14 +138,8 @@ def test_emails_are_tried_for_an_hour_whatever_the_other_delays(monkeypatch: pyt
     assert sum(settings.retry_delays_of("notification_service.email")) > 3600
     assert settings.retry_delays_of("notification_service.sms") == (1.0, 2.0)
 
-    monkeypatch.setenv("EMAIL_RETRY_DELAYS_SECONDS", "0.5,7")
-    assert load(BrokerSettings).retry_delays_of("notification_service.email") == (0.5, 7.0)
-
-
-def test_delays_are_read_from_a_list_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RETRY_DELAYS_SECONDS", "0.2, 5,86400")
-
-    assert load(BrokerSettings).retry_delays_seconds == (0.2, 5.0, 86400.0)
+    monkeypatch.setenv("EMAIL_RETRY_DELAYS_SECONDS", "0.5, 7,86400")
+    assert load(BrokerSettings).retry_delays_of("notification_service.email") == (0.5, 7.0, 86400.0)
 
 
 @pytest.mark.parametrize(

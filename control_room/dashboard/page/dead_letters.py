@@ -8,9 +8,8 @@ from typing import Literal
 from nicegui import ui
 
 from control_room.dashboard.page.parts import Page, button, card, named, number_field, text, title
+from control_room.operations.dead_letters import NotDone
 from control_room.operations.dead_letters.dead_letter import DeadLetter
-from control_room.operations.dead_letters.discard import NotDiscarded
-from control_room.operations.dead_letters.redrive import NoConsumer, RedriveStopped
 from control_room.operations.dead_letters.selection import Group, Selection
 from control_room.text import counted
 from shared.messaging.channel import BrokerUnavailable
@@ -22,7 +21,6 @@ HINT = (
 SHOWN_CHARACTERS = 8000
 SHOWN_EACH = 5
 USUAL_RATE, HIGHEST_RATE = 50, 10_000
-FAILURES = (NoConsumer, RedriveStopped, NotDiscarded, BrokerUnavailable)
 
 
 def show(page: Page) -> None:
@@ -92,7 +90,7 @@ async def _report(page: Page, action: Awaitable[int], success: str) -> None:
     """Carry the action out, and say how many messages it concerned, or why it failed."""
     try:
         _notify(page, success.format(await action), "positive")
-    except FAILURES as error:
+    except (NotDone, BrokerUnavailable) as error:
         _notify(page, str(error), "negative")
 
 

@@ -1,11 +1,11 @@
-"""An audit from beginning to end.
+"""Carries out an audit.
 
-Orders are read first and last. What an order says happened in the other services before it says so: so what it says at
-the first reading must be confirmed by the rows of the others, which are read after it; and whatever those rows are
-about, the last reading has. An order that changed between the two, or shortly before, is in flight and not judged.
-Nor is one blamed for what it lacks while a message that may be its own is on the way, for however long: messages were
-counted before the services were read. What seems wrong all the same is looked at once more, so that a running system
-gives no false alarm.
+Orders are read first and last, the other services in between. An order's status follows what other services have done:
+so the rows of those services, which are read later, must confirm the first reading; and the last reading has every
+order that those rows belong to. An order that changed between the two readings, or shortly before, is in flight and
+not judged. An order that lacks something is in flight while a message that may be its own is on the way; messages are
+counted before the services are read. On a running system, an audit that finds violations is repeated once, to avoid
+false alarms.
 """
 
 import asyncio
@@ -24,7 +24,6 @@ from control_room.operations.audit.invariants import (
     DEAD_LETTER_BELONGS,
     IDLE_ONLY,
     INVARIANTS,
-    JUDGED_QUEUES,
     OUTBOXES_EMPTY,
     QUEUES_EMPTY,
     Invariant,
@@ -36,10 +35,13 @@ from control_room.operations.audit.reading import (
     read_journal,
     read_service,
 )
-from control_room.operations.audit.reconciliation import OnTheWay, ReconciliationDatabase, reconciliation_database
+from control_room.operations.audit.reconciliation import ReconciliationDatabase, reconciliation_database
 from control_room.operations.audit.report import AuditImpossible, AuditReport, Check, Violation
+from control_room.operations.dead_letters.parked import connected
 from control_room.operations.roles import CHARGE, ORDERS, channel_queue
 from shared.management import Management, ManagementError
+from shared.messaging.channel import BrokerUnavailable
+from shared.messaging.connection import Connection
 
 SHOWN = 100
 """Violations of one invariant that are reported in full, and orders in flight that are named."""
@@ -64,20 +66,23 @@ async def audit(
     `timeout_seconds`: how long a service may be silent.
     """
     orders = None if only is None else frozenset(only)
-    async with httpx.AsyncClient(timeout=timeout_seconds, trust_env=False) as http, _management(system) as management:
-        auditor = _Auditor(system, settle_seconds, journal, discards, orders, http, management)
-        report = await auditor.run()
-        if settle_seconds and not report.is_clean:
-            await asyncio.sleep(COUNTED_WITHIN_SECONDS)
-            report = await auditor.run()
-    return report
-
-
-def _management(system: SystemAddresses) -> Management:
     try:
-        return Management(system)
+        async with (
+            httpx.AsyncClient(timeout=timeout_seconds, trust_env=False) as http,
+            Management(system) as management,
+            connected(system.rabbitmq_url) as connection,
+        ):
+            auditor = _Auditor(system, settle_seconds, journal, discards, orders, http, management, connection)
+            report = await auditor.run()
+            if settle_seconds and not report.is_clean:
+                await asyncio.sleep(COUNTED_WITHIN_SECONDS)
+                report = await auditor.run()
+            return report
     except ManagementError as error:
         raise AuditImpossible("RabbitMQ", str(error)) from error
+    except BrokerUnavailable as error:
+        why = f"the dead letters could not be read, nor what waits in the queues: {error}"
+        raise AuditImpossible("RabbitMQ", why) from error
 
 
 @dataclass(frozen=True)
@@ -89,16 +94,17 @@ class _Auditor:
     only: frozenset[str] | None
     http: httpx.AsyncClient
     management: Management
+    connection: Connection
 
     async def run(self) -> AuditReport:
         began_at = time.time()
         changed_before = began_at - self.settle_seconds if self.settle_seconds else float(2**40)
         with reconciliation_database(changed_before, self.only) as database:
-            coming = await on_the_way(self.system, self.http, self.management)
+            coming = await on_the_way(self.system, self.http, self.management, self.connection)
             await self._read(database)
             await self._explain_dead_letters(database)
             before = began_at - OUTBOX_COUNT_SECONDS
-            await asyncio.to_thread(call_waiting, database, coming, before, self.settle_seconds)
+            await asyncio.to_thread(database.call_waiting, coming, before, self.settle_seconds)
             if self.only is None:
                 await self._look_for_leftovers(database)
             return await asyncio.to_thread(judge, database, self.settle_seconds, whole=self.only is None)
@@ -113,16 +119,16 @@ class _Auditor:
         for service in self.system.services:
             if service != ORDERS.name:
                 await read(service, partial(database.add, service))
-        await read_dead_letters(database, self.system.rabbitmq_url)
+        await read_dead_letters(database, self.connection)
         if self.discards is not None:
             read_discards(database, self.discards)
         await read(ORDERS.name, database.last_orders)
 
     async def _explain_dead_letters(self, database: ReconciliationDatabase) -> None:
-        """Ask for the timelines of orders whose dead letters seem to be wrong.
+        """Read the timelines of orders whose dead letters seem to be wrong.
 
-        An order may have got through after its work was given up, as when the sweep re-emits its event for another
-        reason. Then its timeline says so, and nothing is wrong.
+        An order may have been completed after its work was given up, as when the sweep re-emits its event for another
+        reason. Then its timeline has both, and nothing is wrong.
         """
         _, suspects = await asyncio.to_thread(database.find, DEAD_LETTER_BELONGS.query, SHOWN)
         url = self.system.services[ORDERS.name]
@@ -152,16 +158,6 @@ def _given_up(entry: Mapping[str, Any]) -> str | None:
     if entry["type"].startswith("payment.stalled."):
         return CHARGE
     return channel_queue(entry["channel"]) if entry["type"].startswith("notification.failed.") else None
-
-
-def call_waiting(
-    database: ReconciliationDatabase, coming: Iterable[OnTheWay], before: float, settle_seconds: float
-) -> None:
-    """Count as in flight the orders that messages on their way may belong to."""
-    lacking = database.find_lacking()
-    for each in coming:
-        if each.counted and (lacking.get(each.queue) or each.queue not in JUDGED_QUEUES):
-            database.call_waiting(each, before, settle_seconds)
 
 
 def judge(database: ReconciliationDatabase, settle_seconds: float, *, whole: bool = True) -> AuditReport:

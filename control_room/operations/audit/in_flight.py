@@ -1,11 +1,12 @@
 """Messages in flight: how many are on their way to each consumer, and what outboxes and queues still hold.
 
-The broker says how many messages a queue holds, not whose they are. So an order that lacks what a message would bring
-waits for as long as there are messages that could be its own: see `ReconciliationDatabase.call_waiting`.
+The broker counts the messages of a queue and does not name their orders. So an order that lacks the effect of a message
+is in flight as long as there are messages that could be its own: see `ReconciliationDatabase.call_waiting`.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +15,11 @@ import httpx
 from control_room.operations.addresses import SystemAddresses
 from control_room.operations.audit.reading import explained
 from control_room.operations.audit.reconciliation import OnTheWay
-from control_room.operations.audit.report import AuditImpossible
 from control_room.operations.dead_letters import parked
 from control_room.operations.replicas import samples
 from shared import contract
-from shared.management import Management, ManagementError
-from shared.messaging.channel import BrokerUnavailable, NotFound
+from shared.management import Management
+from shared.messaging.channel import NotFound
 from shared.messaging.connection import Connection
 from shared.topology import dead_queue, retry_queue
 from shared.waiting import poll
@@ -47,7 +47,7 @@ class Leftovers:
 
 
 async def lasting_leftovers(system: SystemAddresses, http: httpx.AsyncClient, management: Management) -> Leftovers:
-    """What is left after the broker has counted its messages again. Raises AuditImpossible."""
+    """What is left after the broker has counted its messages again. Raises AuditImpossible, ManagementError."""
     return await poll(
         lambda: leftovers(system, http, management),
         within_seconds=COUNTED_WITHIN_SECONDS,
@@ -57,7 +57,7 @@ async def lasting_leftovers(system: SystemAddresses, http: httpx.AsyncClient, ma
 
 
 async def leftovers(system: SystemAddresses, http: httpx.AsyncClient, management: Management) -> Leftovers:
-    """What is left by the last count, which may be some seconds old. Raises AuditImpossible."""
+    """What is left by the last count, which may be some seconds old. Raises AuditImpossible, ManagementError."""
     held = {queue["name"]: queue.get("messages", 0) for queue in await _find(management, "queues")}
     dead = {dead_queue(queue) for queue in contract.queues()}
     missing: dict[str, int | None] = dict.fromkeys({*contract.queues(), *dead} - set(held))
@@ -65,8 +65,12 @@ async def leftovers(system: SystemAddresses, http: httpx.AsyncClient, management
     return Leftovers({**missing, **ours}, await _outboxes(system, http))
 
 
-async def on_the_way(system: SystemAddresses, http: httpx.AsyncClient, management: Management) -> list[OnTheWay]:
-    """The messages on their way to the consumer of each queue. Raises AuditImpossible.
+async def on_the_way(
+    system: SystemAddresses, http: httpx.AsyncClient, management: Management, connection: Connection
+) -> list[OnTheWay]:
+    """The messages on their way to the consumer of each queue.
+
+    Raises AuditImpossible, ManagementError, BrokerUnavailable.
 
     Outboxes are counted before queues, as messages pass them, so that none is missed.
     """
@@ -77,7 +81,7 @@ async def on_the_way(system: SystemAddresses, http: httpx.AsyncClient, managemen
     limits: dict[str, int] = defaultdict(int)
     for consumer in await _find(management, "consumers"):
         limits[consumer["queue"]["name"]] += consumer.get("prefetch_count") or NO_LIMIT
-    ready = await _ready(system.rabbitmq_url, [name for name in unacknowledged if _is_on_the_way(name)])
+    ready = await _ready(connection, [name for name in unacknowledged if _is_on_the_way(name)])
     return [
         counted(
             queue,
@@ -121,29 +125,20 @@ def counted(
 
 
 async def _find(management: Management, kind: str) -> list[dict[str, Any]]:
-    try:
-        return await management.find(kind, management.vhost) or []
-    except ManagementError as error:
-        raise AuditImpossible("RabbitMQ", str(error)) from error
+    return await management.find(kind, management.vhost) or []
 
 
-async def _ready(url: str, queues: Sequence[str]) -> dict[str, int]:
+async def _ready(connection: Connection, queues: Sequence[str]) -> dict[str, int]:
     """Messages that no consumer holds, counted now over AMQP: the management API's counts are some seconds old."""
-    try:
-        async with parked.connected(url) as connection:
-            # Twice, for a message that has left its queue for a retry queue that was counted before.
-            first, second = [{name: await _count(connection, name) for name in queues} for _ in range(2)]
-    except BrokerUnavailable as error:
-        why = f"the dead letters could not be read, nor what waits in the queues: {error}"
-        raise AuditImpossible("RabbitMQ", why) from error
+    # Twice, for a message that has left its queue for a retry queue that was counted before.
+    first, second = [{name: await _count(connection, name) for name in queues} for _ in range(2)]
     return {name: max(first[name], second[name]) for name in first}
 
 
 async def _count(connection: Connection, queue: str) -> int:
-    try:
+    with suppress(NotFound):
         return (await parked.inspect(connection, queue)).messages
-    except NotFound:
-        return 0
+    return 0
 
 
 def _is_on_the_way(queue: str) -> bool:

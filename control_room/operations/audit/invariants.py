@@ -3,8 +3,9 @@
 A query yields (subject, what) rows. Most look at `stable` orders only: nothing happened to these while the services
 were read, nor shortly before, so all services must agree on them.
 
-A message that a stable order lacks may wait in a queue for hours. The view `lacks` says which queue would bring it; the
-table `waiting` holds the orders that such a message may still be on its way to, which are not blamed for it.
+A message that a stable order lacks may wait in a queue for hours. The view `lacks` has the queue that would deliver
+it. The table `waiting` holds the orders that such a message may still be on its way to: lacking it is no violation of
+theirs.
 """
 
 from collections.abc import Iterable
@@ -27,7 +28,7 @@ def _waits(queue: str) -> str:
 
 
 VIEWS = (
-    # An order that is listed twice is a violation of its own, and nothing else can be said of it.
+    # An order that is listed twice is a violation of its own, and no other invariant judges it.
     "CREATE VIEW stable AS SELECT * FROM orders WHERE is_stable AND listed = 1",
     # What the gateway's ledger holds of an order's money.
     """CREATE VIEW captured AS
@@ -55,7 +56,7 @@ VIEWS = (
        ('refunded', 'succeeded'), ('refunded', 'refunded')""",
     # The messages that orders lack. `sent_at`: by the clock of the sender; NULL if the message was given up, and
     # perhaps redriven. `is_counted`: the message has been on its way ever since the order changed, so that it was
-    # counted; that can't be said of an event that has not reached the order service.
+    # counted; that is unknown of an event that has not reached the order service.
     f"""CREATE VIEW lacks (order_id, queue, sent_at, updated_at, is_counted) AS
        SELECT order_id, '{CHARGE}', placed_at, updated_at, 1 FROM stable o
        WHERE status = 'placed' AND NOT EXISTS (SELECT 1 FROM payments p WHERE p.order_id = o.order_id)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ from control_room.operations.audit.reconciliation import ReconciliationDatabase,
 from control_room.operations.audit.report import AuditImpossible
 from control_room.operations.dead_letters import parked
 from control_room.operations.dead_letters.dead_letter import DeadLetter
+from shared import contract
 from shared.ids import canonical
-from shared.messaging.channel import BrokerUnavailable, NotFound
+from shared.messaging.channel import NotFound
 from shared.messaging.connection import Connection
 from shared.urls import without_credentials
 
@@ -78,28 +79,18 @@ def _why(answer: httpx.Response) -> str:
         return answer.text
 
 
-async def read_dead_letters(database: ReconciliationDatabase, url: str) -> None:
-    """Add the dead letters of every queue that exists; all of them stay where they are. Raises AuditImpossible."""
-    try:
-        async with parked.connected(url) as connection:
-            for queue in parked.QUEUES:
-                await _read_queue(database, connection, queue)
-    except BrokerUnavailable as error:
-        raise AuditImpossible("RabbitMQ", f"the dead letters could not be read: {error}") from error
-
-
-async def _read_queue(database: ReconciliationDatabase, connection: Connection, queue: str) -> None:
-    batch: list[Row] = []
-    try:
-        async with parked.dead_letters(connection, queue) as found:
-            async for held in found:
-                batch.append(_row(held.dead_letter))
-                if len(batch) == BATCH_ROWS:
-                    database.add_dead_letters(batch)
-                    batch.clear()
-    except NotFound:
-        return  # queues-empty names a queue that is missing
-    database.add_dead_letters(batch)
+async def read_dead_letters(database: ReconciliationDatabase, connection: Connection) -> None:
+    """Add the dead letters of every queue that exists; all of them stay where they are. Raises BrokerUnavailable."""
+    for queue in contract.queues():
+        with suppress(NotFound):  # queues-empty names a queue that is missing
+            async with parked.dead_letters(connection, queue) as found:
+                batch: list[Row] = []
+                async for held in found:
+                    batch.append(_row(held.dead_letter))
+                    if len(batch) == BATCH_ROWS:
+                        database.add_dead_letters(batch)
+                        batch.clear()
+                database.add_dead_letters(batch)
 
 
 def _row(dead_letter: DeadLetter) -> Row:

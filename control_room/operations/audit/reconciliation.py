@@ -87,7 +87,7 @@ OVERTAKEN = """
     DELETE FROM waiting WHERE queue = :queue AND order_id IN (SELECT order_id FROM lacking
     WHERE queue = :queue AND sent_at <
     (SELECT MAX(sent_at) FROM passed WHERE queue = :queue AND updated_at < :long_ago))"""
-# The order service has not received yet how such an order stands: what it says is no evidence against it.
+# The order service has not received the latest event of such an order: its status is no evidence.
 NOT_REPORTED = "UPDATE orders SET is_stable = 0 WHERE order_id IN (SELECT order_id FROM waiting WHERE queue = :queue)"
 LATEST = """
     INSERT INTO waiting SELECT order_id, :queue FROM stable ORDER BY updated_at DESC, order_id DESC LIMIT :at_least"""
@@ -175,32 +175,19 @@ class ReconciliationDatabase:
         """Queues whose work for the order was given up once, whatever happened later."""
         self._insert("INSERT OR IGNORE INTO given_up VALUES (?, ?)", [(order_id, queue) for queue in queues])
 
-    def find_lacking(self) -> dict[str, int]:
-        """How many stable orders lack a message of each queue. To be called once, after everything was read."""
+    def call_waiting(self, coming: Iterable[OnTheWay], before: float, settle_seconds: float) -> None:
+        """Count as in flight the orders that messages on their way may belong to; to be called once, as the last step.
+
+        `before`: when the messages were counted (seconds since 1970), as far as their outboxes were.
+        """
         with self._engine.begin() as connection:
             connection.exec_driver_sql(LACKING)
-        return self._pairs("SELECT queue, COUNT(*) FROM lacking GROUP BY queue")
-
-    def call_waiting(self, coming: OnTheWay, before: float, settle_seconds: float) -> None:
-        """Count as in flight the orders that a message on its way to a queue may belong to.
-
-        Of a queue whose messages the audit does not know, that may be any of the latest orders. Of others, those that
-        lack such a message; `at_most` so many were on their way `before` (seconds since 1970). An order that lacks one
-        does not wait if it was overtaken long ago: later orders have passed the queue, and since then a message could
-        have been tried as often as it may, each time for as long as the slowest order took.
-        """
-        values = {"queue": coming.queue, "before": before, "at_most": coming.at_most, "at_least": coming.at_least}
-        with self._engine.begin() as connection:
-            if coming.queue not in JUDGED_QUEUES:
-                connection.execute(text(LATEST), values)
-                return
-            for statement in (NOT_COUNTED, COUNTED):
-                connection.execute(text(statement), values)
-            slowest_seconds = connection.execute(text(SLOWEST_SECONDS), values).scalar_one()
-            long_ago = before - coming.retry_seconds - coming.attempts * (slowest_seconds + settle_seconds)
-            connection.execute(text(OVERTAKEN), {**values, "long_ago": long_ago})
-            if coming.queue == TRACK:
-                connection.execute(text(NOT_REPORTED), values)
+            lacking = set(connection.exec_driver_sql("SELECT DISTINCT queue FROM lacking").scalars())
+            for each in coming:
+                if each.counted and each.queue not in JUDGED_QUEUES:
+                    connection.execute(text(LATEST), {"queue": each.queue, "at_least": each.at_least})
+                elif each.counted and each.queue in lacking:
+                    _call_waiting(connection, each, before, settle_seconds)
 
     def waiting(self) -> dict[str, int]:
         """How many orders wait for a message of each queue."""
@@ -277,6 +264,22 @@ def _configure(connection: Any, _record: Any) -> None:
     """Fast, not safe: after a crash nobody needs the file."""
     for setting in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{CACHE_KIBIBYTES}"):
         connection.execute(f"PRAGMA {setting}")
+
+
+def _call_waiting(connection: Connection, coming: OnTheWay, before: float, settle_seconds: float) -> None:
+    """Count as in flight the orders that lack a message of a queue; `at_most` so many were on their way `before`.
+
+    Such an order does not wait if it was overtaken long ago: later orders have passed the queue, and since then a
+    message could have been tried as often as it may, each time for as long as the slowest order took.
+    """
+    values = {"queue": coming.queue, "before": before, "at_most": coming.at_most}
+    for statement in (NOT_COUNTED, COUNTED):
+        connection.execute(text(statement), values)
+    slowest_seconds = connection.execute(text(SLOWEST_SECONDS), values).scalar_one()
+    long_ago = before - coming.retry_seconds - coming.attempts * (slowest_seconds + settle_seconds)
+    connection.execute(text(OVERTAKEN), {**values, "long_ago": long_ago})
+    if coming.queue == TRACK:
+        connection.execute(text(NOT_REPORTED), values)
 
 
 def _order_values(row: Row) -> tuple[Any, ...]:

@@ -10,7 +10,6 @@ class AuditImpossible(Exception):
 
     def __init__(self, part: str, why: str) -> None:
         super().__init__(f"{part}: {why}")
-        self.part, self.why = part, why
 
 
 @dataclass(frozen=True)

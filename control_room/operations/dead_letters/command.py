@@ -15,10 +15,10 @@ from control_room.operations.addresses import (
     discards_beside,
     find_system,
 )
-from control_room.operations.dead_letters import display
-from control_room.operations.dead_letters.discard import NotDiscarded, discard
+from control_room.operations.dead_letters import NotDone, display
+from control_room.operations.dead_letters.discard import discard
 from control_room.operations.dead_letters.parked import connected
-from control_room.operations.dead_letters.redrive import NoConsumer, RedriveStopped, redrive
+from control_room.operations.dead_letters.redrive import redrive
 from control_room.operations.dead_letters.selection import Selection, groups, queue_named, selected
 from control_room.operations.roles import CHARGE
 from control_room.text import console, silence_logs
@@ -151,7 +151,7 @@ def _run(environment_file: Path | None, work: Callable[[SystemAddresses, Connect
     silence_logs()
     try:
         return asyncio.run(connect_and_work())
-    except (NoConsumer, RedriveStopped, NotDiscarded) as error:
+    except NotDone as error:
         _fail(str(error), status=1)
     except (NotRunning, BrokerUnavailable) as error:
         _fail(str(error), status=2)

@@ -100,6 +100,12 @@ class DeadLetter:
             return None
         return self.order_id
 
+    @property
+    def properties(self) -> dict[str, Any]:
+        """Those of the message, and where it was published."""
+        names = ("message_id", "type", "app_id", "timestamp", "content_type", "exchange", "routing_key")
+        return {name: getattr(self.message, name) for name in names}
+
     def as_json(self) -> dict[str, Any]:
         """All that is known about it."""
         return {
@@ -116,13 +122,11 @@ class DeadLetter:
 
     def message_as_json(self) -> dict[str, Any]:
         """The whole message: properties, headers and body (base64 if it is not UTF-8)."""
-        names = ("exchange", "routing_key", "message_id", "type", "app_id", "timestamp", "content_type")
-        properties = {name: getattr(self.message, name) for name in names}
         try:
             body = {"body": self.message.body.decode()}
         except UnicodeDecodeError:
             body = {"body_base64": base64.b64encode(self.message.body).decode()}
-        return {**properties, "headers": dict(self.message.headers), **body}
+        return {**self.properties, "headers": dict(self.message.headers), **body}
 
     @property
     def _broker_reason(self) -> str:

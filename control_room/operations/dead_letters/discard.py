@@ -8,40 +8,32 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from control_room.operations.dead_letters import NotDone
 from control_room.operations.dead_letters.dead_letter import DeadLetter
 from control_room.operations.dead_letters.parked import Held, dead_letters
 from control_room.operations.dead_letters.selection import Selection
 from shared.messaging.connection import Connection
 
 
-class NotDiscarded(Exception):
-    """Nothing was removed; the message says why."""
-
-
 async def discard(connection: Connection, selection: Selection, because: str, journal: Path) -> list[DeadLetter]:
     """Write the selected dead letters to the journal, durably, then remove them; returns those that were removed.
 
     Several with one id in one queue are copies of one message and go together. In different queues the same message
-    means different work. Raises NotDiscarded, or BrokerUnavailable.
+    means different work. Raises NotDone, or BrokerUnavailable.
     """
     async with AsyncExitStack() as stack:
         found: list[Held] = []
         for queue in selection.queues:
             parked = await stack.enter_async_context(dead_letters(connection, queue))
             found += [held async for held in parked if held.dead_letter in selection]
-        _check(found, selection)
+        if not found:
+            raise NotDone(f"there is no dead letter {selection.id}")
+        if len(queues := sorted({held.dead_letter.queue for held in found})) > 1:
+            raise NotDone(f"{selection.id} is a dead letter of {' and of '.join(queues)}: say which with --queue")
         write(journal, [entry(held.dead_letter, because) for held in found])
         for held in found:
             held.take()
         return [held.dead_letter for held in found]
-
-
-def _check(found: Sequence[Held], selection: Selection) -> None:
-    if not found:
-        raise NotDiscarded(f"there is no dead letter {selection.id}")
-    queues = sorted({held.dead_letter.queue for held in found})
-    if len(queues) > 1:
-        raise NotDiscarded(f"{selection.id} is a dead letter of {' and of '.join(queues)}: say which with --queue")
 
 
 def entry(dead_letter: DeadLetter, because: str) -> dict[str, Any]:
@@ -58,7 +50,7 @@ def entry(dead_letter: DeadLetter, because: str) -> dict[str, Any]:
 
 
 def write(journal: Path, entries: Sequence[dict[str, Any]]) -> None:
-    """Append the entries; they are on disk when this returns. Raises NotDiscarded."""
+    """Append the entries; they are on disk when this returns. Raises NotDone."""
     text = "".join(json.dumps(each, default=str, ensure_ascii=False) + "\n" for each in entries)
     try:
         journal.parent.mkdir(parents=True, exist_ok=True)
@@ -71,7 +63,7 @@ def write(journal: Path, entries: Sequence[dict[str, Any]]) -> None:
         if is_new:
             _sync_directory(journal.parent)
     except OSError as error:
-        raise NotDiscarded(f"the journal {journal} can't be written, so nothing was removed: {error}") from error
+        raise NotDone(f"the journal {journal} can't be written, so nothing was removed: {error}") from error
 
 
 def _sync_directory(directory: Path) -> None:

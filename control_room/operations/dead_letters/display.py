@@ -60,8 +60,7 @@ def show_dead_letter(console: Console, dead_letter: DeadLetter) -> None:
         "order": dead_letter.order_id or "none",
     }
     message = dead_letter.message
-    names = ("message_id", "type", "app_id", "timestamp", "content_type", "exchange", "routing_key")
-    properties = {name: value for name in names if (value := getattr(message, name)) is not None}
+    properties = {name: value for name, value in dead_letter.properties.items() if value is not None}
     for title, values in (("", facts), ("properties", properties), ("headers", dict(message.headers))):
         if title:
             console.print(f"\n[bold]{title}[/]")

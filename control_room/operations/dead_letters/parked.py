@@ -7,12 +7,12 @@ messages, so there is one consumer for each `WINDOW` of them; that also bounds t
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from functools import partial
 from typing import NamedTuple
 
+import shared.messaging.connection as amqp
 from control_room.operations.dead_letters.dead_letter import DeadLetter
-from shared import contract
 from shared.messaging.channel import BrokerUnavailable, Channel, QueueState
 from shared.messaging.connection import Connection
 from shared.messaging.message import Delivery
@@ -26,9 +26,6 @@ BACK_SECONDS = 2.0
 ALONE_WITHIN_SECONDS = 10.0
 POLL_SECONDS = 0.02
 
-QUEUES = tuple(contract.queues())
-"""Every queue that has dead letters."""
-
 
 class Held(NamedTuple):
     """A dead letter that is held here. It goes back to its place, unless `take` removes it for good.
@@ -40,14 +37,9 @@ class Held(NamedTuple):
     take: Callable[[], None]
 
 
-@asynccontextmanager
-async def connected(url: str) -> AsyncIterator[Connection]:
+def connected(url: str) -> AbstractAsyncContextManager[Connection]:
     """A connection for dead letters. Raises BrokerUnavailable."""
-    connection = await Connection.open(url, "order-rail dead letters")
-    try:
-        yield connection
-    finally:
-        await connection.close()
+    return amqp.connected(url, "order-rail dead letters")
 
 
 async def inspect(connection: Connection, queue: str) -> QueueState:
@@ -100,7 +92,7 @@ async def _give_back(windows: "Sequence[_Window]") -> None:
     for window in windows:
         await window.stop()
     for window in windows:
-        await window.close()
+        await window.channel.close()
 
 
 async def _until_back(connection: Connection, queue: str, count: int) -> None:
@@ -120,7 +112,7 @@ class _Window:
     """A consumer with at most WINDOW unacknowledged messages: `held` go back, `taken` were removed."""
 
     def __init__(self, queue: str, channel: Channel) -> None:
-        self._queue, self._channel = queue, channel
+        self._queue, self.channel = queue, channel
         self._arrived: asyncio.Queue[Delivery] = asyncio.Queue()
         self._consumer_tag = ""
         self.held = self.taken = 0
@@ -128,8 +120,8 @@ class _Window:
     @classmethod
     async def open(cls, connection: Connection, queue: str) -> "_Window":
         self = cls(queue, await connection.channel())
-        await self._channel.qos(WINDOW)
-        self._consumer_tag = await self._channel.consume(dead_queue(queue), self._arrived.put_nowait)
+        await self.channel.qos(WINDOW)
+        self._consumer_tag = await self.channel.consume(dead_queue(queue), self._arrived.put_nowait)
         return self
 
     async def next(self) -> Held | None:
@@ -146,7 +138,7 @@ class _Window:
 
     def _take(self, tag: int) -> None:
         self._check_open()
-        self._channel.ack(tag, multiple=False)
+        self.channel.ack(tag, multiple=False)
         self.held -= 1
         self.taken += 1
 
@@ -155,14 +147,11 @@ class _Window:
 
         async def nothing_comes() -> bool:
             is_full = self.held + self._arrived.qsize() >= WINDOW
-            return is_full or not (await self._channel.inspect(dead_queue(self._queue))).messages
+            return is_full or not (await self.channel.inspect(dead_queue(self._queue))).messages
 
         await poll(nothing_comes, within_seconds=BACK_SECONDS, every_seconds=POLL_SECONDS)
-        await self._channel.cancel(self._consumer_tag)
-
-    async def close(self) -> None:
-        await self._channel.close()
+        await self.channel.cancel(self._consumer_tag)
 
     def _check_open(self) -> None:
-        if not self._channel.is_open:
+        if not self.channel.is_open:
             raise BrokerUnavailable(f"the channel to {dead_queue(self._queue)} has closed, and its messages went back")

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
+from control_room.operations.dead_letters import NotDone
 from control_room.operations.dead_letters.dead_letter import DeadLetter
 from control_room.operations.dead_letters.parked import Held, dead_letters, inspect
 from control_room.operations.dead_letters.selection import Selection, selected
@@ -22,35 +23,19 @@ MOST_A_BATCH = 100
 CONNECT_TIMEOUT_SECONDS = 10.0
 
 
-class NoConsumer(Exception):
-    """`queue` has no consumer that would take what is sent back."""
-
-    def __init__(self, queue: str) -> None:
-        super().__init__(
-            f"{queue} has no consumer now: {queue.partition('.')[0]} does not run, or has lost its connection. "
-            "Nothing was sent back. Start it first, or use --force: then the messages wait in the queue."
-        )
-        self.queue = queue
-
-
-class RedriveStopped(Exception):
-    """The broker did not take message number `sent` + 1. It and those after it are still dead letters."""
-
-    def __init__(self, sent: int, why: str) -> None:
-        super().__init__(f"stopped after {sent} messages: {why}. The others are still dead letters; run it again.")
-        self.sent = sent
-
-
 async def redrive(url: str, connection: Connection, selection: Selection, rate: float, *, force: bool = False) -> int:
     """Send back the selected dead letters, at most `rate` a second; returns how many there were.
 
-    Raises NoConsumer before anything is sent, RedriveStopped half-way, or BrokerUnavailable.
+    Raises NotDone, before anything is sent if a queue has no consumer or else half-way, or BrokerUnavailable.
     """
     queues = [queue for queue in selection.queues if await _has_any(connection, replace(selection, queue=queue))]
     if not force:
         for queue in queues:
             if not (await inspect(connection, queue)).consumers:
-                raise NoConsumer(queue)
+                raise NotDone(
+                    f"{queue} has no consumer now: {queue.partition('.')[0]} does not run, or has lost its connection. "
+                    "Nothing was sent back. Start it first, or use --force: then the messages wait in the queue."
+                )
     sender = _Sender(url, rate)
     try:
         await sender.start()
@@ -104,7 +89,10 @@ class _Sender:
                 held.take()
                 self.sent += 1
         if failures := [error for error in errors if error is not None]:
-            raise RedriveStopped(self.sent, str(failures[0]) or type(failures[0]).__name__)
+            why = str(failures[0]) or type(failures[0]).__name__
+            raise NotDone(
+                f"stopped after {self.sent} messages: {why}. The others are still dead letters; run it again."
+            )
         early = self._started_at + self.sent / self._rate - asyncio.get_running_loop().time()
         await asyncio.sleep(max(0.0, early))
 

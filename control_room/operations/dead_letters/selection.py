@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from control_room.operations.dead_letters.dead_letter import DeadLetter
-from control_room.operations.dead_letters.parked import QUEUES, Held, dead_letters
+from control_room.operations.dead_letters.parked import Held, dead_letters
+from shared import contract
 from shared.messaging.connection import Connection
 
 
@@ -23,7 +24,7 @@ class Selection:
     @property
     def queues(self) -> Sequence[str]:
         """The queues to search."""
-        return QUEUES if self.queue is None else (self.queue,)
+        return tuple(contract.queues()) if self.queue is None else (self.queue,)
 
 
 @dataclass
@@ -50,8 +51,8 @@ class Group:
 def queue_named(name: str) -> str:
     """The queue of this name, with `.dead` at its end or without. Raises ValueError."""
     queue = name.removesuffix(".dead")
-    if queue not in QUEUES:
-        raise ValueError(f"there is no queue {name!r}; expected one of {', '.join(QUEUES)}")
+    if queue not in contract.queues():
+        raise ValueError(f"there is no queue {name!r}; expected one of {', '.join(contract.queues())}")
     return queue
 
 

@@ -12,7 +12,7 @@ from control_room.experiments.chaos.system import NoEvidence, SystemUnderTest
 from control_room.experiments.chaos.watch import SWEPT
 from control_room.operations.roles import CHARGE, EMAIL, ORDERS, PAYMENTS
 from shared.contract import patterns, queues, service_of
-from shared.topology.definition import retry_queue
+from shared.topology import retry_queue
 
 MOST_TRIES = 4
 """The topology keeper may put things back before anything has gone wrong without them."""

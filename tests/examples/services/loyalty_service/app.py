@@ -1,7 +1,5 @@
 """The loyalty service, put together."""
 
-from pydantic import Field
-
 from loyalty_service import store
 from loyalty_service.contract import CONTRACT
 from loyalty_service.handlers import subscriptions
@@ -14,8 +12,7 @@ from shared.settings import ServiceSettings
 class Settings(ServiceSettings):
     """The loyalty service's environment."""
 
-    database_url: str = "sqlite:///.run/loyalty_service.db"
-    http_port: int = Field(default=CONTRACT.port, ge=0, le=65535)
+    contract = CONTRACT
 
 
 def build(settings: Settings) -> Service:
