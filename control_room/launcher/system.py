@@ -182,7 +182,13 @@ async def launch(
             stack.enter_context(run.locked())
             settings = _checked_settings(run, ports, variables, with_page=page is not None)
             run.environment_file.unlink(missing_ok=True)  # of a launcher that was killed
-            broker, settings = await _broker(stack, run, ports, settings, variables, progress)
+            broker = None
+            if variables.get("RABBITMQ_URL"):
+                await until_nobody_consumes(settings, progress)
+            else:
+                broker = await _start_broker(stack, run, ports, progress)
+                own = {"rabbitmq_url": broker.amqp_url(), "rabbitmq_management_url": broker.management_url}
+                settings = settings.model_copy(update=own)
             progress("Applying the topology")
             await apply(settings)
             await stack.enter_async_context(running(keep(settings), "topology keeper"))
@@ -211,24 +217,10 @@ def _checked_settings(
     return settings
 
 
-async def _broker(
-    stack: AsyncExitStack,
-    run: RunDirectory,
-    ports: Ports,
-    settings: BrokerSettings,
-    variables: Mapping[str, str],
-    progress: Progress,
-) -> tuple[PrivateBroker | None, BrokerSettings]:
-    """The private broker, started, and the settings that lead to it; None if RABBITMQ_URL names another broker."""
-    if variables.get("RABBITMQ_URL"):
-        await until_nobody_consumes(settings, progress)
-        return None, settings
+async def _start_broker(stack: AsyncExitStack, run: RunDirectory, ports: Ports, progress: Progress) -> PrivateBroker:
     check_free(ports, (RABBITMQ, MANAGEMENT))
     progress("Starting RabbitMQ")
-    node = PrivateBroker(run.path / "rabbitmq", ports[RABBITMQ], ports[MANAGEMENT])
-    broker = await stack.enter_async_context(node)
-    own = {"rabbitmq_url": broker.amqp_url(), "rabbitmq_management_url": broker.management_url}
-    return broker, settings.model_copy(update=own)
+    return await stack.enter_async_context(PrivateBroker(run.path / "rabbitmq", ports[RABBITMQ], ports[MANAGEMENT]))
 
 
 async def _start(stack: AsyncExitStack, system: System, progress: Progress, page: Page | None) -> None:
