@@ -20,6 +20,12 @@ export class Cart extends EventTarget {
     });
   }
 
+  /** Call `update` now and after each change. */
+  watch(update) {
+    this.addEventListener("change", update);
+    update();
+  }
+
   get email() { return this.#state.email; }
   get phone() { return this.#state.phone; }
   get token() { return this.#state.token; }

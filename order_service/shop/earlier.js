@@ -12,19 +12,13 @@ export class Earlier {
   #next = null;
   #open = null;
 
-  start() {
+  constructor() {
     byId("more").addEventListener("click", () => this.#more());
+    this.refresh();
   }
 
   /** Read as many as are shown again. */
-  async refresh() {
-    const count = Math.min(MAX_PAGE, Math.max(PAGE, this.#shown.length));
-    await this.#read(async () => {
-      const page = await readOrders(count);
-      this.#shown = page.orders;
-      return page.next;
-    });
-  }
+  refresh() { return this.#read(Math.min(MAX_PAGE, Math.max(PAGE, this.#shown.length))); }
 
   /** Mark the one whose ticket is shown. */
   mark(orderId) {
@@ -34,17 +28,16 @@ export class Earlier {
 
   async #more() {
     const before = this.#shown.length;
-    await this.#read(async () => {
-      const page = await readOrders(PAGE, this.#next);
-      this.#shown.push(...page.orders);
-      return page.next;
-    });
+    await this.#read(PAGE, this.#next);
     byId("earlier-list").children[before]?.querySelector("a").focus();
   }
 
-  async #read(page) {
+  /** Those after the cursor are added to what is shown; without a cursor they replace it. */
+  async #read(count, after) {
     try {
-      this.#next = await page();
+      const page = await readOrders(count, after);
+      this.#shown = after ? [...this.#shown, ...page.orders] : page.orders;
+      this.#next = page.next;
       say(byId("earlier-note"), this.#shown.length ? "" : "There are none yet: yours will be the first.");
     } catch {
       say(byId("earlier-note"), "They cannot be read just now: the order service does not answer.");

@@ -42,12 +42,10 @@ function row(dish, cart) {
     element("span", { class: "price" }, money(dish.price)),
     element("span", { class: "stepper" }, fewer, count, step(1, "One more", "+")),
     element("span", { class: "field-error", id: `error-${dish.sku}` }));
-  const update = () => {
+  cart.watch(() => {
     count.value = cart.quantity(dish.sku);
     made.classList.toggle("chosen", cart.quantity(dish.sku) > 0);
     fewer.setAttribute("aria-disabled", cart.quantity(dish.sku) === 0);
-  };
-  cart.addEventListener("change", update);
-  update();
+  });
   return made;
 }

@@ -1,21 +1,38 @@
-// The order pad: what is in the cart, and who orders.
+// The order pad: what is in the cart, who orders, and how the card behaves.
 
-import { showCards } from "./cards.js";
 import { byId, element } from "./dom.js";
 import { money } from "./format.js";
 
+/** Payment tokens whose behaviour the simulated gateway knows. */
+const CARDS = [
+  ["tok_visa", "It pays", "The normal case: charged once, at once."],
+  ["tok_declined", "It is declined", "The bank says no. Nothing is charged, and you are told."],
+  ["tok_flaky", "It pays after two failures", "The bank breaks off twice, and is asked again."],
+  ["tok_timeout", "It pays, but the answer is lost", "Charged, and nobody hears of it. Asked again, the bank charges no second time."],
+  ["tok_broken", "It never works", "Given up after the last attempt. The order gets stuck, and nothing else does."],
+];
+
 export function showPad(cart, dishes) {
-  showCards(cart);
+  byId("cards").append(...CARDS.map((card) => choice(cart, ...card)));
   for (const name of ["email", "phone"]) {
     byId(name).addEventListener("input", (event) => cart.set(name, event.target.value));
   }
-  const update = () => {
+  cart.watch(() => {
     showLines(cart, dishes);
     showTotal(totalOf(cart, dishes));
     for (const name of ["email", "phone"]) if (byId(name).value !== cart[name]) byId(name).value = cart[name];
-  };
-  cart.addEventListener("change", update);
-  update();
+  });
+}
+
+function choice(cart, token, name, sentence) {
+  const input = element("input", {
+    type: "radio", name: "payment_token", id: token, value: token, "aria-describedby": `${token}-sentence`,
+    onchange: () => cart.set("token", token),
+  });
+  cart.watch(() => { input.checked = cart.token === token; });
+  return element("div", { class: "card" }, input,
+    element("label", { for: token }, name),
+    element("span", { class: "quiet", id: `${token}-sentence` }, sentence));
 }
 
 /** What the cart costs at the menu's prices, or null. Only the total that the service computes counts. */

@@ -1,18 +1,21 @@
 // The button that places the order, and the messages about what goes wrong.
 
-import { NoAnswer } from "./api.js";
+import { NoAnswer, placeOrder } from "./api.js";
 import { byId } from "./dom.js";
 import { clearErrors, showErrors } from "./errors.js";
 import { money } from "./format.js";
 import { totalOf } from "./pad.js";
-import { Sending, Stopped } from "./sending.js";
 
 const RESUME_WITHIN_MS = 10 * 60_000;
 const DOUBLE_CLICK_MS = 1000;
+const WAITS_SECONDS = [1, 2, 4, 8, 15]; // between the tries
 const LOCKED_MEANWHILE = [".menu", "#cart-lines", "#details", "#cards"];
 
+/** The customer has pressed "Stop trying". */
+class Stopped extends Error {}
+
 export class Placing {
-  #sending = null;
+  #isSending = false;
   #placedAt = -Infinity;
 
   /** `onPlaced(order, tookMs)` is called once for each accepted order. */
@@ -20,17 +23,11 @@ export class Placing {
     this.cart = cart;
     this.dishes = dishes;
     this.onPlaced = onPlaced;
-  }
-
-  start() {
     byId("order-form").addEventListener("submit", (event) => {
       event.preventDefault();
       this.#place(() => performance.now() - event.timeStamp);
     });
-    byId("try-now").addEventListener("click", () => this.#sending?.tryNow());
-    byId("stop-trying").addEventListener("click", () => this.#sending?.stop());
-    this.cart.addEventListener("change", () => this.#showButton());
-    this.#showButton();
+    cart.watch(() => this.#showButton());
     this.#resume();
   }
 
@@ -43,7 +40,7 @@ export class Placing {
   }
 
   async #place(elapsedMs) {
-    if (this.#sending || Date.now() - this.#placedAt < DOUBLE_CLICK_MS) return;
+    if (this.#isSending || Date.now() - this.#placedAt < DOUBLE_CLICK_MS) return;
     clearErrors();
     this.#say(this.cart.isEmpty ? "There is nothing on your order yet. Add a dish from the menu." : "");
     if (this.cart.isEmpty) return;
@@ -58,12 +55,12 @@ export class Placing {
   }
 
   async #send(order, key) {
-    this.#sending = new Sending((error, seconds) => this.#sayTrying(error, seconds));
+    this.#isSending = true;
     this.#showButton();
     try {
-      return await this.#sending.send(order, key);
+      return await sendPatiently(order, key, (error, seconds) => this.#sayTrying(error, seconds));
     } finally {
-      this.#sending = null;
+      this.#isSending = false;
       this.#showButton();
     }
   }
@@ -104,13 +101,38 @@ export class Placing {
   }
 
   #showButton() {
-    const isSending = this.#sending !== null;
+    const isSending = this.#isSending;
     const total = totalOf(this.cart, this.dishes);
     const words = total ? `Place order for ${money(total)}` : "Place order";
     byId("place").textContent = isSending ? "Placing the order …" : words;
     byId("place").setAttribute("aria-disabled", isSending || this.cart.isEmpty);
     for (const selector of LOCKED_MEANWHILE) document.querySelector(selector).inert = isSending;
   }
+}
+
+/** The answer, after six tries at most. Each has the same key, so it is one order. `onTrouble(error, seconds)` is called
+ * before each wait. Throws `Refused`, `NoAnswer` after the last try, or `Stopped`. */
+async function sendPatiently(order, key, onTrouble) {
+  for (const wait of WAITS_SECONDS) {
+    try {
+      return await placeOrder(order, key);
+    } catch (error) {
+      if (!(error instanceof NoAnswer || error.mayPass)) throw error;
+      const seconds = Math.max(wait, error.retryAfterSeconds ?? 0);
+      onTrouble(error, seconds);
+      await pause(seconds);
+    }
+  }
+  return placeOrder(order, key);
+}
+
+/** The buttons "Try now" and "Stop trying" end it. */
+function pause(seconds) {
+  return new Promise((resolve, reject) => {
+    setTimeout(resolve, seconds * 1000);
+    byId("try-now").onclick = resolve;
+    byId("stop-trying").onclick = () => reject(new Stopped());
+  });
 }
 
 function refusal(error) {

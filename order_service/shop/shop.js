@@ -51,9 +51,7 @@ function ignorePointerForAMoment() {
 
 window.addEventListener("hashchange", openAndGoThere);
 open();
-earlier.start();
-earlier.refresh();
 const dishes = await loadMenu();
 showMenu(dishes, cart);
 showPad(cart, dishes);
-new Placing(cart, dishes, placed).start();
+new Placing(cart, dishes, placed);

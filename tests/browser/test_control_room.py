@@ -1,19 +1,18 @@
-"""The control room in a browser, on a system that `order-rail up` runs."""
+"""The control room in a browser, on the whole system."""
 
 import json
 import re
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from dotenv import dotenv_values
 from playwright.async_api import Locator, Page, expect
 
-from control_room.launcher.ports import unused_ports
-from control_room.operations.addresses import SystemAddresses
+from control_room.launcher.command import page as control_room
+from control_room.launcher.ports import CONTROL_ROOM
+from control_room.launcher.system import System
+from control_room.operations.addresses import DISCARDS
 from shared.management import Management
-from tests import order_rail
 from tests.browser.conftest import OpenPage, assert_accessible, assert_fits
 from tests.rail import Rail
 from tests.support import eventually
@@ -22,50 +21,22 @@ START_SECONDS = 60
 NO_ORDER = "00000000-0000-7000-8000-000000000000"
 
 
-class ControlRoom:
-    """A running system with its control room."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        variables = dotenv_values(directory / "environment")
-        self.addresses = SystemAddresses.of(variables)
-        self.operator_token = self.addresses.operator_token
-        self.address = str(variables["CONTROL_ROOM_URL"])
-        self.link = f"{self.address}/?token={self.operator_token}"
-
-    def url(self, service: str) -> str:
-        return self.addresses.services[service]
-
-
 @pytest_asyncio.fixture(scope="module")
-async def room(
-    system_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[ControlRoom]:
-    directory = tmp_path_factory.mktemp("room") / "run"
-    ports = {name: str(port) for name, port in unused_ports().items()}
-    process = await order_rail.start("up", "--run-directory", str(directory), **ports, **system_environment)
-    try:
-        await eventually(
-            lambda: process.returncode is not None or (directory / "environment").exists(),
-            START_SECONDS, "the system and its control room to be up",
-        )  # fmt: skip
-        assert process.returncode is None, await process.communicate()
-        yield ControlRoom(directory)
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.communicate()
+async def address(system: System) -> AsyncIterator[str]:
+    """Where the control room of `system` is."""
+    async with control_room(system):
+        yield system.url_of(system.ports[CONTROL_ROOM])
+
+
+@pytest.fixture
+def link(system: System, address: str) -> str:
+    """What `order-rail up` prints: with it one may change something."""
+    return f"{address}/?token={system.operator_token}"
 
 
 @pytest_asyncio.fixture
-async def rail(room: ControlRoom) -> AsyncIterator[Rail]:
-    async with Rail(room).ready() as client:
-        yield client
-
-
-@pytest_asyncio.fixture
-async def operators_page(room: ControlRoom, page: Page) -> Page:
-    await page.goto(room.link)
+async def operators_page(link: str, page: Page) -> Page:
+    await page.goto(link)
     await expect(page.get_by_role("heading", name="The rail")).to_be_visible()
     return page
 
@@ -82,9 +53,9 @@ async def until_everything_runs(page: Page) -> None:
     await expect(page.get_by_text("Everything runs.")).to_be_visible()
 
 
-async def test_the_token_leaves_the_address(operators_page: Page, room: ControlRoom) -> None:
+async def test_the_token_leaves_the_address(operators_page: Page, address: str) -> None:
     await until_everything_runs(operators_page)
-    assert operators_page.url == f"{room.address}/"
+    assert operators_page.url == f"{address}/"
 
 
 async def test_orders_wait_for_a_killed_service_and_go_on_when_it_is_back(operators_page: Page, rail: Rail) -> None:
@@ -101,7 +72,8 @@ async def test_orders_wait_for_a_killed_service_and_go_on_when_it_is_back(operat
     await rail.reconcile()
     await press(operators_page, "Audit now")
     await expect(operators_page.locator(".verdict.fine").first).to_contain_text(
-        re.compile("All services agree|nothing to judge yet")
+        re.compile("All services agree|nothing to judge yet"),
+        timeout=START_SECONDS * 1000,  # audits have a low priority
     )
 
 
@@ -116,7 +88,7 @@ async def test_a_paused_service_is_shown_as_paused_until_it_is_resumed(operators
 
 
 async def test_a_dead_letter_is_inspected_sent_back_and_discarded(
-    operators_page: Page, room: ControlRoom, rail: Rail
+    operators_page: Page, system: System, rail: Rail
 ) -> None:
     order_id = await rail.place("tok_broken")
     row = operators_page.get_by_role("listitem").filter(has_text=order_id)
@@ -133,15 +105,15 @@ async def test_a_dead_letter_is_inspected_sent_back_and_discarded(
     await operators_page.get_by_label("Reason").fill("the card does not exist")
     await press(operators_page, "Discard it")
     await expect(row).to_have_count(0)
-    journal = (room.directory / "discarded-dead-letters.ndjson").read_text().splitlines()
+    journal = (system.run.path / DISCARDS).read_text().splitlines()
     assert "the card does not exist" in [json.loads(line)["because"] for line in journal]
 
 
-async def test_a_strangers_words_are_text_and_nothing_else(operators_page: Page, room: ControlRoom) -> None:
+async def test_a_strangers_words_are_text_and_nothing_else(operators_page: Page, system: System) -> None:
     """In names for screen readers, too: an id that ends its attribute would bring others, of its own choice."""
     hostile = 'x" innerHTML="<img id=planted src=x>" onclick="planted" [bold] <b id=planted>y</b>'
     headers = dict.fromkeys(("dead-letter-reason", "dead-letter-error"), hostile)
-    async with Management(room.addresses) as management:
+    async with Management(system.broker_settings) as management:
         message = {"payload": hostile, "payload_encoding": "string", "routing_key": "order_service.track.dead",
                    "properties": {"message_id": hostile, "headers": headers}}  # fmt: skip
         await management.post("exchanges", management.vhost, "amq.default", "publish", body=message)
@@ -181,11 +153,9 @@ async def test_of_an_unknown_order_it_says_so(operators_page: Page) -> None:
         await expect(operators_page.get_by_text(answer)).to_be_visible()
 
 
-async def test_what_one_viewer_plays_all_viewers_see(
-    room: ControlRoom, operators_page: Page, open_page: OpenPage
-) -> None:
+async def test_what_one_viewer_plays_all_viewers_see(address: str, operators_page: Page, open_page: OpenPage) -> None:
     other = await open_page()
-    await other.goto(room.address)
+    await other.goto(address)
     await press(operators_page, "Play: The same message again")
     for viewer in (operators_page, other):
         card = group(viewer, "Scenario: The same message again")
@@ -200,21 +170,21 @@ async def test_a_setting_out_of_its_limits_is_refused(operators_page: Page) -> N
     await expect(operators_page.get_by_text("orders: expected a number from 10 to 100,000.")).to_be_visible()
 
 
-async def test_without_the_token_one_can_look_and_not_act(room: ControlRoom, page: Page) -> None:
-    await page.goto(room.address)
+async def test_without_the_token_one_can_look_and_not_act(system: System, address: str, page: Page) -> None:
+    await page.goto(address)
     await expect(group(page, "Queue: To be charged")).to_contain_text("waiting")
     for name in ("Kill: order service", "Play: Flash sale"):
         await expect(page.get_by_role("button", name=name, exact=True)).to_be_disabled()
-    await page.get_by_label("You can look at everything here").fill(room.operator_token)
+    await page.get_by_label("You can look at everything here").fill(system.operator_token)
     await press(page, "Enter")
     await expect(page.get_by_role("button", name="Kill: order service", exact=True)).to_be_enabled()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1600])
-async def test_it_is_accessible_and_fits(room: ControlRoom, open_page: OpenPage, width: int, scheme: str) -> None:
+async def test_it_is_accessible_and_fits(link: str, open_page: OpenPage, width: int, scheme: str) -> None:
     page = await open_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    await page.goto(room.link)
+    await page.goto(link)
     await expect(page.get_by_role("button", name="Kill: order service", exact=True)).to_be_enabled()
     await assert_fits(page)
     await assert_accessible(page)

@@ -1,11 +1,9 @@
 """The shop page in a browser, on the whole system."""
 
 import asyncio
-import os
 import re
-import signal
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
@@ -16,6 +14,8 @@ from playwright.async_api import Locator, Page, Route, expect
 from control_room.launcher.system import System
 from order_service.orders import OrderStatus
 from tests.browser.conftest import OpenPage, Watch, assert_accessible, assert_fits
+from tests.order_rail import frozen
+from tests.rail import Rail
 from tests.support import eventually
 
 ENVIRONMENT = {"GATEWAY_LATENCY_SECONDS": "0.02"}
@@ -56,9 +56,6 @@ class Shop:
     async def until_link(self, link: str) -> None:
         """How the page follows the order: `live`, `away`, or `over` once nothing more will happen to it."""
         await expect(self.rail).to_have_attribute("data-link", link)
-
-    async def until_over(self) -> None:
-        await self.until_link("over")
 
     async def until_stations(self, *states: str) -> None:
         for station, state in enumerate(states):
@@ -101,16 +98,6 @@ async def shop(closed_shop: Shop) -> Shop:
     return closed_shop
 
 
-@contextmanager
-def frozen(system: System, service: str) -> Iterator[None]:
-    """The service does nothing in this block."""
-    os.kill(system.processes[service].pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(system.processes[service].pid, signal.SIGCONT)
-
-
 @asynccontextmanager
 async def down(system: System, service: str) -> AsyncIterator[None]:
     """The service is killed, and restarted after this block."""
@@ -150,7 +137,7 @@ async def test_an_order_moves_along_the_rail_until_it_is_confirmed(shop: Shop) -
     await expect(shop.place_button).to_have_text("Place order for €22.00")
     await shop.place_button.click()
 
-    await shop.until_over()
+    await shop.until_link("over")
 
     await expect(shop.headline).to_have_text("Confirmed. The kitchen knows, and so do you.")
     await shop.until_stations("done", "done", "done", "done")
@@ -199,14 +186,14 @@ async def test_every_status_has_words_of_its_own(shop: Shop) -> None:
 
 async def test_an_order_has_an_address_that_can_be_opened_again_and_shared(shop: Shop, open_page: OpenPage) -> None:
     await shop.order()
-    await shop.until_over()
+    await shop.until_link("over")
 
     friend = Shop(await open_page(), shop.url)
     await friend.page.goto(shop.page.url)
-    await friend.until_over()
+    await friend.until_link("over")
     async with shop.placing(0):
         await shop.page.reload()
-        await shop.until_over()
+        await shop.until_link("over")
 
     number = await shop.page.locator("#ticket-number").text_content()
     assert number
@@ -221,11 +208,8 @@ async def test_an_unknown_order_is_said_to_be_unknown(closed_shop: Shop, watch: 
     await expect(closed_shop.headline).to_have_text("There is no such order here.")
 
 
-async def test_earlier_orders_can_be_paged_through_and_opened(shop: Shop) -> None:
-    async with httpx.AsyncClient(trust_env=False) as http:
-        for _ in range(12):
-            body = {"customer_email": "ada@example.com", "items": [{"sku": "cola", "quantity": 1}]}
-            (await http.post(f"{shop.url}/orders", json=body)).raise_for_status()
+async def test_earlier_orders_can_be_paged_through_and_opened(shop: Shop, rail: Rail) -> None:
+    await rail.place_many(["tok_visa"] * 12)
     await shop.page.reload()
     slips = shop.page.locator(".slip")
     await expect(slips).to_have_count(8)
@@ -235,16 +219,16 @@ async def test_earlier_orders_can_be_paged_through_and_opened(shop: Shop) -> Non
     await expect(slips.nth(8)).to_be_focused()
     await shop.page.keyboard.press("Enter")
 
-    await shop.until_over()
+    await shop.until_link("over")
     assert (await shop.order_on_the_rail())["order_id"] == (await shop.orders())[8]
-    await expect(shop.ticket).to_contain_text(f"1 {TIMES} Cola 0.33 l")
+    await expect(shop.ticket).to_contain_text(f"2 {TIMES} Cola 0.33 l")
 
 
 async def test_a_double_click_places_one_order(shop: Shop) -> None:
     await shop.button("One more Tiramisù").click()
     async with shop.placing():
         await shop.place_button.dblclick()
-        await shop.until_over()
+        await shop.until_link("over")
     await expect(shop.trouble).to_be_hidden()
 
 
@@ -260,7 +244,7 @@ async def test_a_reload_before_the_answer_places_one_order(shop: Shop) -> None:
         await shop.order()
         await arrived.wait()
         await shop.page.reload()
-        await shop.until_over()
+        await shop.until_link("over")
     await expect(shop.ticket).to_contain_text("Duplicates suppressed: 1.")
 
 
@@ -274,7 +258,7 @@ async def test_a_lost_answer_is_asked_for_with_the_same_key(shop: Shop, watch: W
         await expect(shop.trouble).to_contain_text("sent again as it is, it stays one order")
         await shop.page.unroute("**/orders")
         await shop.place_button.click()
-        await shop.until_over()
+        await shop.until_link("over")
 
 
 async def test_a_changed_cart_is_a_new_order(shop: Shop, watch: Watch) -> None:
@@ -285,7 +269,7 @@ async def test_a_changed_cart_is_a_new_order(shop: Shop, watch: Watch) -> None:
         await shop.button("Stop trying").click()
         await shop.page.unroute("**/orders")
         await shop.place_button.click()
-        await shop.until_over()
+        await shop.until_link("over")
         await shop.button("The same again").click()
         await shop.place_button.click()
 
@@ -296,7 +280,7 @@ async def test_a_dead_service_gets_the_order_once_it_is_back(shop: Shop, system:
         async with down(system, "order_service"):
             await shop.order()
             await expect(shop.trouble).to_contain_text("It cannot be placed twice.")
-        await shop.until_over()
+        await shop.until_link("over")
     await expect(shop.trouble).to_be_hidden()
 
 
@@ -309,7 +293,7 @@ async def test_a_stream_that_was_cut_goes_on(shop: Shop, system: System, watch: 
             await shop.until_link("away")
             await expect(shop.rail).to_contain_text("The order service does not answer. The order is safe")
         await shop.until_link("live")
-    await shop.until_over()
+    await shop.until_link("over")
     await expect(shop.headline).to_contain_text("Confirmed.")
 
 
@@ -325,7 +309,7 @@ async def test_without_a_live_stream_the_page_polls(closed_shop: Shop, system: S
     with frozen(system, "payment_service"):
         await shop.order()
         await expect(shop.rail).to_contain_text("Looking every second or so: there is no live stream.")
-    await shop.until_over()
+    await shop.until_link("over")
     await expect(shop.headline).to_contain_text("Confirmed.")
 
 
@@ -341,7 +325,7 @@ async def test_an_error_is_shown_at_its_field(shop: Shop, watch: Watch) -> None:
         await expect(shop.trouble).to_contain_text("Please look at what is marked above.")
     await email.fill("ada@example.com")
     await shop.place_button.click()
-    await shop.until_over()
+    await shop.until_link("over")
 
 
 @pytest.mark.parametrize(
@@ -376,7 +360,7 @@ async def test_everything_can_be_done_with_the_keyboard(shop: Shop) -> None:
     await expect(shop.place_button).to_be_focused()
     await keyboard.press("Enter")
 
-    await shop.until_over()
+    await shop.until_link("over")
     await expect(shop.headline).to_be_focused()
     await expect(shop.headline).to_have_text("The card was declined.")
     await tab_to(shop.page, "The same again")

@@ -51,12 +51,12 @@ CONTROL_A_SERVICE = """
 import asyncio, sys
 from control_room.operations.addresses import find_system
 from control_room.dashboard.process_control import Action
-from control_room.dashboard.process_control.exchange import exchange_control
+from control_room.dashboard.process_control.exchange import ExchangeControl
 from control_room.dashboard.snapshots.observer import watching
 
 async def pull(service, action):
-    addresses = find_system(None)
-    async with watching(addresses) as observer, exchange_control(addresses, observer.services) as control:
+    async with watching(find_system(None)) as observer:
+        control = ExchangeControl(observer.services, observer.management)
         await control.apply(Action(action), service)
         print(control.state(service))
 

@@ -7,12 +7,12 @@ import pytest
 import pytest_asyncio
 
 from control_room.dashboard.process_control import Action, ControlFailed, ProcessState
-from control_room.dashboard.process_control.exchange import ExchangeControl, exchange_control
+from control_room.dashboard.process_control.exchange import ExchangeControl
 from control_room.dashboard.snapshots.observer import watching
 from control_room.launcher.system import System
 from control_room.operations.addresses import SystemAddresses
+from shared.management import Management
 from tests.conftest import Broker
-from tests.rail import Rail
 from tests.support import SERVICES, eventually
 
 ENVIRONMENT = {"CONTROLS_ENABLED": "true"}
@@ -20,9 +20,8 @@ ENVIRONMENT = {"CONTROLS_ENABLED": "true"}
 
 @pytest_asyncio.fixture
 async def control(system: System) -> AsyncIterator[ExchangeControl]:
-    addresses = SystemAddresses.of(system.environment)
-    async with watching(addresses) as observer, exchange_control(addresses, observer.services) as control:
-        yield control
+    async with watching(SystemAddresses.of(system.environment)) as observer:
+        yield ExchangeControl(observer.services, observer.management)
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -36,16 +35,6 @@ async def test_a_paused_service_says_so_until_it_is_resumed(
         await control.apply(Action.RESUME, service)
         assert control.state(service) is ProcessState.RUNNING
         assert (await http.get("/readyz")).json()["problems"] == []
-
-
-async def test_orders_wait_for_a_paused_service_and_are_all_served_afterwards(
-    rail: Rail, control: ExchangeControl
-) -> None:
-    await control.apply(Action.PAUSE, "payment_service")
-    await rail.place_many(["tok_visa"] * 20)
-    assert set((await rail.statuses()).values()) == {"placed"}
-    await control.apply(Action.RESUME, "payment_service")
-    await rail.reconcile()
 
 
 async def test_the_last_of_pause_slow_and_resume_counts(control: ExchangeControl) -> None:
@@ -66,6 +55,6 @@ async def test_a_killed_service_is_restarted_and_not_paused(system: System, cont
 
 async def test_a_command_that_no_service_takes_is_an_error(broker: Broker, system: System) -> None:
     elsewhere = SystemAddresses.of({**system.environment, "RABBITMQ_URL": broker.amqp_url()})  # another virtual host
-    async with exchange_control(elsewhere, {}) as control:
+    async with Management(elsewhere) as management:
         with pytest.raises(ControlFailed, match="order_service can't be told"):
-            await control.apply(Action.PAUSE, "order_service")
+            await ExchangeControl({}, management).apply(Action.PAUSE, "order_service")

@@ -75,28 +75,12 @@ async def send(wire: Wire, body: bytes = b"", **command: object) -> None:
     await eventually(is_routed, expecting="the service to listen")
 
 
-async def seconds_until_charged(wire: Wire, order_id: str = "") -> float:
-    """How long it takes until an order is charged; a new one, if none is given."""
+async def seconds_until_charged(wire: Wire) -> float:
+    """How long it takes until a new order is charged."""
     started = time.monotonic()
-    if not order_id:
-        wire.send(placed := order_placed())
-        order_id = placed.subject
-    await wire.event("payments", order_id, "payment.succeeded.v1")
-    return time.monotonic() - started
-
-
-async def order_that_waits(service: RunningService, wire: Wire, settings: BrokerSettings) -> str:
-    """A new order whose message stays in the queue of the service."""
     wire.send(placed := order_placed())
-
-    async def waits() -> bool:
-        async with Management(settings) as management:
-            found = await management.find("queues", management.vhost, CHARGE)
-        return int(found.get("messages_ready", 0)) > 0
-
-    await eventually(waits, 20, expecting="the message to wait in its queue")
-    assert (await service.http.get(f"/payments/{placed.subject}")).status_code == 404
-    return placed.subject
+    await wire.event("payments", placed.subject, "payment.succeeded.v1")
+    return time.monotonic() - started
 
 
 async def is_paused(service: RunningService) -> bool:
@@ -104,19 +88,9 @@ async def is_paused(service: RunningService) -> bool:
     return answer is not None and answer.json()["problems"] == ["paused by an operator"]
 
 
-async def test_a_paused_service_takes_nothing_and_says_so_until_it_is_resumed(
+async def test_a_paused_service_takes_nothing_also_on_a_new_connection_until_it_is_resumed(
     service: RunningService, wire: Wire, settings: BrokerSettings
 ) -> None:
-    await send(wire, action="pause")
-    await eventually(lambda: is_paused(service), expecting="a paused service")
-    order_id = await order_that_waits(service, wire, settings)
-
-    await send(wire, action="resume")
-    await seconds_until_charged(wire, order_id)
-    await eventually(lambda: service.answers("/readyz", 200), expecting="a service that is ready")
-
-
-async def test_a_pause_outlives_the_connection(service: RunningService, wire: Wire, settings: BrokerSettings) -> None:
     async def opened() -> float:
         return await service.metric("broker_connections_opened", connection=f"{SERVICE} consumer")
 
@@ -129,9 +103,17 @@ async def test_a_pause_outlives_the_connection(service: RunningService, wire: Wi
         return await opened() > before and await is_paused(service)
 
     await eventually(is_connected_again, 20, "another connection")
-    order_id = await order_that_waits(service, wire, settings)
+    wire.send(placed := order_placed())
+
+    async def waits() -> bool:
+        async with Management(settings) as management:
+            found = await management.find("queues", management.vhost, CHARGE)
+        return int(found.get("messages_ready", 0)) > 0
+
+    await eventually(waits, 20, expecting="the message to wait in its queue")
+    assert (await service.http.get(f"/payments/{placed.subject}")).status_code == 404
     await send(wire, action="resume")
-    await seconds_until_charged(wire, order_id)
+    await wire.event("payments", placed.subject, "payment.succeeded.v1")
 
 
 async def test_a_slowed_service_waits_before_each_delivery(service: RunningService, wire: Wire) -> None:
@@ -195,9 +177,3 @@ async def test_without_the_setting_no_service_listens(settings: BrokerSettings, 
     async with running("notification_service", settings, tmp_path):
         with pytest.raises(pika.exceptions.UnroutableError):
             Wire(settings).publish("control", "notification_service", b"{}", pika.BasicProperties())
-
-
-async def test_without_the_setting_there_is_no_such_exchange(module_broker_settings: BrokerSettings) -> None:
-    async with Management(module_broker_settings) as management:
-        assert await management.find("exchanges", management.vhost, "control") is None
-        assert await management.find("exchanges", management.vhost, "orders") is not None

@@ -18,6 +18,7 @@ order_rail_outbox_pending 3.0
 python_info{version="3.11"} 1.0
 """
 CONSUMERS = dict.fromkeys(contract.queues(), 1)
+COUNTER = ("order_rail_orders_accepted_total", "", "")
 GROWING = [1000 * second for second in range(60)]
 SHRINKING = [60_000 - 500 * second for second in range(30)]
 
@@ -103,6 +104,6 @@ def test_a_counter_that_starts_again_goes_on_in_the_total() -> None:
 def test_a_meter_shows_the_rate_of_the_last_seconds_and_nothing_once_it_is_stale() -> None:
     meter = Meter()
     for second in range(10):
-        meter.read(100.0 * second, now=float(second))
-    assert meter.per_second(now=9.5) == pytest.approx(100)
-    assert meter.per_second(now=60.0) == 0
+        meter.read({COUNTER: 100.0 * second}, now=float(second))
+    assert meter.per_second(9.5, COUNTER, ("never counted", "", "")) == pytest.approx(100)
+    assert meter.per_second(60.0, COUNTER) == 0

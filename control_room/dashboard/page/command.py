@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -55,13 +54,13 @@ async def _serve(settings: PageSettings, addresses: SystemAddresses, journal: Pa
     # NiceGUI takes a second to import: other commands do without.
     from control_room.dashboard.page.room import opened  # noqa: PLC0415
     from control_room.dashboard.page.server import serving  # noqa: PLC0415
-    from control_room.dashboard.process_control.exchange import exchange_control  # noqa: PLC0415
+    from control_room.dashboard.process_control.exchange import ExchangeControl  # noqa: PLC0415
     from control_room.dashboard.snapshots.observer import watching  # noqa: PLC0415
 
-    async with (
-        watching(addresses) as observer,
-        exchange_control(addresses, observer.services) if settings.controls_enabled else nullcontext() as control,
-        opened(addresses, journal, observer, control) as room,
-        serving(room, settings.http_host, settings.http_port),
-    ):
-        await asyncio.Event().wait()
+    async with watching(addresses) as observer:
+        control = ExchangeControl(observer.services, observer.management) if settings.controls_enabled else None
+        async with (
+            opened(addresses, journal, observer, control) as room,
+            serving(room, settings.http_host, settings.http_port),
+        ):
+            await asyncio.Event().wait()

@@ -86,25 +86,24 @@ def _options() -> dict[str, Any]:
             {**axis, "name": "backlog", "splitLine": plain, "minInterval": 1},
         ],
         "series": [
-            _series("accepted", "chart-accepted"),
-            _series("paid", "chart-paid"),
-            _series("customers notified", "chart-notified"),
-            {**_series("backlog", "chart-backlog", axis=1), "areaStyle": {"opacity": 0.15}},
-            {**_line("predicted", "chart-backlog", axis=1, dash="dashed"), "data": []},
+            _line("accepted", "accepted"),
+            _line("paid", "paid"),
+            _line("customers notified", "notified"),
+            _line("backlog", "backlog", axis=1, areaStyle={"opacity": 0.15}),
+            _line("predicted", "backlog", axis=1, dash="dashed", encode={"x": 0, "y": 1}, data=[]),
         ],
     }  # fmt: skip
 
 
-def _series(column: str, colour: str, *, axis: int = 0) -> dict[str, Any]:
-    return {**_line(column, colour, axis=axis), "encode": {"x": "at", "y": column}}
-
-
-def _line(name: str, colour: str, *, axis: int = 0, dash: str = "solid") -> dict[str, Any]:
+def _line(name: str, colour: str, *, axis: int = 0, dash: str = "solid", **more: object) -> dict[str, Any]:
+    ink = {":color": INK.format(f"chart-{colour}")}
     return {
         "name": name,
         "type": "line",
         "yAxisIndex": axis,
         "showSymbol": False,
-        "lineStyle": {"width": 2, "type": dash, ":color": INK.format(colour)},
-        "itemStyle": {":color": INK.format(colour)},
+        "encode": {"x": "at", "y": name},
+        "lineStyle": {"width": 2, "type": dash, **ink},
+        "itemStyle": ink,
+        **more,
     }

@@ -1,7 +1,7 @@
 """What all viewers share: the system's addresses, and the background tasks that watch the system."""
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,11 +35,11 @@ async def opened(
     mail: MailRoute | None = None,
 ) -> AsyncIterator[Room]:
     """A room whose tasks run until the block ends. `journal`: the file of discarded dead letters."""
-    async with AsyncExitStack() as stack:
-        auditing = Auditing(addresses, ("--discards", str(journal)), lambda: observer.snapshot.accepted, observer.pace)
-        dead_letters = DeadLetterView(addresses, journal, lambda: observer.snapshot.dead_letters, observer.pace)
-        for work, name in ((auditing.run(), "auditing"), (dead_letters.run(), "dead letters")):
-            await stack.enter_async_context(running(work, name))
-        runner = Runner(Target(addresses, control, mail))
-        stack.push_async_callback(runner.stop)
-        yield Room(addresses, observer, auditing, dead_letters, runner, control)
+    auditing = Auditing(addresses, ("--discards", str(journal)), lambda: observer.snapshot.accepted, observer.pace)
+    dead_letters = DeadLetterView(addresses, journal, lambda: observer.snapshot.dead_letters, observer.pace)
+    runner = Runner(Target(addresses, control, mail))
+    async with running(auditing.run(), "auditing"), running(dead_letters.run(), "dead letters"):
+        try:
+            yield Room(addresses, observer, auditing, dead_letters, runner, control)
+        finally:
+            await runner.stop()

@@ -1,12 +1,10 @@
 """Process control by messages through the exchange `control`, for services that run with `CONTROLS_ENABLED=true`."""
 
 import json
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 
 from control_room.dashboard.process_control import Action, ControlFailed, ProcessState
 from control_room.dashboard.snapshots.services import WatchedService
-from control_room.operations.addresses import SystemAddresses
 from shared.contract import CONTROL
 from shared.management import Management, ManagementError
 from shared.waiting import poll
@@ -24,7 +22,7 @@ STATE_AFTER = {
 
 
 class ExchangeControl:
-    """Implements ProcessControl. The state is what the services report in `/metrics`. Use `exchange_control`."""
+    """Implements ProcessControl. The state is what the watched services report in `/metrics`."""
 
     actions: Mapping[Action, str] = {
         Action.KILL: "Ends each of its processes at once (kill -9), whatever it is doing. Its container starts again.",
@@ -72,12 +70,3 @@ class ExchangeControl:
         )
         if self.state(service) is not state:
             raise ControlFailed(f"{service} got the command, and is not {state} yet")
-
-
-@asynccontextmanager
-async def exchange_control(
-    addresses: SystemAddresses, services: Mapping[str, WatchedService]
-) -> AsyncIterator[ExchangeControl]:
-    """Control of the system's services, which are watched already."""
-    async with Management(addresses) as management:
-        yield ExchangeControl(services, management)

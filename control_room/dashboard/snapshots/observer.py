@@ -29,10 +29,11 @@ logger = structlog.get_logger(__name__)
 class Observer:
     """`snapshot` is the latest; `history` holds those of the last 15 minutes or more. Use `watching`."""
 
-    def __init__(self, services: Mapping[str, WatchedService], broker: WatchedBroker, pace: Pace) -> None:
+    def __init__(self, services: Mapping[str, WatchedService], management: Management) -> None:
         self.snapshot = Snapshot()
         self.history: deque[Snapshot] = deque(maxlen=HISTORY_LENGTH)
-        self.services, self.pace, self._broker = services, pace, broker
+        self.services, self.management, self._broker = services, management, WatchedBroker(management)
+        self.pace = Pace()
 
     async def watch(self) -> None:
         """Read everything until cancelled, each component in a loop of its own, so that none waits for a frozen one."""
@@ -83,6 +84,6 @@ async def watching(addresses: SystemAddresses) -> AsyncIterator[Observer]:
     """An observer that reads the system while the block runs."""
     async with httpx.AsyncClient(trust_env=False) as http, Management(addresses) as management:
         services = {name: WatchedService(name, url, http) for name, url in addresses.services.items()}
-        observer = Observer(services, WatchedBroker(management), Pace())
+        observer = Observer(services, management)
         async with running(observer.watch(), "observer"):
             yield observer

@@ -27,23 +27,23 @@ Counter = tuple[str, str, str]
 
 
 class Meter:
-    """The rate of a counter over the last seconds."""
+    """The rates of counters over the last seconds."""
 
     def __init__(self) -> None:
-        self._readings: deque[tuple[float, float]] = deque()
+        self._readings: deque[tuple[float, Mapping[Counter, float]]] = deque()
 
-    def read(self, value: float, now: float) -> None:
-        """Add a reading."""
-        self._readings.append((now, value))
+    def read(self, values: Mapping[Counter, float], now: float) -> None:
+        """Add a reading of all counters."""
+        self._readings.append((now, values))
         while len(self._readings) > 2 and self._readings[1][0] < now - RATE_SECONDS:
             self._readings.popleft()
 
-    def per_second(self, now: float) -> float:
-        """0 without two readings, or if the last one is stale."""
+    def per_second(self, now: float, *counters: Counter) -> float:
+        """The sum of these counters' rates. 0 without two readings, or if the last one is stale."""
         if len(self._readings) < 2 or self._readings[-1][0] < now - STALE_SECONDS:
             return 0.0
         (first_at, first), (last_at, last) = self._readings[0], self._readings[-1]
-        return max(0.0, (last - first) / (last_at - first_at))
+        return max(0.0, sum(last[each] - first[each] for each in counters if each in first) / (last_at - first_at))
 
 
 class WatchedService:
@@ -53,7 +53,7 @@ class WatchedService:
         self.view = ServiceView(name)
         self._name, self._url, self._http = name, url, http
         self._totals: dict[tuple[str, Counter], Total] = defaultdict(Total)
-        self._meters: dict[Counter, Meter] = defaultdict(Meter)
+        self._meter = Meter()
         self._lock = asyncio.Lock()
 
     async def look(self) -> None:
@@ -79,8 +79,7 @@ class WatchedService:
 
     def per_second(self, *counters: Counter) -> float:
         """The sum of the rates of these counters, over all replicas."""
-        now = time.monotonic()
-        return sum(self._meters[counter].per_second(now) for counter in counters if counter in self._meters)
+        return self._meter.per_second(time.monotonic(), *counters)
 
     async def _look_at(self, url: str) -> tuple[list[Sample] | None, list[str]]:
         """What one replica counts, None if it does not answer; and its problems."""
@@ -104,8 +103,7 @@ class WatchedService:
         sums: dict[Counter, float] = defaultdict(float)
         for (_, counter), total in self._totals.items():
             sums[counter] += total.total
-        for counter, value in sums.items():
-            self._meters[counter].read(value, time.monotonic())
+        self._meter.read(sums, time.monotonic())
 
 
 def _counter(sample: Sample) -> Counter:
