@@ -15,6 +15,8 @@ from benchmarks.stage import Scene, Stage
 class Scale:
     """How much of everything. The defaults are those of the published numbers."""
 
+    quiet_seconds: float = 20.0
+    """How long to wait before each run for others to leave the machine alone."""
     connections: int = 64
     warm_up_seconds: float = 2.0
     accept_seconds: float = 8.0
@@ -31,6 +33,7 @@ class Scale:
 
 
 QUICK = Scale(
+    quiet_seconds=0.0,
     connections=16,
     warm_up_seconds=0.3,
     accept_seconds=1.0,
@@ -61,7 +64,7 @@ class Bench:
 
     def scene(self, contender: Contender, files: Path | None = None) -> AbstractAsyncContextManager[Scene]:
         """As `Stage.scene`."""
-        return self.stage.scene(contender, self.database, files)
+        return self.stage.scene(contender, self.database, self.scale.quiet_seconds, files)
 
     def add(self, measurement: str, contender: str, name: str, unit: str, value: float) -> None:
         """As `Results.add`."""

@@ -35,7 +35,7 @@ from tests.postgres import PrivatePostgres
 REPOSITORY = Path(__file__).resolve().parents[1]
 READY_TIMEOUT_SECONDS = 60.0
 POLL_SECONDS = 0.02
-LOOK_SECONDS, QUIET_PERCENT, QUIET_TIMEOUT_SECONDS = 0.5, 10.0, 20.0
+LOOK_SECONDS, QUIET_PERCENT = 0.5, 10.0
 STOP_GRACE_SECONDS = 10.0
 GATEWAY = "gateway"
 """The database of the simulated payment gateway, which is no program of its own."""
@@ -178,10 +178,10 @@ class Stage:
 
     @asynccontextmanager
     async def scene(
-        self, contender: Contender, database: str = SQLITE, files: Path | None = None
+        self, contender: Contender, database: str, quiet_seconds: float, files: Path | None = None
     ) -> AsyncIterator[Scene]:
         """A new virtual host and empty databases (or the SQLite files in the folder `files`), until the block ends."""
-        self.busy_percent.append(await _until_quiet())
+        self.busy_percent.append(await _until_quiet(quiet_seconds))
         name = f"{contender.name}-{uuid.uuid4().hex[:8]}"
         directory = files or self._directory / name
         directory.mkdir(parents=True, exist_ok=True)
@@ -227,9 +227,9 @@ async def _prepare(scene: Scene, management: Management) -> None:
         create_tables(scene.databases[program.name])
 
 
-async def _until_quiet() -> float:
+async def _until_quiet(timeout_seconds: float) -> float:
     """Wait a while for others to leave the machine alone; how busy it was at last, in percent of all cores."""
-    deadline = time.perf_counter() + QUIET_TIMEOUT_SECONDS
+    deadline = time.perf_counter() + timeout_seconds
     while (busy := await asyncio.to_thread(busy_percent, LOOK_SECONDS)) > QUIET_PERCENT:
         if time.perf_counter() > deadline:
             break

@@ -2,8 +2,8 @@
 
 import os
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -17,7 +17,7 @@ from shared.management import Management
 from shared.observability import logging
 from shared.settings import BrokerSettings
 from shared.topology import provision
-from tests.postgres import PostgresNotInstalled, PrivatePostgres
+from tests.postgres import QUICK, PostgresNotInstalled, PrivatePostgres
 from tests.rail import Rail
 from tests.support import addresses_of
 
@@ -93,9 +93,16 @@ def vhost_url(broker_settings: BrokerSettings) -> str:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PrivatePostgres]:
-    """The session's PostgreSQL. Tests that need it are skipped where it is not installed, and fail there on CI."""
+    """The session's PostgreSQL."""
+    with started_postgres() as server:
+        yield server
+
+
+@contextmanager
+def started_postgres(settings: Mapping[str, str] = QUICK) -> Iterator[PrivatePostgres]:
+    """Tests that need it are skipped where it is not installed, and fail there on CI."""
     try:
-        server = PrivatePostgres()
+        server = PrivatePostgres(settings)
     except PostgresNotInstalled as error:
         if os.environ.get("CI"):
             raise

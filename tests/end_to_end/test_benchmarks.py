@@ -23,13 +23,13 @@ async def run_benchmarks(*options: str) -> tuple[int | None, str]:
     return process.returncode, output.decode()
 
 
-def values_of(results: dict[str, Any], measurement: str, contender: str, quantity: str) -> list[float]:
-    rows = [
-        row["values"]
-        for row in results["quantities"]
-        if (row["measurement"], row["contender"], row["quantity"]) == (measurement, contender, quantity)
-    ]
-    assert len(rows) == 1, f"{measurement} {contender} {quantity}: {len(rows)} rows"
+def values_of(
+    results: dict[str, Any], measurement: str, contender: str, quantity: str, database: str = "sqlite"
+) -> list[float]:
+    wanted = (measurement, contender, quantity, database)
+    keys = ("measurement", "contender", "quantity", "database")
+    rows = [row["values"] for row in results["quantities"] if tuple(row[key] for key in keys) == wanted]
+    assert len(rows) == 1, f"{wanted}: {len(rows)} rows"
     values: list[float] = rows[0]
     return values
 
@@ -48,6 +48,21 @@ async def test_a_quick_round_measures_order_rail_and_a_peer_side_by_side(tmp_pat
     assert {verdict["goal"] for verdict in results["goals"]} >= {"orders drained, beside the best peer"}
     assert "| Order Rail | rate (orders/s) |" in (tmp_path / "results.md").read_text()
     assert not (tmp_path / "scratch").exists()
+
+
+@pytest.mark.usefixtures("postgres")  # to be skipped, or to fail, where it is not installed
+async def test_a_quick_round_measures_postgresql_beside_sqlite(tmp_path: Path) -> None:
+    options = ("--quick", "--rounds", "1", "--only", "at_work,drain", "--database", "both", "--peers", "none")
+    status, output = await run_benchmarks(*options, "--output", str(tmp_path))
+
+    assert status == 0, output
+    results = json.loads((tmp_path / "results.json").read_text())
+    for database in ("sqlite", "postgresql"):
+        assert values_of(results, "at_work", "order_rail", "confirmed", database)[0] > 0
+        assert values_of(results, "drain", "order_rail", "processor time", database)[0] > 0
+    assert values_of(results, "drain", "order_rail", "processor time of PostgreSQL", "postgresql")[0] > 0
+    goals = {verdict["goal"]: verdict["command"] for verdict in results["goals"]}
+    assert goals["drain on PostgreSQL, beside SQLite"] == "python -m benchmarks --only drain --database both"
 
 
 async def test_a_quick_round_measures_what_watching_costs(tmp_path: Path) -> None:
