@@ -1,48 +1,56 @@
-"""A client of a running system: HTTP calls, its broker's management API, and messages published past the services."""
+"""A client of a running system: HTTP calls, metrics, audits, its broker, and messages published past the services."""
 
 import asyncio
 import json
-import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import Any
 
 import httpx
+from prometheus_client.samples import Sample
 
-from control_room.background import running
 from control_room.experiments.traffic import Unexpected
 from control_room.operations.addresses import NotRunning, SystemAddresses
-from control_room.operations.replicas import samples
-from control_room.operations.roles import CHARGE, FINAL, ORDERS, PAYMENTS
-from shared.management import Management
+from control_room.operations.audit import AuditReport, audit
+from control_room.operations.dead_letters import parked
+from control_room.operations.dead_letters.dead_letter import DeadLetter
+from control_room.operations.replicas import NO_LABELS, parsed, replicas
+from control_room.operations.roles import CHARGE, FINAL, ORDERS
+from shared.management import Management, ManagementError
+from shared.messaging.channel import Channel
+from shared.messaging.connection import connected as broker_connected
 from shared.messaging.message import Message
 from shared.messaging.publisher import publishing
-from shared.topology import dead_queue, retry_queue
+from shared.topology import retry_queue
 from shared.waiting import poll
 
 POLL_SECONDS = 0.2
-ORDER_POLL_SECONDS = 1.0
+AUDIT_AGAIN_SECONDS = 1.0
 ORDERS_AT_ONCE = 20
 CALL_TIMEOUT_SECONDS = 10.0
-TAP_EXPIRES_MILLISECONDS = 120_000
-MANY = 10_000
+NAME = "order-rail experiment"
+"""Of connections to the broker."""
 DUPLICATES = "order_rail_duplicate_deliveries_total"
+UNREACHABLE = (httpx.HTTPError, ManagementError, OSError, ValueError, KeyError)
+"""What reading a system may raise while a service or the broker does not answer."""
 
 
 class Client:
     """Use it as `async with connected(addresses)`. Calls raise httpx.HTTPError, Unexpected or ManagementError."""
 
     def __init__(self, addresses: SystemAddresses, http: httpx.AsyncClient, management: Management) -> None:
-        self.addresses = addresses
-        self._urls = addresses.services
-        self._orders = f"{self._urls[ORDERS.name]}/orders"
-        self._http, self._management = http, management
+        self.addresses, self.http, self.management = addresses, http, management
+        self._orders = f"{addresses.services[ORDERS.name]}/orders"
+
+    async def unready(self) -> dict[str, str]:
+        """What keeps each service from being ready, by its name; empty if all are."""
+        return await unready(self.http, self.addresses.services)
 
     async def wait_until_ready(self, wait_seconds: float) -> None:
         """Return once every service is ready. After `wait_seconds` NotRunning, which says which is not and why."""
         problems = await poll(
-            lambda: unready(self._http, self._urls),
+            self.unready,
             within_seconds=wait_seconds,
             every_seconds=POLL_SECONDS,
             until=lambda problems: not problems,
@@ -53,11 +61,11 @@ class Client:
     async def place(self, order: Mapping[str, Any], idempotency_key: str | None = None) -> httpx.Response:
         """POST /orders, whatever the answer."""
         headers = {"Idempotency-Key": f'"{idempotency_key}"'} if idempotency_key else {}
-        return await self._http.post(self._orders, json=order, headers=headers)
+        return await self.http.post(self._orders, json=order, headers=headers)
 
     async def order(self, order_id: str) -> dict[str, Any]:
         """GET /orders/{id}."""
-        answer = await self._http.get(f"{self._orders}/{order_id}")
+        answer = await self.http.get(f"{self._orders}/{order_id}")
         if not answer.is_success:
             raise Unexpected(f"GET {answer.request.url} was answered {answer.status_code}: {answer.text}")
         order: dict[str, Any] = answer.json()
@@ -86,87 +94,93 @@ class Client:
             raise Unexpected(f"after {within_seconds:.0f} s only {len(done)} of {len(order_ids)} orders are done")
         return done
 
-    async def changes(self, order_id: str) -> AsyncGenerator[dict[str, Any]]:
-        """The order now, and again after each of its events, without end.
-
-        Its event stream says when to look; where that breaks off, a look every second goes on.
-        """
-        changed = asyncio.Event()
-        async with running(self._listen(order_id, changed.set), f"events of {order_id}"):
-            while True:
-                changed.clear()
-                yield await self.order(order_id)
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(ORDER_POLL_SECONDS):
-                        await changed.wait()
-
     async def event_types(self, order_id: str) -> list[str]:
         """The types of a final order's events, in the order in which they arrived."""
-        return [json.loads(data)["type"] async for data in self._events(order_id, CALL_TIMEOUT_SECONDS)]
+        async with self.http.stream("GET", f"{self._orders}/{order_id}/events") as stream:
+            lines = [line.removeprefix("data:") async for line in stream.aiter_lines() if line.startswith("data:")]
+        return [json.loads(line)["type"] for line in lines]
 
-    async def _listen(self, order_id: str, on_event: Callable[[], None]) -> None:
-        with suppress(httpx.HTTPError):
-            async for _ in self._events(order_id, None):
-                on_event()
+    async def samples(self, service: str) -> list[Sample]:
+        """Everything that the replicas of a service count. Raises one of UNREACHABLE."""
+        pages = [await self.http.get(f"{url}/metrics") for url in await replicas(self.addresses.services[service])]
+        return [sample for page in pages for sample in parsed(page.raise_for_status().text)]
 
-    async def _events(self, order_id: str, timeout_seconds: float | None) -> AsyncIterator[str]:
-        async with self._http.stream("GET", f"{self._orders}/{order_id}/events", timeout=timeout_seconds) as stream:
-            async for line in stream.aiter_lines():
-                if line.startswith("data:"):
-                    yield line.removeprefix("data:")
+    async def metric(self, service: str, metric: str, labels: Mapping[str, str] = NO_LABELS) -> float:
+        """The sum of a metric's samples with these labels, over all replicas. Raises one of UNREACHABLE."""
+        return sum_of(await self.samples(service), metric, labels)
 
-    async def duplicates(self) -> float:
-        """How many deliveries of the charge queue found their work done: the sum over all replicas."""
-        return sum(await samples(self._http, self._urls[PAYMENTS.name], DUPLICATES, {"queue": CHARGE}))
+    async def audit_until_clean(
+        self, within_seconds: float, settle_seconds: float = 0.0, **options: Any
+    ) -> AuditReport:
+        """The first audit that finds nothing wrong, or the last one before the deadline. Raises AuditImpossible.
+
+        Without `settle_seconds` no order may be in flight any more. `options` are those of `audit`.
+        """
+        return await poll(
+            lambda: audit(self.addresses, settle_seconds, **options),
+            within_seconds=within_seconds,
+            every_seconds=AUDIT_AGAIN_SECONDS,
+            until=lambda report: report.is_clean if settle_seconds else report.is_final,
+        )
 
     async def retry_delays_seconds(self) -> list[float]:
         """The delays that this broker has retry queues for."""
         prefix = retry_queue(CHARGE, 0).removesuffix("0s")
-        queues = await self._management.find("queues", self._management.vhost, disable_stats="true") or []
+        queues = await self.management.find("queues", self.management.vhost, disable_stats="true") or []
         names = [queue["name"] for queue in queues if queue["name"].startswith(prefix)]
         return sorted(float(name.removeprefix(prefix).removesuffix("s")) for name in names)
 
-    async def dead_letter(self, order_id: str) -> dict[str, Any] | None:
-        """The order's dead letter of the charge queue, left where it is; None if there is none."""
-        return _of_order(order_id, await self._get(dead_queue(CHARGE), keep=True))
+    async def dead_letters(self) -> list[DeadLetter]:
+        """The dead letters of the charge queue, left where they are. Raises BrokerUnavailable."""
+        async with (
+            parked.connected(self.addresses.rabbitmq_url) as connection,
+            parked.dead_letters(connection, CHARGE) as found,
+        ):
+            return [held.dead_letter async for held in found]
 
     @asynccontextmanager
-    async def tap(self, exchange: str, routing_key: str) -> AsyncIterator[str]:
-        """A queue that gets a copy of what the exchange gets; deleted after the block."""
-        vhost, queue = self._management.vhost, f"tour.tap.{uuid.uuid4().hex[:12]}"
-        # It expires, in case we are killed. Durable, since RabbitMQ 4.3 refuses queues that are neither durable nor
-        # exclusive, and the management API cannot hold an exclusive one.
-        body = {"durable": True, "arguments": {"x-expires": TAP_EXPIRES_MILLISECONDS}}
-        await self._management.put("queues", vhost, queue, body=body)
-        try:
-            await self._management.post("bindings", vhost, "e", exchange, "q", queue, body={"routing_key": routing_key})
-            yield queue
-        finally:
-            await self._management.delete("queues", vhost, queue)
+    async def channel(self) -> AsyncIterator[Channel]:
+        """A channel on a connection of its own. Raises BrokerUnavailable."""
+        async with broker_connected(self.addresses.rabbitmq_url, NAME) as connection:
+            yield await connection.channel()
 
-    async def tapped(self, queue: str, order_id: str) -> dict[str, Any] | None:
-        """The order's message, taken from a tap; None if it has not arrived yet."""
-        return _of_order(order_id, await self._get(queue, keep=False))
-
-    async def publish_again(self, message: Mapping[str, Any]) -> bool:
-        """Publish a message that was read from a tap, as it was; whether a queue took it."""
-        same = {name: message[name] for name in ("routing_key", "payload", "payload_encoding", "properties")}
-        path = ("exchanges", self._management.vhost, message["exchange"], "publish")
-        answer = await self._management.post(*path, body=same)
-        return bool(answer["routed"])
+    @asynccontextmanager
+    async def published(self, exchange: str, routing_key: str) -> AsyncIterator[list[Message]]:
+        """The messages that the exchange gets while the block runs, a list that grows. Raises BrokerUnavailable."""
+        messages: list[Message] = []
+        async with self.channel() as channel:
+            await channel.listen(exchange, routing_key, lambda delivery: messages.append(delivery.message))
+            yield messages
 
     async def publish(self, messages: Sequence[Message]) -> None:
         """Publish over AMQP, each message confirmed. Raises BrokerUnavailable or PublishError."""
-        async with publishing(self.addresses.rabbitmq_url, "order-rail experiment") as publisher:
+        async with publishing(self.addresses.rabbitmq_url, NAME) as publisher:
             errors = await publisher.publish_all(messages)
         if error := next(filter(None, errors), None):
             raise error
 
-    async def _get(self, queue: str, *, keep: bool) -> list[dict[str, Any]]:
-        body = {"count": MANY, "ackmode": "ack_requeue_true" if keep else "ack_requeue_false", "encoding": "auto"}
-        path = ("queues", self._management.vhost, queue, "get")
-        messages: list[dict[str, Any]] = await self._management.post(*path, body=body)
-        return messages
+
+@asynccontextmanager
+async def connected(addresses: SystemAddresses, timeout_seconds: float = CALL_TIMEOUT_SECONDS) -> AsyncIterator[Client]:
+    """A client of the system, whose calls take at most so long."""
+    async with (
+        httpx.AsyncClient(timeout=timeout_seconds, trust_env=False) as http,
+        Management(addresses) as management,
+    ):
+        yield Client(addresses, http, management)
+
+
+async def repeat(look: Callable[[], Awaitable[None]], every_seconds: float) -> None:
+    """Look again and again, until cancelled; a look that raises one of UNREACHABLE changes nothing."""
+    while True:
+        with suppress(*UNREACHABLE):
+            await look()
+        await asyncio.sleep(every_seconds)
+
+
+def sum_of(samples: Sequence[Sample], metric: str, labels: Mapping[str, str] = NO_LABELS) -> float:
+    """The sum of a metric's samples that carry these labels."""
+    return sum(each.value for each in samples if each.name == metric and labels.items() <= each.labels.items())
 
 
 def is_final(order: Mapping[str, Any]) -> bool:
@@ -197,17 +211,3 @@ async def _problem_of(http: httpx.AsyncClient, service: str, url: str) -> str:
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return f"{service} does not answer at {url} ({str(error) or type(error).__name__})"
     return "" if answer.is_success else f"{service} at {url} is not ready: {answer.text}"
-
-
-@asynccontextmanager
-async def connected(addresses: SystemAddresses) -> AsyncIterator[Client]:
-    """A client of the system."""
-    async with (
-        httpx.AsyncClient(timeout=CALL_TIMEOUT_SECONDS, trust_env=False) as http,
-        Management(addresses) as management,
-    ):
-        yield Client(addresses, http, management)
-
-
-def _of_order(order_id: str, messages: list[dict[str, Any]]) -> dict[str, Any] | None:
-    return next((message for message in messages if f'"{order_id}"' in message["payload"]), None)

@@ -11,17 +11,20 @@ import random
 import time
 from array import array
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 from control_room.experiments.load import Answer, AnswerLost, Connections, post
+from control_room.text import percentiles
 
 TICK_SECONDS = 0.002
 """Orders that are due this close together leave together: fewer wake-ups, each of which costs a system call."""
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 2.0
 TRANSIENT = {429, 500, 502, 503, 504}
+DIFFERENT_ANSWERS = 20
+"""A report names so many; most loads are refused with one or two."""
 DISHES = ("margherita", "diavola", "quattro-formaggi", "lasagne", "tiramisu", "cola")
 
 
@@ -41,7 +44,7 @@ def poisson(rate: float, dice: random.Random) -> Iterator[float]:
         yield at
 
 
-async def at_their_times(times: Iterable[float], start: Callable[[int, float], Awaitable[None]]) -> None:
+async def at_their_times(times: Iterable[float], start: Callable[[int, float], Coroutine[Any, Any, None]]) -> None:
     """Call `start(index, due)` for each time, not before it is due, nor a tick after unless the machine is busy.
 
     It does not wait for the calls before. `times` are in seconds from now, `due` is on the clock of `time.monotonic`.
@@ -53,13 +56,9 @@ async def at_their_times(times: Iterable[float], start: Callable[[int, float], A
             for index, at in enumerate(times):
                 if (wait := began + at - time.monotonic()) > 0:
                     await asyncio.sleep(max(wait, TICK_SECONDS))
-                group.create_task(_started(start, index, began + at))
+                group.create_task(start(index, began + at))
     except ExceptionGroup as errors:
         raise errors.exceptions[0] from None
-
-
-async def _started(start: Callable[[int, float], Awaitable[None]], index: int, due: float) -> None:
-    await start(index, due)
 
 
 def new_order(token: str = "tok_visa", email: str = "customer@example.com") -> dict[str, Any]:  # noqa: S107 - no secret
@@ -79,13 +78,30 @@ def random_order(dice: random.Random, email: str, token: str = "tok_visa") -> di
     return order | ({"customer_phone": f"+49151{dice.randrange(10**7, 10**8)}"} if dice.random() < 0.5 else {})
 
 
-@dataclass(slots=True)
-class Tally:
+@dataclass(frozen=True)
+class LoadReport:
     """What customers saw. `refused`: how many were answered with something other than 202, by that answer.
 
-    `unanswered`: no answer came, so there may be an order. `latencies_seconds`: from the moment an order was due to its
-    202, repeated requests included. `lateness_seconds`: from that moment until it was sent.
+    `unanswered`: no answer came, so there may be an order. `latency_seconds`: from the moment an order was due to its
+    202, repeated requests included, as p50 and so on. `lateness_seconds`: from that moment until it was sent.
+    `processor_seconds`: what the customers' process took meanwhile.
     """
+
+    seconds: float
+    placed: int
+    accepted: int
+    repeated: int = 0
+    replayed: int = 0
+    unanswered: int = 0
+    refused: Mapping[str, int] = field(default_factory=dict)
+    latency_seconds: Mapping[str, float] = field(default_factory=dict)
+    lateness_seconds: Mapping[str, float] = field(default_factory=dict)
+    processor_seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class Tally:
+    """What customers saw so far, as `LoadReport` describes it."""
 
     placed: int = 0
     accepted: int = 0
@@ -126,6 +142,7 @@ class Customers:
         self._answer_timeout_seconds, self._repeat_seconds = answer_timeout_seconds, repeat_seconds
 
     def __enter__(self) -> Self:
+        self._began_at, self._processor_began = time.monotonic(), time.process_time()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -151,6 +168,22 @@ class Customers:
         self.tally.replayed += b"\r\nidempotent-replayed: true" in answer.head.lower()
         self.tally.latencies_seconds.append(placed.answered_seconds)
         return placed
+
+    def report(self, *, with_latencies: bool = True) -> LoadReport:
+        """What they saw since the block began. Latencies are sorted for it: leave them out of what is asked often."""
+        tally = self.tally
+        return LoadReport(
+            seconds=time.monotonic() - self._began_at,
+            placed=tally.placed,
+            accepted=tally.accepted,
+            repeated=tally.repeated,
+            replayed=tally.replayed,
+            unanswered=tally.unanswered,
+            refused=dict(tally.refused.most_common(DIFFERENT_ANSWERS)),
+            latency_seconds=percentiles(tally.latencies_seconds) if with_latencies else {},
+            lateness_seconds=percentiles(tally.lateness_seconds) if with_latencies else {},
+            processor_seconds=time.process_time() - self._processor_began,
+        )
 
     async def place_all(
         self, tokens: Sequence[str], per_second: float = math.inf, on_order: Callable[[int], None] = lambda _: None

@@ -6,7 +6,10 @@ import httpx
 import pytest
 
 from control_room.experiments.chaos.watch import MEMORY_WINDOW_SECONDS, WARM_AFTER_SECONDS, Memory, OpenOrders, Watch
+from control_room.experiments.client import Client
+from control_room.operations.addresses import SystemAddresses
 from control_room.operations.replicas import Total
+from shared.management import Management
 
 
 def orders(*order_ids: str) -> OpenOrders:
@@ -54,7 +57,8 @@ async def test_open_orders_are_looked_at_wherever_they_are_in_the_list() -> None
         return httpx.Response(200, json={"orders": shown, "next": page[-1] if len(page) == 100 else None})
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
-        watch = Watch({"order_service": "http://orders"}, http)
+        addresses = SystemAddresses(services={"order_service": "http://orders"})
+        watch = Watch(Client(addresses, http, Management(addresses)), {})
         for number in (1, 150, 151, 300, 1000):
             watch.orders.add(str(UUID(int=number)), 0.0)
         await watch.look_at_orders()
@@ -78,14 +82,8 @@ def test_a_counter_that_starts_again_with_its_process_is_summed_up() -> None:
 
 
 def test_memory_is_compared_with_what_it_was_after_warm_up() -> None:
-    memory = Memory(began_at=0.0)
     warm, end = WARM_AFTER_SECONDS, WARM_AFTER_SECONDS + 10 * MEMORY_WINDOW_SECONDS
-    for resident, now in ((50, 1.0), (80, warm), (70, warm + 1), (500, warm + 2 * MEMORY_WINDOW_SECONDS), (90, end)):
-        memory.measure(resident, now)
+    measured = [(0.0, 50), (warm, 80), (warm + 1, 70), (warm + 2 * MEMORY_WINDOW_SECONDS, 500), (end, 90)]
+    memory = Memory(measured)
     assert (memory.warm, memory.last) == (80, 90)
-
-
-def test_memory_after_warm_up_is_not_known_before() -> None:
-    memory = Memory(began_at=0.0)
-    memory.measure(50, WARM_AFTER_SECONDS - 1)
-    assert (memory.warm, memory.last) == (0, 50)
+    assert (Memory(measured[:1]).warm, Memory(measured[:1]).last) == (0, 50)

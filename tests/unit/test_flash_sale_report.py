@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from control_room.experiments.flash_sale.rail import Look
-from control_room.experiments.flash_sale.report import OVER, SaleReport, to_markdown
+from control_room.experiments.flash_sale.report import OVER, SaleReport
 from control_room.experiments.flash_sale.run import paced
-from control_room.experiments.flash_sale.sell import SaleResult
+from control_room.experiments.traffic import LoadReport
 
-SALE = SaleResult(
-    seconds=10.0, placed=1000, accepted=1000, refused={}, unanswered=0,
+SALE = LoadReport(
+    seconds=10.0, placed=1000, accepted=1000,
     latency_seconds={"p50": 0.01, "p99": 0.02, "p99.9": 0.03, "max": 0.04}, lateness_seconds={"p50": 0.001},
     processor_seconds=0.5,
 )  # fmt: skip
@@ -33,7 +33,7 @@ VIOLATION = {"invariant": "charged-once", "subject": "an-order", "what": "2 char
 def test_all_accepted_none_lost_and_a_clean_audit_hold() -> None:
     assert GOOD.held
     assert json.loads(json.dumps(GOOD.as_json()))["held"] is True
-    assert "All were accepted, and none was lost." in to_markdown(GOOD)
+    assert "All were accepted, and none was lost." in GOOD.as_markdown()
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_all_accepted_none_lost_and_a_clean_audit_hold() -> None:
 def test_a_failure_turns_the_report_red_and_is_named(broken: SaleReport, failure: str) -> None:
     assert not broken.held
     assert any(failure in each for each in broken.failures)
-    assert failure in to_markdown(broken)
+    assert failure in broken.as_markdown()
 
 
 def test_without_drain_orders_may_still_wait() -> None:
@@ -69,8 +69,8 @@ def test_the_backlog_and_the_longest_wait_are_the_greatest_of_all_looks() -> Non
 
 
 def test_each_process_is_shown_with_its_share_of_the_machine() -> None:
-    assert "| order_service | 5.0 | 50 % | 25.0 % |" in to_markdown(GOOD)
-    assert "| customers | 0.5 | 5 % | 2.5 % |" in to_markdown(GOOD)
+    assert "| order_service | 5.0 | 50 % | 25.0 % |" in GOOD.as_markdown()
+    assert "| customers | 0.5 | 5 % | 2.5 % |" in GOOD.as_markdown()
 
 
 @pytest.mark.parametrize("payments_per_minute", [1, 59, 60, 10_000, 100_000])

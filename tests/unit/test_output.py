@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.spinner import Spinner
 from control_room.cli import app
-from control_room.experiments.flash_sale.display import _curves
+from control_room.experiments.flash_sale.display import curves
 from control_room.experiments.flash_sale.rail import Look
 from control_room.operations.dead_letters.display import _body
 from shared.observability import logging
@@ -35,7 +35,7 @@ def print_help(command, words):
 print_help(typer.main.get_command(app), [])
 accept_any_text()
 print("#### part")
-Console(force_terminal=True, width=100).print(_curves([Look(float(at), at * at, at) for at in range(60)]))
+Console(force_terminal=True, width=100).print(curves([Look(float(at), at * at, at) for at in range(60)]))
 print("#### part")
 Console(force_terminal=True).print(Spinner("dots"))
 print("#### part")

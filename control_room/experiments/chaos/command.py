@@ -1,8 +1,6 @@
 """`order-rail chaos`: the command itself."""
 
-import json
 import random
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -15,20 +13,13 @@ from control_room import text
 from control_room.background import running
 from control_room.experiments.chaos import display
 from control_room.experiments.chaos.faults import FAULTS, Fault
-from control_room.experiments.chaos.report import ChaosReport, to_markdown
 from control_room.experiments.chaos.run import Plan, started
 from control_room.experiments.chaos.schedule import chosen, draw
-from control_room.launcher import LaunchError
-from control_room.launcher.installed import missing
-from control_room.launcher.run_directory import RunDirectory
-from control_room.operations.audit import AuditImpossible
-from control_room.signals import run_until_signal
-from shared.observability.logging import configure as configure_logging
+from control_room.experiments.experiment import carry_out, new_directory, show
+from control_room.experiments.report import Report
 
 MAX_SEED = 999_999
-COULD_NOT_RUN = 2
-NEEDS_A_BROKER = (
-    "It kills and freezes a RabbitMQ of its own, whatever RABBITMQ_URL names, and {} is not installed here. "
+WITHOUT_BROKER = (
     "Run it natively: `make chaos`, or after control_room/launcher/install_prerequisites.sh. No container of ours has "
     "RabbitMQ and the services in one; there, use the buttons of the control room, or `docker compose kill` a service."
 )
@@ -68,15 +59,18 @@ def chaos(
     if list_faults:
         _list(console)
         return
-    if program := missing():
-        console.print(f"[red]Chaos could not run.[/] {escape(NEEDS_A_BROKER.format(program))}", soft_wrap=True)
-        raise typer.Exit(COULD_NOT_RUN)
     seed = random.randint(1, MAX_SEED) if seed is None else seed
     injections = draw(_chosen(console, faults), minutes * 60, seed)
-    directory = run_directory or Path(".run/chaos") / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{seed}"
+    directory = run_directory or new_directory("chaos", f"-{seed}")
     plan = Plan(seed, rate, minutes * 60, injections, directory, recover_within_seconds, quiet_within_seconds)
-    display.show_plan(console, seed, injections)
-    raise typer.Exit(_run(console, plan))
+    status = carry_out(
+        console,
+        "Chaos",
+        directory,
+        lambda reports: _chaos(console, plan, reports),
+        without_broker=WITHOUT_BROKER,
+    )
+    raise typer.Exit(status)
 
 
 def _chosen(console: Console, names: str) -> list[Fault]:
@@ -93,39 +87,14 @@ def _chosen(console: Console, names: str) -> list[Fault]:
     return [fault for fault in faults if fault.name not in impossible]
 
 
-def _run(console: Console, plan: Plan) -> int:
-    """The exit status."""
-    if RunDirectory(plan.directory).holds_data:
-        console.print(f"[red]{escape(str(plan.directory))} holds the data of another run;[/] name an empty directory")
-        return COULD_NOT_RUN
-    reports: list[ChaosReport] = []
-    try:
-        with (plan.directory / "control_room.log").open("a", encoding="utf-8", errors="backslashreplace") as log:
-            configure_logging("control_room", "console", log)  # the terminal shows the run itself
-            interrupted = run_until_signal(_chaos(console, plan, reports))
-    except (LaunchError, AuditImpossible, OSError) as error:
-        console.print(f"[red]Chaos could not run.[/] {escape(str(error))}", soft_wrap=True)
-        return COULD_NOT_RUN
-    if interrupted or not reports:
-        return 130
-    return _conclude(console, plan, reports[0])
-
-
-async def _chaos(console: Console, plan: Plan, reports: list[ChaosReport]) -> None:
+async def _chaos(console: Console, plan: Plan, reports: list[Report]) -> None:
+    console.print(f"Seed {plan.seed}: {len(plan.injections)} faults")
+    for injection in plan.injections:
+        console.print(f"  {injection.at_seconds:7.1f} s  {escape(str(injection))}")
     async with started(plan, lambda step: console.print(f"{step} ...")) as chaos:
-        async with running(display.watch(console, chaos), "display"):
+        async with running(show(console, lambda: display.live(chaos), lambda: display.lines(chaos)), "display"):
             reports.append(await chaos.run())
         console.print("Stopping ...")
-
-
-def _conclude(console: Console, plan: Plan, report: ChaosReport) -> int:
-    (plan.directory / "report.md").write_text(to_markdown(report), encoding="utf-8")
-    (plan.directory / "report.json").write_text(json.dumps(report.as_json(), indent=2))
-    display.show_result(console, report)
-    console.print(f"The report is {escape(str(plan.directory / 'report.md'))}", soft_wrap=True)
-    if report.held:
-        RunDirectory(plan.directory).remove_data()  # after a failure it stays, to be looked into
-    return 0 if report.held else 1
 
 
 def _list(console: Console) -> None:

@@ -2,7 +2,8 @@
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from itertools import takewhile
 
 from control_room.experiments.chaos.journal import Journal
 from control_room.experiments.traffic import NOT_ACCEPTED, Customers, at_their_times, poisson, random_order
@@ -13,31 +14,25 @@ REPEAT_SECONDS = 120.0
 
 
 class SteadyCustomers(Customers):
-    """`on_accepted` is called with the id of each order that is in the journal, and when that was (`monotonic`)."""
+    """They order until `is_stopped` is set.
+
+    `on_accepted` is called with the id of each order that is in the journal, and when that was (`monotonic`).
+    """
 
     def __init__(
         self, url: str, rate: float, seed: int, journal: Journal, on_accepted: Callable[[str, float], None]
     ) -> None:
         super().__init__(url, repeat_seconds=REPEAT_SECONDS)
+        self.is_stopped = False
         self._rate, self._seed = rate, seed
         self._journal, self._on_accepted = journal, on_accepted
         self._dice = random.Random(seed)  # apart from that of the times, so that these do not change what is ordered
-        self._is_stopped = False
 
     async def order_until_stopped(self) -> None:
-        """Place orders until `stop`, then wait until each has its answer."""
+        """Returns once each order has its answer. Raises OSError where the journal can't be written."""
         with self:
-            await at_their_times(self._times(), self._order)
-
-    def stop(self) -> None:
-        """No further customers come."""
-        self._is_stopped = True
-
-    def _times(self) -> Iterator[float]:
-        for at in poisson(self._rate, random.Random(self._seed)):
-            if self._is_stopped:
-                return
-            yield at
+            times = poisson(self._rate, random.Random(self._seed))
+            await at_their_times(takewhile(lambda _: not self.is_stopped, times), self._order)
 
     async def _order(self, index: int, due: float) -> None:
         key = f"chaos-{self._seed}-{index}"
@@ -46,7 +41,7 @@ class SteadyCustomers(Customers):
             placed = await self.place(request, due)
         except NOT_ACCEPTED:
             return  # the tally has counted it
-        await self._journal.record(placed.order_id, key)
+        await self._journal.record(placed.order_id)
         self._on_accepted(placed.order_id, time.monotonic())
 
     def _token(self) -> str:

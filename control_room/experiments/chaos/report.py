@@ -1,34 +1,24 @@
-"""The report of a chaos run: plain data, as Markdown and as JSON. No I/O."""
+"""The report of a chaos run, as Markdown and as JSON. No I/O."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from control_room.experiments.chaos.faults.fault import Injection
 from control_room.experiments.chaos.watch import Memory
-from control_room.text import markdown_cell, markdown_table
+from control_room.experiments.report import Report, audit_section, joined, latencies, violations_of
+from control_room.experiments.traffic import LoadReport
+from control_room.text import markdown_table
 
 MEBIBYTE = 1024 * 1024
 MOST_GROWTH = 0.2
 
 
 @dataclass(frozen=True)
-class LoadReport:
-    """What customers saw. `unknown`: orders that they never had an answer for, so that they may exist or not."""
-
-    placed: int
-    accepted: int
-    repeated: int
-    replayed: int
-    unknown: int
-    refused: Mapping[str, int]
-    seconds: float
-    latency_seconds: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class ChaosReport:
+class ChaosReport(Report):
     """A whole run. `audit` is the audit's report as JSON."""
+
+    PROMISE = "nothing lost, nobody charged twice, every fault seen to happen."
 
     seed: int
     rate: float
@@ -41,64 +31,56 @@ class ChaosReport:
     swept: int
     memory: Mapping[str, Memory]
     audit: Mapping[str, Any]
-    failures: tuple[str, ...] = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "failures", tuple(self._failures()))
 
     @property
-    def held(self) -> bool:
-        """Whether nothing was lost or doubled, and every fault really happened and was recovered from."""
-        return not self.failures
+    def failures(self) -> list[str]:
+        return [*self._failures_of_orders(), *self._failures_of_faults(), *self._failures_of_memory()]
 
     def as_json(self) -> dict[str, Any]:
-        """For programs."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
+        load = asdict(self.load)
+        load["unknown"] = load.pop("unanswered")
         injections = [each.as_json() for each in self.injections]
         memory = [{"service": name, "warm": each.warm, "last": each.last} for name, each in self.memory.items()]
-        return {"held": self.held, **values, "load": asdict(self.load), "injections": injections, "memory": memory}
+        verdict = {"held": self.held, "failures": self.failures}
+        return {**verdict, **values, "load": load, "injections": injections, "memory": memory}
 
-    def _failures(self) -> Iterator[str]:
-        yield from self._failures_of_orders()
-        for injection in self.injections:
-            yield from self._failures_of(injection)
-        for service, memory in self.memory.items():
-            if memory.growth is not None and memory.growth > MOST_GROWTH:
-                yield f"{service} grew by {100 * memory.growth:.0f} % after its warm-up"
+    def as_markdown(self) -> str:
+        heading = self.heading("Chaos", f"Seed {self.seed}, {self.load.seconds:.0f} s of load", "All of it held.")
+        return joined(heading, _faults(self), _load(self), audit_section(self.audit), _memory(self))
+
+    def summary(self) -> Iterator[str]:
+        yield (
+            f"{self.load.accepted} orders accepted, {self.closed} closed, {len(self.injections)} faults, "
+            f"{self.duplicates} duplicates suppressed, {self.swept} orders re-emitted."
+        )
 
     def _failures_of_orders(self) -> Iterator[str]:
-        for violation in self.audit["violations"]:
-            yield f"{violation['invariant']}: {violation['subject']}: {violation['what']}"
-        if in_flight := self.audit.get("in_flight"):
+        yield from violations_of(self.audit)
+        if in_flight := self.audit["in_flight"]:
             yield f"{in_flight} orders are still in flight, such as {self.audit['in_flight_orders'][0]}"
         if self.still_open:
             yield f"{len(self.still_open)} accepted orders did not reach their end, such as {self.still_open[0]}"
         for answer, count in self.load.refused.items():
             yield f"{count} orders were refused: {answer}"
-        second = self.audit["counts"]["orders"] - self.load.accepted - self.load.unknown
+        second = self.audit["counts"]["orders"] - self.load.accepted - self.load.unanswered
         if second > 0:
             yield f"{second} orders more than were accepted: a lost answer has given a second order"
 
-    def _failures_of(self, injection: Injection) -> Iterator[str]:
-        name = f"{injection.fault} on {injection.target} at {injection.at_seconds:.0f} s"
-        if injection.problem or not injection.evidence:
-            yield f"{name}: no evidence: {injection.problem or 'nothing was seen'}"
-        for what, seconds in (("back", injection.back_seconds), ("rid of its backlog", injection.backlog_seconds)):
-            if seconds is None or seconds > self.recover_within_seconds:
-                took = "never" if seconds is None else f"only after {seconds:.1f} s"
-                yield f"{name}: {what} {took}, expected within {self.recover_within_seconds:g} s"
+    def _failures_of_faults(self) -> Iterator[str]:
+        for each in self.injections:
+            name = f"{each.fault} on {each.target} at {each.at_seconds:.0f} s"
+            if each.problem or not each.evidence:
+                yield f"{name}: no evidence: {each.problem or 'nothing was seen'}"
+            for what, seconds in (("back", each.back_seconds), ("rid of its backlog", each.backlog_seconds)):
+                if seconds is None or seconds > self.recover_within_seconds:
+                    took = "never" if seconds is None else f"only after {seconds:.1f} s"
+                    yield f"{name}: {what} {took}, expected within {self.recover_within_seconds:g} s"
 
-
-def to_markdown(report: ChaosReport) -> str:
-    """The report as a page for people."""
-    sections = (_verdict(report), _faults(report), _load(report), _audit(report), _memory(report))
-    return "\n".join(line for section in sections for line in (*section, ""))
-
-
-def _verdict(report: ChaosReport) -> list[str]:
-    verdict = "All of it held." if report.held else f"{len(report.failures)} things did not hold:"
-    failures = [f"- {markdown_cell(failure)}" for failure in report.failures]
-    return ["# Chaos", "", f"Seed {report.seed}, {report.load.seconds:.0f} s of load. **{verdict}**", "", *failures]
+    def _failures_of_memory(self) -> Iterator[str]:
+        for service, memory in self.memory.items():
+            if memory.growth is not None and memory.growth > MOST_GROWTH:
+                yield f"{service} grew by {100 * memory.growth:.0f} % after its warm-up"
 
 
 def _faults(report: ChaosReport) -> list[str]:
@@ -109,7 +91,7 @@ def _faults(report: ChaosReport) -> list[str]:
             each.fault,
             each.target,
             _seconds(each.lasted_seconds),
-            "; ".join([*each.evidence, *([f"NO EVIDENCE: {each.problem}"] if each.problem else [])]),
+            each.proof,
             _seconds(each.back_seconds),
             _seconds(each.backlog_seconds),
         )
@@ -120,25 +102,15 @@ def _faults(report: ChaosReport) -> list[str]:
 
 def _load(report: ChaosReport) -> list[str]:
     load = report.load
-    latency = ", ".join(f"{name} {1000 * seconds:.0f} ms" for name, seconds in load.latency_seconds.items())
     return [
         "## Orders",
         "",
-        f"- {load.placed} placed at {report.rate:g} a second; {load.accepted} accepted, {load.unknown} never answered",
+        f"- {load.placed} placed at {report.rate:g} a second; {load.accepted} accepted, {load.unanswered} not answered",
         f"- repeated {load.repeated} times with the same key; {load.replayed} answers were replayed",
         f"- {report.closed} closed, {len(report.still_open)} still open",
         f"- {report.duplicates} duplicate deliveries suppressed; {report.swept} orders re-emitted by the sweep",
-        f"- time to a 202 from when the order was due, faults included: {latency}",
+        f"- time to a 202 from when the order was due, faults included: {latencies(load.latency_seconds)}",
     ]
-
-
-def _audit(report: ChaosReport) -> list[str]:
-    counts = ", ".join(f"{name} {count}" for name, count in report.audit["counts"].items())
-    rows = [
-        (check["name"], check["meaning"], check["not_judged"] or str(check["violations"]))
-        for check in report.audit["checks"]
-    ]
-    return ["## Audit", "", counts, "", *markdown_table(("invariant", "meaning", "violations"), rows)]
 
 
 def _memory(report: ChaosReport) -> list[str]:

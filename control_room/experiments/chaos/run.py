@@ -3,31 +3,31 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import httpx
 import psutil
 
 from control_room.background import running
 from control_room.experiments.chaos.customers import SteadyCustomers
 from control_room.experiments.chaos.faults import FAULTS, Injection
-from control_room.experiments.chaos.journal import Journal, write_order_ids
+from control_room.experiments.chaos.journal import Journal
 from control_room.experiments.chaos.proxy import proxy_to
-from control_room.experiments.chaos.report import ChaosReport, LoadReport
-from control_room.experiments.chaos.system import HEARTBEAT_SECONDS, NoEvidence, SystemUnderTest
-from control_room.experiments.chaos.watch import LOOK_SECONDS, MEASURE_SECONDS, Watch
-from control_room.experiments.client import Client
+from control_room.experiments.chaos.report import ChaosReport
+from control_room.experiments.chaos.system import HEARTBEAT_SECONDS, SERVICES, NoEvidence, SystemUnderTest
+from control_room.experiments.chaos.watch import Watch
+from control_room.experiments.client import connected, repeat
+from control_room.experiments.traffic import LoadReport
 from control_room.launcher import LaunchError
 from control_room.launcher.broker import BrokerError, PrivateBroker
 from control_room.launcher.installed import NotInstalledError
 from control_room.launcher.system import launch, private_settings
 from control_room.operations.addresses import SystemAddresses
-from control_room.operations.audit import AuditReport, audit
+from control_room.operations.audit import AuditReport
 from control_room.operations.roles import ORDERS
-from control_room.text import percentiles
-from shared.management import Management, ManagementError
+from shared.management import ManagementError
 from shared.messaging.channel import BrokerUnavailable
 from shared.messaging.publisher import PublishError
 from shared.waiting import poll
@@ -40,11 +40,13 @@ SYSTEM_SETTINGS = {
 }
 RECOVERY_TIMEOUT_SECONDS = 60.0
 POLL_SECONDS = 0.1
-AUDIT_AGAIN_SECONDS = 2.0
+ORDERS_SECONDS, SERVICE_SECONDS = 0.5, 1.0
+"""Between two looks."""
+CALL_TIMEOUT_SECONDS = 5.0
 FAILED = (
     NoEvidence, ManagementError, BrokerError, BrokerUnavailable, PublishError, NotInstalledError, psutil.Error, OSError,
 )  # fmt: skip
-JOURNAL, ACCEPTED = "journal", "accepted"
+JOURNAL = "journal"
 
 
 @dataclass(frozen=True)
@@ -64,44 +66,43 @@ class Plan:
 class Chaos:
     """A run on a started system. Its parts may be watched while it goes on."""
 
-    def __init__(self, plan: Plan, system: SystemUnderTest, journal: Journal) -> None:
+    def __init__(self, plan: Plan, system: SystemUnderTest, watch: Watch, journal: Journal) -> None:
         self.plan, self.injections = plan, plan.injections
         self.phase = "warming up"
-        self.watch = system.watch
+        self.watch = watch
         self.customers = SteadyCustomers(
-            system.system.url(ORDERS.name), plan.rate, plan.seed, journal, self.watch.orders.add
+            system.system.url(ORDERS.name), plan.rate, plan.seed, journal, watch.orders.add
         )
         self.began_at = time.monotonic()
-        self._system, self._journal = system, journal
-        self._load_seconds = 0.0
+        self._system, self._client = system, system.client
 
     async def run(self) -> ChaosReport:
         """Load and faults, then quiet, then the audit. Raises OSError, AuditImpossible."""
         self.began_at = time.monotonic()
+        looks = [repeat(self.watch.look_at_orders, ORDERS_SECONDS)]
+        looks += [repeat(partial(self.watch.look_at, service), SERVICE_SECONDS) for service in SERVICES]
         async with AsyncExitStack() as stack:
-            for work in (self.watch.follow_orders(), self.watch.follow_metrics(), self._follow_memory()):
-                await stack.enter_async_context(running(work, "chaos watch"))
-            await self._load()
+            for look in looks:
+                await stack.enter_async_context(running(look, "chaos watch"))
+            load = await self._load()
             await self._until_quiet()
             self.phase = "audit"
-            audited = await self._audit_until_clean()
-        return self._report(audited)
+            # Kitchen tickets and text messages may come after the status that counts as the order's end.
+            audited = await self._client.audit_until_clean(
+                self.plan.quiet_within_seconds, journal=self.plan.directory / JOURNAL
+            )
+        return self._report(load, audited)
 
-    async def _follow_memory(self) -> None:
-        while True:
-            self.watch.measure_memory({name: each.pid for name, each in self._system.system.processes.items()})
-            await asyncio.sleep(MEASURE_SECONDS)
-
-    async def _load(self) -> None:
+    async def _load(self) -> LoadReport:
         ordering = asyncio.create_task(self.customers.order_until_stopped(), name="customers")
         try:
             await self._inject_all(ordering)
             self.phase = "no more orders; waiting until all are closed"
-            self.customers.stop()
+            self.customers.is_stopped = True
             await ordering
         finally:
             ordering.cancel()
-        self._load_seconds = time.monotonic() - self.began_at
+        return self.customers.report()
 
     async def _inject_all(self, ordering: "asyncio.Task[None]") -> None:
         for injection in self.injections:
@@ -149,44 +150,23 @@ class Chaos:
         await poll(is_recovered, within_seconds=RECOVERY_TIMEOUT_SECONDS, every_seconds=POLL_SECONDS)
 
     async def _is_back(self, ended_at: float) -> bool:
-        return self.watch.orders.last_confirmed_at > ended_at and not await self.watch.unready()
+        return self.watch.orders.last_confirmed_at > ended_at and not await self._client.unready()
 
     async def _until_quiet(self) -> None:
         async def all_are_closed() -> bool:
             return not len(self.watch.orders)
 
-        await poll(all_are_closed, within_seconds=self.plan.quiet_within_seconds, every_seconds=LOOK_SECONDS)
+        await poll(all_are_closed, within_seconds=self.plan.quiet_within_seconds, every_seconds=ORDERS_SECONDS)
 
-    async def _audit_until_clean(self) -> AuditReport:
-        """Kitchen tickets and text messages may come after the status that counts as the order's end."""
-        accepted = self.plan.directory / ACCEPTED
-        write_order_ids(self._journal.path, accepted)
-        return await poll(
-            lambda: audit(self._system.client.addresses, 0, accepted),
-            until=lambda report: report.is_final,
-            within_seconds=self.plan.quiet_within_seconds,
-            every_seconds=AUDIT_AGAIN_SECONDS,
-        )
-
-    def _report(self, audited: AuditReport) -> ChaosReport:
-        tally, orders = self.customers.tally, self.watch.orders
+    def _report(self, load: LoadReport, audited: AuditReport) -> ChaosReport:
         return ChaosReport(
             seed=self.plan.seed,
             rate=self.plan.rate,
             recover_within_seconds=self.plan.recover_within_seconds,
-            load=LoadReport(
-                placed=tally.placed,
-                accepted=tally.accepted,
-                repeated=tally.repeated,
-                replayed=tally.replayed,
-                unknown=tally.unanswered,
-                refused=dict(tally.refused),
-                seconds=self._load_seconds,
-                latency_seconds=percentiles(tally.latencies_seconds),
-            ),
+            load=load,
             injections=tuple(self.injections),
-            closed=orders.closed,
-            still_open=tuple(sorted(orders.ids)),
+            closed=self.watch.orders.closed,
+            still_open=tuple(sorted(self.watch.orders.ids)),
             duplicates=self.watch.duplicates,
             swept=self.watch.swept,
             memory=self.watch.memory,
@@ -214,9 +194,10 @@ async def started(plan: Plan, progress: Callable[[str], None]) -> AsyncIterator[
             "RABBITMQ_MANAGEMENT_URL": broker.management_url,
         }
         system = await stack.enter_async_context(launch(plan.directory, environment=environment, progress=progress))
-        http = await stack.enter_async_context(httpx.AsyncClient(timeout=5, trust_env=False))
-        management = await stack.enter_async_context(Management(system.broker_settings))
-        watch = Watch({name: system.url(name) for name in system.processes}, http)
-        client = Client(SystemAddresses.of(system.environment), http, management)
-        tested = SystemUnderTest(system, broker, proxy, watch, management, client, newest_queue_at=time.monotonic())
-        yield Chaos(plan, tested, await stack.enter_async_context(Journal(plan.directory / JOURNAL)))
+        client = await stack.enter_async_context(
+            connected(SystemAddresses.of(system.environment), CALL_TIMEOUT_SECONDS)
+        )
+        watch = Watch(client, system.processes)
+        tested = SystemUnderTest(system, broker, proxy, client, watch.orders, newest_queue_at=time.monotonic())
+        journal = stack.enter_context(closing(Journal(plan.directory / JOURNAL)))
+        yield Chaos(plan, tested, watch, journal)

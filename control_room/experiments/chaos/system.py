@@ -2,22 +2,19 @@
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from control_room.experiments.chaos.proxy import Proxy
-from control_room.experiments.chaos.watch import UNREACHABLE, Watch
-from control_room.experiments.client import Client
+from control_room.experiments.chaos.watch import OpenOrders
+from control_room.experiments.client import UNREACHABLE, Client
 from control_room.launcher.broker import PrivateBroker
 from control_room.launcher.processes import SupervisedProcess
 from control_room.launcher.system import System
-from control_room.operations.replicas import NO_LABELS, samples
+from control_room.operations.replicas import NO_LABELS
 from shared.contract import services
-from shared.management import Management, ManagementError
-from shared.messaging.channel import Channel
-from shared.messaging.connection import Connection
 from shared.waiting import poll
 
 SERVICES = tuple(contract.name for contract in services())
@@ -27,7 +24,6 @@ EVIDENCE_TIMEOUT_SECONDS = 20.0
 RESTART_TIMEOUT_SECONDS = 40.0
 """The launcher waits a little longer each time before it starts a service that ends again and again."""
 POLL_SECONDS = 0.1
-NOT_YET = (ManagementError, *UNREACHABLE)
 
 
 class NoEvidence(Exception):
@@ -41,10 +37,9 @@ class SystemUnderTest:
     system: System
     broker: PrivateBroker
     proxy: Proxy
-    watch: Watch
-    management: Management
     client: Client
-    newest_queue_at: float = float("-inf")
+    orders: OpenOrders
+    newest_queue_at: float
     """When a queue was last created, on the clock of `time.monotonic`: a broker killed soon after may lose it."""
 
     def process(self, service: str) -> SupervisedProcess:
@@ -55,6 +50,16 @@ class SystemUnderTest:
         async with asyncio.timeout(RESTART_TIMEOUT_SECONDS):
             await self.process(service).restart()
 
+    @contextmanager
+    def frozen(self, service: str) -> Iterator[None]:
+        """SIGSTOP to a service, and SIGCONT after the block."""
+        process = self.process(service)
+        process.freeze()
+        try:
+            yield
+        finally:
+            process.thaw()
+
     async def until(
         self, look: Callable[[], Any], expecting: str, timeout_seconds: float = EVIDENCE_TIMEOUT_SECONDS
     ) -> Any:
@@ -63,14 +68,16 @@ class SystemUnderTest:
         async def probe() -> Any:
             return await awaited(look())
 
-        with suppress(*NOT_YET):
-            if seen := await poll(probe, within_seconds=timeout_seconds, every_seconds=POLL_SECONDS, not_yet=NOT_YET):
+        with suppress(*UNREACHABLE):
+            if seen := await poll(
+                probe, within_seconds=timeout_seconds, every_seconds=POLL_SECONDS, not_yet=UNREACHABLE
+            ):
                 return seen
         raise NoEvidence(f"{expecting}: not seen within {timeout_seconds:g} s")
 
     async def orders_in_flight(self) -> str:
         """A sentence about the orders in flight now; waits until there are some."""
-        return f"{await self.until(lambda: len(self.watch.orders), 'orders in flight')} orders in flight"
+        return f"{await self.until(lambda: len(self.orders), 'orders in flight')} orders in flight"
 
     async def counter(
         self,
@@ -83,7 +90,7 @@ class SystemUnderTest:
         """A counter of a service, as soon as the service answers and the counter has come to `at_least`."""
 
         async def read() -> tuple[float] | None:
-            value = sum(await samples(self.watch.http, self.system.url(service), metric, labels))
+            value = await self.client.metric(service, metric, labels)
             return (value,) if value >= at_least else None
 
         expecting = f"{metric}{labels} of {service} at {at_least:g}"
@@ -94,8 +101,8 @@ class SystemUnderTest:
         """Wait until every service says that it is not ready for one of these problems; a sentence about it."""
 
         async def all_say_so() -> bool:
-            unready = await self.watch.unready()
-            return all(any(each in unready.get(service, "") for each in problems) for service in self.system.processes)
+            unready = await self.client.unready()
+            return all(any(each in unready.get(service, "") for each in problems) for service in SERVICES)
 
         await self.until(all_say_so, f"every service to say {' or '.join(problems)} in /readyz")
         return "every service said in /readyz that it was not ready"
@@ -104,21 +111,17 @@ class SystemUnderTest:
         """The AMQP connections of a service, by the broker's names for them."""
         return {
             each["name"]
-            for each in await self.management.find("connections") or []
+            for each in await self.client.management.find("connections") or []
             if str(each.get("client_properties", {}).get("connection_name", "")).startswith(service)
         }
 
-    @asynccontextmanager
-    async def channel(self, name: str) -> AsyncIterator[Channel]:
-        """A channel on a connection of its own."""
-        connection = await Connection.open(self.system.broker_settings.rabbitmq_url, name)
-        try:
-            yield await connection.channel()
-        finally:
-            await connection.close()
+    async def queue(self, queue: str) -> dict[str, Any] | None:
+        """What the management API says of a queue; None if it does not exist."""
+        found: dict[str, Any] | None = await self.client.management.find("queues", self.client.management.vhost, queue)
+        return found
 
-    async def queue_exists(self, queue: str) -> bool:
-        return await self.management.find("queues", self.management.vhost, queue) is not None
+    async def delete_queue(self, queue: str) -> None:
+        await self.client.management.delete("queues", self.client.management.vhost, queue)
 
 
 async def awaited(value: Any) -> Any:

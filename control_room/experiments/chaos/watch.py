@@ -1,28 +1,23 @@
 """The system seen from outside while it runs: which orders are still open, what services count, how big they grow."""
 
-import asyncio
 import time
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
-import httpx
 import psutil
 
-from control_room.experiments.client import unready
-from control_room.operations.replicas import Total, samples
+from control_room.experiments.client import DUPLICATES, Client, sum_of
+from control_room.launcher.processes import SupervisedProcess
+from control_room.operations.replicas import Total
 from control_room.operations.roles import FINAL_OR_STALLED, ORDERS
 
-LOOK_SECONDS = 0.5
-MEASURE_SECONDS = 1.0
 PAGE_ORDERS = 100
-DUPLICATES = "order_rail_duplicate_deliveries_total"
 SWEPT = "order_rail_orders_swept_total"
 WARM_AFTER_SECONDS = 60.0
 """Until then a service fills its caches and pools, and grows."""
 MEMORY_WINDOW_SECONDS = 60.0
-UNREACHABLE = (httpx.HTTPError, OSError, ValueError, KeyError)
 
 
 class OpenOrders:
@@ -57,40 +52,37 @@ class OpenOrders:
 
 @dataclass
 class Memory:
-    """The resident memory of one service in bytes, over all its processes.
+    """The resident memory of one service: `measured` in bytes, and when on the clock of `time.monotonic`."""
 
-    `warm`: the most in the minute after its warm-up, 0 before that; `last`: the most in the latest minute.
-    """
+    measured: list[tuple[float, int]] = field(default_factory=list)
 
-    began_at: float = 0.0
-    warm: int = 0
-    last: int = 0
-    _lately: deque[tuple[float, int]] = field(default_factory=deque)
+    @property
+    def warm(self) -> int:
+        """The most in the minute after its warm-up; 0 before that."""
+        warm_at = self.measured[0][0] + WARM_AFTER_SECONDS
+        return max((size for at, size in self.measured if 0 <= at - warm_at < MEMORY_WINDOW_SECONDS), default=0)
+
+    @property
+    def last(self) -> int:
+        """The most in the latest minute."""
+        end = self.measured[-1][0]
+        return max(size for at, size in self.measured if at >= end - MEMORY_WINDOW_SECONDS)
 
     @property
     def growth(self) -> float | None:
         """As a fraction of what it was after warm-up; None in a run too short for that."""
         return self.last / self.warm - 1 if self.warm else None
 
-    def measure(self, resident: int, now: float) -> None:
-        self._lately.append((now, resident))
-        while self._lately[0][0] < now - MEMORY_WINDOW_SECONDS:
-            self._lately.popleft()
-        self.last = max(resident for _, resident in self._lately)
-        if WARM_AFTER_SECONDS <= now - self.began_at < WARM_AFTER_SECONDS + MEMORY_WINDOW_SECONDS:
-            self.warm = max(self.warm, resident)
 
-
-@dataclass
 class Watch:
-    """Looks at a system for as long as `run` runs. `urls` are the services'."""
+    """What a system counts and holds, as far as it was looked at. Looks raise one of UNREACHABLE."""
 
-    urls: Mapping[str, str]
-    http: httpx.AsyncClient
-    orders: OpenOrders = field(default_factory=OpenOrders)
-    memory: dict[str, Memory] = field(default_factory=dict)
-    """Of each service."""
-    _totals: dict[tuple[str, str], Total] = field(default_factory=lambda: defaultdict(Total))
+    def __init__(self, client: Client, processes: Mapping[str, SupervisedProcess]) -> None:
+        self.orders = OpenOrders()
+        self.memory: dict[str, Memory] = defaultdict(Memory)
+        """Of each service."""
+        self._client, self._processes = client, processes
+        self._totals: dict[tuple[str, str], Total] = defaultdict(Total)
 
     @property
     def duplicates(self) -> int:
@@ -101,15 +93,6 @@ class Watch:
     def swept(self) -> int:
         """Orders whose event the sweep has re-emitted so far."""
         return self._total(SWEPT)
-
-    async def follow_orders(self) -> None:
-        """Keep `orders` up to date, until cancelled."""
-        while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            try:
-                await self.look_at_orders()
-            except UNREACHABLE:  # a fault keeps it from answering
-                continue
 
     async def look_at_orders(self) -> None:
         """See how each open order is: the list, newest first, without the stretches where none is open."""
@@ -123,38 +106,23 @@ class Watch:
     async def _look_at_page(self, after: str) -> str | None:
         """See the orders that are older than `after`; the id of the last of them, None if there are no more."""
         query = {"limit": str(PAGE_ORDERS), "after": after}
-        answer = await self.http.get(f"{self.urls[ORDERS.name]}/orders", params=query)
+        answer = await self._client.http.get(f"{self._client.addresses.services[ORDERS.name]}/orders", params=query)
         page = answer.raise_for_status().json()
         for order in page["orders"]:
             self.orders.see(order["order_id"], order["status"])
         following: str | None = page["next"]
         return following
 
-    async def follow_metrics(self) -> None:
-        """Keep the totals of counters, until cancelled."""
-        while True:
-            for service, url in self.urls.items():
-                for metric in (DUPLICATES, SWEPT):
-                    try:
-                        value = sum(await samples(self.http, url, metric))
-                    except UNREACHABLE:
-                        continue
-                    self._totals[metric, service].see(value)
-            await asyncio.sleep(MEASURE_SECONDS)
-
-    def measure_memory(self, pids: Mapping[str, int]) -> None:
-        """Look at the services' processes."""
-        now = time.monotonic()
-        for service, pid in pids.items():
-            try:
-                resident = psutil.Process(pid).memory_info().rss
-            except psutil.Error:  # it has just died
-                continue
-            self.memory.setdefault(service, Memory(now)).measure(resident, now)
-
-    async def unready(self) -> dict[str, str]:
-        """What keeps each service from being ready, by its name; empty if all are."""
-        return await unready(self.http, self.urls)
+    async def look_at(self, service: str) -> None:
+        """Measure the memory of a service, and read its counters."""
+        try:
+            resident = psutil.Process(self._processes[service].pid).memory_info().rss
+        except psutil.Error:  # it has just died
+            return
+        self.memory[service].measured.append((time.monotonic(), resident))
+        samples = await self._client.samples(service)
+        for metric in (DUPLICATES, SWEPT):
+            self._totals[metric, service].see(sum_of(samples, metric))
 
     def _total(self, metric: str) -> int:
         return int(sum(total.total for (name, _), total in self._totals.items() if name == metric))

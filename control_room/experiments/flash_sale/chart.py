@@ -21,7 +21,6 @@ def chart(looks: Sequence[Look]) -> bytes:
         js=[], style=STYLE, show_dots=False, width=1000, height=500, legend_at_bottom=True, include_x_axis=True,
         title="The rail", x_title="seconds", y_title="orders a second",
     )  # fmt: skip
-    looks = looks or [Look(0.0, 0, 0)]  # interrupted before the first one
     drawing.add("accepted a second", _points(looks, lambda seen: rate(seen, "accepted", SMOOTHED_SECONDS)))
     drawing.add("paid a second", _points(looks, lambda seen: rate(seen, "paid", SMOOTHED_SECONDS)))
     drawing.add("backlog (right axis)", _points(looks, lambda seen: float(seen[-1].backlog)), secondary=True)

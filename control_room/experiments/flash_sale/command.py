@@ -1,41 +1,25 @@
 """`order-rail flash-sale`: the command itself."""
 
-import json
-import os
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 from control_room.background import running
-from control_room.experiments.flash_sale import display
-from control_room.experiments.flash_sale.chart import chart
-from control_room.experiments.flash_sale.report import SaleReport, to_markdown
-from control_room.experiments.flash_sale.run import FlashSale, Plan, on_own_system, on_running_system
+from control_room.experiments.client import UNREACHABLE
+from control_room.experiments.experiment import carry_out, new_directory, show
+from control_room.experiments.flash_sale.display import lines, live
+from control_room.experiments.flash_sale.run import Plan, on_own_system, on_running_system
 from control_room.experiments.flash_sale.sell import SaleFailed
-from control_room.experiments.flash_sale.watch import UNREACHABLE
-from control_room.launcher import LaunchError
-from control_room.launcher.installed import missing
-from control_room.launcher.run_directory import RunDirectory
+from control_room.experiments.report import Report
 from control_room.operations.addresses import ENVIRONMENT_FILE, NotRunning
-from control_room.operations.audit import AuditImpossible
-from control_room.signals import run_until_signal
 from control_room.text import console as new_console
-from shared.observability.logging import configure as configure_logging
 
-COULD_NOT_RUN = 2
-INTERRUPTED = 130
 MOST_ORDERS = 1_000_000
 MOST_ORDERS_A_SECOND = 5_000
 DEFAULT_PAYMENTS_PER_MINUTE = 10_000
-COPY_OUT = "COPY_OUT_COMMAND"
-"""An environment variable of containers: the command that copies a directory, `{}` in it, out of the container."""
-
-NEEDS_A_BROKER = (
-    "It starts a system and a RabbitMQ of its own, whatever RABBITMQ_URL names, and {} is not installed here. "
+WITHOUT_BROKER = (
     "With --running it sells on the system that runs already; or run it natively, after "
     "control_room/launcher/install_prerequisites.sh."
 )
@@ -72,8 +56,16 @@ def flash_sale(
     on_running = on_running or environment_file is not None
     _check(orders, seconds, payments_per_minute, on_running)
     pace = None if on_running else payments_per_minute or DEFAULT_PAYMENTS_PER_MINUTE
-    plan = Plan(orders, seconds, run_directory or _new_directory(), pace, drain)
-    raise typer.Exit(_run(new_console(), plan, environment_file))
+    plan, console = Plan(orders, seconds, run_directory or new_directory("flash-sale"), pace, drain), new_console()
+    status = carry_out(
+        console,
+        "The flash sale",
+        plan.directory,
+        lambda reports: _sell(console, plan, environment_file, reports),
+        without_broker=None if on_running else WITHOUT_BROKER,
+        failures=(NotRunning, SaleFailed, *UNREACHABLE),
+    )
+    raise typer.Exit(status)
 
 
 def _check(orders: int, seconds: float, payments_per_minute: int | None, on_running: bool) -> None:
@@ -90,52 +82,11 @@ def _check(orders: int, seconds: float, payments_per_minute: int | None, on_runn
         )
 
 
-def _run(console: Console, plan: Plan, environment_file: Path | None) -> int:
-    """The exit status."""
-    if plan.is_own and (program := missing()):
-        return _refuse(console, NEEDS_A_BROKER.format(program))
-    directory = RunDirectory(plan.directory)
-    if plan.is_own and directory.holds_data:
-        return _refuse(console, f"{plan.directory} holds the data of another run; name an empty directory")
-    sales: list[FlashSale] = []
-    try:
-        with (plan.directory / "control_room.log").open("a", encoding="utf-8", errors="backslashreplace") as log:
-            configure_logging("control_room", "console", log)  # the terminal shows the run itself
-            interrupted = run_until_signal(_sell(console, plan, environment_file, sales))
-    except (LaunchError, NotRunning, AuditImpossible, SaleFailed, *UNREACHABLE) as error:
-        return _refuse(console, str(error))
-    if not sales:
-        return INTERRUPTED
-    report = sales[0].report
-    _conclude(console, plan, report)
-    if report.held and plan.is_own:
-        directory.remove_data()  # logs and reports are enough; only a failure's data is of use
-    return INTERRUPTED if interrupted else 0 if report.held else 1
-
-
-async def _sell(console: Console, plan: Plan, environment_file: Path | None, sales: list[FlashSale]) -> None:
+async def _sell(console: Console, plan: Plan, environment_file: Path | None, reports: list[Report]) -> None:
+    is_own = plan.payments_per_minute is not None
     own = on_own_system(plan, lambda step: console.print(f"{step} ..."))
-    async with own if plan.is_own else on_running_system(plan, environment_file) as sale:
-        sales.append(sale)
-        async with running(display.watch(console, sale), "display"):
+    async with own if is_own else on_running_system(plan, environment_file) as sale:
+        reports.append(sale.report)
+        async with running(show(console, lambda: live(sale.report), lambda: lines(sale.report)), "display"):
             await sale.run()
         console.print("Stopping ...")
-
-
-def _refuse(console: Console, why: str) -> int:
-    console.print(f"[red]The flash sale could not be carried out.[/] {escape(why)}", soft_wrap=True)
-    return COULD_NOT_RUN
-
-
-def _conclude(console: Console, plan: Plan, report: SaleReport) -> None:
-    (plan.directory / "report.md").write_text(to_markdown(report), encoding="utf-8")
-    (plan.directory / "report.json").write_text(json.dumps(report.as_json(), indent=2))
-    (plan.directory / "chart.svg").write_bytes(chart(report.looks))
-    display.show_result(console, report)
-    console.print(f"The report is {escape(str(plan.directory / 'report.md'))}", soft_wrap=True)
-    if copy := os.environ.get(COPY_OUT):
-        console.print(f"From outside: {escape(copy.replace('{}', str(plan.directory.absolute())))}", soft_wrap=True)
-
-
-def _new_directory() -> Path:
-    return Path(".run/flash-sale") / f"{datetime.now(UTC):%Y%m%d-%H%M%S}"

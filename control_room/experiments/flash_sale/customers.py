@@ -1,8 +1,8 @@
 """`python -m control_room.experiments.flash_sale.customers URL ORDERS SECONDS FILE`: many customers, as a process.
 
 It is a process of its own so that no other work delays an order that is due, and so that its cost is known. It prints
-its progress a few times a second, one JSON object a line; the last line is the result. The ids of accepted orders go to
-FILE, one a line; to none if that is empty.
+a `LoadReport` a few times a second, one JSON object a line; the last one is the result, after a SIGTERM too. The ids of
+accepted orders go to FILE, one a line; to none if that is empty.
 """
 
 import asyncio
@@ -12,94 +12,62 @@ import os
 import random
 import signal
 import sys
-import time
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
-from control_room.experiments.traffic import NOT_ACCEPTED, Customers, at_their_times, random_order
-from control_room.text import percentiles
+from control_room.background import running
+from control_room.experiments.traffic import NOT_ACCEPTED, Customers, LoadReport, at_their_times, random_order
 from shared.tuning import new_event_loop
 
 SEED = 11
-PROGRESS_SECONDS = 0.2
+REPORT_SECONDS = 0.2
 CONNECTIONS = 256
 ANSWER_TIMEOUT_SECONDS = 30.0
 DIFFERENT_ORDERS = 1000
-PERCENTS = (50, 99, 99.9)
 
 
-class Load:
-    """Customers who come at random times within `seconds`, each with one order."""
+async def place_orders(customers: Customers, orders: int, seconds: float, accepted_ids: TextIO) -> None:
+    """Place so many orders at random times within `seconds`; returns once each has its answer, or none will come."""
+    dice = random.Random(SEED)
+    times = sorted(dice.uniform(0, seconds) for _ in range(orders))
+    requests = [
+        customers.request(random_order(dice, f"customer-{number}@example.com"))
+        for number in range(min(orders, DIFFERENT_ORDERS))
+    ]
 
-    def __init__(self, url: str, orders: int, seconds: float, accepted_ids: TextIO) -> None:
-        dice = random.Random(SEED)
-        self._customers = Customers(url, connections=CONNECTIONS, answer_timeout_seconds=ANSWER_TIMEOUT_SECONDS)
-        self._times = sorted(dice.uniform(0, seconds) for _ in range(orders))
-        self._requests = [
-            self._customers.request(random_order(dice, f"customer-{number}@example.com"))
-            for number in range(min(orders, DIFFERENT_ORDERS))
-        ]
-        self._accepted_ids = accepted_ids
-        self._began_at, self._processor_began = time.monotonic(), time.process_time()
-
-    async def run(self) -> None:
-        """Place every order; returns once each has its answer, or none will come any more."""
-        self._began_at, self._processor_began = time.monotonic(), time.process_time()
-        printing = asyncio.create_task(self._keep_printing())
-        try:
-            with self._customers:
-                await at_their_times(self._times, self._order)
-        finally:
-            printing.cancel()
-
-    async def _order(self, index: int, due: float) -> None:
+    async def order(index: int, due: float) -> None:
         with contextlib.suppress(*NOT_ACCEPTED):
-            placed = await self._customers.place(self._requests[index % DIFFERENT_ORDERS], due)
-            self._accepted_ids.write(f"{placed.order_id}\n")
+            placed = await customers.place(requests[index % DIFFERENT_ORDERS], due)
+            accepted_ids.write(f"{placed.order_id}\n")
 
-    async def _keep_printing(self) -> None:
-        while True:
-            await asyncio.sleep(PROGRESS_SECONDS)
-            _print(self.progress())
-
-    def progress(self) -> dict[str, Any]:
-        """How far it is; the fields of `Progress`."""
-        tally = self._customers.tally
-        return {
-            "seconds": time.monotonic() - self._began_at,
-            "placed": tally.placed,
-            "accepted": tally.accepted,
-            "refused": tally.refused.total(),
-            "unanswered": tally.unanswered,
-        }
-
-    def result(self) -> dict[str, Any]:
-        """What came of it; the fields of `SaleResult`."""
-        tally = self._customers.tally
-        return self.progress() | {
-            "refused": dict(tally.refused.most_common(20)),
-            "latency_seconds": percentiles(tally.latencies_seconds, PERCENTS),
-            "lateness_seconds": percentiles(tally.lateness_seconds, PERCENTS),
-            "processor_seconds": time.process_time() - self._processor_began,
-        }
+    with customers:
+        await at_their_times(times, order)
 
 
-def _print(what: dict[str, Any]) -> None:
-    print(json.dumps(what), flush=True)
+async def _keep_printing(customers: Customers) -> None:
+    while True:
+        await asyncio.sleep(REPORT_SECONDS)
+        _print(customers.report(with_latencies=False))
 
 
-async def _run(load: Load) -> None:
-    selling = asyncio.create_task(load.run())
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, selling.cancel)
-    with contextlib.suppress(asyncio.CancelledError):  # SIGTERM: the result is about the orders placed until then
-        await selling
-    _print(load.progress())
-    _print(load.result())
+def _print(report: LoadReport) -> None:
+    print(json.dumps(asdict(report)), flush=True)
+
+
+async def _run(url: str, orders: int, seconds: float, accepted_ids: TextIO) -> None:
+    customers = Customers(url, connections=CONNECTIONS, answer_timeout_seconds=ANSWER_TIMEOUT_SECONDS)
+    placing = asyncio.create_task(place_orders(customers, orders, seconds, accepted_ids))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, placing.cancel)
+    async with running(_keep_printing(customers), "reports"):
+        with contextlib.suppress(asyncio.CancelledError):  # after a SIGTERM: the orders placed until then count
+            await placing
+    _print(customers.report())
 
 
 def main(url: str, orders: str, seconds: str, accepted_ids: str) -> None:
     with Path(accepted_ids or os.devnull).open("w") as file, asyncio.Runner(loop_factory=new_event_loop) as runner:
-        runner.run(_run(Load(url, int(orders), float(seconds), file)))
+        runner.run(_run(url, int(orders), float(seconds), file))
 
 
 if __name__ == "__main__":

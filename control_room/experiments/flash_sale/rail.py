@@ -1,4 +1,7 @@
-"""Rates and waits during a flash sale, from what was counted once a second. No I/O."""
+"""Rates and waits during a flash sale, from what was counted once a second. No I/O.
+
+Looks begin with that at the sale's beginning, `Look(0.0, 0, 0)`, so there is always one.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,8 +34,6 @@ class Look:
 
 def rate(looks: Sequence[Look], count: Literal["accepted", "paid"], over_seconds: float = RATE_SECONDS) -> float:
     """Orders accepted or paid a second, over the last seconds."""
-    if not looks:
-        return 0.0
     last = looks[-1]
     first = next((look for look in reversed(looks) if last.seconds - look.seconds >= over_seconds), looks[0])
     orders: int = getattr(last, count) - getattr(first, count)
@@ -41,28 +42,19 @@ def rate(looks: Sequence[Look], count: Literal["accepted", "paid"], over_seconds
 
 def seconds_to_drain(looks: Sequence[Look]) -> float | None:
     """When the orders accepted so far are paid, if no more orders come; None without payments."""
-    accepted = looks[-1].accepted if looks else 0
-    return drain.seconds_to_drain([(look.seconds, accepted - look.paid) for look in looks])
+    return drain.seconds_to_drain([(look.seconds, looks[-1].accepted - look.paid) for look in looks])
 
 
 def oldest_age_seconds(looks: Sequence[Look]) -> float:
     """How long the oldest order in the backlog has been waiting.
 
-    Orders are paid in turn, so with n paid it is number n + 1, which was accepted when the count of accepted orders
-    reached that.
+    Orders are paid in turn, so with n paid it is number n + 1. It was accepted when the count of accepted orders
+    reached that, on a straight line between two looks.
     """
-    if not looks or looks[-1].backlog == 0:
+    last, number = looks[-1], looks[-1].paid + 1
+    if last.backlog == 0:
         return 0.0
-    last, next_one = looks[-1], looks[-1].paid + 1
-    return max(0.0, last.seconds - _accepted_at(looks, next_one))
-
-
-def _accepted_at(looks: Sequence[Look], number: int) -> float:
-    """When the order of this number was accepted, by a straight line between two looks."""
-    before = Look(0.0, 0, 0)
-    for look in looks:
-        if look.accepted >= number:
-            share = (number - before.accepted) / (look.accepted - before.accepted)
-            return before.seconds + share * (look.seconds - before.seconds)
-        before = look
-    return before.seconds
+    after = next(index for index, look in enumerate(looks) if look.accepted >= number)
+    before, reached = looks[after - 1], looks[after]
+    share = (number - before.accepted) / (reached.accepted - before.accepted)
+    return last.seconds - (before.seconds + share * (reached.seconds - before.seconds))

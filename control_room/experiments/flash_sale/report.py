@@ -1,27 +1,32 @@
-"""What came of a flash sale: plain data, as Markdown and as JSON. No I/O."""
+"""What came of a flash sale, as Markdown and as JSON. No I/O."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from control_room.experiments.flash_sale.chart import chart
 from control_room.experiments.flash_sale.rail import Look, oldest_age_seconds, rate
-from control_room.experiments.flash_sale.sell import SaleResult
-from control_room.text import markdown_cell, markdown_table
+from control_room.experiments.report import Report, audit_section, joined, latencies, violations_of
+from control_room.experiments.traffic import LoadReport
+from control_room.text import duration, markdown_table
 
 OVER = "over"
 """The phase of a sale that was not interrupted."""
 
 
 @dataclass
-class SaleReport:
-    """A whole sale, or as much of it as there was. `orders` in `seconds` is what was asked for.
+class SaleReport(Report):
+    """A whole sale, or as much of it as there was; it fills while the sale goes on.
 
-    `ended_in`: its phase, or the one in which it was interrupted. `sale`: what the customers saw. `looks`: the rail
+    `orders` in `seconds` is what was asked for. `ended_in`: its phase, or the one in which it was interrupted. `sale`:
+    what the customers saw, without latencies until they have ended. `looks`: the rail
     once a second. `predicted_seconds`, `drained_seconds`: from the end of the sale until all was paid, by the pace of
     payments then, and in fact; None if that was not seen. `processor_seconds`: what each process took during the sale.
     `audit`: the audit's report as JSON.
     """
+
+    PROMISE = "every order accepted, none lost, the audit clean."
 
     orders: int
     seconds: float
@@ -29,7 +34,7 @@ class SaleReport:
     drain: bool
     looks: Sequence[Look]
     ended_in: str = "starting"
-    sale: SaleResult | None = None
+    sale: LoadReport | None = None
     predicted_seconds: float | None = None
     drained_seconds: float | None = None
     processor_seconds: Mapping[str, float] = field(default_factory=dict)
@@ -38,22 +43,16 @@ class SaleReport:
 
     @property
     def failures(self) -> list[str]:
-        """What did not hold, a sentence each."""
         return [*self._sale_failures(), *self._audit_failures()]
 
     @property
-    def held(self) -> bool:
-        """Whether every order was accepted, none was lost, and the audit is clean."""
-        return not self.failures
-
-    @property
     def largest_backlog(self) -> int:
-        return max((look.backlog for look in self.looks), default=0)
+        return max(look.backlog for look in self.looks)
 
     @property
     def longest_wait_seconds(self) -> float:
         """The greatest age of the oldest order in the backlog."""
-        return max((oldest_age_seconds(self.looks[: end + 1]) for end in range(len(self.looks))), default=0.0)
+        return max(oldest_age_seconds(self.looks[: end + 1]) for end in range(len(self.looks)))
 
     @property
     def paid_per_minute(self) -> Mapping[str, float]:
@@ -75,7 +74,6 @@ class SaleReport:
         return ", ".join(f"{pace:,.0f} a minute {when}" for when, pace in self.paid_per_minute.items())
 
     def as_json(self) -> dict[str, Any]:
-        """For machines."""
         derived = {
             "failures": self.failures,
             "largest_backlog": self.largest_backlog,
@@ -83,6 +81,25 @@ class SaleReport:
             "paid_per_minute": dict(self.paid_per_minute),
         }
         return {"held": self.held, **asdict(self), **derived}
+
+    def as_markdown(self) -> str:
+        """Refers to the chart as `chart.svg`, beside it."""
+        audit = audit_section(self.audit) if self.audit else []
+        return joined(_heading(self), _sale(self), _rail(self), _processors(self), audit)
+
+    def attachments(self) -> Mapping[str, bytes]:
+        return {"chart.svg": chart(self.looks)}
+
+    def summary(self) -> Iterator[str]:
+        if self.sale is not None:
+            latency = self.sale.latency_seconds
+            speed = f", p50 {1000 * latency['p50']:,.0f} ms, p99 {1000 * latency['p99']:,.0f} ms" if latency else ""
+            accepted = f"{self.sale.accepted:,} of {self.orders:,} orders accepted"
+            yield f"{accepted} in {self.sale.seconds:.1f} s{speed}."
+        yield f"Largest backlog {self.largest_backlog:,}; paid {self.paces or 'nothing'}."
+        if self.drained_seconds is not None and self.predicted_seconds is not None:
+            predicted, actual = duration(self.predicted_seconds), duration(self.drained_seconds)
+            yield f"Drained {actual} after the last order; predicted: {predicted}."
 
     def _sale_failures(self) -> Iterator[str]:
         if self.ended_in != OVER:
@@ -105,22 +122,15 @@ class SaleReport:
             yield f"the rail did not drain: {self.looks[-1].backlog:,} orders were still waiting"
         if self.drained_seconds is not None and self.payments_per_minute and self.audit["in_flight"]:
             yield f"{self.audit['in_flight']:,} orders are still in flight"
-        for violation in self.audit["violations"]:
-            yield f"{violation['invariant']}: {violation['subject']}: {violation['what']}"
+        yield from violations_of(self.audit)
 
 
-def to_markdown(report: SaleReport) -> str:
-    """For people. Refers to the chart as `chart.svg`, beside it."""
-    sections = (_verdict(report), _sale(report), _rail(report), _processors(report), _audit(report))
-    return "\n".join(line for section in sections if section for line in (*section, ""))
-
-
-def _verdict(report: SaleReport) -> list[str]:
+def _heading(report: SaleReport) -> list[str]:
     asked = f"{report.orders:,} orders in {report.seconds:g} s"
-    pace = f", payments at {report.payments_per_minute:,} a minute at the most" if report.payments_per_minute else ""
-    verdict = "All were accepted, and none was lost." if report.held else f"{len(report.failures)} things did not hold:"
-    failures = [f"- {markdown_cell(failure)}" for failure in report.failures]
-    return ["# Flash sale", "", f"{asked}{pace}. **{verdict}**", "", *failures, "![The rail](chart.svg)"]
+    if report.payments_per_minute:
+        asked += f", payments at {report.payments_per_minute:,} a minute at the most"
+    all_held = "All were accepted, and none was lost."
+    return [*report.heading("Flash sale", asked, all_held), "![The rail](chart.svg)"]
 
 
 def _sale(report: SaleReport) -> list[str]:
@@ -132,8 +142,8 @@ def _sale(report: SaleReport) -> list[str]:
         "## Customers",
         "",
         f"- {sale.placed:,} orders placed, {sale.accepted:,} answered with 202, in {sale.seconds:.1f} s: {pace}",
-        f"- time to a 202, from the moment the order was due: {_milliseconds(sale.latency_seconds)}",
-        f"- how late the orders were sent, which is part of it: {_milliseconds(sale.lateness_seconds)}",
+        f"- time to a 202, from the moment the order was due: {latencies(sale.latency_seconds)}",
+        f"- how late the orders were sent, which is part of it: {latencies(sale.lateness_seconds)}",
     ]
 
 
@@ -162,23 +172,6 @@ def _processors(report: SaleReport) -> list[str]:
         rows.append((name, f"{seconds:.1f}", f"{share:.0f} %", f"{share / report.processors:.1f} %"))
     heads = ("process", "processor time (s)", "of one processor", f"of all {report.processors}")
     return ["## Processor time during the sale", "", *markdown_table(heads, rows)]
-
-
-def _audit(report: SaleReport) -> list[str]:
-    if report.audit is None:
-        return []
-    counts = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in report.audit["counts"].items())
-    in_flight = report.audit["in_flight"]
-    note = [f"{in_flight:,} orders were still in flight, and judged as such.", ""] if in_flight else []
-    rows = [
-        (check["name"], check["meaning"], check["not_judged"] or str(check["violations"]))
-        for check in report.audit["checks"]
-    ]
-    return ["## Audit", "", counts, "", *note, *markdown_table(("invariant", "meaning", "violations"), rows)]
-
-
-def _milliseconds(seconds: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {1000 * value:,.1f} ms" for name, value in seconds.items()) or "none"
 
 
 def _seconds(seconds: float | None) -> str:

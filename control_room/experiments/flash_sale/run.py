@@ -2,23 +2,21 @@
 
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
-
 from control_room.background import running
+from control_room.experiments.client import Client, connected, repeat
 from control_room.experiments.flash_sale.rail import seconds_to_drain
 from control_room.experiments.flash_sale.report import OVER, SaleReport
-from control_room.experiments.flash_sale.sell import Progress, Sale
-from control_room.experiments.flash_sale.watch import RailWatch, processors
+from control_room.experiments.flash_sale.sell import sell
+from control_room.experiments.flash_sale.watch import RailWatch, processor_seconds
+from control_room.experiments.traffic import LoadReport
 from control_room.launcher.system import launch, private_settings
 from control_room.operations.addresses import SystemAddresses, find_environment, find_system
-from control_room.operations.audit import AuditReport, audit
 from control_room.operations.audit.in_flight import leftovers
 from control_room.operations.roles import ORDERS
-from shared.management import Management
 from shared.waiting import poll
 
 GATEWAY_LATENCY_SECONDS = 1.0
@@ -28,8 +26,7 @@ ACCEPTED_IDS = "accepted"
 GIVE_UP_AFTER_SECONDS = 60.0
 """Without a single payment, or without the last notification: then the rail does not drain by itself."""
 
-POLL_SECONDS = 0.5
-AUDIT_AGAIN_SECONDS = 2.0
+LOOK_SECONDS, POLL_SECONDS = 1.0, 0.5
 OTHERS_SETTLE_SECONDS = 5.0
 """While orders still wait, or other customers place some: the audit passes over those that have just changed."""
 
@@ -44,11 +41,6 @@ class Plan:
     payments_per_minute: int | None
     drain: bool = True
 
-    @property
-    def is_own(self) -> bool:
-        """Whether it starts a system of its own."""
-        return self.payments_per_minute is not None
-
 
 def paced(payments_per_minute: int) -> dict[str, str]:
     """The environment of a payment service that charges at most so many orders a minute."""
@@ -58,64 +50,52 @@ def paced(payments_per_minute: int) -> dict[str, str]:
 
 
 class FlashSale:
-    """A sale on a system that runs. `watch`, `progress` and `report` are up to date also where it is interrupted."""
+    """A sale on a system that runs. `report` is up to date also while it goes on, and where it is interrupted."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        addresses: SystemAddresses,
-        environment: Mapping[str, str | None],
-        http: httpx.AsyncClient,
-        management: Management,
-    ) -> None:
+    def __init__(self, plan: Plan, client: Client, environment: Mapping[str, str | None]) -> None:
         self.plan = plan
-        self.watch = RailWatch(addresses, http, management)
+        self._watch = RailWatch(client)
         self.report = SaleReport(
-            plan.orders, plan.seconds, plan.payments_per_minute, plan.drain, looks=self.watch.looks
+            plan.orders, plan.seconds, plan.payments_per_minute, plan.drain, looks=self._watch.looks
         )
-        self.progress = Progress(0.0, 0, 0, 0, 0)
-        self._addresses, self._http, self._management = addresses, http, management
-        self._sale = Sale(addresses.services[ORDERS.name], plan.orders, plan.seconds, plan.directory / ACCEPTED_IDS)
-        self._count_processors = processors(environment)
+        self._client, self._environment = client, environment
 
     async def run(self) -> None:
         """Sell, wait until all is drained, audit. Raises SaleFailed, AuditImpossible, one of UNREACHABLE."""
-        await self.watch.begin()
-        async with running(self.watch.follow(), "flash sale watch"):
+        await self._watch.look()
+        async with running(repeat(self._watch.look, LOOK_SECONDS), "flash sale watch"):
             await self._sell()
             if self.plan.drain:
                 self.report.ended_in = "no more orders come; the rail drains"
                 await self._drain()
             self.report.ended_in = "audit"
-            self.report.audit = (await self._audit_until_clean()).as_json()
+            await self._audit()
         self.report.ended_in = OVER
 
     async def _sell(self) -> None:
         self.report.ended_in = "sale"
-        before = self._count_processors()
+        before = processor_seconds(self._environment)
         try:
-            await self._sale.run(self._on_progress)
-            await self.watch.look()
+            url, accepted = self._client.addresses.services[ORDERS.name], self.plan.directory / ACCEPTED_IDS
+            await sell(url, self.plan.orders, self.plan.seconds, self._on_report, accepted_ids=accepted)
+            await self._watch.look()
         finally:
-            after = self._count_processors()
-            self.report.sale = self._sale.result
+            after = processor_seconds(self._environment)
             self.report.processor_seconds = {name: after[name] - before[name] for name in before if name in after}
-            self.report.predicted_seconds = seconds_to_drain(self.watch.looks)
+            self.report.predicted_seconds = seconds_to_drain(self.report.looks)
 
-    def _on_progress(self, progress: Progress) -> None:
-        self.progress = progress
+    def _on_report(self, report: LoadReport) -> None:
+        self.report.sale = report
 
     async def _drain(self) -> None:
         """Wait until every order is paid and its customer notified, or nothing moves any more."""
         began_at = time.monotonic()
-        is_paid = True
-        while is_paid and self.watch.looks[-1].backlog:
-            is_paid = await self._one_more_is_paid(self.watch.looks[-1].paid)
-        if not is_paid:
-            return
+        while (last := self.report.looks[-1]).backlog:
+            if not await self._one_more_is_paid(last.paid):
+                return
         self.report.drained_seconds = time.monotonic() - began_at
         await poll(
-            lambda: leftovers(self._addresses, self._http, self._management),
+            lambda: leftovers(self._client.addresses, self._client.http, self._client.management),
             within_seconds=GIVE_UP_AFTER_SECONDS,
             every_seconds=POLL_SECONDS,
             until=lambda left: left.is_empty,
@@ -123,20 +103,19 @@ class FlashSale:
 
     async def _one_more_is_paid(self, paid: int) -> bool:
         async def look() -> bool:
-            return self.watch.looks[-1].paid != paid or not self.watch.looks[-1].backlog
+            return self.report.looks[-1].paid != paid
 
         return await poll(look, within_seconds=GIVE_UP_AFTER_SECONDS, every_seconds=POLL_SECONDS)
 
-    async def _audit_until_clean(self) -> AuditReport:
+    async def _audit(self) -> None:
         """On a private system that has drained, no order may be in flight any more."""
-        must_be_final = self.report.drained_seconds is not None and self.plan.is_own
-        settle_seconds = 0.0 if must_be_final else OTHERS_SETTLE_SECONDS
-        return await poll(
-            lambda: audit(self._addresses, settle_seconds, self.plan.directory / ACCEPTED_IDS),
-            within_seconds=GIVE_UP_AFTER_SECONDS,
-            every_seconds=AUDIT_AGAIN_SECONDS,
-            until=lambda report: report.is_final if must_be_final else report.is_clean,
+        must_be_final = self.report.drained_seconds is not None and self.plan.payments_per_minute is not None
+        audited = await self._client.audit_until_clean(
+            GIVE_UP_AFTER_SECONDS,
+            0.0 if must_be_final else OTHERS_SETTLE_SECONDS,
+            journal=self.plan.directory / ACCEPTED_IDS,
         )
+        self.report.audit = audited.as_json()
 
 
 @asynccontextmanager
@@ -148,24 +127,14 @@ async def on_own_system(plan: Plan, progress: Callable[[str], None]) -> AsyncIte
     pace = paced(plan.payments_per_minute) if plan.payments_per_minute else {}
     async with (
         launch(plan.directory, environment={**private_settings(), **pace}, progress=progress) as system,
-        _connected(plan, SystemAddresses.of(system.environment), system.environment) as sale,
+        connected(SystemAddresses.of(system.environment)) as client,
     ):
-        yield sale
+        yield FlashSale(plan, client, system.environment)
 
 
 @asynccontextmanager
 async def on_running_system(plan: Plan, environment_file: Path | None) -> AsyncIterator[FlashSale]:
     """On the system that the file, or our environment, tells of. Raises NotRunning."""
     environment, _ = find_environment(environment_file)
-    async with _connected(plan, find_system(environment_file), environment) as sale:
-        yield sale
-
-
-@asynccontextmanager
-async def _connected(
-    plan: Plan, addresses: SystemAddresses, environment: Mapping[str, str | None]
-) -> AsyncIterator[FlashSale]:
-    async with AsyncExitStack() as stack:
-        http = await stack.enter_async_context(httpx.AsyncClient(timeout=10, trust_env=False))
-        management = await stack.enter_async_context(Management(addresses))
-        yield FlashSale(plan, addresses, environment, http, management)
+    async with connected(find_system(environment_file)) as client:
+        yield FlashSale(plan, client, environment)

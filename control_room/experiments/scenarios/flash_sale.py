@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from control_room.experiments.flash_sale import Progress, SaleFailed, sell
+from control_room.experiments.flash_sale import SaleFailed, sell
 from control_room.experiments.scenarios.scenario import Outcome, Say, Scenario, Setting, Target
-from control_room.experiments.traffic import Unexpected
+from control_room.experiments.traffic import LoadReport, Unexpected
 
 SLOW_MILLISECONDS = 500.0
 
@@ -13,11 +13,11 @@ async def play(target: Target, chosen: Mapping[str, int], say: Say) -> Outcome:
     """Customers come at random times, whether or not those before them are answered."""
     count, seconds = chosen["orders"], chosen["seconds"]
 
-    def report(progress: Progress) -> None:
-        say(f"{progress.accepted:,} of {count:,} accepted")
+    def on_report(report: LoadReport) -> None:
+        say(f"{report.accepted:,} of {count:,} accepted")
 
     try:
-        sale = await sell(target.orders_url, count, seconds, report)
+        sale = await sell(target.orders_url, count, seconds, on_report)
     except SaleFailed as error:
         raise Unexpected(str(error)) from error
     half, most = (1000 * sale.latency_seconds[percent] for percent in ("p50", "p99"))

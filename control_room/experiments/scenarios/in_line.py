@@ -20,8 +20,7 @@ async def play(target: Target, chosen: Mapping[str, int], say: Say) -> Outcome:
     async with connected(target.addresses) as client:
         say(f"{count} customers order, {ORDERS_PER_SECOND} a second")
         tokens = ["tok_flaky"] * flaky + ["tok_visa"] * (count - flaky)
-        with target.customers() as customers:
-            placed = await customers.place_all(tokens, ORDERS_PER_SECOND)
+        placed = await target.place(tokens, ORDERS_PER_SECOND)
         ids = [each.order_id for each in placed]
         orders = await client.orders(ids, is_final, RECOVER_WITHIN_SECONDS, lambda done: say(f"{done} of {count} done"))
     queued = [each.answered_seconds for each in placed]

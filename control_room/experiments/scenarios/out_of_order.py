@@ -10,11 +10,9 @@ from control_room.experiments.scenarios.outage import away
 from control_room.experiments.scenarios.scenario import Outcome, Say, Scenario, Target
 from control_room.experiments.scenarios.tour_steps import audited
 from control_room.experiments.traffic import Unexpected
-from control_room.operations.dead_letters.parked import connected as queues_connected
-from control_room.operations.dead_letters.parked import inspect
 from control_room.operations.roles import CHARGE, ORDERS, PAYMENTS, TRACK
 from shared.events import decode
-from shared.messaging.connection import Connection
+from shared.messaging.channel import Channel
 from shared.messaging.message import Delivery
 from shared.waiting import poll
 
@@ -33,25 +31,24 @@ async def play(target: Target, _chosen: Mapping[str, int], say: Say) -> Outcome:
         say("the order service is back, and reads its events in reverse")
         orders = await client.orders(ids, is_final, WAIT_SECONDS)
         arrived = (await client.event_types(ids[0]))[:EVENTS_EACH]
+        agreement = await audited(client, ids)
     confirmed = sum(order["status"] == "confirmed" for order in orders.values())
     return Outcome(
         expected=f"All {COUNT} orders are confirmed, though the order service reads of each email before the payment.",
-        seen=f"{confirmed} of {COUNT} confirmed; of the first arrived: {', then '.join(arrived)}; "
-        f"{await audited(target, ids)}",
+        seen=f"{confirmed} of {COUNT} confirmed; of the first arrived: {', then '.join(arrived)}; {agreement}",
         held=confirmed == COUNT,
     )
 
 
 async def _shuffle(target: Target, client: Client, say: Say) -> list[str]:
     """Orders whose events lie in the queue in reverse; the order service is back at the end."""
-    async with AsyncExitStack() as orders_away, queues_connected(target.addresses.rabbitmq_url) as connection:
+    async with AsyncExitStack() as orders_away, client.channel() as channel:
         async with away(target, PAYMENTS.name):
             say(f"{COUNT} orders are placed while the payment service is away")
-            count = (await inspect(connection, CHARGE)).messages + COUNT
-            with target.customers() as customers:
-                ids = [placed.order_id for placed in await customers.place_all(["tok_visa"] * COUNT)]
+            count = (await channel.inspect(CHARGE)).messages + COUNT
+            ids = [placed.order_id for placed in await target.place(["tok_visa"] * COUNT)]
             await poll(
-                lambda: inspect(connection, CHARGE),
+                lambda: channel.inspect(CHARGE),
                 within_seconds=math.inf,
                 every_seconds=LOOK_SECONDS,
                 until=lambda queue: queue.messages >= count,
@@ -59,13 +56,12 @@ async def _shuffle(target: Target, client: Client, say: Say) -> list[str]:
             say("the order service goes away")
             await orders_away.enter_async_context(away(target, ORDERS.name))
         say("the payment service is back; its events wait for the order service")
-        await _put_back_reversed(connection, client, set(ids))
+        await _put_back_reversed(channel, client, set(ids))
     return ids
 
 
-async def _put_back_reversed(connection: Connection, client: Client, ids: set[str]) -> None:
+async def _put_back_reversed(channel: Channel, client: Client, ids: set[str]) -> None:
     """Take the events of these orders out of the queue, and publish them again, the last one first."""
-    channel = await connection.channel()
     deliveries: list[Delivery] = []
     await channel.consume(TRACK, deliveries.append)
 
@@ -83,7 +79,6 @@ async def _put_back_reversed(connection: Connection, client: Client, ids: set[st
     await client.publish([replace(each.message, exchange="", routing_key=TRACK) for each in reversed(arrived)])
     for each in arrived:
         channel.ack(each.tag, multiple=False)
-    await channel.close()
 
 
 SCENARIO = Scenario(

@@ -3,15 +3,12 @@
 import json
 import math
 import uuid
-from collections import Counter
 from collections.abc import Mapping
 
 from control_room.experiments.client import connected, is_final
 from control_room.experiments.scenarios.scenario import Outcome, Say, Scenario, Target
 from control_room.experiments.traffic import Unexpected
-from control_room.operations.dead_letters.parked import connected as queues_connected
-from control_room.operations.dead_letters.parked import dead_letters
-from control_room.operations.roles import CHARGE, ORDERS
+from control_room.operations.roles import ORDERS
 from shared.events import OrderPlaced
 from shared.messaging.message import Message
 from shared.waiting import poll
@@ -28,17 +25,20 @@ async def play(target: Target, _chosen: Mapping[str, int], say: Say) -> Outcome:
     async with connected(target.addresses) as client:
         say(f"{len(poison)} broken messages among {GOOD_ORDERS} good orders")
         await client.publish(poison)
-        with target.customers() as customers:
-            placed = await customers.place_all(["tok_visa"] * GOOD_ORDERS)
+        placed = await target.place(["tok_visa"] * GOOD_ORDERS)
         await client.orders([each.order_id for each in placed], is_final, END_WITHIN_SECONDS)
-    say("the good orders are through; looking for the broken messages")
-    ids = {str(message.message_id) for message in poison}
-    reasons = await poll(
-        lambda: _reasons(target.addresses.rabbitmq_url, ids),
-        within_seconds=math.inf,
-        every_seconds=LOOK_SECONDS,
-        until=lambda reasons: reasons.total() >= len(poison),
-    )
+        say("the good orders are through; looking for the broken messages")
+        ids = {message.message_id for message in poison}
+
+        async def look() -> list[str]:
+            return [letter.reason for letter in await client.dead_letters() if letter.id in ids]
+
+        reasons = await poll(
+            look,
+            within_seconds=math.inf,
+            every_seconds=LOOK_SECONDS,
+            until=lambda reasons: len(reasons) >= len(poison),
+        )
     if set(reasons) != set(EXPECTED):
         raise Unexpected(f"they are dead letters for the reasons {', '.join(reasons)}")
     return Outcome(
@@ -56,12 +56,6 @@ def _poison() -> list[Message]:
     incomplete = {**event, "type": placed, "time": "2030-01-01T00:00:00Z", "data": {"order": None}}
     bodies = (b"this is no JSON", json.dumps(newer).encode(), json.dumps(incomplete).encode())
     return [Message(ORDERS.exchange, placed, body, message_id=f"poison-{uuid.uuid4()}") for body in bodies]
-
-
-async def _reasons(url: str, ids: set[str]) -> Counter[str]:
-    """Of those messages that are dead letters by now: why."""
-    async with queues_connected(url) as connection, dead_letters(connection, CHARGE) as letters:
-        return Counter([held.dead_letter.reason async for held in letters if held.dead_letter.id in ids])
 
 
 SCENARIO = Scenario(

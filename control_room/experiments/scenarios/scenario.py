@@ -1,11 +1,12 @@
 """What a scenario is, and what it works on."""
 
-from collections.abc import Awaitable, Callable, Mapping
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from control_room.dashboard.process_control import ProcessControl
-from control_room.experiments.traffic import Customers
+from control_room.experiments.traffic import Customers, Placed
 from control_room.operations.addresses import SystemAddresses
 from control_room.operations.roles import ORDERS
 
@@ -31,9 +32,12 @@ class Target:
         """Where orders are placed."""
         return self.addresses.services[ORDERS.name]
 
-    def customers(self) -> Customers:
-        """Customers of this system."""
-        return Customers(self.orders_url)
+    async def place(
+        self, tokens: Sequence[str], per_second: float = math.inf, on_order: Callable[[int], None] = lambda _: None
+    ) -> list[Placed]:
+        """Place an order for each payment token, evenly in time. Raises one of NOT_ACCEPTED."""
+        with Customers(self.orders_url) as customers:
+            return await customers.place_all(tokens, per_second, on_order)
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,7 @@ async def play(target: Target, chosen: Mapping[str, int], say: Say) -> Outcome:
         try:
             await target.mail.lead_to(url)
             await client.wait_until_ready(30)
-            with target.customers() as customers:
-                placed = await customers.place_all(["tok_visa"] * count)
+            placed = await target.place(["tok_visa"] * count)
             ids = [each.order_id for each in placed]
             orders = await client.orders(
                 ids, _is_notified, NOTIFIED_WITHIN_SECONDS, lambda done: say(f"{done} of {count} notified")

@@ -3,9 +3,8 @@
 import asyncio
 from collections.abc import Mapping
 
-from control_room.experiments.client import connected
+from control_room.experiments.client import Client, connected
 from control_room.experiments.scenarios.scenario import Outcome, Say, Scenario, Target
-from control_room.experiments.tour.runner import audit_until_final
 from control_room.experiments.tour.steps import STEPS, Progress
 from control_room.experiments.traffic import Unexpected
 
@@ -18,12 +17,12 @@ async def take(target: Target, title: str, say: Say) -> Outcome:
     step, progress = next(step for step in STEPS if step.title == title), Progress(on_change=say)
     async with connected(target.addresses) as client:
         happened = await step.take(client, progress)
-    return Outcome(step.expected, f"{happened}; {await audited(target, [progress.order_id])}", held=True)
+        return Outcome(step.expected, f"{happened}; {await audited(client, [progress.order_id])}", held=True)
 
 
-async def audited(target: Target, order_ids: list[str]) -> str:
+async def audited(client: Client, order_ids: list[str]) -> str:
     """Audit these orders; a sentence if nothing is wrong with them. Raises Unexpected if it is, AuditImpossible."""
-    report = await audit_until_final(target.addresses, order_ids, AGREE_WITHIN_SECONDS)
+    report = await client.audit_until_clean(AGREE_WITHIN_SECONDS, only=order_ids, timeout_seconds=AGREE_WITHIN_SECONDS)
     if not report.is_clean:
         first = report.violations[0]
         raise Unexpected(f"the records of {first.subject} do not agree: {first.what}")

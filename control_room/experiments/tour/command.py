@@ -1,8 +1,8 @@
 """`order-rail tour`: finds or starts a system, runs the tour, says what came of it."""
 
-import asyncio
 import shutil
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from control_room.background import running
-from control_room.experiments.client import Client, connected
+from control_room.experiments.client import connected
+from control_room.experiments.experiment import FAILED, INTERRUPTED, show
 from control_room.experiments.tour import display
-from control_room.experiments.tour.runner import StepRun, reconcile, run
+from control_room.experiments.tour.runner import StepRun, failures_of, reconcile, run
 from control_room.experiments.tour.steps import STEPS
 from control_room.launcher import LaunchError
 from control_room.launcher.system import launch
@@ -21,13 +22,17 @@ from control_room.operations.addresses import ENVIRONMENT_FILE, NotRunning, Syst
 from control_room.operations.audit import AuditImpossible
 from control_room.operations.roles import ORDERS
 from control_room.signals import run_until_signal
-from control_room.text import console
+from control_room.text import console as new_console
 from shared.management import ManagementError
 
 HOW_TO_START = (
     "Start one with `order-rail up` and run this again, "
     "or let `order-rail tour --start` (`make demo`) run one of its own."
 )
+
+
+class WentWrong(Exception):
+    """Something on the tour was not as expected; it has been shown."""
 
 
 def tour(
@@ -40,65 +45,59 @@ def tour(
     wait_seconds: Annotated[float, typer.Option(min=0, help="How long to wait for a system that is starting.")] = 10.0,
 ) -> None:
     """Place real orders, follow them live, and check what came of each. Exit status 1 if anything is wrong."""
-    guide = _Tour(console(), deadline_seconds, wait_seconds)
+    console = new_console()
     try:
-        interrupted = run_until_signal(guide.start_and_run() if start else guide.run(find_system(environment_file)))
+        if start:
+            interrupted = run_until_signal(_on_own_system(console, deadline_seconds, wait_seconds))
+        else:
+            addresses = find_system(environment_file)
+            interrupted = run_until_signal(_tour(console, addresses, deadline_seconds, wait_seconds))
     except NotRunning as error:
-        _fail(guide.console, f"{error}\n{HOW_TO_START}")
+        _fail(console, f"{error}\n{HOW_TO_START}")
     except (LaunchError, ManagementError) as error:
-        _fail(guide.console, str(error))
+        _fail(console, str(error))
+    except WentWrong:
+        raise typer.Exit(FAILED) from None
     if interrupted:
-        raise typer.Exit(130)
-    if not guide.is_right:
-        raise typer.Exit(1)
+        raise typer.Exit(INTERRUPTED)
 
 
-class _Tour:
-    """One tour. `is_right` once it is over and all of it held."""
-
-    def __init__(self, console: Console, deadline_seconds: float, wait_seconds: float) -> None:
-        self.console, self.deadline_seconds, self.wait_seconds = console, deadline_seconds, wait_seconds
-        self.is_right = False
-
-    async def start_and_run(self) -> None:
-        """Run the tour on a system of its own; if anything is wrong its logs stay. Raises LaunchError."""
-        directory = Path(tempfile.mkdtemp(prefix="order-rail-tour-"))
+async def _on_own_system(console: Console, deadline_seconds: float, wait_seconds: float) -> None:
+    """The tour on a system of its own; if anything is wrong its logs stay. Raises LaunchError and as `_tour`."""
+    directory = Path(tempfile.mkdtemp(prefix="order-rail-tour-"))
+    with ExitStack() as removal:
+        removal.callback(shutil.rmtree, directory, ignore_errors=True)
         try:
-            async with launch(directory, progress=lambda step: self.console.print(f"{step} ...")) as system:
+            async with launch(directory, progress=lambda step: console.print(f"{step} ...")) as system:
                 try:
-                    await self.run(SystemAddresses.of(system.environment))
+                    await _tour(console, SystemAddresses.of(system.environment), deadline_seconds, wait_seconds)
                 finally:
-                    self.console.print("Stopping ...")
-        except asyncio.CancelledError:  # an interrupted tour needs no logs
-            shutil.rmtree(directory, ignore_errors=True)
+                    console.print("Stopping ...")
+        except (WentWrong, NotRunning, LaunchError, ManagementError):
+            removal.pop_all()
+            console.print(f"The logs are in {escape(str(directory))}")
             raise
-        finally:
-            if self.is_right:
-                shutil.rmtree(directory, ignore_errors=True)
-            elif directory.exists():
-                self.console.print(f"The logs are in {escape(str(directory))}")
 
-    async def run(self, addresses: SystemAddresses) -> None:
-        """Run the tour and print what came of it. Raises NotRunning."""
-        steps = [StepRun(step) for step in STEPS]
-        async with connected(addresses) as client:
-            await client.wait_until_ready(self.wait_seconds)
-            self.console.print(f"Placing {len(steps)} orders at {addresses.services[ORDERS.name]} ...")
-            async with running(display.watch(self.console, steps), "display"):
-                await run(client, steps, self.deadline_seconds)
-            not_audited = await self._reconcile(client, steps)
-        display.show_results(self.console, steps, not_audited)
-        self.is_right = not not_audited and all(each.is_right for each in steps)
 
-    async def _reconcile(self, client: Client, steps: list[StepRun]) -> str:
-        """Why the audit was not possible; empty if it was."""
+async def _tour(console: Console, addresses: SystemAddresses, deadline_seconds: float, wait_seconds: float) -> None:
+    """Run the tour and show what came of it. Raises WentWrong, NotRunning, ManagementError."""
+    steps = [StepRun(step) for step in STEPS]
+    not_audited = []
+    async with connected(addresses) as client:
+        await client.wait_until_ready(wait_seconds)
+        console.print(f"Placing {len(steps)} orders at {addresses.services[ORDERS.name]} ...")
+        async with running(show(console, display.live(steps), lambda: display.lines(steps)), "display"):
+            await run(client, steps, deadline_seconds)
         try:
-            await reconcile(client, steps, self.deadline_seconds)
+            await reconcile(client, steps, deadline_seconds)
         except AuditImpossible as error:
-            return f"the audit was not possible: {error}"
-        return ""
+            not_audited = [f"the audit was not possible: {error}"]
+    failures = [*failures_of(steps), *not_audited]
+    display.show_results(console, steps, failures)
+    if failures:
+        raise WentWrong
 
 
 def _fail(console: Console, sentence: str) -> NoReturn:
     console.print(f"[red]{escape(sentence)}[/]", soft_wrap=True)
-    raise typer.Exit(1)
+    raise typer.Exit(FAILED)

@@ -1,45 +1,41 @@
-"""The tour on the terminal: live while it runs, a table at the end. Plain lines where the output is no terminal."""
+"""The tour on the terminal: a table while it runs, plain lines where the output is no terminal; a table at the end."""
 
-import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import median
 
-from rich.console import Console
-from rich.live import Live
+from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.spinner import Spinner
 from rich.table import Table
 
+from control_room.experiments.experiment import Lines
 from control_room.experiments.tour.runner import StepRun
 from control_room.text import duration
 
-REFRESH_SECONDS = 0.1
 VERDICTS = {True: "[green]right[/]", False: "[red]WRONG[/]"}
 
 
-async def watch(console: Console, steps: Sequence[StepRun]) -> None:
-    """Show how far each step is, until cancelled."""
-    if console.is_terminal:
-        await _watch_live(console, steps)
-    else:
-        await _watch_plain(console, steps)
+def live(steps: Sequence[StepRun]) -> Callable[[], RenderableType]:
+    """What draws the table of how far each step is."""
+    spinner = Spinner("dots")
 
+    def table() -> Table:
+        table = Table("", "step", "now", "answered in", "ended after", title="The tour: orders on their way")
+        for each in steps:
+            mark = spinner if each.is_right is None else VERDICTS[each.is_right]
+            answered = _seconds(each.progress.answered_after_seconds)
+            table.add_row(mark, each.step.title, escape(each.progress.now), answered, _ended_after(each))
+        return table
 
-async def _watch_live(console: Console, steps: Sequence[StepRun]) -> None:
-    spinners = {each.step.title: Spinner("dots") for each in steps}
-    with Live(console=console, refresh_per_second=1 / REFRESH_SECONDS, transient=True) as live:
-        while True:
-            live.update(_progress_table(steps, spinners))
-            await asyncio.sleep(REFRESH_SECONDS)
-
-
-def _progress_table(steps: Sequence[StepRun], spinners: dict[str, Spinner]) -> Table:
-    table = Table("", "step", "now", "answered in", "ended after", title="The tour: orders on their way")
-    for each in steps:
-        mark = spinners[each.step.title] if each.is_right is None else VERDICTS[each.is_right]
-        answered = _seconds(each.progress.answered_after_seconds)
-        table.add_row(mark, each.step.title, escape(each.progress.now), answered, _ended_after(each))
     return table
+
+
+def lines(steps: Sequence[StepRun]) -> Lines:
+    """Each step that has begun, and how far it is."""
+    for each in steps:
+        if each.progress.started_at is not None:
+            line = f"{each.step.title:16} {each.progress.now}"
+            yield line, line
 
 
 def _ended_after(run: StepRun) -> str:
@@ -53,36 +49,13 @@ def _seconds(seconds: float | None) -> str:
     return "" if seconds is None else duration(seconds)
 
 
-async def _watch_plain(console: Console, steps: Sequence[StepRun]) -> None:
-    printed = {each.step.title: each.progress.now for each in steps}
-    try:
-        while True:
-            _print_changes(console, steps, printed)
-            await asyncio.sleep(REFRESH_SECONDS)
-    finally:
-        _print_changes(console, steps, printed)
-
-
-def _print_changes(console: Console, steps: Sequence[StepRun], printed: dict[str, str]) -> None:
-    for each in steps:
-        if printed[each.step.title] != each.progress.now:
-            printed[each.step.title] = each.progress.now
-            console.print(f"{each.step.title:16} {escape(each.progress.now)}")
-
-
-def show_results(console: Console, steps: Sequence[StepRun], not_audited: str) -> None:
-    """What was asked, expected and seen, and whether that is right. `not_audited`: why there was no audit."""
+def show_results(console: Console, steps: Sequence[StepRun], failures: Sequence[str]) -> None:
+    """What was asked, expected and seen, whether that is right, and what went wrong."""
     table = Table("asked", "expected", "happened", "", show_lines=True, title="The tour")
     for each in steps:
         cells = (each.step.asked, each.step.expected, each.happened)
         table.add_row(*(escape(cell) for cell in cells), VERDICTS[each.is_right is True])
     console.print(table)
-    failures = [
-        f"{each.step.title}{f' (order {each.progress.order_id})' * bool(each.progress.order_id)}: {each.happened}"
-        for each in steps
-        if not each.is_right
-    ]
-    failures += [not_audited] * bool(not_audited)
     for failure in failures:
         console.print(f"[red]WRONG[/] {escape(failure)}", soft_wrap=True)
     if not failures:

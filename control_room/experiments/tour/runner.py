@@ -1,7 +1,7 @@
 """Runs the steps side by side, each with a deadline, and audits their orders at the end."""
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import httpx
@@ -9,15 +9,15 @@ import httpx
 from control_room.experiments.client import Client
 from control_room.experiments.tour.steps import Progress, Step
 from control_room.experiments.traffic import Unexpected
-from control_room.operations.addresses import SystemAddresses
-from control_room.operations.audit import AuditReport, audit
 from control_room.operations.audit.invariants import ONE_FINAL_STATE
 from shared.management import ManagementError
-from shared.waiting import poll
+from shared.messaging.channel import BrokerUnavailable
+from shared.messaging.publisher import PublishError
 
-AGAIN_SECONDS = 0.5
 HEADWAY_SECONDS = 0.25  # between two starts, so that no step's first answer waits for another's
-FAILURES = (Unexpected, httpx.HTTPError, ManagementError, OSError, KeyError, ValueError)
+FAILURES = (
+    Unexpected, httpx.HTTPError, ManagementError, BrokerUnavailable, PublishError, OSError, KeyError, ValueError,
+)  # fmt: skip
 
 
 @dataclass
@@ -64,7 +64,7 @@ async def reconcile(client: Client, steps: Sequence[StepRun], deadline_seconds: 
     Kitchen tickets and text messages may come a moment after the email, so the audit has until the deadline to agree.
     """
     by_order = {each.progress.order_id: each for each in steps if each.progress.order_id}
-    report = await audit_until_final(client.addresses, by_order, deadline_seconds)
+    report = await client.audit_until_clean(deadline_seconds, only=by_order, timeout_seconds=deadline_seconds)
     for violation in report.violations:
         if violation.subject in by_order:
             by_order[violation.subject].fail(f"{violation.invariant}: {violation.what}")
@@ -73,13 +73,10 @@ async def reconcile(client: Client, steps: Sequence[StepRun], deadline_seconds: 
         run.fail(f"{ONE_FINAL_STATE.name}: still {run.progress.now}, and a message for it is on the way")
 
 
-async def audit_until_final(
-    addresses: SystemAddresses, order_ids: Collection[str], deadline_seconds: float
-) -> AuditReport:
-    """The first audit of these orders that is final, or the last one before the deadline. Raises AuditImpossible."""
-    return await poll(
-        lambda: audit(addresses, 0, only=order_ids, timeout_seconds=deadline_seconds),
-        within_seconds=deadline_seconds,
-        every_seconds=AGAIN_SECONDS,
-        until=lambda report: report.is_final,
-    )
+def failures_of(steps: Sequence[StepRun]) -> list[str]:
+    """The steps that went wrong, with their orders and how."""
+    return [
+        f"{each.step.title}{f' (order {each.progress.order_id})' * bool(each.progress.order_id)}: {each.happened}"
+        for each in steps
+        if not each.is_right
+    ]

@@ -3,20 +3,21 @@
 import math
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from control_room.experiments.client import Client
+from control_room.experiments.client import DUPLICATES, Client
 from control_room.experiments.traffic import Unexpected, new_order
-from control_room.operations.roles import FINAL_OR_STALLED, ORDERS
+from control_room.operations.dead_letters.dead_letter import DeadLetter
+from control_room.operations.roles import CHARGE, FINAL_OR_STALLED, ORDERS, PAYMENTS
 from control_room.text import duration
+from shared.messaging.message import Message
 from shared.waiting import poll
 
 EMAIL = "tour@example.com"
 COPIES = 3
-LOOK_SECONDS, BROKER_LOOK_SECONDS = 0.1, 1.0
+ORDER_LOOK_SECONDS, LOOK_SECONDS, BROKER_LOOK_SECONDS = 0.05, 0.1, 1.0
 
 
 @dataclass
@@ -49,6 +50,7 @@ class Progress:
         return f"answered in {answered}, {self.now} after {ended}"
 
 
+Result = TypeVar("Result")
 Take = Callable[[Client, Progress], Awaitable[str]]
 Detail = Callable[[Client, dict[str, Any]], Awaitable[str]]
 
@@ -80,21 +82,22 @@ async def take_same_key(client: Client, progress: Progress) -> str:
 
 async def take_duplicates(client: Client, progress: Progress) -> str:
     """The broker delivers a message again, long after it was handled."""
-    async with client.tap(ORDERS.exchange, "order.placed.*") as tap:
+    async with client.published(ORDERS.exchange, "order.placed.*") as messages:
+
+        async def copied() -> Message | None:
+            return next((each for each in messages if progress.order_id in str(each.body)), None)
+
         await _place(client, progress)
-        message = await _poll(lambda: client.tapped(tap, progress.order_id))
+        message = await _poll(copied)
     await _end_as(client, progress, "confirmed")
-    before = await client.duplicates()
-    for _ in range(COPIES):
-        if not await client.publish_again(message):
-            raise Unexpected("the exchange had no queue for the copy of the message")
+
+    async def duplicates() -> float:
+        return await client.metric(PAYMENTS.name, DUPLICATES, {"queue": CHARGE})
+
+    before = await duplicates()
+    await client.publish([message] * COPIES if message else [])
     progress.say(f"confirmed; {COPIES} copies published")
-    await poll(
-        client.duplicates,
-        within_seconds=math.inf,
-        every_seconds=LOOK_SECONDS,
-        until=lambda count: count >= before + COPIES,
-    )
+    await _poll(duplicates, until=lambda count: count >= before + COPIES)
     return f"confirmed; {COPIES} more copies of its message, {COPIES} more duplicates counted"
 
 
@@ -114,12 +117,13 @@ async def _attempts(_client: Client, order: dict[str, Any]) -> str:
 
 
 async def _dead_letter(client: Client, order: dict[str, Any]) -> str:
-    letter = await _poll(lambda: client.dead_letter(order["order_id"]), BROKER_LOOK_SECONDS)
-    headers = letter["properties"]["headers"]
-    reason, attempts = headers.get("dead-letter-reason"), headers.get("dead-letter-attempts")
-    if not reason or not attempts:
-        raise Unexpected(f"stalled, but its dead letter gives no reason: {headers}")
-    return f"; dead letter: {reason}, attempt {attempts}, {headers.get('dead-letter-error')}"
+    async def look() -> list[DeadLetter]:
+        return [each for each in await client.dead_letters() if each.order_id == order["order_id"]]
+
+    letter, *_ = await _poll(look, BROKER_LOOK_SECONDS)
+    if not letter.reason:
+        raise Unexpected(f"stalled, but its dead letter gives no reason: {letter.message.headers}")
+    return f"; dead letter: {letter.reason}, attempt {letter.attempts}, {letter.error}"
 
 
 def _order(token: str, status: str = "confirmed", detail: Detail | None = None) -> Take:
@@ -149,11 +153,13 @@ async def _place(client: Client, progress: Progress, token: str = "tok_visa", ke
 
 async def _end_as(client: Client, progress: Progress, expected: str) -> dict[str, Any]:
     """Follow the order until its status does not change by itself any more."""
-    async with aclosing(client.changes(progress.order_id)) as changes:
-        async for order in changes:
-            progress.say(order["status"])
-            if order["status"] in FINAL_OR_STALLED:
-                break
+
+    async def look() -> dict[str, Any]:
+        order = await client.order(progress.order_id)
+        progress.say(order["status"])
+        return order
+
+    order = await _poll(look, ORDER_LOOK_SECONDS, until=lambda order: order["status"] in FINAL_OR_STALLED)
     progress.ended_after_seconds = progress.elapsed_seconds
     if order["status"] != expected:
         raise Unexpected(f"the order is {order['status']}, not {expected}")
@@ -161,15 +167,16 @@ async def _end_as(client: Client, progress: Progress, expected: str) -> dict[str
 
 
 async def _poll(
-    probe: Callable[[], Awaitable[dict[str, Any] | None]], every_seconds: float = LOOK_SECONDS
-) -> dict[str, Any]:
+    probe: Callable[[], Awaitable[Result]],
+    every_seconds: float = LOOK_SECONDS,
+    until: Callable[[Result], object] = bool,
+) -> Result:
     """Without a deadline of its own: the step has one."""
-    return await poll(probe, within_seconds=math.inf, every_seconds=every_seconds) or {}
+    return await poll(probe, within_seconds=math.inf, every_seconds=every_seconds, until=until)
 
 
 def _field(order: dict[str, Any], event: str, name: str) -> Any:
-    entries: Iterable[dict[str, Any]] = order["timeline"]
-    return next((entry.get(name) for entry in entries if entry["type"].startswith(event)), None)
+    return next((entry.get(name) for entry in order["timeline"] if entry["type"].startswith(event)), None)
 
 
 STEPS = (

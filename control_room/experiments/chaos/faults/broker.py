@@ -79,10 +79,10 @@ async def _alarm(
     system: SystemUnderTest, injection: Injection, alarm: str, begin: tuple[str, ...], end: tuple[str, ...]
 ) -> None:
     async def is_raised() -> bool:
-        return any(node.get(alarm) for node in await system.management.find("nodes"))
+        return any(node.get(alarm) for node in await system.client.management.find("nodes"))
 
     async def blocks() -> bool:
-        return any("blocks publishers" in problem for problem in (await system.watch.unready()).values())
+        return any("blocks publishers" in problem for problem in (await system.client.unready()).values())
 
     with injection.active():
         try:
@@ -102,7 +102,7 @@ async def connections_closed(system: SystemUnderTest, injection: Injection) -> N
     before = await system.counter(service, CONNECTIONS)
     names = await system.until(lambda: system.connections(service), f"connections of {service} in the management API")
     with injection.active():
-        await asyncio.gather(*(system.management.delete("connections", name) for name in names))
+        await asyncio.gather(*(system.client.management.delete("connections", name) for name in names))
     after = await system.counter(service, CONNECTIONS, {}, before + len(names))
     injection.saw(f"{len(names)} connections were closed, and {after - before:g} opened again")
 

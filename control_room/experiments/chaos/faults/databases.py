@@ -2,19 +2,18 @@
 
 import asyncio
 import os
-import sys
-import time
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from control_room.experiments.chaos.faults.fault import Injection, fault
 from control_room.experiments.chaos.system import NoEvidence, SystemUnderTest
-from control_room.launcher.children import end, spawn
 from shared.contract import services
 
 COMMITS = "order_rail_group_commits_total"
 WRITERS = {each.name: (contract.name, each.label) for contract in services() for each in contract.databases}
 """By database file: the service that writes it, and the database's name in metrics."""
+WAIT_FOR_LOCK_SECONDS = 10.0
 LAST_COMMIT_SECONDS = 0.3
 """For a commit that was under way when the lock was taken to be counted."""
 
@@ -39,13 +38,14 @@ async def database_locked(system: SystemUnderTest, injection: Injection) -> None
 
 @asynccontextmanager
 async def locked(system: SystemUnderTest, database: str) -> AsyncIterator[str]:
-    """Another process holds the write lock of a database while the block runs. Yields a sentence about it."""
-    run = system.system.run
-    file, log = run.path / f"{database}.db", run.log(f"lock-{time.monotonic_ns()}")
-    command = [sys.executable, "-m", "control_room.experiments.chaos.lock_database", str(file)]
-    holder = await spawn(command, os.environ, log)
+    """This process holds the write lock of a database while the block runs. Yields a sentence about it."""
+    file = system.system.run.path / f"{database}.db"
+    connection = sqlite3.connect(file, WAIT_FOR_LOCK_SECONDS, isolation_level=None, check_same_thread=False)
     try:
-        await system.until(lambda: "locked" in log.read_text(), f"process {holder.pid} to lock {file.name}")
-        yield f"process {holder.pid} held the lock of {file.name}"
+        try:
+            await asyncio.to_thread(connection.execute, "BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            raise NoEvidence(f"{file.name} could not be locked: {error}") from error
+        yield f"process {os.getpid()} held the lock of {file.name}"
     finally:
-        await end(holder, grace_seconds=1)
+        connection.close()

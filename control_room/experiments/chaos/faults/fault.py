@@ -53,6 +53,11 @@ class Injection:
         """Add evidence."""
         self.evidence.append(sentence)
 
+    @property
+    def proof(self) -> str:
+        """The evidence, and why it does not suffice if it doesn't."""
+        return "; ".join([*self.evidence, *([f"NO EVIDENCE: {self.problem}"] if self.problem else [])])
+
     def as_json(self) -> dict[str, Any]:
         """What the report says of it."""
         names = "fault target at_seconds lasted_seconds evidence back_seconds backlog_seconds problem"

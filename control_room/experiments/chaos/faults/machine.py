@@ -30,7 +30,7 @@ async def disk_full(system: SystemUnderTest, injection: Injection) -> None:
     allowed = process.rlimit(psutil.RLIMIT_FSIZE)
 
     async def its_problem() -> str:
-        return (await system.watch.unready()).get(injection.target, "")
+        return (await system.client.unready()).get(injection.target, "")
 
     with injection.active():
         process.rlimit(psutil.RLIMIT_FSIZE, (NO_BYTES, allowed[1]))
@@ -66,7 +66,7 @@ async def clock_wrong(system: SystemUnderTest, injection: Injection) -> None:
 
 
 async def _wrong_by_seconds(system: SystemUnderTest, service: str) -> float:
-    answer = await system.watch.http.get(f"{system.system.url(service)}/livez")
+    answer = await system.client.http.get(f"{system.system.url(service)}/livez")
     return (parsedate_to_datetime(answer.headers["date"]) - datetime.now(UTC)).total_seconds()
 
 
@@ -86,7 +86,7 @@ async def _restarted_with(system: SystemUnderTest, service: str, variables: Mapp
 
 async def _restart(system: SystemUnderTest, service: str) -> None:
     async def is_ready() -> bool:
-        return service not in await system.watch.unready()
+        return service not in await system.client.unready()
 
     await system.restart(service)
     await system.until(is_ready, f"{service} to be ready again", RESTART_TIMEOUT_SECONDS)

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from control_room.experiments.chaos.faults.fault import Injection, fault
 from control_room.experiments.chaos.system import NoEvidence, SystemUnderTest
-from control_room.experiments.chaos.watch import DUPLICATES
+from control_room.experiments.client import DUPLICATES
 from control_room.operations.roles import CHARGE, ORDERS, PAYMENTS
 from shared import contract
 from shared.events import MAX_EVENT_BYTES, OrderPlaced
@@ -58,7 +58,7 @@ async def shuffled(system: SystemUnderTest, injection: Injection) -> None:
     """Messages that come late and in reverse order, after those that were behind them."""
     held: list[Delivery] = []
     with injection.active():
-        async with system.channel("chaos shuffle") as channel:
+        async with system.client.channel() as channel:
             await channel.qos(DELAYED_MESSAGES)
             await channel.consume(injection.target, held.append)
             expecting = f"{DELAYED_MESSAGES} messages of {injection.target}"
@@ -129,11 +129,6 @@ async def _expect_dead_letters(
 
 async def _placed_orders(system: SystemUnderTest) -> list[Message]:
     """Messages of new orders, as they are published while this runs."""
-    seen: list[Message] = []
-    async with (
-        system.client.tap(ORDERS.exchange, OrderPlaced.type_name()) as queue,
-        system.channel("chaos tap") as channel,
-    ):
-        await channel.consume(queue, lambda delivery: seen.append(delivery.message))
-        await system.until(lambda: len(seen) >= COPIED_ORDERS, f"{COPIED_ORDERS} orders to be published")
-    return seen[:COPIED_ORDERS]
+    async with system.client.published(ORDERS.exchange, OrderPlaced.type_name()) as messages:
+        await system.until(lambda: len(messages) >= COPIED_ORDERS, f"{COPIED_ORDERS} orders to be published")
+    return messages[:COPIED_ORDERS]

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-from contextlib import suppress
 
 import psutil
 
@@ -25,15 +24,10 @@ async def freeze(system: SystemUnderTest, injection: Injection) -> None:
     pid = system.process(injection.target).pid
     before = await system.until(lambda: system.connections(injection.target), f"connections of {injection.target}")
     injection.saw(f"{await system.orders_in_flight()} when it was frozen")
-    with injection.active():
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            await asyncio.sleep(injection.seconds)
-            state = psutil.Process(pid).status()
-            left = before & await system.connections(injection.target)
-        finally:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
+    with injection.active(), system.frozen(injection.target):
+        await asyncio.sleep(injection.seconds)
+        state = psutil.Process(pid).status()
+        left = before & await system.connections(injection.target)
     if state != psutil.STATUS_STOPPED or left:
         raise NoEvidence(f"process {pid} was {state}, and {len(left)} of its {len(before)} connections were left")
     injection.saw(f"process {pid} was {state}; RabbitMQ closed its {len(before)} connections for want of heartbeats")

@@ -1,7 +1,5 @@
 """Faults of the topology: queues deleted, unbound and filled, under their consumers and publishers."""
 
-import os
-import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -43,8 +41,8 @@ async def queue_deleted(system: SystemUnderTest, injection: Injection) -> None:
 
 
 async def _delete_until_put_back(system: SystemUnderTest, queue: str) -> None:
-    await system.management.delete("queues", system.management.vhost, queue)
-    await system.until(lambda: system.queue_exists(queue), f"{queue} to be put back")
+    await system.delete_queue(queue)
+    await system.until(lambda: system.queue(queue), f"{queue} to be put back")
     system.newest_queue_at = time.monotonic()
 
 
@@ -58,18 +56,13 @@ async def _consumer_frozen(system: SystemUnderTest, queue: str) -> AsyncIterator
     if service is ORDERS:
         yield 0
         return
-    pid = system.process(service.name).pid
-    os.kill(pid, signal.SIGSTOP)
-    try:
+    with system.frozen(service.name):
         yield await _until_messages_wait(system, queue)
-    finally:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGCONT)
 
 
 async def _until_messages_wait(system: SystemUnderTest, queue: str) -> int:
     """How many messages wait in the queue, once there are some; those that its consumer holds don't count."""
-    async with system.channel("chaos look") as channel:
+    async with system.client.channel() as channel:
 
         async def waiting() -> int:
             return (await channel.inspect(queue)).messages
@@ -83,13 +76,10 @@ async def retry_queue_deleted(system: SystemUnderTest, injection: Injection) -> 
     """A retry queue deleted under the consumer that publishes to it, with messages in it."""
     service, queue = service_of(injection.target).name, retry_queue(injection.target, FIRST_DELAY_SECONDS)
 
-    async def delete() -> None:
-        await system.management.delete("queues", system.management.vhost, queue)
-
     with injection.active():
         try:
-            returned = await _until_returned(system, service, "", delete)
-            await system.until(lambda: system.queue_exists(queue), f"{queue} to be put back")
+            returned = await _until_returned(system, service, "", lambda: system.delete_queue(queue))
+            await system.until(lambda: system.queue(queue), f"{queue} to be put back")
         finally:
             system.newest_queue_at = time.monotonic()
     injection.saw(f"{returned:g} messages for {queue} came back as unroutable; the topology keeper put it back")
@@ -99,14 +89,13 @@ async def retry_queue_deleted(system: SystemUnderTest, injection: Injection) -> 
 async def unbound(system: SystemUnderTest, injection: Injection) -> None:
     """A queue unbound under its publisher: events come back, until the topology keeper binds it again."""
     (binding,) = patterns(queues()[injection.target])
-    path = ("bindings", system.management.vhost, "e", binding.exchange, "q", injection.target)
-
-    async def unbind() -> None:
-        await system.management.delete(*path, binding.key)
-
+    management = system.client.management
+    path = ("bindings", management.vhost, "e", binding.exchange, "q", injection.target)
     with injection.active():
-        returned = await _until_returned(system, ORDERS.name, binding.exchange, unbind)
-        await system.until(lambda: system.management.find(*path), "the keeper to bind it again")
+        returned = await _until_returned(
+            system, ORDERS.name, binding.exchange, lambda: management.delete(*path, binding.key)
+        )
+        await system.until(lambda: management.find(*path), "the keeper to bind it again")
     injection.saw(f"{returned:g} events came back as unroutable; the topology keeper bound the queue again")
 
 
@@ -131,21 +120,21 @@ async def queue_full(system: SystemUnderTest, injection: Injection) -> None:
     """
     service, labels = PAYMENTS.name, {"result": "refused"}
     before = await system.counter(service, PUBLISHED, labels)
-    policy = ("policies", system.management.vhost, "chaos-full")
-    pattern = f"^{injection.target}$"
-    body = {"pattern": pattern, "definition": {"max-length": FULL_MESSAGES}, "apply-to": "queues"}
+    management = system.client.management
+    policy = ("policies", management.vhost, "chaos-full")
+    body = {"pattern": f"^{injection.target}$", "definition": {"max-length": FULL_MESSAGES}, "apply-to": "queues"}
 
     async def has_room() -> bool:
-        found = await system.management.find("queues", system.management.vhost, injection.target)
-        return bool(found) and found.get("messages", FULL_MESSAGES) < FULL_MESSAGES // 2
+        found = await system.queue(injection.target) or {}
+        return bool(found.get("messages", FULL_MESSAGES) < FULL_MESSAGES // 2)
 
     with injection.active():
         try:
-            await system.management.put(*policy, body=body)
+            await management.put(*policy, body=body)
             async with _consumer_frozen(system, injection.target):
                 after = await system.counter(service, PUBLISHED, labels, before + 1)
             # RabbitMQ 3.10 tells a publisher of the refusal only when messages leave the queue.
             await system.until(has_room, f"{injection.target} to have room again")
         finally:
-            await system.management.delete(*policy)
+            await management.delete(*policy)
     injection.saw(f"{after - before:g} events were refused by the full queue")
