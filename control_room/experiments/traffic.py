@@ -12,7 +12,7 @@ import time
 from array import array
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from control_room.experiments.load import Answer, AnswerLost, Connections, post
@@ -78,7 +78,7 @@ def random_order(dice: random.Random, email: str, token: str = "tok_visa") -> di
     return order | ({"customer_phone": f"+49151{dice.randrange(10**7, 10**8)}"} if dice.random() < 0.5 else {})
 
 
-@dataclass(frozen=True)
+@dataclass
 class LoadReport:
     """What customers saw. `refused`: how many were answered with something other than 202, by that answer.
 
@@ -87,30 +87,16 @@ class LoadReport:
     `processor_seconds`: what the customers' process took meanwhile.
     """
 
-    seconds: float
-    placed: int
-    accepted: int
-    repeated: int = 0
-    replayed: int = 0
-    unanswered: int = 0
-    refused: Mapping[str, int] = field(default_factory=dict)
-    latency_seconds: Mapping[str, float] = field(default_factory=dict)
-    lateness_seconds: Mapping[str, float] = field(default_factory=dict)
-    processor_seconds: float = 0.0
-
-
-@dataclass(slots=True)
-class Tally:
-    """What customers saw so far, as `LoadReport` describes it."""
-
+    seconds: float = 0.0
     placed: int = 0
     accepted: int = 0
     repeated: int = 0
     replayed: int = 0
     unanswered: int = 0
-    refused: Counter[str] = field(default_factory=Counter)
-    latencies_seconds: "array[float]" = field(default_factory=lambda: array("d"))
-    lateness_seconds: "array[float]" = field(default_factory=lambda: array("d"))
+    refused: dict[str, int] = field(default_factory=Counter)
+    latency_seconds: Mapping[str, float] = field(default_factory=dict)
+    lateness_seconds: Mapping[str, float] = field(default_factory=dict)
+    processor_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +122,9 @@ class Customers:
         answer_timeout_seconds: float = 10.0,
         repeat_seconds: float = 0.0,
     ) -> None:
-        self.tally = Tally()
+        self.tally = LoadReport()
+        """What they saw so far, without times."""
+        self._latencies_seconds, self._lateness_seconds = array("d"), array("d")
         self._url = f"{url}/orders"
         self._connections = Connections(url, connections)
         self._answer_timeout_seconds, self._repeat_seconds = answer_timeout_seconds, repeat_seconds
@@ -158,7 +146,7 @@ class Customers:
         began = time.monotonic()
         due = began if due is None else due
         self.tally.placed += 1
-        self.tally.lateness_seconds.append(began - due)
+        self._lateness_seconds.append(began - due)
         answer = await self._answer_to(request)
         if answer.status != 202:
             self.tally.refused[str(answer)] += 1
@@ -166,23 +154,18 @@ class Customers:
         placed = Placed(json.loads(answer.body)["order_id"], time.monotonic() - due)
         self.tally.accepted += 1
         self.tally.replayed += b"\r\nidempotent-replayed: true" in answer.head.lower()
-        self.tally.latencies_seconds.append(placed.answered_seconds)
+        self._latencies_seconds.append(placed.answered_seconds)
         return placed
 
     def report(self, *, with_latencies: bool = True) -> LoadReport:
         """What they saw since the block began. Latencies are sorted for it: leave them out of what is asked often."""
-        tally = self.tally
-        return LoadReport(
+        return replace(
+            self.tally,
             seconds=time.monotonic() - self._began_at,
-            placed=tally.placed,
-            accepted=tally.accepted,
-            repeated=tally.repeated,
-            replayed=tally.replayed,
-            unanswered=tally.unanswered,
-            refused=dict(tally.refused.most_common(DIFFERENT_ANSWERS)),
-            latency_seconds=percentiles(tally.latencies_seconds) if with_latencies else {},
-            lateness_seconds=percentiles(tally.lateness_seconds) if with_latencies else {},
+            refused=dict(Counter(self.tally.refused).most_common(DIFFERENT_ANSWERS)),
             processor_seconds=time.process_time() - self._processor_began,
+            latency_seconds=percentiles(self._latencies_seconds if with_latencies else ()),
+            lateness_seconds=percentiles(self._lateness_seconds if with_latencies else ()),
         )
 
     async def place_all(

@@ -9,7 +9,7 @@ import pytest
 
 from control_room.experiments.chaos.faults import Injection
 from control_room.experiments.chaos.report import ChaosReport
-from control_room.experiments.chaos.watch import WARM_AFTER_SECONDS, Memory
+from control_room.experiments.chaos.watch import WARM_AFTER_SECONDS, Memory, Seen
 from control_room.experiments.traffic import LoadReport
 
 INJECTION = Injection(
@@ -21,23 +21,19 @@ CHECK = {"name": "charged-once", "meaning": "At most one charge", "violations": 
 DOUBLE_CHARGE = {"invariant": "charged-once", "subject": "order 1", "what": "2 charges"}
 
 
-def memory(warm: int, last: int) -> dict[str, Memory]:
-    return {"payment_service": Memory([(0.0, 50), (WARM_AFTER_SECONDS, warm), (10 * WARM_AFTER_SECONDS, last)])}
-
-
 def report(
     injection: Injection = INJECTION,
     load: LoadReport = LOAD,
     orders: int = 100,
     violations: tuple[Mapping[str, Any], ...] = (),
-    **changes: Any,
+    memory: tuple[tuple[float, int], ...] = ((0.0, 50), (WARM_AFTER_SECONDS, 100), (10 * WARM_AFTER_SECONDS, 110)),
+    still_open: str = "",
 ) -> ChaosReport:
+    seen = Seen(memory={"payment_service": Memory(list(memory))})
+    if still_open:
+        seen.orders.add(still_open, 0.0)
     audit = {"counts": {"orders": orders}, "in_flight": 0, "checks": [CHECK], "violations": violations}
-    whole = ChaosReport(
-        seed=7, rate=40, recover_within_seconds=15, load=load, injections=(injection,), closed=100,
-        still_open=(), duplicates=5, swept=1, memory=memory(100, 110), audit=audit,
-    )  # fmt: skip
-    return replace(whole, **changes)
+    return ChaosReport(seed=7, rate=40, load_seconds=60, injections=[injection], load=load, seen=seen, audit=audit)
 
 
 def test_a_run_without_failures_held() -> None:
@@ -67,10 +63,10 @@ def test_a_run_without_failures_held() -> None:
         (report(orders=101), "1 orders more than were accepted: a lost answer has given a second order"),
         (report(load=replace(LOAD, refused={"422 no": 3})), "3 orders were refused: 422 no"),
         (
-            report(memory=memory(100, 121)),
+            report(memory=((0.0, 50), (WARM_AFTER_SECONDS, 100), (10 * WARM_AFTER_SECONDS, 121))),
             "payment_service grew by 21 % after its warm-up",
         ),
-        (report(still_open=("order 1",)), "1 accepted orders did not reach their end, such as order 1"),
+        (report(still_open="order 1"), "1 accepted orders did not reach their end, such as order 1"),
     ],
 )
 def test_what_did_not_hold_is_a_failure_that_says_so(failed: ChaosReport, failure: str) -> None:
@@ -86,7 +82,7 @@ def test_an_order_whose_answer_never_came_may_exist_or_not() -> None:
 
 
 def test_the_growth_of_a_service_is_unknown_in_a_run_shorter_than_its_warm_up() -> None:
-    assert report(memory={"payment_service": Memory([(0.0, 50), (WARM_AFTER_SECONDS - 1, 121)])}).held
+    assert report(memory=((0.0, 50), (WARM_AFTER_SECONDS - 1, 121))).held
 
 
 def test_the_report_is_json() -> None:

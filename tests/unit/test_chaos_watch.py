@@ -5,7 +5,13 @@ from uuid import UUID
 import httpx
 import pytest
 
-from control_room.experiments.chaos.watch import MEMORY_WINDOW_SECONDS, WARM_AFTER_SECONDS, Memory, OpenOrders, Watch
+from control_room.experiments.chaos.watch import (
+    MEMORY_WINDOW_SECONDS,
+    WARM_AFTER_SECONDS,
+    Memory,
+    OpenOrders,
+    look_at_orders,
+)
 from control_room.experiments.client import Client
 from control_room.operations.addresses import SystemAddresses
 from control_room.operations.replicas import Total
@@ -43,28 +49,25 @@ def test_an_order_is_closed_once_and_only_if_it_was_accepted() -> None:
     assert accepted.closed == 1
 
 
-async def test_open_orders_are_looked_at_wherever_they_are_in_the_list() -> None:
+async def test_open_orders_are_looked_at_down_to_the_oldest_of_them() -> None:
     """The service lists `GET /orders` newest first, 100 a page; some are open, and just now confirmed."""
     listed = [str(UUID(int=number)) for number in range(1000, 0, -1)]
-
     asked: list[str] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
         asked.append(str(request.url))
-        after = request.url.params.get("after", "z")
-        page = [order_id for order_id in listed if order_id < after][:100]
+        page = [order_id for order_id in listed if order_id < request.url.params["after"]][:100]
         shown = [{"order_id": order_id, "status": "confirmed"} for order_id in page]
         return httpx.Response(200, json={"orders": shown, "next": page[-1] if len(page) == 100 else None})
 
+    accepted = orders(*(str(UUID(int=number)) for number in (600, 700, 850, 900)))
+    addresses = SystemAddresses(services={"order_service": "http://orders"})
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
-        addresses = SystemAddresses(services={"order_service": "http://orders"})
-        watch = Watch(Client(addresses, http, Management(addresses)), {})
-        for number in (1, 150, 151, 300, 1000):
-            watch.orders.add(str(UUID(int=number)), 0.0)
-        await watch.look_at_orders()
+        for _ in range(2):
+            await look_at_orders(Client(addresses, http, Management(addresses)), accepted)
 
-    assert len(watch.orders) == 0
-    assert len(asked) == 4
+    assert (len(accepted), accepted.closed) == (0, 4)
+    assert len(asked) == 4  # from 900 down to 501
 
 
 def test_the_latest_confirmed_order_is_known_whatever_the_order_of_looks() -> None:

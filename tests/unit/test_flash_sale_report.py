@@ -22,7 +22,7 @@ AUDIT: dict[str, Any] = {
     "in_flight": 0,
     "checks": [{"name": "charged-once", "meaning": "one charge", "violations": 0, "not_judged": ""}],
 }
-LOOKS = tuple(Look(float(at), min(1000, 100 * at), min(1000, 20 * at)) for at in range(51))
+LOOKS = [Look(float(at), min(1000, 100 * at), min(1000, 20 * at)) for at in range(51)]
 GOOD = SaleReport(
     orders=1000, seconds=10, payments_per_minute=1200, drain=True, ended_in=OVER, sale=SALE, looks=LOOKS,
     predicted_seconds=40.0, drained_seconds=41.0, processor_seconds={"order_service": 5.0}, audit=AUDIT, processors=2,

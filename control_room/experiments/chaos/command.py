@@ -13,7 +13,8 @@ from control_room import text
 from control_room.background import running
 from control_room.experiments.chaos import display
 from control_room.experiments.chaos.faults import FAULTS, Fault
-from control_room.experiments.chaos.run import Plan, started
+from control_room.experiments.chaos.report import ChaosReport
+from control_room.experiments.chaos.run import started
 from control_room.experiments.chaos.schedule import chosen, draw
 from control_room.experiments.experiment import carry_out, new_directory, show
 from control_room.experiments.report import Report
@@ -61,13 +62,13 @@ def chaos(
         return
     seed = random.randint(1, MAX_SEED) if seed is None else seed
     injections = draw(_chosen(console, faults), minutes * 60, seed)
+    report = ChaosReport(seed, rate, minutes * 60, injections, recover_within_seconds, quiet_within_seconds)
     directory = run_directory or new_directory("chaos", f"-{seed}")
-    plan = Plan(seed, rate, minutes * 60, injections, directory, recover_within_seconds, quiet_within_seconds)
     status = carry_out(
         console,
         "Chaos",
         directory,
-        lambda reports: _chaos(console, plan, reports),
+        lambda reports: _chaos(console, report, directory, reports),
         without_broker=WITHOUT_BROKER,
     )
     raise typer.Exit(status)
@@ -87,13 +88,14 @@ def _chosen(console: Console, names: str) -> list[Fault]:
     return [fault for fault in faults if fault.name not in impossible]
 
 
-async def _chaos(console: Console, plan: Plan, reports: list[Report]) -> None:
-    console.print(f"Seed {plan.seed}: {len(plan.injections)} faults")
-    for injection in plan.injections:
+async def _chaos(console: Console, report: ChaosReport, directory: Path, reports: list[Report]) -> None:
+    console.print(f"Seed {report.seed}: {len(report.injections)} faults")
+    for injection in report.injections:
         console.print(f"  {injection.at_seconds:7.1f} s  {escape(str(injection))}")
-    async with started(plan, lambda step: console.print(f"{step} ...")) as chaos:
+    async with started(report, directory, lambda step: console.print(f"{step} ...")) as chaos:
         async with running(show(console, lambda: display.live(chaos), lambda: display.lines(chaos)), "display"):
-            reports.append(await chaos.run())
+            await chaos.run()
+        reports.append(report)
         console.print("Stopping ...")
 
 

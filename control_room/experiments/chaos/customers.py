@@ -3,7 +3,9 @@
 import random
 import time
 from collections.abc import Callable
+from contextlib import closing
 from itertools import takewhile
+from pathlib import Path
 
 from control_room.experiments.chaos.journal import Journal
 from control_room.experiments.traffic import NOT_ACCEPTED, Customers, at_their_times, poisson, random_order
@@ -20,17 +22,17 @@ class SteadyCustomers(Customers):
     """
 
     def __init__(
-        self, url: str, rate: float, seed: int, journal: Journal, on_accepted: Callable[[str, float], None]
+        self, url: str, rate: float, seed: int, journal: Path, on_accepted: Callable[[str, float], None]
     ) -> None:
         super().__init__(url, repeat_seconds=REPEAT_SECONDS)
         self.is_stopped = False
         self._rate, self._seed = rate, seed
-        self._journal, self._on_accepted = journal, on_accepted
+        self._journal_path, self._on_accepted = journal, on_accepted
         self._dice = random.Random(seed)  # apart from that of the times, so that these do not change what is ordered
 
     async def order_until_stopped(self) -> None:
         """Returns once each order has its answer. Raises OSError where the journal can't be written."""
-        with self:
+        with self, closing(Journal(self._journal_path)) as self._journal:
             times = poisson(self._rate, random.Random(self._seed))
             await at_their_times(takewhile(lambda _: not self.is_stopped, times), self._order)
 

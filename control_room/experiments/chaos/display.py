@@ -18,9 +18,9 @@ def live(chaos: Chaos) -> Group:
     """What was counted so far, and the latest faults."""
     counts = _counts(chaos)
     numbers = Table("time", *counts, "now")
-    numbers.add_row(f"{_elapsed(chaos):.0f} s", *map(str, counts.values()), escape(chaos.phase))
+    numbers.add_row(f"{_elapsed(chaos):.0f} s", *map(str, counts.values()), escape(chaos.report.phase))
     faults = Table("at", "fault", "on", "state", "evidence", title="Faults")
-    begun = [injection for injection in chaos.injections if injection.state != "planned"]
+    begun = [injection for injection in chaos.report.injections if injection.state != "planned"]
     for each in begun[-SHOWN_INJECTIONS:]:
         state = "[red]no evidence[/]" if each.problem else _state(each)
         faults.add_row(f"{each.at_seconds:.0f} s", each.fault, each.target, state, escape(each.proof))
@@ -30,21 +30,22 @@ def live(chaos: Chaos) -> Group:
 def lines(chaos: Chaos) -> Lines:
     """Each new state of a fault, and every few seconds what was counted."""
     now = f"{_elapsed(chaos):5.0f} s "
-    for injection in chaos.injections:
+    for injection in chaos.report.injections:
         if injection.state != "planned":
             outcome = f" ({_state(injection)}): {injection.proof}" if injection.state == "over" else ""
             yield (id(injection), injection.state), f"{now} {injection}: {injection.state}{outcome}"
     counts = ", ".join(f"{count} {name}" for name, count in _counts(chaos).items())
-    yield _elapsed(chaos) // STATUS_SECONDS, f"{now} {counts}; {chaos.phase}"
+    yield _elapsed(chaos) // STATUS_SECONDS, f"{now} {counts}; {chaos.report.phase}"
 
 
 def _counts(chaos: Chaos) -> dict[str, int]:
+    seen = chaos.report.seen
     return {
         "accepted": chaos.customers.tally.accepted,
-        "closed": chaos.watch.orders.closed,
-        "in flight": len(chaos.watch.orders),
-        "duplicates suppressed": chaos.watch.duplicates,
-        "re-emitted": chaos.watch.swept,
+        "closed": seen.orders.closed,
+        "in flight": len(seen.orders),
+        "duplicates suppressed": seen.duplicates,
+        "re-emitted": seen.swept,
     }
 
 

@@ -97,17 +97,9 @@ class _Link:
 
     async def _read(self, reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
         with contextlib.suppress(ConnectionError):
-            while data := await reader.read(CHUNK_BYTES):
-                async for piece in self._at_its_pace(data):
-                    yield piece
-
-    async def _at_its_pace(self, data: bytes) -> AsyncIterator[bytes]:
-        while data:
-            delay_seconds = self._proxy.chunk_delay_seconds
-            size = SLOW_CHUNK_BYTES if delay_seconds else CHUNK_BYTES
-            piece, data = data[:size], data[size:]
-            await asyncio.sleep(delay_seconds)
-            yield piece
+            while data := await reader.read(SLOW_CHUNK_BYTES if self._proxy.chunk_delay_seconds else CHUNK_BYTES):
+                await asyncio.sleep(self._proxy.chunk_delay_seconds)
+                yield data
 
 
 @asynccontextmanager

@@ -1,11 +1,11 @@
 """The report of a chaos run, as Markdown and as JSON. No I/O."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from control_room.experiments.chaos.faults.fault import Injection
-from control_room.experiments.chaos.watch import Memory
+from control_room.experiments.chaos.watch import Seen
 from control_room.experiments.report import Report, audit_section, joined, latencies, violations_of
 from control_room.experiments.traffic import LoadReport
 from control_room.text import markdown_table
@@ -14,36 +14,56 @@ MEBIBYTE = 1024 * 1024
 MOST_GROWTH = 0.2
 
 
-@dataclass(frozen=True)
+@dataclass
 class ChaosReport(Report):
-    """A whole run. `audit` is the audit's report as JSON."""
+    """A run: what is asked of it, how far it is (`phase`), and what came of it; it fills while the run goes on.
+
+    The load lasts `load_seconds`, and until the last fault is over. Then the last orders may be open for
+    `quiet_within_seconds`, and the audit may take as long until it is clean. `load` is what customers saw, `seen` what
+    was seen of the system. `audit`: the audit's report as JSON.
+    """
 
     PROMISE = "nothing lost, nobody charged twice, every fault seen to happen."
 
     seed: int
     rate: float
-    recover_within_seconds: float
-    load: LoadReport
-    injections: tuple[Injection, ...]
-    closed: int
-    still_open: tuple[str, ...]
-    duplicates: int
-    swept: int
-    memory: Mapping[str, Memory]
-    audit: Mapping[str, Any]
+    load_seconds: float
+    injections: Sequence[Injection]
+    recover_within_seconds: float = 15.0
+    quiet_within_seconds: float = 90.0
+    phase: str = "starting"
+    load: LoadReport = field(default_factory=LoadReport)
+    seen: Seen = field(default_factory=Seen)
+    audit: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def still_open(self) -> list[str]:
+        """The accepted orders that are not known to be final or stalled."""
+        return sorted(self.seen.orders.ids)
 
     @property
     def failures(self) -> list[str]:
         return [*self._failures_of_orders(), *self._failures_of_faults(), *self._failures_of_memory()]
 
     def as_json(self) -> dict[str, Any]:
-        values = {each.name: getattr(self, each.name) for each in fields(self)}
         load = asdict(self.load)
         load["unknown"] = load.pop("unanswered")
-        injections = [each.as_json() for each in self.injections]
-        memory = [{"service": name, "warm": each.warm, "last": each.last} for name, each in self.memory.items()]
-        verdict = {"held": self.held, "failures": self.failures}
-        return {**verdict, **values, "load": load, "injections": injections, "memory": memory}
+        memory = [{"service": name, "warm": each.warm, "last": each.last} for name, each in self.seen.memory.items()]
+        return {
+            "held": self.held,
+            "seed": self.seed,
+            "rate": self.rate,
+            "recover_within_seconds": self.recover_within_seconds,
+            "load": load,
+            "injections": [each.as_json() for each in self.injections],
+            "closed": self.seen.orders.closed,
+            "still_open": self.still_open,
+            "duplicates": self.seen.duplicates,
+            "swept": self.seen.swept,
+            "memory": memory,
+            "audit": self.audit,
+            "failures": self.failures,
+        }
 
     def as_markdown(self) -> str:
         heading = self.heading("Chaos", f"Seed {self.seed}, {self.load.seconds:.0f} s of load", "All of it held.")
@@ -51,8 +71,8 @@ class ChaosReport(Report):
 
     def summary(self) -> Iterator[str]:
         yield (
-            f"{self.load.accepted} orders accepted, {self.closed} closed, {len(self.injections)} faults, "
-            f"{self.duplicates} duplicates suppressed, {self.swept} orders re-emitted."
+            f"{self.load.accepted} orders accepted, {self.seen.orders.closed} closed, {len(self.injections)} faults, "
+            f"{self.seen.duplicates} duplicates suppressed, {self.seen.swept} orders re-emitted."
         )
 
     def _failures_of_orders(self) -> Iterator[str]:
@@ -78,7 +98,7 @@ class ChaosReport(Report):
                     yield f"{name}: {what} {took}, expected within {self.recover_within_seconds:g} s"
 
     def _failures_of_memory(self) -> Iterator[str]:
-        for service, memory in self.memory.items():
+        for service, memory in self.seen.memory.items():
             if memory.growth is not None and memory.growth > MOST_GROWTH:
                 yield f"{service} grew by {100 * memory.growth:.0f} % after its warm-up"
 
@@ -101,14 +121,14 @@ def _faults(report: ChaosReport) -> list[str]:
 
 
 def _load(report: ChaosReport) -> list[str]:
-    load = report.load
+    load, seen = report.load, report.seen
     return [
         "## Orders",
         "",
         f"- {load.placed} placed at {report.rate:g} a second; {load.accepted} accepted, {load.unanswered} not answered",
         f"- repeated {load.repeated} times with the same key; {load.replayed} answers were replayed",
-        f"- {report.closed} closed, {len(report.still_open)} still open",
-        f"- {report.duplicates} duplicate deliveries suppressed; {report.swept} orders re-emitted by the sweep",
+        f"- {seen.orders.closed} closed, {len(report.still_open)} still open",
+        f"- {seen.duplicates} duplicate deliveries suppressed; {seen.swept} orders re-emitted by the sweep",
         f"- time to a 202 from when the order was due, faults included: {latencies(load.latency_seconds)}",
     ]
 
@@ -121,7 +141,7 @@ def _memory(report: ChaosReport) -> list[str]:
             f"{memory.last / MEBIBYTE:.0f}",
             "" if memory.growth is None else f"{100 * memory.growth:+.0f} %",
         )
-        for service, memory in report.memory.items()
+        for service, memory in report.seen.memory.items()
     ]
     heads = ("service", "after warm-up (MiB)", "at the end (MiB)", "growth")
     return ["## Memory", "", *markdown_table(heads, rows)]

@@ -2,9 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, closing
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -13,19 +12,16 @@ import psutil
 from control_room.background import running
 from control_room.experiments.chaos.customers import SteadyCustomers
 from control_room.experiments.chaos.faults import FAULTS, Injection
-from control_room.experiments.chaos.journal import Journal
 from control_room.experiments.chaos.proxy import proxy_to
 from control_room.experiments.chaos.report import ChaosReport
 from control_room.experiments.chaos.system import HEARTBEAT_SECONDS, SERVICES, NoEvidence, SystemUnderTest
-from control_room.experiments.chaos.watch import Watch
+from control_room.experiments.chaos.watch import look_at_orders, look_at_service
 from control_room.experiments.client import connected, repeat
-from control_room.experiments.traffic import LoadReport
 from control_room.launcher import LaunchError
 from control_room.launcher.broker import BrokerError, PrivateBroker
 from control_room.launcher.installed import NotInstalledError
 from control_room.launcher.system import launch, private_settings
 from control_room.operations.addresses import SystemAddresses
-from control_room.operations.audit import AuditReport
 from control_room.operations.roles import ORDERS
 from shared.management import ManagementError
 from shared.messaging.channel import BrokerUnavailable
@@ -49,68 +45,53 @@ FAILED = (
 JOURNAL = "journal"
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What is asked of a run. `load_seconds` at least: the load goes on until the last fault is over."""
-
-    seed: int
-    rate: float
-    load_seconds: float
-    injections: Sequence[Injection]
-    directory: Path
-    recover_within_seconds: float = 15.0
-    quiet_within_seconds: float = 90.0
-    """How long the last orders may be open once the load has ended; and then, how long until the audit is clean."""
-
-
 class Chaos:
-    """A run on a started system. Its parts may be watched while it goes on."""
+    """A run on a started system. Its report, and what customers saw so far, may be shown while it goes on."""
 
-    def __init__(self, plan: Plan, system: SystemUnderTest, watch: Watch, journal: Journal) -> None:
-        self.plan, self.injections = plan, plan.injections
-        self.phase = "warming up"
-        self.watch = watch
+    def __init__(self, report: ChaosReport, system: SystemUnderTest, journal: Path) -> None:
+        self.report = report
         self.customers = SteadyCustomers(
-            system.system.url(ORDERS.name), plan.rate, plan.seed, journal, watch.orders.add
+            system.system.url(ORDERS.name), report.rate, report.seed, journal, report.seen.orders.add
         )
         self.began_at = time.monotonic()
-        self._system, self._client = system, system.client
+        self._system, self._client, self._orders, self._journal = system, system.client, report.seen.orders, journal
 
-    async def run(self) -> ChaosReport:
+    async def run(self) -> None:
         """Load and faults, then quiet, then the audit. Raises OSError, AuditImpossible."""
-        self.began_at = time.monotonic()
-        looks = [repeat(self.watch.look_at_orders, ORDERS_SECONDS)]
-        looks += [repeat(partial(self.watch.look_at, service), SERVICE_SECONDS) for service in SERVICES]
+        self.began_at, self.report.phase = time.monotonic(), "warming up"
+        looks = [repeat(partial(look_at_orders, self._client, self._orders), ORDERS_SECONDS)]
+        looks += [repeat(partial(self._look_at, service), SERVICE_SECONDS) for service in SERVICES]
         async with AsyncExitStack() as stack:
             for look in looks:
                 await stack.enter_async_context(running(look, "chaos watch"))
-            load = await self._load()
+            await self._load()
             await self._until_quiet()
-            self.phase = "audit"
+            self.report.phase = "audit"
             # Kitchen tickets and text messages may come after the status that counts as the order's end.
-            audited = await self._client.audit_until_clean(
-                self.plan.quiet_within_seconds, journal=self.plan.directory / JOURNAL
-            )
-        return self._report(load, audited)
+            audited = await self._client.audit_until_clean(self.report.quiet_within_seconds, journal=self._journal)
+        self.report.audit = audited.as_json()
 
-    async def _load(self) -> LoadReport:
+    async def _look_at(self, service: str) -> None:
+        await look_at_service(self._client, service, self._system.process(service).pid, self.report.seen)
+
+    async def _load(self) -> None:
         ordering = asyncio.create_task(self.customers.order_until_stopped(), name="customers")
         try:
             await self._inject_all(ordering)
-            self.phase = "no more orders; waiting until all are closed"
+            self.report.phase = "no more orders; waiting until all are closed"
             self.customers.is_stopped = True
             await ordering
         finally:
             ordering.cancel()
-        return self.customers.report()
+        self.report.load = self.customers.report()
 
     async def _inject_all(self, ordering: "asyncio.Task[None]") -> None:
-        for injection in self.injections:
+        for injection in self.report.injections:
             await self._wait_until(injection.at_seconds, ordering)
-            self.phase = f"{injection}"
+            self.report.phase = f"{injection}"
             await self._inject(injection)
-            self.phase = "load"
-        await self._wait_until(self.plan.load_seconds, ordering)
+            self.report.phase = "load"
+        await self._wait_until(self.report.load_seconds, ordering)
 
     async def _wait_until(self, seconds: float, ordering: "asyncio.Task[None]") -> None:
         """Some seconds after the start; raises what the customers raised, should they have failed."""
@@ -137,45 +118,30 @@ class Chaos:
     async def _measure_recovery(self, injection: Injection) -> None:
         await injection.over.wait()
         ended_at = time.monotonic()
-        delayed = self.watch.orders.ids
+        delayed = self._orders.ids
 
         async def is_recovered() -> bool:
             since = time.monotonic() - ended_at
             if injection.back_seconds is None and await self._is_back(ended_at):
                 injection.back_seconds = since
-            if injection.backlog_seconds is None and not delayed & self.watch.orders.ids:
+            if injection.backlog_seconds is None and not delayed & self._orders.ids:
                 injection.backlog_seconds = since
             return injection.back_seconds is not None and injection.backlog_seconds is not None
 
         await poll(is_recovered, within_seconds=RECOVERY_TIMEOUT_SECONDS, every_seconds=POLL_SECONDS)
 
     async def _is_back(self, ended_at: float) -> bool:
-        return self.watch.orders.last_confirmed_at > ended_at and not await self._client.unready()
+        return self._orders.last_confirmed_at > ended_at and not await self._client.unready()
 
     async def _until_quiet(self) -> None:
         async def all_are_closed() -> bool:
-            return not len(self.watch.orders)
+            return not len(self._orders)
 
-        await poll(all_are_closed, within_seconds=self.plan.quiet_within_seconds, every_seconds=ORDERS_SECONDS)
-
-    def _report(self, load: LoadReport, audited: AuditReport) -> ChaosReport:
-        return ChaosReport(
-            seed=self.plan.seed,
-            rate=self.plan.rate,
-            recover_within_seconds=self.plan.recover_within_seconds,
-            load=load,
-            injections=tuple(self.injections),
-            closed=self.watch.orders.closed,
-            still_open=tuple(sorted(self.watch.orders.ids)),
-            duplicates=self.watch.duplicates,
-            swept=self.watch.swept,
-            memory=self.watch.memory,
-            audit=audited.as_json(),
-        )
+        await poll(all_are_closed, within_seconds=self.report.quiet_within_seconds, every_seconds=ORDERS_SECONDS)
 
 
 @asynccontextmanager
-async def started(plan: Plan, progress: Callable[[str], None]) -> AsyncIterator[Chaos]:
+async def started(report: ChaosReport, directory: Path, progress: Callable[[str], None]) -> AsyncIterator[Chaos]:
     """A system of its own with a broker of its own, ready for `Chaos.run`; nothing of it runs after the block.
 
     Raises LaunchError.
@@ -183,7 +149,7 @@ async def started(plan: Plan, progress: Callable[[str], None]) -> AsyncIterator[
     async with AsyncExitStack() as stack:
         progress("Starting RabbitMQ")
         try:
-            broker = await stack.enter_async_context(PrivateBroker(plan.directory / "rabbitmq"))
+            broker = await stack.enter_async_context(PrivateBroker(directory / "rabbitmq"))
         except (BrokerError, NotInstalledError) as error:
             raise LaunchError(str(error)) from error
         proxy, url = await stack.enter_async_context(proxy_to(broker.amqp_url()))
@@ -193,11 +159,9 @@ async def started(plan: Plan, progress: Callable[[str], None]) -> AsyncIterator[
             "RABBITMQ_URL": f"{url}?heartbeat={HEARTBEAT_SECONDS}",
             "RABBITMQ_MANAGEMENT_URL": broker.management_url,
         }
-        system = await stack.enter_async_context(launch(plan.directory, environment=environment, progress=progress))
+        system = await stack.enter_async_context(launch(directory, environment=environment, progress=progress))
         client = await stack.enter_async_context(
             connected(SystemAddresses.of(system.environment), CALL_TIMEOUT_SECONDS)
         )
-        watch = Watch(client, system.processes)
-        tested = SystemUnderTest(system, broker, proxy, client, watch.orders, newest_queue_at=time.monotonic())
-        journal = stack.enter_context(closing(Journal(plan.directory / JOURNAL)))
-        yield Chaos(plan, tested, watch, journal)
+        tested = SystemUnderTest(system, broker, proxy, client, report.seen.orders, newest_queue_at=time.monotonic())
+        yield Chaos(report, tested, directory / JOURNAL)

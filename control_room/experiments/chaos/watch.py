@@ -2,14 +2,12 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
 import psutil
 
 from control_room.experiments.client import DUPLICATES, Client, sum_of
-from control_room.launcher.processes import SupervisedProcess
 from control_room.operations.replicas import Total
 from control_room.operations.roles import FINAL_OR_STALLED, ORDERS
 
@@ -74,15 +72,15 @@ class Memory:
         return self.last / self.warm - 1 if self.warm else None
 
 
-class Watch:
-    """What a system counts and holds, as far as it was looked at. Looks raise one of UNREACHABLE."""
+@dataclass
+class Seen:
+    """What was seen of a system from outside so far."""
 
-    def __init__(self, client: Client, processes: Mapping[str, SupervisedProcess]) -> None:
-        self.orders = OpenOrders()
-        self.memory: dict[str, Memory] = defaultdict(Memory)
-        """Of each service."""
-        self._client, self._processes = client, processes
-        self._totals: dict[tuple[str, str], Total] = defaultdict(Total)
+    orders: OpenOrders = field(default_factory=OpenOrders)
+    memory: dict[str, Memory] = field(default_factory=lambda: defaultdict(Memory))
+    """Of each service."""
+    totals: dict[tuple[str, str], Total] = field(default_factory=lambda: defaultdict(Total))
+    """By metric and service."""
 
     @property
     def duplicates(self) -> int:
@@ -94,40 +92,34 @@ class Watch:
         """Orders whose event the sweep has re-emitted so far."""
         return self._total(SWEPT)
 
-    async def look_at_orders(self) -> None:
-        """See how each open order is: the list, newest first, without the stretches where none is open."""
-        seen_to: str | None = None
-        for order_id in sorted(self.orders.ids, reverse=True):
-            if seen_to is None or order_id < seen_to:
-                seen_to = await self._look_at_page(_just_after(order_id))
-            if seen_to is None:
-                return
+    def _total(self, metric: str) -> int:
+        return int(sum(total.total for (name, _), total in self.totals.items() if name == metric))
 
-    async def _look_at_page(self, after: str) -> str | None:
-        """See the orders that are older than `after`; the id of the last of them, None if there are no more."""
+
+async def look_at_orders(client: Client, orders: OpenOrders) -> None:
+    """See how each open order is: the list, newest first, down to the oldest open one. Raises one of UNREACHABLE."""
+    after = _just_after(max(orders.ids)) if orders.ids else None
+    while after and orders.ids and after > min(orders.ids):
         query = {"limit": str(PAGE_ORDERS), "after": after}
-        answer = await self._client.http.get(f"{self._client.addresses.services[ORDERS.name]}/orders", params=query)
+        answer = await client.http.get(f"{client.addresses.services[ORDERS.name]}/orders", params=query)
         page = answer.raise_for_status().json()
         for order in page["orders"]:
-            self.orders.see(order["order_id"], order["status"])
-        following: str | None = page["next"]
-        return following
-
-    async def look_at(self, service: str) -> None:
-        """Measure the memory of a service, and read its counters."""
-        try:
-            resident = psutil.Process(self._processes[service].pid).memory_info().rss
-        except psutil.Error:  # it has just died
-            return
-        self.memory[service].measured.append((time.monotonic(), resident))
-        samples = await self._client.samples(service)
-        for metric in (DUPLICATES, SWEPT):
-            self._totals[metric, service].see(sum_of(samples, metric))
-
-    def _total(self, metric: str) -> int:
-        return int(sum(total.total for (name, _), total in self._totals.items() if name == metric))
+            orders.see(order["order_id"], order["status"])
+        after = page["next"]
 
 
 def _just_after(order_id: str) -> str:
     """A cursor for the list of orders that this one comes directly behind."""
     return str(UUID(int=UUID(order_id).int + 1))
+
+
+async def look_at_service(client: Client, service: str, pid: int, seen: Seen) -> None:
+    """Measure the memory of a service, and read its counters. Raises one of UNREACHABLE."""
+    try:
+        resident = psutil.Process(pid).memory_info().rss
+    except psutil.Error:  # it has just died
+        return
+    seen.memory[service].measured.append((time.monotonic(), resident))
+    samples = await client.samples(service)
+    for metric in (DUPLICATES, SWEPT):
+        seen.totals[metric, service].see(sum_of(samples, metric))

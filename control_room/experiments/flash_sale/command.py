@@ -1,5 +1,6 @@
 """`order-rail flash-sale`: the command itself."""
 
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,8 @@ from control_room.background import running
 from control_room.experiments.client import UNREACHABLE
 from control_room.experiments.experiment import carry_out, new_directory, show
 from control_room.experiments.flash_sale.display import lines, live
-from control_room.experiments.flash_sale.run import Plan, on_own_system, on_running_system
+from control_room.experiments.flash_sale.report import SaleReport
+from control_room.experiments.flash_sale.run import FlashSale, on_own_system, on_running_system
 from control_room.experiments.flash_sale.sell import SaleFailed
 from control_room.experiments.report import Report
 from control_room.operations.addresses import ENVIRONMENT_FILE, NotRunning
@@ -56,12 +58,15 @@ def flash_sale(
     on_running = on_running or environment_file is not None
     _check(orders, seconds, payments_per_minute, on_running)
     pace = None if on_running else payments_per_minute or DEFAULT_PAYMENTS_PER_MINUTE
-    plan, console = Plan(orders, seconds, run_directory or new_directory("flash-sale"), pace, drain), new_console()
+    report, console = SaleReport(orders, seconds, pace, drain), new_console()
+    directory = run_directory or new_directory("flash-sale")
+    own = on_own_system(report, directory, lambda step: console.print(f"{step} ..."))
+    sale = on_running_system(report, directory, environment_file) if on_running else own
     status = carry_out(
         console,
         "The flash sale",
-        plan.directory,
-        lambda reports: _sell(console, plan, environment_file, reports),
+        directory,
+        lambda reports: _sell(console, sale, reports),
         without_broker=None if on_running else WITHOUT_BROKER,
         failures=(NotRunning, SaleFailed, *UNREACHABLE),
     )
@@ -82,10 +87,8 @@ def _check(orders: int, seconds: float, payments_per_minute: int | None, on_runn
         )
 
 
-async def _sell(console: Console, plan: Plan, environment_file: Path | None, reports: list[Report]) -> None:
-    is_own = plan.payments_per_minute is not None
-    own = on_own_system(plan, lambda step: console.print(f"{step} ..."))
-    async with own if is_own else on_running_system(plan, environment_file) as sale:
+async def _sell(console: Console, system: AbstractAsyncContextManager[FlashSale], reports: list[Report]) -> None:
+    async with system as sale:
         reports.append(sale.report)
         async with running(show(console, lambda: live(sale.report), lambda: lines(sale.report)), "display"):
             await sale.run()

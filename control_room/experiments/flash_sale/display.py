@@ -39,7 +39,7 @@ def lines(sale: SaleReport) -> Lines:
 
 def _heading(sale: SaleReport) -> str:
     """The time, the phase, and the orders so far."""
-    customers = sale.sale or LoadReport(0.0, placed=0, accepted=0)
+    customers = sale.sale or LoadReport()
     failed = sum(customers.refused.values()) + customers.unanswered
     not_accepted = f", {failed:,} not" if failed else ""
     phase = f"{sale.looks[-1].seconds:4.0f} s  {sale.ended_in}"

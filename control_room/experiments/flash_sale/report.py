@@ -1,7 +1,7 @@
 """What came of a flash sale, as Markdown and as JSON. No I/O."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -17,13 +17,14 @@ OVER = "over"
 
 @dataclass
 class SaleReport(Report):
-    """A whole sale, or as much of it as there was; it fills while the sale goes on.
+    """A sale: what is asked for, and what came of it; it fills while the sale goes on.
 
-    `orders` in `seconds` is what was asked for. `ended_in`: its phase, or the one in which it was interrupted. `sale`:
-    what the customers saw, without latencies until they have ended. `looks`: the rail
-    once a second. `predicted_seconds`, `drained_seconds`: from the end of the sale until all was paid, by the pace of
-    payments then, and in fact; None if that was not seen. `processor_seconds`: what each process took during the sale.
-    `audit`: the audit's report as JSON.
+    `orders` in `seconds` is what is asked for. `payments_per_minute`: at the most; None where the system runs already
+    and sets its own pace. `drain`: whether to wait until every order is paid and its customer notified. `looks`: the
+    rail once a second. `ended_in`: its phase, or the one in which it was interrupted. `sale`: what the customers saw,
+    without latencies until they have ended. `predicted_seconds`, `drained_seconds`: from the end of the sale until all
+    was paid, by the pace of payments then, and in fact; None if that was not seen. `processor_seconds`: what each
+    process took during the sale. `audit`: the audit's report as JSON.
     """
 
     PROMISE = "every order accepted, none lost, the audit clean."
@@ -31,8 +32,8 @@ class SaleReport(Report):
     orders: int
     seconds: float
     payments_per_minute: int | None
-    drain: bool
-    looks: Sequence[Look]
+    drain: bool = True
+    looks: list[Look] = field(default_factory=lambda: [Look(0.0, 0, 0)])
     ended_in: str = "starting"
     sale: LoadReport | None = None
     predicted_seconds: float | None = None

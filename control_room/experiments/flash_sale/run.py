@@ -1,14 +1,14 @@
 """One flash sale from beginning to end: a system to sell on, the sale, the drain, the audit."""
 
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from control_room.background import running
 from control_room.experiments.client import Client, connected, repeat
-from control_room.experiments.flash_sale.rail import seconds_to_drain
+from control_room.experiments.flash_sale.rail import rate, seconds_to_drain
 from control_room.experiments.flash_sale.report import OVER, SaleReport
 from control_room.experiments.flash_sale.sell import sell
 from control_room.experiments.flash_sale.watch import RailWatch, processor_seconds
@@ -31,17 +31,6 @@ OTHERS_SETTLE_SECONDS = 5.0
 """While orders still wait, or other customers place some: the audit passes over those that have just changed."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What is asked for. `payments_per_minute` is None where the system runs already and sets its own pace."""
-
-    orders: int
-    seconds: float
-    directory: Path
-    payments_per_minute: int | None
-    drain: bool = True
-
-
 def paced(payments_per_minute: int) -> dict[str, str]:
     """The environment of a payment service that charges at most so many orders a minute."""
     concurrency = max(1, round(payments_per_minute / 60 * GATEWAY_LATENCY_SECONDS))
@@ -50,22 +39,21 @@ def paced(payments_per_minute: int) -> dict[str, str]:
 
 
 class FlashSale:
-    """A sale on a system that runs. `report` is up to date also while it goes on, and where it is interrupted."""
+    """A sale on a system that runs; its report may be shown while it goes on."""
 
-    def __init__(self, plan: Plan, client: Client, environment: Mapping[str, str | None]) -> None:
-        self.plan = plan
-        self._watch = RailWatch(client)
-        self.report = SaleReport(
-            plan.orders, plan.seconds, plan.payments_per_minute, plan.drain, looks=self._watch.looks
-        )
-        self._client, self._environment = client, environment
+    def __init__(
+        self, report: SaleReport, client: Client, environment: Mapping[str, str | None], accepted_ids: Path
+    ) -> None:
+        self.report = report
+        self._client, self._environment, self._accepted_ids = client, environment, accepted_ids
+        self._watch = RailWatch(client, report.looks)
 
     async def run(self) -> None:
         """Sell, wait until all is drained, audit. Raises SaleFailed, AuditImpossible, one of UNREACHABLE."""
         await self._watch.look()
         async with running(repeat(self._watch.look, LOOK_SECONDS), "flash sale watch"):
             await self._sell()
-            if self.plan.drain:
+            if self.report.drain:
                 self.report.ended_in = "no more orders come; the rail drains"
                 await self._drain()
             self.report.ended_in = "audit"
@@ -76,8 +64,9 @@ class FlashSale:
         self.report.ended_in = "sale"
         before = processor_seconds(self._environment)
         try:
-            url, accepted = self._client.addresses.services[ORDERS.name], self.plan.directory / ACCEPTED_IDS
-            await sell(url, self.plan.orders, self.plan.seconds, self._on_report, accepted_ids=accepted)
+            url = self._client.addresses.services[ORDERS.name]
+            asked = (self.report.orders, self.report.seconds)
+            await sell(url, *asked, self._on_report, accepted_ids=self._accepted_ids)
             await self._watch.look()
         finally:
             after = processor_seconds(self._environment)
@@ -89,10 +78,15 @@ class FlashSale:
 
     async def _drain(self) -> None:
         """Wait until every order is paid and its customer notified, or nothing moves any more."""
-        began_at = time.monotonic()
-        while (last := self.report.looks[-1]).backlog:
-            if not await self._one_more_is_paid(last.paid):
-                return
+        began_at, looks = time.monotonic(), self.report.looks
+
+        async def is_over() -> bool:
+            has_waited = time.monotonic() - began_at > GIVE_UP_AFTER_SECONDS
+            return not looks[-1].backlog or (has_waited and rate(looks, "paid", GIVE_UP_AFTER_SECONDS) == 0)
+
+        await poll(is_over, within_seconds=math.inf, every_seconds=POLL_SECONDS)
+        if looks[-1].backlog:
+            return
         self.report.drained_seconds = time.monotonic() - began_at
         await poll(
             lambda: leftovers(self._client.addresses, self._client.http, self._client.management),
@@ -101,40 +95,37 @@ class FlashSale:
             until=lambda left: left.is_empty,
         )
 
-    async def _one_more_is_paid(self, paid: int) -> bool:
-        async def look() -> bool:
-            return self.report.looks[-1].paid != paid
-
-        return await poll(look, within_seconds=GIVE_UP_AFTER_SECONDS, every_seconds=POLL_SECONDS)
-
     async def _audit(self) -> None:
         """On a private system that has drained, no order may be in flight any more."""
-        must_be_final = self.report.drained_seconds is not None and self.plan.payments_per_minute is not None
+        must_be_final = self.report.drained_seconds is not None and self.report.payments_per_minute is not None
+        settle_seconds = 0.0 if must_be_final else OTHERS_SETTLE_SECONDS
         audited = await self._client.audit_until_clean(
-            GIVE_UP_AFTER_SECONDS,
-            0.0 if must_be_final else OTHERS_SETTLE_SECONDS,
-            journal=self.plan.directory / ACCEPTED_IDS,
+            GIVE_UP_AFTER_SECONDS, settle_seconds, journal=self._accepted_ids
         )
         self.report.audit = audited.as_json()
 
 
 @asynccontextmanager
-async def on_own_system(plan: Plan, progress: Callable[[str], None]) -> AsyncIterator[FlashSale]:
-    """On a system with a private broker, which pays at the plan's pace; nothing of it runs after the block.
+async def on_own_system(
+    report: SaleReport, directory: Path, progress: Callable[[str], None]
+) -> AsyncIterator[FlashSale]:
+    """On a system with a private broker, which pays at the report's pace; nothing of it runs after the block.
 
     Raises LaunchError.
     """
-    pace = paced(plan.payments_per_minute) if plan.payments_per_minute else {}
+    pace = paced(report.payments_per_minute) if report.payments_per_minute else {}
     async with (
-        launch(plan.directory, environment={**private_settings(), **pace}, progress=progress) as system,
+        launch(directory, environment={**private_settings(), **pace}, progress=progress) as system,
         connected(SystemAddresses.of(system.environment)) as client,
     ):
-        yield FlashSale(plan, client, system.environment)
+        yield FlashSale(report, client, system.environment, directory / ACCEPTED_IDS)
 
 
 @asynccontextmanager
-async def on_running_system(plan: Plan, environment_file: Path | None) -> AsyncIterator[FlashSale]:
+async def on_running_system(
+    report: SaleReport, directory: Path, environment_file: Path | None
+) -> AsyncIterator[FlashSale]:
     """On the system that the file, or our environment, tells of. Raises NotRunning."""
     environment, _ = find_environment(environment_file)
     async with connected(find_system(environment_file)) as client:
-        yield FlashSale(plan, client, environment)
+        yield FlashSale(report, client, environment, directory / ACCEPTED_IDS)

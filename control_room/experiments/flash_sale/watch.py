@@ -21,9 +21,8 @@ PAID_OUTCOMES = ("ack", "deadletter")
 class RailWatch:
     """The sale begins with the first call of `look`; each further one adds to `looks`."""
 
-    def __init__(self, client: Client) -> None:
-        self.looks = [Look(0.0, 0, 0)]
-        self._client = client
+    def __init__(self, client: Client, looks: list[Look]) -> None:
+        self._client, self._looks = client, looks
         self._accepted, self._paid = Total(), Total()
         self._began_at: float | None = None
 
@@ -43,7 +42,7 @@ class RailWatch:
         management = self._client.management
         queue = await management.find("queues", management.vhost, CHARGE) or {}
         counts = (self._accepted.total, self._paid.total, in_outbox, queue.get("messages", 0))
-        self.looks.append(Look(seconds, *map(round, counts)))
+        self._looks.append(Look(seconds, *map(round, counts)))
 
 
 def processor_seconds(environment: Mapping[str, str | None]) -> dict[str, float]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from control_room.experiments.client import Client, connected
 from control_room.experiments.scenarios.scenario import Outcome, Say, Scenario, Target
-from control_room.experiments.tour.steps import STEPS, Progress
+from control_room.experiments.tour.steps import STEPS, StepRun
 from control_room.experiments.traffic import Unexpected
 
 AGREE_WITHIN_SECONDS = 20.0
@@ -14,10 +14,10 @@ CARDS = ("declined card", "flaky gateway", "lost answer")
 
 async def take(target: Target, title: str, say: Say) -> Outcome:
     """Take a step of the tour, then audit its order. Raises what the step raises, AuditImpossible and Unexpected."""
-    step, progress = next(step for step in STEPS if step.title == title), Progress(on_change=say)
+    run = StepRun(next(step for step in STEPS if step.title == title), on_change=say)
     async with connected(target.addresses) as client:
-        happened = await step.take(client, progress)
-        return Outcome(step.expected, f"{happened}; {await audited(client, [progress.order_id])}", held=True)
+        happened = await run.step.take(client, run)
+        return Outcome(run.step.expected, f"{happened}; {await audited(client, [run.order_id])}", held=True)
 
 
 async def audited(client: Client, order_ids: list[str]) -> str:

@@ -14,8 +14,8 @@ from control_room.background import running
 from control_room.experiments.client import connected
 from control_room.experiments.experiment import FAILED, INTERRUPTED, show
 from control_room.experiments.tour import display
-from control_room.experiments.tour.runner import StepRun, failures_of, reconcile, run
-from control_room.experiments.tour.steps import STEPS
+from control_room.experiments.tour.runner import failures_of, reconcile, run
+from control_room.experiments.tour.steps import STEPS, StepRun
 from control_room.launcher import LaunchError
 from control_room.launcher.system import launch
 from control_room.operations.addresses import ENVIRONMENT_FILE, NotRunning, SystemAddresses, find_system

@@ -9,7 +9,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 
 from control_room.experiments.experiment import Lines
-from control_room.experiments.tour.runner import StepRun
+from control_room.experiments.tour.steps import StepRun
 from control_room.text import duration
 
 VERDICTS = {True: "[green]right[/]", False: "[red]WRONG[/]"}
@@ -23,8 +23,8 @@ def live(steps: Sequence[StepRun]) -> Callable[[], RenderableType]:
         table = Table("", "step", "now", "answered in", "ended after", title="The tour: orders on their way")
         for each in steps:
             mark = spinner if each.is_right is None else VERDICTS[each.is_right]
-            answered = _seconds(each.progress.answered_after_seconds)
-            table.add_row(mark, each.step.title, escape(each.progress.now), answered, _ended_after(each))
+            answered = _seconds(each.answered_after_seconds)
+            table.add_row(mark, each.step.title, escape(each.now), answered, _ended_after(each))
         return table
 
     return table
@@ -33,13 +33,13 @@ def live(steps: Sequence[StepRun]) -> Callable[[], RenderableType]:
 def lines(steps: Sequence[StepRun]) -> Lines:
     """Each step that has begun, and how far it is."""
     for each in steps:
-        if each.progress.started_at is not None:
-            line = f"{each.step.title:16} {each.progress.now}"
+        if each.started_at is not None:
+            line = f"{each.step.title:16} {each.now}"
             yield line, line
 
 
 def _ended_after(run: StepRun) -> str:
-    ended, elapsed = run.progress.ended_after_seconds, run.progress.elapsed_seconds
+    ended, elapsed = run.ended_after_seconds, run.elapsed_seconds
     if ended is not None or run.is_right is not None:
         return _seconds(ended)
     return f"[dim]{duration(elapsed)} so far[/]" if elapsed else ""
@@ -68,8 +68,8 @@ def _show_summary(console: Console, steps: Sequence[StepRun]) -> None:
         f"The records of all three services agree: {len(steps)} orders, each ended once; "
         f"{charged} charged, each exactly once; {len(steps) - charged} not charged at all."
     )
-    answered = median(each.progress.answered_after_seconds or 0 for each in steps)
-    normal = next(each.progress for each in steps if each.step.title == "normal")
+    answered = median(each.answered_after_seconds or 0 for each in steps)
+    normal = next(each for each in steps if each.step.title == "normal")
     behind = (normal.ended_after_seconds or 0) - (normal.answered_after_seconds or 0)
     console.print(
         f"Customers waited {duration(answered)} for an answer (the median); "

@@ -2,12 +2,11 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import httpx
 
 from control_room.experiments.client import Client
-from control_room.experiments.tour.steps import Progress, Step
+from control_room.experiments.tour.steps import StepRun
 from control_room.experiments.traffic import Unexpected
 from control_room.operations.audit.invariants import ONE_FINAL_STATE
 from shared.management import ManagementError
@@ -18,20 +17,6 @@ HEADWAY_SECONDS = 0.25  # between two starts, so that no step's first answer wai
 FAILURES = (
     Unexpected, httpx.HTTPError, ManagementError, BrokerUnavailable, PublishError, OSError, KeyError, ValueError,
 )  # fmt: skip
-
-
-@dataclass
-class StepRun:
-    """One step on its way. `is_right` is None until it has ended; `happened` says how."""
-
-    step: Step
-    progress: Progress = field(default_factory=Progress)
-    happened: str = ""
-    is_right: bool | None = None
-
-    def fail(self, why: str) -> None:
-        """It went wrong, perhaps in one more way."""
-        self.happened, self.is_right = f"{self.happened}; {why}" if self.happened else why, False
 
 
 async def run(client: Client, steps: Sequence[StepRun], deadline_seconds: float) -> None:
@@ -50,10 +35,10 @@ async def run(client: Client, steps: Sequence[StepRun], deadline_seconds: float)
 async def _take(client: Client, run: StepRun, deadline_seconds: float) -> None:
     try:
         async with asyncio.timeout(deadline_seconds):
-            run.happened = await run.step.take(client, run.progress)
+            run.happened = await run.step.take(client, run)
         run.is_right = True
     except TimeoutError:
-        run.fail(f"still {run.progress.now} after {deadline_seconds:g} s")
+        run.fail(f"still {run.now} after {deadline_seconds:g} s")
     except FAILURES as error:
         run.fail(str(error) or type(error).__name__)
 
@@ -63,20 +48,20 @@ async def reconcile(client: Client, steps: Sequence[StepRun], deadline_seconds: 
 
     Kitchen tickets and text messages may come a moment after the email, so the audit has until the deadline to agree.
     """
-    by_order = {each.progress.order_id: each for each in steps if each.progress.order_id}
+    by_order = {each.order_id: each for each in steps if each.order_id}
     report = await client.audit_until_clean(deadline_seconds, only=by_order, timeout_seconds=deadline_seconds)
     for violation in report.violations:
         if violation.subject in by_order:
             by_order[violation.subject].fail(f"{violation.invariant}: {violation.what}")
     for order_id in report.in_flight_orders:
         run = by_order[order_id]
-        run.fail(f"{ONE_FINAL_STATE.name}: still {run.progress.now}, and a message for it is on the way")
+        run.fail(f"{ONE_FINAL_STATE.name}: still {run.now}, and a message for it is on the way")
 
 
 def failures_of(steps: Sequence[StepRun]) -> list[str]:
     """The steps that went wrong, with their orders and how."""
     return [
-        f"{each.step.title}{f' (order {each.progress.order_id})' * bool(each.progress.order_id)}: {each.happened}"
+        f"{each.step.title}{f' (order {each.order_id})' * bool(each.order_id)}: {each.happened}"
         for each in steps
         if not each.is_right
     ]

@@ -21,20 +21,30 @@ ORDER_LOOK_SECONDS, LOOK_SECONDS, BROKER_LOOK_SECONDS = 0.05, 0.1, 1.0
 
 
 @dataclass
-class Progress:
-    """How far a step is. `now` says it in a word or a few."""
+class StepRun:
+    """A step on its way. `now` says in a word or a few how far it is, and `on_change` is called with that.
 
-    started_at: float | None = None
+    `is_right` is None until it has ended; `happened` says how.
+    """
+
+    step: "Step"
+    on_change: Callable[[str], None] = lambda _: None
     now: str = "waiting"
     order_id: str = ""
+    started_at: float | None = None
     answered_after_seconds: float | None = None
     ended_after_seconds: float | None = None
-    on_change: Callable[[str], None] = lambda _: None
+    happened: str = ""
+    is_right: bool | None = None
 
     def say(self, now: str) -> None:
         """Set `now`, and report it."""
         self.now = now
         self.on_change(now)
+
+    def fail(self, why: str) -> None:
+        """It went wrong, perhaps in one more way."""
+        self.happened, self.is_right = f"{self.happened}; {why}" if self.happened else why, False
 
     @property
     def elapsed_seconds(self) -> float | None:
@@ -51,52 +61,55 @@ class Progress:
 
 
 Result = TypeVar("Result")
-Take = Callable[[Client, Progress], Awaitable[str]]
+Take = Callable[[Client, StepRun], Awaitable[str]]
 Detail = Callable[[Client, dict[str, Any]], Awaitable[str]]
 
 
 @dataclass(frozen=True)
 class Step:
-    """`take` does it and returns what happened, or raises Unexpected. Its order ends as `status`, with so many
-    `charges`."""
+    """`take` does it and returns what happened, or raises Unexpected. Its order ends as `status`."""
 
     title: str
     asked: str
     expected: str
     take: Take
     status: str = "confirmed"
-    charges: int = 1
+
+    @property
+    def charges(self) -> int:
+        """How often its order is charged."""
+        return 1 if self.status == "confirmed" else 0
 
 
-async def take_same_key(client: Client, progress: Progress) -> str:
+async def take_same_key(client: Client, run: StepRun) -> str:
     """A client sends its order twice, since it never saw the first answer."""
     key = f"tour-{uuid.uuid4()}"
-    await _place(client, progress, key=key)
+    await _place(client, run, key=key)
     repeated = await client.place(new_order(email=EMAIL), key)
-    same_order = repeated.status_code == 202 and repeated.json()["order_id"] == progress.order_id
+    same_order = repeated.status_code == 202 and repeated.json()["order_id"] == run.order_id
     if not same_order or repeated.headers.get("Idempotent-Replayed") != "true":
         raise Unexpected(f"the second request was answered {repeated.status_code}: {repeated.text}")
-    await _end_as(client, progress, "confirmed")
-    return f"the same order both times, the second one marked as replayed; {progress.speed}"
+    await _end_as(client, run, "confirmed")
+    return f"the same order both times, the second one marked as replayed; {run.speed}"
 
 
-async def take_duplicates(client: Client, progress: Progress) -> str:
+async def take_duplicates(client: Client, run: StepRun) -> str:
     """The broker delivers a message again, long after it was handled."""
     async with client.published(ORDERS.exchange, "order.placed.*") as messages:
 
         async def copied() -> Message | None:
-            return next((each for each in messages if progress.order_id in str(each.body)), None)
+            return next((each for each in messages if run.order_id in str(each.body)), None)
 
-        await _place(client, progress)
+        await _place(client, run)
         message = await _poll(copied)
-    await _end_as(client, progress, "confirmed")
+    await _end_as(client, run, "confirmed")
 
     async def duplicates() -> float:
         return await client.metric(PAYMENTS.name, DUPLICATES, {"queue": CHARGE})
 
     before = await duplicates()
     await client.publish([message] * COPIES if message else [])
-    progress.say(f"confirmed; {COPIES} copies published")
+    run.say(f"confirmed; {COPIES} copies published")
     await _poll(duplicates, until=lambda count: count >= before + COPIES)
     return f"confirmed; {COPIES} more copies of its message, {COPIES} more duplicates counted"
 
@@ -129,38 +142,38 @@ async def _dead_letter(client: Client, order: dict[str, Any]) -> str:
 def _order(token: str, status: str = "confirmed", detail: Detail | None = None) -> Take:
     """Place an order that is paid with this token, follow it to this status, and say what is particular about it."""
 
-    async def take(client: Client, progress: Progress) -> str:
-        await _place(client, progress, token)
-        order = await _end_as(client, progress, status)
-        return progress.speed + (await detail(client, order) if detail else "")
+    async def take(client: Client, run: StepRun) -> str:
+        await _place(client, run, token)
+        order = await _end_as(client, run, status)
+        return run.speed + (await detail(client, order) if detail else "")
 
     return take
 
 
-async def _place(client: Client, progress: Progress, token: str = "tok_visa", key: str | None = None) -> None:  # noqa: S107
-    progress.say("asking")
-    progress.started_at = time.perf_counter()
+async def _place(client: Client, run: StepRun, token: str = "tok_visa", key: str | None = None) -> None:  # noqa: S107
+    run.say("asking")
+    run.started_at = time.perf_counter()
     answer = await client.place(new_order(token, EMAIL), key)
-    progress.answered_after_seconds = time.perf_counter() - progress.started_at
+    run.answered_after_seconds = time.perf_counter() - run.started_at
     if answer.status_code != 202:
         raise Unexpected(f"the order was answered {answer.status_code}: {answer.text}")
     placed = answer.json()
-    progress.order_id = placed["order_id"]
-    if answer.headers.get("Location") != f"/orders/{progress.order_id}":
+    run.order_id = placed["order_id"]
+    if answer.headers.get("Location") != f"/orders/{run.order_id}":
         raise Unexpected(f"the answer's Location is {answer.headers.get('Location')!r}, not the order's")
-    progress.say(placed["status"])
+    run.say(placed["status"])
 
 
-async def _end_as(client: Client, progress: Progress, expected: str) -> dict[str, Any]:
+async def _end_as(client: Client, run: StepRun, expected: str) -> dict[str, Any]:
     """Follow the order until its status does not change by itself any more."""
 
     async def look() -> dict[str, Any]:
-        order = await client.order(progress.order_id)
-        progress.say(order["status"])
+        order = await client.order(run.order_id)
+        run.say(order["status"])
         return order
 
     order = await _poll(look, ORDER_LOOK_SECONDS, until=lambda order: order["status"] in FINAL_OR_STALLED)
-    progress.ended_after_seconds = progress.elapsed_seconds
+    run.ended_after_seconds = run.elapsed_seconds
     if order["status"] != expected:
         raise Unexpected(f"the order is {order['status']}, not {expected}")
     return order
@@ -193,7 +206,6 @@ STEPS = (
         "declined; no charge",
         _order("tok_declined", "declined", _decline_reason),
         "declined",
-        charges=0,
     ),
     Step(
         "flaky gateway",
@@ -219,6 +231,5 @@ STEPS = (
         "stalled after its last attempt; a dead letter says why; no charge",
         _order("tok_broken", "stalled", _dead_letter),
         "stalled",
-        charges=0,
     ),
 )
