@@ -19,6 +19,14 @@ INJECTIONS = [
     Injection("shuffled", "order_service.track", 10.0, 1.0),
     Injection("lost-confirms", "wire to rabbitmq", 11.0),
     Injection("wire-cut", "wire to rabbitmq", 13.0),
+    Injection("broker-freeze", "rabbitmq", 14.0, 2.0),
+    Injection("memory-alarm", "rabbitmq", 15.0, 2.0),
+    Injection("disk-alarm", "rabbitmq", 16.0, 2.0),
+    Injection("connections-closed", "order_service", 17.0),
+    Injection("queue-full", "notification_service.email", 18.0),
+    Injection("consumer-timeout", "notification_service", 19.0, 9.0),
+    Injection("database-locked", "order_service", 20.0, 3.0),
+    Injection("wire-slow", "wire to rabbitmq", 21.0, 3.0),
 ]
 """Each is injected when it is due and the one before is over."""
 RECOVER_WITHIN_SECONDS = 40.0
@@ -29,12 +37,12 @@ RECOVER_WITHIN_SECONDS = 40.0
 async def report(tmp_path_factory: pytest.TempPathFactory) -> ChaosReport:
     possible = [injection for injection in INJECTIONS if not FAULTS[injection.fault].missing()]
     report = ChaosReport(1, 25.0, 15.0, possible, RECOVER_WITHIN_SECONDS)
-    async with started(report, tmp_path_factory.mktemp("chaos"), lambda _: None) as chaos, asyncio.timeout(400):
+    async with started(report, tmp_path_factory.mktemp("chaos"), lambda _: None) as chaos, asyncio.timeout(700):
         await chaos.run()
     return report
 
 
-@pytest.mark.timeout(500)
+@pytest.mark.timeout(800)
 @pytest.mark.parametrize("injection", INJECTIONS, ids=lambda each: f"{each.fault}-{each.target}")
 async def test_a_fault_happens_and_is_recovered_from(report: ChaosReport, injection: Injection) -> None:
     if missing := FAULTS[injection.fault].missing():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from control_room.experiments.chaos.journal import Journal
+from control_room.experiments.chaos.customers import Journal
 
 
 async def test_what_was_recorded_is_on_disk_one_id_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,11 +17,9 @@ class Proxy:
         self._target = (host, port)
         self._links: set[_Link] = set()
         self.chunk_delay_seconds = 0.0
-        """How long each piece of 512 bytes takes."""
         self.requests_flow = True
         self.answers_flow = True
         self.reset_after_bytes: int | None = None
-        """How many more bytes of the clients get through before a connection is reset."""
         self.lost_bytes = 0
         """How many bytes were lost so far, in both directions."""
         self.resets = 0
@@ -33,6 +31,14 @@ class Proxy:
     def blackhole(self) -> None:
         """Everything is lost from now on, in both directions; the connections stay open."""
         self.answers_flow = self.requests_flow = False
+
+    def cut_after(self, size: int) -> None:
+        """A connection is reset after so many more bytes of the clients."""
+        self.reset_after_bytes = size
+
+    def slow_down(self, chunk_delay_seconds: float) -> None:
+        """Each piece of 512 bytes takes so long from now on."""
+        self.chunk_delay_seconds = chunk_delay_seconds
 
     def heal(self) -> None:
         """Bytes flow again. A connection that has lost some is reset, as happens in the end on a real wire."""
@@ -76,12 +82,11 @@ class _Link:
                 self._broker.write(data[:limit])
                 self._proxy.reset_after_bytes = None
                 self._proxy.resets += 1
-                return self.reset()
+                break
             else:
-                if limit is not None:
-                    self._proxy.reset_after_bytes = limit - len(data)
+                self._proxy.reset_after_bytes = None if limit is None else limit - len(data)
                 self._broker.write(data)
-        return self.reset()
+        self.reset()
 
     async def answers(self, reader: asyncio.StreamReader) -> None:
         async for data in self._read(reader):

@@ -61,18 +61,23 @@ class SystemUnderTest:
             process.thaw()
 
     async def until(
-        self, look: Callable[[], Any], expecting: str, timeout_seconds: float = EVIDENCE_TIMEOUT_SECONDS
+        self,
+        look: Callable[[], Any],
+        expecting: str,
+        timeout_seconds: float = EVIDENCE_TIMEOUT_SECONDS,
+        is_seen: Callable[[Any], object] = bool,
     ) -> Any:
-        """What `look` returns, once that is true; a call that fails counts as "not yet". Raises NoEvidence."""
+        """What `look` returns, once `is_seen` of it; a call that fails counts as "not yet". Raises NoEvidence."""
 
         async def probe() -> Any:
             return await awaited(look())
 
         with suppress(*UNREACHABLE):
-            if seen := await poll(
-                probe, within_seconds=timeout_seconds, every_seconds=POLL_SECONDS, not_yet=UNREACHABLE
-            ):
-                return seen
+            last = await poll(
+                probe, within_seconds=timeout_seconds, every_seconds=POLL_SECONDS, until=is_seen, not_yet=UNREACHABLE
+            )
+            if is_seen(last):
+                return last
         raise NoEvidence(f"{expecting}: not seen within {timeout_seconds:g} s")
 
     async def orders_in_flight(self) -> str:
@@ -88,23 +93,25 @@ class SystemUnderTest:
         timeout_seconds: float = EVIDENCE_TIMEOUT_SECONDS,
     ) -> float:
         """A counter of a service, as soon as the service answers and the counter has come to `at_least`."""
+        value: float = await self.until(
+            lambda: self.client.metric(service, metric, labels),
+            f"{metric}{labels} of {service} at {at_least:g}",
+            timeout_seconds,
+            is_seen=lambda value: value >= at_least,
+        )
+        return value
 
-        async def read() -> tuple[float] | None:
-            value = await self.client.metric(service, metric, labels)
-            return (value,) if value >= at_least else None
-
-        expecting = f"{metric}{labels} of {service} at {at_least:g}"
-        (value,) = await self.until(read, expecting, timeout_seconds)
-        return float(value)
+    async def problem(self, service: str) -> str:
+        """What keeps a service from being ready; empty if nothing does."""
+        return (await self.client.unready()).get(service, "")
 
     async def until_unready(self, *problems: str) -> str:
         """Wait until every service says that it is not ready for one of these problems; a sentence about it."""
-
-        async def all_say_so() -> bool:
-            unready = await self.client.unready()
-            return all(any(each in unready.get(service, "") for each in problems) for service in SERVICES)
-
-        await self.until(all_say_so, f"every service to say {' or '.join(problems)} in /readyz")
+        await self.until(
+            self.client.unready,
+            f"every service to say {' or '.join(problems)} in /readyz",
+            is_seen=lambda unready: all(any(each in unready.get(name, "") for each in problems) for name in SERVICES),
+        )
         return "every service said in /readyz that it was not ready"
 
     async def connections(self, service: str) -> set[str]:

@@ -1,22 +1,25 @@
 """One flash sale from beginning to end: a system to sell on, the sale, the drain, the audit."""
 
 import math
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import psutil
+
 from control_room.background import running
-from control_room.experiments.client import Client, connected, repeat
-from control_room.experiments.flash_sale.rail import rate, seconds_to_drain
+from control_room.experiments.client import Client, connected, repeat, sum_of
+from control_room.experiments.flash_sale.rail import Look, rate, seconds_to_drain
 from control_room.experiments.flash_sale.report import OVER, SaleReport
 from control_room.experiments.flash_sale.sell import sell
-from control_room.experiments.flash_sale.watch import RailWatch, processor_seconds
 from control_room.experiments.traffic import LoadReport
 from control_room.launcher.system import launch, private_settings
 from control_room.operations.addresses import SystemAddresses, find_environment, find_system
 from control_room.operations.audit.in_flight import leftovers
-from control_room.operations.roles import ORDERS
+from control_room.operations.replicas import Total
+from control_room.operations.roles import CHARGE, ORDERS, PAYMENTS
 from shared.waiting import poll
 
 GATEWAY_LATENCY_SECONDS = 1.0
@@ -25,6 +28,12 @@ GATEWAY_LATENCY_SECONDS = 1.0
 ACCEPTED_IDS = "accepted"
 GIVE_UP_AFTER_SECONDS = 60.0
 """Without a single payment, or without the last notification: then the rail does not drain by itself."""
+
+ACCEPTED = "order_rail_orders_accepted_total"
+OUTBOX = "order_rail_outbox_pending"
+SETTLED = "order_rail_deliveries_settled_total"
+PAID_OUTCOMES = ("ack", "deadletter")
+"""Outcomes of a delivery after which its order is out of the backlog; a retry comes back."""
 
 LOOK_SECONDS, POLL_SECONDS = 1.0, 0.5
 OTHERS_SETTLE_SECONDS = 5.0
@@ -46,12 +55,13 @@ class FlashSale:
     ) -> None:
         self.report = report
         self._client, self._environment, self._accepted_ids = client, environment, accepted_ids
-        self._watch = RailWatch(client, report.looks)
+        self._accepted, self._paid = Total(), Total()
+        self._began_at: float | None = None
 
     async def run(self) -> None:
         """Sell, wait until all is drained, audit. Raises SaleFailed, AuditImpossible, one of UNREACHABLE."""
-        await self._watch.look()
-        async with running(repeat(self._watch.look, LOOK_SECONDS), "flash sale watch"):
+        await self._look()
+        async with running(repeat(self._look, LOOK_SECONDS), "flash sale watch"):
             await self._sell()
             if self.report.drain:
                 self.report.ended_in = "no more orders come; the rail drains"
@@ -67,7 +77,7 @@ class FlashSale:
             url = self._client.addresses.services[ORDERS.name]
             asked = (self.report.orders, self.report.seconds)
             await sell(url, *asked, self._on_report, accepted_ids=self._accepted_ids)
-            await self._watch.look()
+            await self._look()
         finally:
             after = processor_seconds(self._environment)
             self.report.processor_seconds = {name: after[name] - before[name] for name in before if name in after}
@@ -75,6 +85,24 @@ class FlashSale:
 
     def _on_report(self, report: LoadReport) -> None:
         self.report.sale = report
+
+    async def _look(self) -> None:
+        """Add what has happened since the first call to the report's looks. Raises one of UNREACHABLE."""
+        orders, payments = await self._client.samples(ORDERS.name), await self._client.samples(PAYMENTS.name)
+        accepted = sum_of(orders, ACCEPTED)
+        paid = sum(sum_of(payments, SETTLED, {"queue": CHARGE, "outcome": outcome}) for outcome in PAID_OUTCOMES)
+        if self._began_at is None:
+            self._began_at, self._accepted, self._paid = time.monotonic(), Total(accepted), Total(paid)
+            return
+        self._accepted.see(accepted)
+        self._paid.see(paid)
+        # Replicas share one outbox, and each counts all of it.
+        in_outbox = max((each.value for each in orders if each.name == OUTBOX), default=0)
+        seconds = time.monotonic() - self._began_at
+        management = self._client.management
+        queue = await management.find("queues", management.vhost, CHARGE) or {}
+        counts = (self._accepted.total, self._paid.total, in_outbox, queue.get("messages", 0))
+        self.report.looks.append(Look(seconds, *map(round, counts)))
 
     async def _drain(self) -> None:
         """Wait until every order is paid and its customer notified, or nothing moves any more."""
@@ -129,3 +157,26 @@ async def on_running_system(
     environment, _ = find_environment(environment_file)
     async with connected(find_system(environment_file)) as client:
         yield FlashSale(report, client, environment, directory / ACCEPTED_IDS)
+
+
+def processor_seconds(environment: Mapping[str, str | None]) -> dict[str, float]:
+    """What this machine's processes and their children have taken so far, by name; one that has ended is left out.
+
+    `environment` names processes as `.run/environment` does, such as `<NAME>_PID`.
+    """
+    pids = {
+        name.removesuffix("_PID").lower(): int(value)
+        for name, value in environment.items()
+        if name.endswith("_PID") and value and value.isdecimal()
+    } | {"control_room": os.getpid()}
+    found = {name: _processor_seconds(pid) for name, pid in pids.items()}
+    return {name: seconds for name, seconds in found.items() if seconds is not None}
+
+
+def _processor_seconds(pid: int) -> float | None:
+    try:
+        process = psutil.Process(pid)
+        children = [] if pid == os.getpid() else process.children(recursive=True)
+        return sum(times.user + times.system for times in (each.cpu_times() for each in (process, *children)))
+    except psutil.Error:
+        return None

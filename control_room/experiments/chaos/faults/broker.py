@@ -3,11 +3,12 @@
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from control_room.experiments.chaos.faults.databases import locked
 from control_room.experiments.chaos.faults.fault import Injection, fault
-from control_room.experiments.chaos.system import SERVICES, SystemUnderTest, awaited
+from control_room.experiments.chaos.system import SERVICES, SystemUnderTest
 from control_room.operations.roles import NOTIFICATIONS
 
 NODE = ("rabbitmq",)
@@ -52,13 +53,9 @@ async def unreachable(
 ) -> None:
     """No service reaches RabbitMQ between `stop` and `restore`: until each says so, and for the planned time."""
     injection.saw(f"{await system.orders_in_flight()} when RabbitMQ went away")
-    with injection.active():
-        try:
-            await awaited(stop())
-            injection.saw(await system.until_unready("RabbitMQ is away", "not consuming"))
-            await asyncio.sleep(injection.seconds)
-        finally:
-            await awaited(restore())
+    async with injection.applied(stop, restore):
+        injection.saw(await system.until_unready("RabbitMQ is away", "not consuming"))
+        await asyncio.sleep(injection.seconds)
 
 
 @fault("memory-alarm", NODE, lasts_seconds=(2, 6), allowance_seconds=12)
@@ -78,20 +75,19 @@ async def disk_alarm(system: SystemUnderTest, injection: Injection) -> None:
 async def _alarm(
     system: SystemUnderTest, injection: Injection, alarm: str, begin: tuple[str, ...], end: tuple[str, ...]
 ) -> None:
-    async def is_raised() -> bool:
-        return any(node.get(alarm) for node in await system.client.management.find("nodes"))
-
-    async def blocks() -> bool:
-        return any("blocks publishers" in problem for problem in (await system.client.unready()).values())
-
-    with injection.active():
-        try:
-            await system.broker.control(*begin)
-            await system.until(is_raised, f"{alarm} in the management API")
-            await system.until(blocks, "a service to say that RabbitMQ blocks publishers")
-            await asyncio.sleep(injection.seconds)
-        finally:
-            await system.broker.control(*end)
+    control = system.broker.control
+    async with injection.applied(lambda: control(*begin), lambda: control(*end)):
+        await system.until(
+            lambda: system.client.management.find("nodes"),
+            f"{alarm} in the management API",
+            is_seen=lambda nodes: any(node.get(alarm) for node in nodes),
+        )
+        await system.until(
+            system.client.unready,
+            "a service to say that RabbitMQ blocks publishers",
+            is_seen=lambda problems: any("blocks publishers" in problem for problem in problems.values()),
+        )
+        await asyncio.sleep(injection.seconds)
     injection.saw(f"the management API showed {alarm}; services said in /readyz that RabbitMQ blocked publishers")
 
 
@@ -116,15 +112,16 @@ async def consumer_timeout(system: SystemUnderTest, injection: Injection) -> Non
         return log.read_text(errors="replace").count("timed out")
 
     before = timeouts()
-    with injection.active():
-        try:
-            await _set_consumer_timeout(system, SHORT_TIMEOUT_MILLISECONDS)
-            async with locked(system, injection.target):
-                closed = system.until(lambda: timeouts() > before, f"RabbitMQ to close a channel of {injection.target}")
-                await asyncio.gather(closed, asyncio.sleep(injection.seconds))
-                injection.saw(f"RabbitMQ closed a channel on which {injection.target} kept a delivery for too long")
-        finally:
-            await _set_consumer_timeout(system, DEFAULT_TIMEOUT_MILLISECONDS)
+    set_timeout = partial(_set_consumer_timeout, system)
+    async with (
+        injection.applied(
+            lambda: set_timeout(SHORT_TIMEOUT_MILLISECONDS), lambda: set_timeout(DEFAULT_TIMEOUT_MILLISECONDS)
+        ),
+        locked(system, injection.target),
+    ):
+        closed = system.until(lambda: timeouts() > before, f"RabbitMQ to close a channel of {injection.target}")
+        await asyncio.gather(closed, asyncio.sleep(injection.seconds))
+        injection.saw(f"RabbitMQ closed a channel on which {injection.target} kept a delivery for too long")
 
 
 async def _set_consumer_timeout(system: SystemUnderTest, milliseconds: int) -> None:

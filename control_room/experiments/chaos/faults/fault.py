@@ -2,12 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from control_room.experiments.chaos.system import SystemUnderTest
+from control_room.experiments.chaos.system import SystemUnderTest, awaited
 
 
 @dataclass
@@ -48,6 +48,16 @@ class Injection:
             if self.lasted_seconds is None:
                 self.lasted_seconds = time.monotonic() - self.began_at
                 self.over.set()
+
+    @asynccontextmanager
+    async def applied(self, begin: Callable[[], Any], end: Callable[[], Any]) -> AsyncIterator[None]:
+        """As `active`, between calls of `begin` and `end`, which may be coroutine functions."""
+        with self.active():
+            try:
+                await awaited(begin())
+                yield
+            finally:
+                await awaited(end())
 
     def saw(self, sentence: str) -> None:
         """Add evidence."""

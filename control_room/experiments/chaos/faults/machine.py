@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -29,16 +30,11 @@ async def disk_full(system: SystemUnderTest, injection: Injection) -> None:
     process = psutil.Process(system.process(injection.target).pid)
     allowed = process.rlimit(psutil.RLIMIT_FSIZE)
 
-    async def its_problem() -> str:
-        return (await system.client.unready()).get(injection.target, "")
-
-    with injection.active():
-        process.rlimit(psutil.RLIMIT_FSIZE, (NO_BYTES, allowed[1]))
-        try:
-            problem = await system.until(its_problem, f"{injection.target} to say in /readyz that it can't write")
-            await asyncio.sleep(injection.seconds)
-        finally:
-            process.rlimit(psutil.RLIMIT_FSIZE, allowed)
+    limit = partial(process.rlimit, psutil.RLIMIT_FSIZE)
+    async with injection.applied(lambda: limit((NO_BYTES, allowed[1])), lambda: limit(allowed)):
+        expecting = f"{injection.target} to say in /readyz that it can't write"
+        problem = await system.until(lambda: system.problem(injection.target), expecting)
+        await asyncio.sleep(injection.seconds)
     injection.saw(f"{injection.target} said in /readyz: {problem[:120]}")
 
 
@@ -85,8 +81,8 @@ async def _restarted_with(system: SystemUnderTest, service: str, variables: Mapp
 
 
 async def _restart(system: SystemUnderTest, service: str) -> None:
-    async def is_ready() -> bool:
-        return service not in await system.client.unready()
-
     await system.restart(service)
-    await system.until(is_ready, f"{service} to be ready again", RESTART_TIMEOUT_SECONDS)
+    expecting = f"{service} to be ready again"
+    await system.until(
+        lambda: system.problem(service), expecting, RESTART_TIMEOUT_SECONDS, is_seen=lambda problem: not problem
+    )

@@ -1,8 +1,9 @@
 """Faults of the topology: queues deleted, unbound and filled, under their consumers and publishers."""
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 from control_room.experiments.chaos.faults.fault import Injection, fault
 from control_room.experiments.chaos.faults.wire import PUBLISHED
@@ -57,18 +58,11 @@ async def _consumer_frozen(system: SystemUnderTest, queue: str) -> AsyncIterator
         yield 0
         return
     with system.frozen(service.name):
-        yield await _until_messages_wait(system, queue)
-
-
-async def _until_messages_wait(system: SystemUnderTest, queue: str) -> int:
-    """How many messages wait in the queue, once there are some; those that its consumer holds don't count."""
-    async with system.client.channel() as channel:
-
-        async def waiting() -> int:
-            return (await channel.inspect(queue)).messages
-
-        count: int = await system.until(waiting, f"messages waiting in {queue}")
-        return count
+        async with system.client.channel() as channel:
+            state = await system.until(
+                lambda: channel.inspect(queue), f"messages waiting in {queue}", is_seen=lambda state: state.messages
+            )
+        yield state.messages
 
 
 @fault("retry-queue-deleted", (CHARGE,), allowance_seconds=18)
@@ -124,17 +118,13 @@ async def queue_full(system: SystemUnderTest, injection: Injection) -> None:
     policy = ("policies", management.vhost, "chaos-full")
     body = {"pattern": f"^{injection.target}$", "definition": {"max-length": FULL_MESSAGES}, "apply-to": "queues"}
 
-    async def has_room() -> bool:
-        found = await system.queue(injection.target) or {}
-        return bool(found.get("messages", FULL_MESSAGES) < FULL_MESSAGES // 2)
+    def has_room(queue: Mapping[str, Any] | None) -> bool:
+        return queue is not None and queue.get("messages", FULL_MESSAGES) < FULL_MESSAGES // 2
 
-    with injection.active():
-        try:
-            await management.put(*policy, body=body)
-            async with _consumer_frozen(system, injection.target):
-                after = await system.counter(service, PUBLISHED, labels, before + 1)
-            # RabbitMQ 3.10 tells a publisher of the refusal only when messages leave the queue.
-            await system.until(has_room, f"{injection.target} to have room again")
-        finally:
-            await management.delete(*policy)
+    async with injection.applied(lambda: management.put(*policy, body=body), lambda: management.delete(*policy)):
+        async with _consumer_frozen(system, injection.target):
+            after = await system.counter(service, PUBLISHED, labels, before + 1)
+        # RabbitMQ 3.10 tells a publisher of the refusal only when messages leave the queue.
+        expecting = f"{injection.target} to have room again"
+        await system.until(lambda: system.queue(injection.target), expecting, is_seen=has_room)
     injection.saw(f"{after - before:g} events were refused by the full queue")

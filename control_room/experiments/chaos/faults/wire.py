@@ -29,12 +29,8 @@ async def lost_confirms(system: SystemUnderTest, injection: Injection) -> None:
     """What RabbitMQ sends is lost, what is sent to it arrives: events are there, and their publisher can't know."""
     service, labels, lost_before = ORDERS.name, {"result": "outcomeunknown"}, system.proxy.lost_bytes
     before = await system.counter(service, PUBLISHED, labels)
-    with injection.active():
-        system.proxy.hold_answers()
-        try:
-            after = await system.counter(service, PUBLISHED, labels, before + 1)
-        finally:
-            system.proxy.heal()
+    async with injection.applied(system.proxy.hold_answers, system.proxy.heal):
+        after = await system.counter(service, PUBLISHED, labels, before + 1)
     injection.saw(f"{system.proxy.lost_bytes - lost_before} bytes from RabbitMQ were lost")
     injection.saw(f"of {after - before:g} events {service} could not know whether they had arrived")
 
@@ -43,25 +39,17 @@ async def lost_confirms(system: SystemUnderTest, injection: Injection) -> None:
 async def cut(system: SystemUnderTest, injection: Injection) -> None:
     """A connection reset in the middle of a frame."""
     before = system.proxy.resets
-    with injection.active():
-        system.proxy.reset_after_bytes = CUT_AFTER_BYTES
-        try:
-            await system.until(lambda: system.proxy.resets > before, "a connection to be cut")
-        finally:
-            system.proxy.reset_after_bytes = None
+    async with injection.applied(lambda: system.proxy.cut_after(CUT_AFTER_BYTES), system.proxy.heal):
+        await system.until(lambda: system.proxy.resets > before, "a connection to be cut")
     injection.saw(f"a connection was reset after {CUT_AFTER_BYTES} more bytes")
 
 
 @fault("wire-slow", WIRE, lasts_seconds=(3, 8), allowance_seconds=10)
 async def slow(system: SystemUnderTest, injection: Injection) -> None:
     """Each half kilobyte takes 20 ms."""
-    with injection.active():
-        system.proxy.chunk_delay_seconds = SLOW_CHUNK_SECONDS
-        try:
-            seconds = await _handshake_seconds(system)
-            await asyncio.sleep(injection.seconds)
-        finally:
-            system.proxy.chunk_delay_seconds = 0.0
+    async with injection.applied(lambda: system.proxy.slow_down(SLOW_CHUNK_SECONDS), system.proxy.heal):
+        seconds = await _handshake_seconds(system)
+        await asyncio.sleep(injection.seconds)
     if seconds < SLOW_HANDSHAKE_SECONDS:
         raise NoEvidence(f"a connection was opened within {seconds:.3f} s")
     injection.saw(f"opening a connection took {seconds:.1f} s, and {await _handshake_seconds(system):.1f} s afterwards")
