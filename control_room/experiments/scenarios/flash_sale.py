@@ -1,23 +1,21 @@
 """A flash sale: orders come in much faster than they can be paid."""
 
-from collections.abc import Mapping
-
 from control_room.experiments.flash_sale import SaleFailed, sell
-from control_room.experiments.scenarios.scenario import Outcome, Say, Scenario, Setting, Target
+from control_room.experiments.scenarios.scenario import Outcome, Playing, Scenario, Setting
 from control_room.experiments.traffic import LoadReport, Unexpected
 
 SLOW_MILLISECONDS = 500.0
 
 
-async def play(target: Target, chosen: Mapping[str, int], say: Say) -> Outcome:
+async def play(playing: Playing) -> Outcome:
     """Customers come at random times, whether or not those before them are answered."""
-    count, seconds = chosen["orders"], chosen["seconds"]
+    count, seconds = playing.chosen["orders"], playing.chosen["seconds"]
 
     def on_report(report: LoadReport) -> None:
-        say(f"{report.accepted:,} of {count:,} accepted")
+        playing.say(f"{report.accepted:,} of {count:,} accepted")
 
     try:
-        sale = await sell(target.orders_url, count, seconds, on_report)
+        sale = await sell(playing.orders_url, count, seconds, on_report)
     except SaleFailed as error:
         raise Unexpected(str(error)) from error
     half, most = (1000 * sale.latency_seconds[percent] for percent in ("p50", "p99"))

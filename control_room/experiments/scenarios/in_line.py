@@ -1,10 +1,9 @@
 """In line versus queued: how long a customer would wait if everything were done before the answer."""
 
-from collections.abc import Mapping
 from statistics import median
 
-from control_room.experiments.client import connected, is_final, notified_after_seconds
-from control_room.experiments.scenarios.scenario import Outcome, Say, Scenario, Setting, Target
+from control_room.experiments.client import is_final, notified_after_seconds
+from control_room.experiments.scenarios.scenario import Outcome, Playing, Scenario, Setting
 from control_room.text import duration
 
 FLAKY_SHARE = 0.1
@@ -13,16 +12,17 @@ AT_LEAST_TIMES = 3
 ORDERS_PER_SECOND = 20
 
 
-async def play(target: Target, chosen: Mapping[str, int], say: Say) -> Outcome:
+async def play(playing: Playing) -> Outcome:
     """The same orders, measured twice: up to the answer, and up to when the last of the work was done."""
-    count = chosen["orders"]
+    count, say = playing.chosen["orders"], playing.say
     flaky = max(1, round(count * FLAKY_SHARE))
-    async with connected(target.addresses) as client:
-        say(f"{count} customers order, {ORDERS_PER_SECOND} a second")
-        tokens = ["tok_flaky"] * flaky + ["tok_visa"] * (count - flaky)
-        placed = await target.place(tokens, ORDERS_PER_SECOND)
-        ids = [each.order_id for each in placed]
-        orders = await client.orders(ids, is_final, RECOVER_WITHIN_SECONDS, lambda done: say(f"{done} of {count} done"))
+    say(f"{count} customers order, {ORDERS_PER_SECOND} a second")
+    tokens = ["tok_flaky"] * flaky + ["tok_visa"] * (count - flaky)
+    placed = await playing.place(tokens, ORDERS_PER_SECOND)
+    ids = [each.order_id for each in placed]
+    orders = await playing.client.orders(
+        ids, is_final, RECOVER_WITHIN_SECONDS, lambda done: say(f"{done} of {count} done")
+    )
     queued = [each.answered_seconds for each in placed]
     in_line = [notified_after_seconds(order, "email") for order in orders.values()]
     return Outcome(

@@ -1,14 +1,12 @@
 """Events that arrive in the wrong order: the order service reads of the email before it reads of the payment."""
 
 import math
-from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
-from control_room.experiments.client import Client, connected, is_final
+from control_room.experiments.client import Client, is_final
 from control_room.experiments.scenarios.outage import away
-from control_room.experiments.scenarios.scenario import Outcome, Say, Scenario, Target
-from control_room.experiments.scenarios.tour_steps import audited
+from control_room.experiments.scenarios.scenario import Outcome, Playing, Scenario
 from control_room.experiments.traffic import Unexpected
 from control_room.operations.roles import CHARGE, ORDERS, PAYMENTS, TRACK
 from shared.events import decode
@@ -23,30 +21,31 @@ WAIT_SECONDS = 30.0
 LOOK_SECONDS = 0.1
 
 
-async def play(target: Target, _chosen: Mapping[str, int], say: Say) -> Outcome:
+async def play(playing: Playing) -> Outcome:
     """While the order service is away its events wait; their order is reversed, and then the service returns."""
-    async with connected(target.addresses) as client:
-        ids = await _shuffle(target, client, say)
-        await client.wait_until_ready(WAIT_SECONDS)
-        say("the order service is back, and reads its events in reverse")
-        orders = await client.orders(ids, is_final, WAIT_SECONDS)
-        arrived = (await client.event_types(ids[0]))[:EVENTS_EACH]
-        agreement = await audited(client, ids)
+    client = playing.client
+    ids = await _shuffle(playing)
+    await client.wait_until_ready(WAIT_SECONDS)
+    playing.say("the order service is back, and reads its events in reverse")
+    orders = await client.orders(ids, is_final, WAIT_SECONDS)
+    arrived = (await client.event_types(ids[0]))[:EVENTS_EACH]
     confirmed = sum(order["status"] == "confirmed" for order in orders.values())
     return Outcome(
         expected=f"All {COUNT} orders are confirmed, though the order service reads of each email before the payment.",
-        seen=f"{confirmed} of {COUNT} confirmed; of the first arrived: {', then '.join(arrived)}; {agreement}",
+        seen=f"{confirmed} of {COUNT} confirmed; of the first arrived: {', then '.join(arrived)}; "
+        f"{await playing.audited(ids)}",
         held=confirmed == COUNT,
     )
 
 
-async def _shuffle(target: Target, client: Client, say: Say) -> list[str]:
+async def _shuffle(playing: Playing) -> list[str]:
     """Orders whose events lie in the queue in reverse; the order service is back at the end."""
-    async with AsyncExitStack() as orders_away, client.channel() as channel:
+    target, say = playing.target, playing.say
+    async with AsyncExitStack() as orders_away, playing.client.channel() as channel:
         async with away(target, PAYMENTS.name):
             say(f"{COUNT} orders are placed while the payment service is away")
             count = (await channel.inspect(CHARGE)).messages + COUNT
-            ids = [placed.order_id for placed in await target.place(["tok_visa"] * COUNT)]
+            ids = [placed.order_id for placed in await playing.place(["tok_visa"] * COUNT)]
             await poll(
                 lambda: channel.inspect(CHARGE),
                 within_seconds=math.inf,
@@ -56,7 +55,7 @@ async def _shuffle(target: Target, client: Client, say: Say) -> list[str]:
             say("the order service goes away")
             await orders_away.enter_async_context(away(target, ORDERS.name))
         say("the payment service is back; its events wait for the order service")
-        await _put_back_reversed(channel, client, set(ids))
+        await _put_back_reversed(channel, playing.client, set(ids))
     return ids
 
 

@@ -1,42 +1,39 @@
 """The payment service is away for half a minute."""
 
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from control_room.dashboard.process_control import Action
-from control_room.experiments.client import connected, is_final
-from control_room.experiments.scenarios.scenario import Outcome, Say, Scenario, Setting, Target
-from control_room.experiments.scenarios.tour_steps import audited
+from control_room.experiments.client import is_final
+from control_room.experiments.scenarios.scenario import Outcome, Playing, Scenario, Setting, Target
 from control_room.operations.roles import PAYMENTS
 
 ORDERS_PER_SECOND = 4
 RECOVER_WITHIN_SECONDS = 60.0
 
 
-async def play(target: Target, chosen: Mapping[str, int], say: Say) -> Outcome:
+async def play(playing: Playing) -> Outcome:
     """Orders come in at a steady rate while nothing can charge them."""
-    tokens = ["tok_visa"] * chosen["seconds"] * ORDERS_PER_SECOND
-    async with connected(target.addresses) as client:
-        async with away(target, PAYMENTS.name):
-            placed = await target.place(
-                tokens,
-                ORDERS_PER_SECOND,
-                lambda count: say(f"the payment service is away: {count} orders accepted all the same"),
-            )
-        back_at = time.monotonic()
-        say("it is back, and charges the orders that wait")
-        ids = [each.order_id for each in placed]
-        await client.orders(
-            ids, is_final, RECOVER_WITHIN_SECONDS, lambda count: say(f"{count} of {len(ids)} are through")
+    say, tokens = playing.say, ["tok_visa"] * playing.chosen["seconds"] * ORDERS_PER_SECOND
+    async with away(playing.target, PAYMENTS.name):
+        placed = await playing.place(
+            tokens,
+            ORDERS_PER_SECOND,
+            lambda count: say(f"the payment service is away: {count} orders accepted all the same"),
         )
-        caught_up = time.monotonic() - back_at
-        agreement = await audited(client, ids)
+    back_at = time.monotonic()
+    say("it is back, and charges the orders that wait")
+    ids = [each.order_id for each in placed]
+    await playing.client.orders(
+        ids, is_final, RECOVER_WITHIN_SECONDS, lambda count: say(f"{count} of {len(ids)} are through")
+    )
+    caught_up = time.monotonic() - back_at
     slowest = max(each.answered_seconds for each in placed)
     return Outcome(
         expected=f"All {len(ids)} orders are accepted during the outage, and each is charged once when it is over.",
         seen=f"all accepted, the slowest in {slowest * 1000:.0f} ms; through {caught_up:.1f} s after it came back; "
-        f"{agreement}",
+        f"{await playing.audited(ids)}",
         held=True,
     )
 

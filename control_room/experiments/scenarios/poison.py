@@ -3,10 +3,9 @@
 import json
 import math
 import uuid
-from collections.abc import Mapping
 
-from control_room.experiments.client import connected, is_final
-from control_room.experiments.scenarios.scenario import Outcome, Say, Scenario, Target
+from control_room.experiments.client import is_final
+from control_room.experiments.scenarios.scenario import Outcome, Playing, Scenario
 from control_room.experiments.traffic import Unexpected
 from control_room.operations.roles import ORDERS
 from shared.events import OrderPlaced
@@ -19,26 +18,25 @@ LOOK_SECONDS = 0.1
 EXPECTED = ("not-json", "unknown-version", "schema-mismatch")
 
 
-async def play(target: Target, _chosen: Mapping[str, int], say: Say) -> Outcome:
+async def play(playing: Playing) -> Outcome:
     """Messages that no service understands, among good orders."""
-    poison = _poison()
-    async with connected(target.addresses) as client:
-        say(f"{len(poison)} broken messages among {GOOD_ORDERS} good orders")
-        await client.publish(poison)
-        placed = await target.place(["tok_visa"] * GOOD_ORDERS)
-        await client.orders([each.order_id for each in placed], is_final, END_WITHIN_SECONDS)
-        say("the good orders are through; looking for the broken messages")
-        ids = {message.message_id for message in poison}
+    client, poison = playing.client, _poison()
+    playing.say(f"{len(poison)} broken messages among {GOOD_ORDERS} good orders")
+    await client.publish(poison)
+    placed = await playing.place(["tok_visa"] * GOOD_ORDERS)
+    await client.orders([each.order_id for each in placed], is_final, END_WITHIN_SECONDS)
+    playing.say("the good orders are through; looking for the broken messages")
+    ids = {message.message_id for message in poison}
 
-        async def look() -> list[str]:
-            return [letter.reason for letter in await client.dead_letters() if letter.id in ids]
+    async def look() -> list[str]:
+        return [letter.reason for letter in await client.dead_letters() if letter.id in ids]
 
-        reasons = await poll(
-            look,
-            within_seconds=math.inf,
-            every_seconds=LOOK_SECONDS,
-            until=lambda reasons: len(reasons) >= len(poison),
-        )
+    reasons = await poll(
+        look,
+        within_seconds=math.inf,
+        every_seconds=LOOK_SECONDS,
+        until=lambda reasons: len(reasons) >= len(poison),
+    )
     if set(reasons) != set(EXPECTED):
         raise Unexpected(f"they are dead letters for the reasons {', '.join(reasons)}")
     return Outcome(

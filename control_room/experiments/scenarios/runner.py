@@ -9,8 +9,9 @@ import httpx
 import structlog
 
 from control_room.dashboard.process_control import ControlFailed
+from control_room.experiments.client import connected
 from control_room.experiments.load import AnswerLost
-from control_room.experiments.scenarios.scenario import Outcome, Scenario, Target
+from control_room.experiments.scenarios.scenario import Outcome, Playing, Scenario, Target
 from control_room.experiments.traffic import Unexpected
 from control_room.operations.addresses import NotRunning
 from control_room.operations.audit import AuditImpossible
@@ -76,8 +77,8 @@ class Runner:
             run.now = what
 
         try:
-            async with asyncio.timeout(run.scenario.limit_seconds):
-                return await run.scenario.play(self.target, chosen, say)
+            async with asyncio.timeout(run.scenario.limit_seconds), connected(self.target.addresses) as client:
+                return await run.scenario.play(Playing(self.target, client, chosen, say))
         except TimeoutError:
             return _failed(f"after {run.scenario.limit_seconds:.0f} s it was still here: {run.now}")
         except FAILURES as error:

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from control_room.dashboard.process_control import ProcessControl
-from control_room.experiments.traffic import Customers, Placed
+from control_room.experiments.client import Client
+from control_room.experiments.traffic import Customers, Placed, Unexpected
 from control_room.operations.addresses import SystemAddresses
 from control_room.operations.roles import ORDERS
+
+AGREE_WITHIN_SECONDS = 20.0
 
 
 class MailRoute(Protocol):
@@ -26,18 +29,6 @@ class Target:
     addresses: SystemAddresses
     control: ProcessControl | None = None
     mail: MailRoute | None = None
-
-    @property
-    def orders_url(self) -> str:
-        """Where orders are placed."""
-        return self.addresses.services[ORDERS.name]
-
-    async def place(
-        self, tokens: Sequence[str], per_second: float = math.inf, on_order: Callable[[int], None] = lambda _: None
-    ) -> list[Placed]:
-        """Place an order for each payment token, evenly in time. Raises one of NOT_ACCEPTED."""
-        with Customers(self.orders_url) as customers:
-            return await customers.place_all(tokens, per_second, on_order)
 
 
 @dataclass(frozen=True)
@@ -63,9 +54,44 @@ class Outcome:
 Say = Callable[[str], None]
 """Shows the viewers how far it is, in a few words."""
 
-Play = Callable[[Target, Mapping[str, int], Say], Awaitable[Outcome]]
-"""`play(target, settings, say)` does it and puts everything right again, also when it is cancelled. Raises Unexpected,
-or what the calls that it makes raise."""
+
+@dataclass(frozen=True)
+class Playing:
+    """A scenario while it is played: on which system, with a client of it, and with which settings."""
+
+    target: Target
+    client: Client
+    chosen: Mapping[str, int]
+    say: Say
+
+    @property
+    def orders_url(self) -> str:
+        """Where orders are placed."""
+        return self.target.addresses.services[ORDERS.name]
+
+    async def place(
+        self, tokens: Sequence[str], per_second: float = math.inf, on_order: Callable[[int], None] = lambda _: None
+    ) -> list[Placed]:
+        """Place an order for each payment token, evenly in time. Raises one of NOT_ACCEPTED."""
+        with Customers(self.orders_url) as customers:
+            return await customers.place_all(tokens, per_second, on_order)
+
+    async def audited(self, order_ids: list[str]) -> str:
+        """Audit these orders; a sentence if nothing is wrong with them. Raises Unexpected if it is, AuditImpossible."""
+        report = await self.client.audit_until_clean(
+            AGREE_WITHIN_SECONDS, only=order_ids, timeout_seconds=AGREE_WITHIN_SECONDS
+        )
+        if not report.is_clean:
+            first = report.violations[0]
+            raise Unexpected(f"the records of {first.subject} do not agree: {first.what}")
+        if report.in_flight:
+            raise Unexpected(f"{report.in_flight_orders[0]} is still in flight after {AGREE_WITHIN_SECONDS:.0f} s")
+        charges = report.counts.get("charges", 0)
+        return f"charged {charges:,} of {len(order_ids):,}, nobody twice: the records of all services agree"
+
+
+Play = Callable[[Playing], Awaitable[Outcome]]
+"""Does it and puts everything right again, also when it is cancelled. Raises Unexpected, or what its calls raise."""
 
 
 @dataclass(frozen=True)

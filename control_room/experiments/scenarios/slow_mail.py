@@ -1,36 +1,35 @@
 """A mail server that takes its time: the kitchen must not wait for it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from control_room.experiments.client import connected, notified_after_seconds
-from control_room.experiments.scenarios.scenario import Outcome, Say, Scenario, Setting, Target
+from control_room.experiments.client import notified_after_seconds
+from control_room.experiments.scenarios.scenario import Outcome, Playing, Scenario, Setting
 
 MAIL_SECONDS = 2.0
 KITCHEN_WITHIN_SECONDS = 5.0
 NOTIFIED_WITHIN_SECONDS = 120.0
 
 
-async def play(target: Target, chosen: Mapping[str, int], say: Say) -> Outcome:
+async def play(playing: Playing) -> Outcome:
     """A real SMTP server that answers each mail after two seconds."""
-    if target.mail is None:
+    client, say, count = playing.client, playing.say, playing.chosen["orders"]
+    if (mail := playing.target.mail) is None:
         raise ValueError("no mail route")
-    count = chosen["orders"]
-    async with slow_mail_server(MAIL_SECONDS) as url, connected(target.addresses) as client:
+    async with slow_mail_server(MAIL_SECONDS) as url:
         say("the notification service starts again, with a slow mail server")
         try:
-            await target.mail.lead_to(url)
+            await mail.lead_to(url)
             await client.wait_until_ready(30)
-            placed = await target.place(["tok_visa"] * count)
-            ids = [each.order_id for each in placed]
+            ids = [placed.order_id for placed in await playing.place(["tok_visa"] * count)]
             orders = await client.orders(
                 ids, _is_notified, NOTIFIED_WITHIN_SECONDS, lambda done: say(f"{done} of {count} notified")
             )
         finally:
             say("the usual mail server comes back")
-            await target.mail.lead_to("")
+            await mail.lead_to("")
         await client.wait_until_ready(30)
     kitchen, email = (
         max(notified_after_seconds(order, channel) for order in orders.values()) for channel in ("restaurant", "email")
