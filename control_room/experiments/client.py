@@ -15,7 +15,7 @@ from control_room.operations.addresses import NotRunning, SystemAddresses
 from control_room.operations.audit import AuditReport, audit
 from control_room.operations.dead_letters import parked
 from control_room.operations.dead_letters.dead_letter import DeadLetter
-from control_room.operations.replicas import NO_LABELS, parsed, replicas
+from control_room.operations.replicas import NO_LABELS, parsed, replicas, sum_of
 from control_room.operations.roles import CHARGE, FINAL, ORDERS
 from shared.management import Management, ManagementError
 from shared.messaging.channel import Channel
@@ -176,11 +176,6 @@ async def repeat(look: Callable[[], Awaitable[None]], every_seconds: float) -> N
         with suppress(*UNREACHABLE):
             await look()
         await asyncio.sleep(every_seconds)
-
-
-def sum_of(samples: Sequence[Sample], metric: str, labels: Mapping[str, str] = NO_LABELS) -> float:
-    """The sum of a metric's samples that carry these labels."""
-    return sum(each.value for each in samples if each.name == metric and labels.items() <= each.labels.items())
 
 
 def is_final(order: Mapping[str, Any]) -> bool:

@@ -34,7 +34,7 @@ async def samples(http: httpx.AsyncClient, url: str, metric: str, labels: Mappin
     Raises httpx.HTTPError, or OSError if the host name does not resolve.
     """
     pages = [await http.get(f"{replica}/metrics") for replica in await replicas(url)]
-    return [_sum(parsed(page.raise_for_status().text), metric, labels) for page in pages]
+    return [sum_of(parsed(page.raise_for_status().text), metric, labels) for page in pages]
 
 
 async def replicas(url: str) -> list[str]:
@@ -55,5 +55,6 @@ def parsed(page: str) -> list[Sample]:
     return [sample for family in families for sample in family.samples]
 
 
-def _sum(page: list[Sample], metric: str, labels: Mapping[str, str]) -> float:
+def sum_of(page: list[Sample], metric: str, labels: Mapping[str, str] = NO_LABELS) -> float:
+    """The sum of a metric's samples that carry these labels."""
     return sum(each.value for each in page if each.name == metric and labels.items() <= each.labels.items())

@@ -75,44 +75,39 @@ class Chaos:
         await look_at_service(self._client, service, self._system.process(service).pid, self.report.seen)
 
     async def _load(self) -> None:
-        ordering = asyncio.create_task(self.customers.order_until_stopped(), name="customers")
+        """Orders until every fault was injected and the load has lasted long enough; returns once each is answered."""
         try:
-            await self._inject_all(ordering)
-            self.report.phase = "no more orders; waiting until all are closed"
-            self.customers.is_stopped = True
-            await ordering
-        finally:
-            ordering.cancel()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.customers.order_until_stopped(), name="customers")
+                for injection in self.report.injections:
+                    await self._sleep_until(injection.at_seconds)
+                    self.report.phase = f"{injection}"
+                    await self._inject(injection)
+                    self.report.phase = "load"
+                await self._sleep_until(self.report.load_seconds)
+                self.report.phase = "no more orders; waiting until all are closed"
+                self.customers.is_stopped = True
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
         self.report.load = self.customers.report()
 
-    async def _inject_all(self, ordering: "asyncio.Task[None]") -> None:
-        for injection in self.report.injections:
-            await self._wait_until(injection.at_seconds, ordering)
-            self.report.phase = f"{injection}"
-            await self._inject(injection)
-            self.report.phase = "load"
-        await self._wait_until(self.report.load_seconds, ordering)
-
-    async def _wait_until(self, seconds: float, ordering: "asyncio.Task[None]") -> None:
-        """Some seconds after the start; raises what the customers raised, should they have failed."""
-        wait = max(0.0, self.began_at + seconds - time.monotonic())
-        done, _ = await asyncio.wait([ordering], timeout=wait)
-        for task in done:
-            task.result()
+    async def _sleep_until(self, seconds: float) -> None:
+        """Until so long after the start."""
+        await asyncio.sleep(self.began_at + seconds - time.monotonic())
 
     async def _inject(self, injection: Injection) -> None:
         """The recovery is measured while the fault still collects evidence."""
         injection.state = "injected"
-        recovery = asyncio.create_task(self._measure_recovery(injection), name="recovery")
-        try:
-            await FAULTS[injection.fault].inject(self._system, injection)
-        except FAILED as error:
-            injection.problem = str(error) or type(error).__name__
-        finally:
-            with injection.active():  # it may have failed before it began
-                injection.at_seconds = (injection.began_at or time.monotonic()) - self.began_at
-        injection.state = "recovering"
-        await recovery
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._measure_recovery(injection), name="recovery")
+            try:
+                await FAULTS[injection.fault].inject(self._system, injection)
+            except FAILED as error:
+                injection.problem = str(error) or type(error).__name__
+            finally:
+                with injection.active():  # it may have failed before it began
+                    injection.at_seconds = (injection.began_at or time.monotonic()) - self.began_at
+            injection.state = "recovering"
         injection.state = "over"
 
     async def _measure_recovery(self, injection: Injection) -> None:

@@ -7,8 +7,8 @@ from uuid import UUID
 
 import psutil
 
-from control_room.experiments.client import DUPLICATES, Client, sum_of
-from control_room.operations.replicas import Total
+from control_room.experiments.client import DUPLICATES, Client
+from control_room.operations.replicas import Total, sum_of
 from control_room.operations.roles import FINAL_OR_STALLED, ORDERS
 
 PAGE_ORDERS = 100

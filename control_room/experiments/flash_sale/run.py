@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from control_room.background import running
-from control_room.experiments.client import Client, connected, repeat, sum_of
+from control_room.experiments.client import Client, connected, repeat
 from control_room.experiments.flash_sale.rail import Look, rate, seconds_to_drain
 from control_room.experiments.flash_sale.report import OVER, SaleReport
 from control_room.experiments.flash_sale.sell import sell
@@ -18,7 +18,7 @@ from control_room.experiments.traffic import LoadReport
 from control_room.launcher.system import launch, private_settings
 from control_room.operations.addresses import SystemAddresses, find_environment, find_system
 from control_room.operations.audit.in_flight import leftovers
-from control_room.operations.replicas import Total
+from control_room.operations.replicas import Total, sum_of
 from control_room.operations.roles import CHARGE, ORDERS, PAYMENTS
 from shared.waiting import poll
 
@@ -153,7 +153,7 @@ async def on_own_system(
 async def on_running_system(
     report: SaleReport, directory: Path, environment_file: Path | None
 ) -> AsyncIterator[FlashSale]:
-    """On the system that the file, or our environment, tells of. Raises NotRunning."""
+    """On the system that the file, or else the environment, has the addresses of. Raises NotRunning."""
     environment, _ = find_environment(environment_file)
     async with connected(find_system(environment_file)) as client:
         yield FlashSale(report, client, environment, directory / ACCEPTED_IDS)

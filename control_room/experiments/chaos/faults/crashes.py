@@ -15,7 +15,7 @@ FORGET = "shared.persistence.outbox:Outbox.forget"
 
 
 def _crash_points() -> Iterator[tuple[str, str, str]]:
-    """Service, name and call of each: those of every service, those of some, and those that a contract names."""
+    """The service, the name and the call of each crash point."""
     for contract in services():
         yield contract.name, "before-ack", ACKNOWLEDGE
         if contract.publishes:
