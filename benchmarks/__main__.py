@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from benchmarks import accept, at_work, drain, footprint, growth, latency, pass_through, reconcile, table, watching
 from benchmarks.bench import QUICK, Bench, Scale
-from benchmarks.contenders import PEERS, PEERS_FILE, Contender
+from benchmarks.contenders import PEERS, PEERS_FILE, Contender, order_rail_before
 from benchmarks.databases import BOTH, POSTGRESQL, SQLITE, TITLES
 from benchmarks.goals import verdicts
 from benchmarks.machine import describe
@@ -50,6 +50,9 @@ def main(
         bool, typer.Option("--quick", help="See that everything works; the numbers mean nothing.")
     ] = False,
     database: Annotated[str, typer.Option(help=f"{SQLITE}, {POSTGRESQL}, or {BOTH} in alternation.")] = SQLITE,
+    before: Annotated[
+        Path | None, typer.Option(exists=True, file_okay=False, help="A checkout of Order Rail to be measured as well.")
+    ] = None,
     add: Annotated[bool, typer.Option("--add", help="Add the rounds to the results in the output folder.")] = False,
     output: Annotated[Path, typer.Option(help="Where the results go, and what it works with meanwhile.")] = Path(
         ".run/benchmarks"
@@ -63,7 +66,7 @@ def main(
     logging.configure("benchmarks", "console")
     databases = _chosen("" if database == BOTH else database, list(TITLES), "--database")
     chosen = _measurable(_chosen(only, list(MEASUREMENTS), "--only"), databases)
-    contenders = _peers(peers)
+    contenders = [*([order_rail_before(before.absolute())] if before else []), *_peers(peers)]
     scale = QUICK if quick else Scale()
     try:
         interrupted = run_until_signal(_measure(output.absolute(), chosen, databases, contenders, scale, rounds, add))

@@ -1,9 +1,11 @@
 """Who is measured: Order Rail, its peers, and the ceilings. Each is the programs that it consists of, as data."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from pathlib import Path
 
+REPOSITORY = Path(__file__).resolve().parents[1]
 PYTHON = sys.executable
 PEERS_FILE = "requirements-peers.txt"
 WEB_PROCESSES = 2
@@ -46,10 +48,17 @@ class Contender:
     workers: tuple[Program, ...] = ()
     module: str = "order_service"
     """What must be installed."""
+    directory: Path = REPOSITORY
+    """The checkout that its programs are from."""
     first_queue: str = "payments"
     """Where an order waits until it is paid."""
     finished: Query = Query("notifications", "SELECT count(*) FROM notifications WHERE order_id > ?")
     notified: Query = Query("notifications", "SELECT order_id, at FROM notifications")
+
+    @property
+    def is_order_rail(self) -> bool:
+        """This version or another one."""
+        return self.name in (ORDER_RAIL.name, BEFORE)
 
     @property
     def is_installed(self) -> bool:
@@ -131,3 +140,10 @@ CEILINGS = (
     Contender("fastapi_validates", "FastAPI that only validates", _web("ceilings.fastapi_route", 1)),
     Contender("starlette_validates", "Starlette that only validates", _web("ceilings.starlette_route", 1)),
 )
+
+BEFORE = "before"
+
+
+def order_rail_before(directory: Path) -> Contender:
+    """Another version of Order Rail, from its checkout."""
+    return replace(ORDER_RAIL, name=BEFORE, title="Order Rail before", directory=directory)

@@ -1,18 +1,17 @@
 """drain: how many orders a second go all the way, from a backlog of placed orders to the last one confirmed.
 
 What takes the orders runs alone until the whole backlog is in the first queue; then the workers start. The gateway has
-no latency. The rate counts from the first order that is finished, so that starting a program does not count.
-Processor time is that of all programs of the contender, and apart from it that of the servers.
+no latency. All counts from the first order that is finished, so that starting a program does not count. Processor time
+is that of all programs of the contender, and apart from it that of the servers.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from benchmarks.accept import wait_for_arrival
 from benchmarks.bench import Bench
-from benchmarks.contenders import ORDER_RAIL
 from benchmarks.load.run import place_many
 from benchmarks.progress import count_finished
 from benchmarks.stage import MeasurementFailed, Scene
@@ -26,8 +25,9 @@ POLL_REST = 20
 
 @dataclass(frozen=True)
 class Drained:
-    """`rate` in orders a second from the first finished to the last; from the start, if the first look saw them all."""
+    """The orders that were finished after the first look, and their rate a second; all, if that look saw them all."""
 
+    orders: int
     rate: float
     seconds: float
 
@@ -37,7 +37,7 @@ async def measure_round(bench: Bench, round_number: int) -> None:
     for contender in bench.in_turn(round_number):
         bench.say(f"{NAME}: {contender.title}")
         async with bench.scene(contender) as scene:
-            backlog = bench.scale.backlog if contender is ORDER_RAIL else bench.scale.peer_backlog
+            backlog = bench.scale.backlog if contender.is_order_rail else bench.scale.peer_backlog
             await _measure(bench, scene, backlog)
 
 
@@ -47,26 +47,33 @@ async def _measure(bench: Bench, scene: Scene, backlog: int) -> None:
     await wait_for_arrival(scene, backlog)
     processor_began = bench.stage.processor_seconds(scene)
     await scene.start_workers()
-    drained = await drain(scene, backlog)
+    drained = await drain(scene, backlog, at_first=lambda: processor_began.update(bench.stage.processor_seconds(scene)))
     processor_ended = bench.stage.processor_seconds(scene)
     add, name = bench.add, scene.contender.name
     add(NAME, name, "rate", "orders/s", drained.rate)
     add(NAME, name, "backlog", "orders", backlog)
     for server, ended in processor_ended.items():
         quantity = f"processor time of {server}" if server else "processor time"
-        add(NAME, name, quantity, "ms/order", (ended - processor_began[server]) / backlog * 1000)
+        add(NAME, name, quantity, "ms/order", (ended - processor_began[server]) / drained.orders * 1000)
 
 
-async def drain(scene: Scene, orders: int, after_order_id: str = "") -> Drained:
-    """Wait until so many orders after that one are finished. Raises MeasurementFailed if they stop on the way."""
+async def drain(
+    scene: Scene, orders: int, after_order_id: str = "", at_first: Callable[[], None] = lambda: None
+) -> Drained:
+    """Wait until so many orders after that one are finished. Raises MeasurementFailed if they stop on the way.
+
+    `at_first` is called at the first look that sees some of them finished, unless it sees them all.
+    """
     changes, asked_at = _progress(scene, after_order_id), time.perf_counter()
     began, finished_at_first = now, finished = await anext(changes)
     if finished >= orders:
         began, finished_at_first = asked_at, 0
+    else:
+        at_first()
     while finished < orders:
         now, finished = await anext(changes)
     seconds = now - began
-    return Drained((finished - finished_at_first) / seconds, seconds)
+    return Drained(finished - finished_at_first, (finished - finished_at_first) / seconds, seconds)
 
 
 async def _progress(scene: Scene, after_order_id: str) -> AsyncIterator[tuple[float, int]]:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from benchmarks import accept, at_work, drain, footprint, growth, latency, pass_through, watching
-from benchmarks.contenders import ORDER_RAIL, PEERS
+from benchmarks.contenders import BEFORE, ORDER_RAIL, PEERS
 from benchmarks.databases import BOTH, POSTGRESQL, SQLITE
 from benchmarks.results import Results
 
@@ -153,6 +153,12 @@ GOALS = (
         f"{drain.NAME},{pass_through.NAME}",
         _beside("pika", drain.NAME, "rate", pass_through.NAME),
         at_least=0.7,
+    ),
+    Goal(
+        "processor time of a drained order, beside the version before (`git worktree add .run/before a62db12`)",
+        f"{drain.NAME} --before .run/before",
+        _beside(BEFORE, drain.NAME, "processor time"),
+        at_most=0.8,
     ),
     Goal("accept, beside the best peer", accept.NAME, _beside_best_peer(accept.NAME), at_least=3),
     Goal(

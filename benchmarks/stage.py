@@ -18,7 +18,7 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.contenders import ORDER_RAIL, Contender, Program
+from benchmarks.contenders import Contender, Program
 from benchmarks.databases import POSTGRESQL, SQLITE, new_server, path_of, server_databases, sqlite_files
 from benchmarks.peers.shop import create_tables
 from benchmarks.usage import busy_percent, processor_seconds, resident_bytes
@@ -32,7 +32,6 @@ from shared.settings import BrokerSettings
 from shared.topology import provision
 from tests.postgres import PrivatePostgres
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 READY_TIMEOUT_SECONDS = 60.0
 POLL_SECONDS = 0.02
 LOOK_SECONDS, QUIET_PERCENT = 0.5, 10.0
@@ -85,7 +84,7 @@ class Scene:
         for program in programs:
             log = self.directory / f"{program.name}.log"
             environment = self._environment(program.name)
-            self._processes[program.name] = await spawn(program.command, environment, log, REPOSITORY)
+            self._processes[program.name] = await spawn(program.command, environment, log, self.contender.directory)
         ready_at = await asyncio.gather(*(self._until_ready(program) for program in programs))
         return {program.name: at - began for program, at in zip(programs, ready_at, strict=True)}
 
@@ -218,7 +217,7 @@ class Stage:
 
 
 async def _prepare(scene: Scene, management: Management) -> None:
-    if scene.contender.name == ORDER_RAIL.name:  # watched or not
+    if scene.contender.is_order_rail:
         await provision.apply(scene.settings)
         return
     await management.put("vhosts", management.vhost, body={})

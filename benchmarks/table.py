@@ -6,13 +6,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.contenders import CEILINGS, ORDER_RAIL, PEERS
+from benchmarks.contenders import CEILINGS, ORDER_RAIL, PEERS, REPOSITORY, order_rail_before
 from benchmarks.databases import TITLES as DATABASE_TITLES
 from benchmarks.goals import Verdict
 from benchmarks.results import Results
 from control_room.text import markdown_table
 
-TITLES = {contender.name: contender.title for contender in (ORDER_RAIL, *PEERS, *CEILINGS)}
+EVERYONE = (ORDER_RAIL, order_rail_before(REPOSITORY), *PEERS, *CEILINGS)
+TITLES = {contender.name: contender.title for contender in EVERYONE}
 COLUMNS = ("contender", "what", "median", "lowest", "highest", "rounds")
 GOAL_COLUMNS = ("goal", "bound", "measured", "met", "command")
 

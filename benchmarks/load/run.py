@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from benchmarks.bench import Scale
-from benchmarks.stage import REPOSITORY, MeasurementFailed, Scene
+from benchmarks.contenders import REPOSITORY
+from benchmarks.stage import MeasurementFailed, Scene
 from control_room.launcher.children import death_pact, kill
 
 PROGRAM_TIMEOUT_SECONDS = 300.0
