@@ -32,7 +32,6 @@ class Rail:
         limits = httpx.Limits(max_connections=50, max_keepalive_connections=50)
         self.http = httpx.AsyncClient(timeout=10, limits=limits, trust_env=False)
         self.accepted: list[str] = []
-        self.refused = 0
 
     @asynccontextmanager
     async def ready(self) -> AsyncIterator[Self]:
@@ -73,9 +72,7 @@ class Rail:
     async def place_many(self, tokens: Iterable[str]) -> list[str]:
         """Place them at the same time; returns those that were accepted while a service may be dying."""
         answers = await asyncio.gather(*(self.place(token) for token in tokens), return_exceptions=True)
-        accepted = [answer for answer in answers if isinstance(answer, str)]
-        self.refused += len(answers) - len(accepted)
-        return accepted
+        return [answer for answer in answers if isinstance(answer, str)]
 
     @asynccontextmanager
     async def under_load(self, tokens: Sequence[str]) -> AsyncIterator[None]:

@@ -1,17 +1,12 @@
-"""Databases fail under the services: locked, restarted, connections cut; and replicas meet at the same order."""
+"""PostgreSQL fails under the services: restarted, read-only, connections cut; and replicas meet at the same order."""
 
 import asyncio
-import sqlite3
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from typing import Any
 
 import httpx
 import psycopg
 import pytest
 
-from control_room.launcher.ports import free_ports
-from control_room.launcher.processes import SupervisedProcess
 from control_room.launcher.system import System
 from shared.events import encode
 from shared.messaging.message import Message
@@ -20,15 +15,9 @@ from tests import examples
 from tests.order_rail import file_of, order_rail
 from tests.postgres import PrivatePostgres, read_only
 from tests.rail import Rail
-from tests.support import eventually, metric, ready
+from tests.service.process import running
+from tests.support import eventually, ready
 
-ENVIRONMENT = {
-    "RETRY_DELAYS_SECONDS": "0.2,0.5",
-    "GATEWAY_LATENCY_SECONDS": "0.3",
-    "PAYMENT_CONCURRENCY": "20",
-    "SWEEP_AFTER_SECONDS": "3600",  # none of this needs the sweep
-    "RABBITMQ_URL": "",
-}
 TOKENS = ["tok_visa", "tok_declined", "tok_timeout"] * 40
 
 
@@ -36,7 +25,11 @@ TOKENS = ["tok_visa", "tok_declined", "tok_timeout"] * 40
 def system_environment(postgres: PrivatePostgres) -> dict[str, str]:
     """The whole system on PostgreSQL, but for the notification service, which stays on SQLite."""
     return {
-        **ENVIRONMENT,
+        "RETRY_DELAYS_SECONDS": "0.2,0.5",
+        "GATEWAY_LATENCY_SECONDS": "0.3",
+        "PAYMENT_CONCURRENCY": "20",
+        "SWEEP_AFTER_SECONDS": "3600",  # none of this needs the sweep
+        "RABBITMQ_URL": "",
         "ORDER_SERVICE_DATABASE_URL": postgres.create_database(),
         "PAYMENT_SERVICE_DATABASE_URL": postgres.create_database(),
         "GATEWAY_URL": f"simulated+{postgres.create_database()}",
@@ -95,34 +88,22 @@ async def test_the_audit_says_whose_database_is_away(system: System, rail: Rail,
     assert (await order_rail("audit", *file_of(system))).status == 0
 
 
-async def test_a_database_that_another_process_locks_costs_no_message_an_attempt(system: System, rail: Rail) -> None:
-    dead_before = await settled(rail, "notification_service", "deadletter")
-    other = sqlite3.connect(system.run.path / "notification_service.db", isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    await rail.place_many(TOKENS)
-
-    async def paid_and_not_told() -> bool:
-        return set((await rail.statuses()).values()) == {"paid", "declined"}
-
-    await eventually(paid_and_not_told, 20, "all payments to be made and nobody to be told")
-    other.execute("ROLLBACK")
-    other.close()
-    await rail.reconcile()
-    assert await settled(rail, "notification_service", "deadletter") == dead_before
-
-
 async def test_simultaneous_duplicates_at_two_replicas_have_one_winner(system: System, rail: Rail) -> None:
     publisher = Publisher(system.broker_settings.rabbitmq_url, "test", exchanges=["orders"])
-    async with replica_of(system, "payment_service") as url, ready(publisher):
+    environment: dict[str, Any] = {**system.processes["payment_service"].environment}
+    del environment["HTTP_PORT"]
+    replica = running("payment_service", system.broker_settings, system.run.path, **environment)
+    async with replica as second, ready(publisher):
         event = examples.order_placed()
         message = Message("orders", event.type, encode(event), message_id=event.id, type=event.type)
-        before = await duplicates(rail, url)
+        before = await rail.metric("payment_service", "duplicate_deliveries")
         assert await publisher.publish_all([message] * 20) == [None] * 20
 
         async def nineteen_more() -> bool:
-            first, second = [now - then for now, then in zip(await duplicates(rail, url), before, strict=True)]
-            assert first + second == 19, (first, second)
-            return first > 0 and second > 0  # both replicas had a part in it
+            at_first = await rail.metric("payment_service", "duplicate_deliveries") - before
+            at_second = await second.metric("duplicate_deliveries")
+            assert at_first + at_second == 19, (at_first, at_second)
+            return at_first > 0 and at_second > 0  # both replicas had a part in it
 
         await eventually(nineteen_more, 20, "nineteen duplicates over both replicas")
     charges = [row for row in await rail.audit("payment_service") if row["order_id"] == event.subject]
@@ -136,33 +117,3 @@ async def all_say(rail: Rail, services: tuple[str, ...], word: str) -> bool:
 
 async def settled(rail: Rail, service: str, outcome: str) -> float:
     return await rail.metric(service, "deliveries_settled", outcome=outcome)
-
-
-async def duplicates(rail: Rail, replica_url: str) -> tuple[float, float]:
-    """Counted by the payment service and by its replica."""
-    replica = metric((await rail.http.get(f"{replica_url}/metrics")).text, "duplicate_deliveries")
-    return await rail.metric("payment_service", "duplicate_deliveries"), replica
-
-
-@asynccontextmanager
-async def replica_of(system: System, service: str) -> AsyncIterator[str]:
-    """A second process of the service on the same database, until the block ends; its URL."""
-    (port,) = free_ports(1)
-    environment = {**system.processes[service].environment, "HTTP_PORT": str(port)}
-    log = system.run.path / f"{service}-replica.log"
-    process = SupervisedProcess(f"{service} replica", [sys.executable, "-m", service], environment, log)
-    await process.start()
-    url = f"http://127.0.0.1:{port}"
-    async with httpx.AsyncClient(trust_env=False) as http:
-
-        async def is_ready() -> bool:
-            try:
-                return (await http.get(f"{url}/readyz")).is_success
-            except httpx.TransportError:
-                return False
-
-        try:
-            await eventually(is_ready, 30, "the replica to be ready")
-            yield url
-        finally:
-            await process.stop()
