@@ -19,6 +19,7 @@ from shared.settings import BrokerSettings
 from shared.topology import provision
 from tests.postgres import QUICK, PostgresNotInstalled, PrivatePostgres
 from tests.rail import Rail
+from tests.service.mail import MailServer, mail_server
 from tests.support import addresses_of
 
 RETRY_DELAYS_SECONDS = (0.2, 0.5)
@@ -118,6 +119,13 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'test.db'}"
     server: PrivatePostgres = request.getfixturevalue("postgres")
     return server.create_database()
+
+
+@pytest_asyncio.fixture(scope="module")
+async def mail() -> AsyncIterator[MailServer]:
+    """A mail server for the module, whose answers its tests decide."""
+    async with mail_server() as server:
+        yield server
 
 
 @pytest.fixture

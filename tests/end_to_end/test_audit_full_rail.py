@@ -1,7 +1,7 @@
 """The audit of a full rail: what waits is in flight however long, and what is lost is found among it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -16,19 +16,13 @@ from tests.audit_rows import CHARGE, EMAIL, violations
 from tests.conftest import Broker
 from tests.order_rail import audited, file_of, final_audit, frozen, launched, order_rail
 from tests.rail import Rail
-from tests.service.mail import MailServer, serving
+from tests.service.mail import MailServer
 from tests.support import eventually
 
 ENVIRONMENT = {"PAYMENT_CONCURRENCY": "1", "GATEWAY_LATENCY_SECONDS": "0.4"}
 """Payments go one by one."""
 JUST_NOW_SECONDS = 0.2
 """All orders that wait here have waited for longer."""
-
-
-@pytest.fixture(scope="module")
-def mail() -> Iterator[MailServer]:
-    with serving(MailServer()) as server:
-        yield server
 
 
 @pytest_asyncio.fixture
@@ -112,7 +106,7 @@ async def red(system: System) -> AuditReport:
 async def test_what_waits_in_a_retry_queue_for_an_hour_is_in_flight_until_the_queue_loses_it(
     broker: Broker, tmp_path_factory: pytest.TempPathFactory, mail: MailServer
 ) -> None:
-    mail.answers["ada@example.com"] = ["451 greylisted, try again later"] * 100
+    mail.refusals["ada@example.com"] = ["451 greylisted, try again later"] * 100
     environment = {"EMAIL_URL": mail.url, "RETRY_DELAYS_SECONDS": "600", "EMAIL_RETRY_DELAYS_SECONDS": "3600"}
     async with (
         launched(broker, tmp_path_factory.mktemp("retries"), **environment) as system,

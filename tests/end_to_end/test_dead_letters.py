@@ -4,7 +4,6 @@ import json
 import re
 import signal
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -21,18 +20,12 @@ from tests.amqp import peek, post
 from tests.audit_rows import CHARGE, EMAIL, violations
 from tests.order_rail import audited, file_of, final_audit, frozen, order_rail, start
 from tests.rail import Rail
-from tests.service.mail import MailServer, serving
+from tests.service.mail import MailServer
 from tests.support import addresses_of, eventually
 
 MOST_FAILURES = 2  # of a try at the gateway with tok_flaky; here each order begins so far below it that it stalls
 TRIES_UNTIL_PARKED = 4  # two attempts of two tries
 HOSTILE = "[bold red]x[/] [/] :pizza: \\" + "\x1b[2J\n\u202e\x9b"
-
-
-@pytest.fixture(scope="module")
-def mail() -> Iterator[MailServer]:
-    with serving(MailServer()) as server:
-        yield server
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +115,7 @@ async def test_redriving_twice_charges_once(system: System, rail: Rail) -> None:
 
 
 async def test_a_receipt_goes_out_once_the_mail_server_takes_it(system: System, rail: Rail, mail: MailServer) -> None:
-    mail.answers["ada@example.com"] = ["450 greylisted"] * TRIES_UNTIL_PARKED
+    mail.refusals["ada@example.com"] = ["450 greylisted"] * TRIES_UNTIL_PARKED
     order_id = await rail.place()
     await until_parked(system, EMAIL, [order_id])
     await all_agree(system)  # paid, and not confirmed: its dead letter says why

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from pika import BasicProperties
 
 from control_room.launcher.system import System
 from tests import examples
@@ -28,7 +29,8 @@ async def system(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> As
     """A system with a dead letter that has an umlaut in it."""
     async with launched(broker, tmp_path_factory.mktemp("system") / "run") as system:
         wire = Wire(system.broker_settings)
-        wire.send_garbage("orders", "order.placed.v1", '{"customer_email": "jürgen@example.com … ▆"'.encode())
+        garbage = '{"customer_email": "jürgen@example.com … ▆"'.encode()
+        wire.publish("orders", "order.placed.v1", garbage, BasicProperties(delivery_mode=2))
         wire.send(examples.order_placed())
         yield system
 

@@ -107,14 +107,6 @@ async def test_a_client_that_does_not_read_is_cut_off(port: int) -> None:
         await eventually(lambda: not streams, expecting="the stream to be over")
 
 
-async def test_the_head_of_a_stream_is_not_the_beginning_of_one(port: int) -> None:
-    async with connected(port) as line:
-        await line.send(b"HEAD /endless" + END + GET + b"\r\n")
-        assert (await line.answer("HEAD")).headers["content-type"] == "application/octet-stream"
-        assert (await line.answer()).status == 200
-        assert not streams
-
-
 async def test_connections_are_limited_and_those_over_the_limit_get_a_problem() -> None:
     async with limited(connections=3) as port:
         async with connected(port) as first, connected(port), connected(port):

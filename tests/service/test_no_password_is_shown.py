@@ -1,7 +1,6 @@
 """A password in a URL is shown nowhere: not where it is refused, not while it is used, not where access fails."""
 
 import base64
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -9,17 +8,13 @@ from urllib.parse import urlsplit
 import httpx
 import psutil
 import pytest
-import pytest_asyncio
-from aiosmtpd.controller import Controller
-from aiosmtpd.smtp import AuthResult
 
 from control_room.launcher.ports import free_ports
 from shared.settings import BrokerSettings, load
 from tests import examples
 from tests.conftest import Broker
 from tests.order_rail import order_rail
-from tests.postgres import PrivatePostgres
-from tests.service.mail import MailServer
+from tests.service.mail import mail_server
 from tests.service.process import OPERATOR, RunningService, running
 from tests.service.test_following_orders import BODY
 from tests.service.wire import Wire
@@ -88,14 +83,6 @@ async def answer_to(service: RunningService, method: str, path: str, **more: Any
     return f"{answer.headers} {answer.text}"
 
 
-async def expect_hidden_once_ready_says(why: str, service: RunningService) -> None:
-    async def says_why() -> bool:
-        return why in (await service.http.get("/readyz")).text
-
-    await eventually(says_why, 20, f"{why!r} in /readyz")
-    assert_hidden(await output_of(service))
-
-
 @pytest.mark.parametrize("url", MALFORMED)
 @pytest.mark.parametrize(("service", "name", "scheme"), SCHEMES)
 def test_a_malformed_url_ends_the_start_with_a_line_that_hides_it(
@@ -116,60 +103,40 @@ def closed_port() -> int:
     return free_ports(1)[0]
 
 
-@pytest.mark.parametrize("why", ["RabbitMQ is away", "ACCESS_REFUSED"])
-async def test_a_broker_that_is_away_or_refuses_the_password(
-    why: str, broker: Broker, tmp_path: Path, closed_port: int
-) -> None:
-    port = closed_port if why == "RabbitMQ is away" else urlsplit(broker.amqp_url()).port
-    settings = BrokerSettings(rabbitmq_url=f"amqp://guest:{MARKER}@127.0.0.1:{port}/")
-    async with running("order_service", settings, tmp_path, until="/livez") as service:
-        await expect_hidden_once_ready_says(why, service)
-
-
-@pytest.mark.parametrize(("service", "name", "scheme"), [row for row in SCHEMES if row[2].endswith("postgresql")])
-@pytest.mark.parametrize("why", ["refused", "does not exist"])
-async def test_a_database_that_is_away_or_refuses_the_user(
-    service: str, name: str, scheme: str, why: str, module_broker_settings: BrokerSettings, postgres: PrivatePostgres,
-    tmp_path: Path, closed_port: int,
+@pytest.mark.parametrize("is_away", [True, False], ids=["away", "refusing"])
+@pytest.mark.parametrize(("service", "name", "scheme"), [row for row in SCHEMES if row[2].endswith(("amqp", "sql"))])
+async def test_a_server_that_is_away_or_refuses_the_user(
+    service: str, name: str, scheme: str, is_away: bool, broker: Broker, module_broker_settings: BrokerSettings,
+    tmp_path: Path, closed_port: int, request: pytest.FixtureRequest,
 ) -> None:  # fmt: skip
-    port = closed_port if why == "refused" else postgres.port
+    if scheme == "amqp":
+        open_port, why = urlsplit(broker.amqp_url()).port, "RabbitMQ is away" if is_away else "ACCESS_REFUSED"
+    else:
+        open_port, why = request.getfixturevalue("postgres").port, "refused" if is_away else "does not exist"
+    port = closed_port if is_away else open_port
     given: dict[str, Any] = {name: f"{scheme}://nobody:{MARKER}@127.0.0.1:{port}/nothing"}
     async with running(service, module_broker_settings, tmp_path, until="/livez", **given) as running_service:
-        await expect_hidden_once_ready_says(why, running_service)
+
+        async def says_why() -> bool:
+            return why in (await running_service.http.get("/readyz")).text
+
+        await eventually(says_why, 20, f"{why!r} in /readyz")
+        assert_hidden(await output_of(running_service))
 
 
-@pytest_asyncio.fixture
-async def strict_mail() -> AsyncIterator[int]:
-    """The port of a mail server that refuses every user."""
-    (port,) = free_ports(1)
-
-    def nobody(*_: Any) -> AuthResult:
-        return AuthResult(success=False, handled=False)
-
-    controller = Controller(
-        MailServer(), hostname="127.0.0.1", port=port, authenticator=nobody, auth_require_tls=False, auth_required=True
-    )
-    controller.start()
-    yield port
-    controller.stop()
-
-
-@pytest.mark.filterwarnings("ignore:Requiring AUTH")  # without TLS, on the loopback interface
-@pytest.mark.parametrize("reachable", [True, False])
+@pytest.mark.parametrize("is_away", [True, False], ids=["away", "refusing"])
 async def test_a_mail_server_that_is_away_or_refuses_the_user(
-    reachable: bool, wire: Wire, strict_mail: int, closed_port: int, tmp_path: Path
+    is_away: bool, wire: Wire, closed_port: int, tmp_path: Path
 ) -> None:
-    settings: dict[str, Any] = {
-        "EMAIL_URL": f"smtp://ada:{MARKER}@127.0.0.1:{strict_mail if reachable else closed_port}",
-        "EMAIL_RETRY_DELAYS_SECONDS": "0.2",
-    }
-    async with running("notification_service", wire.settings, tmp_path, **settings) as service:
-        paid = examples.payment_succeeded(email="ada@example.com")
-        wire.send(paid)
-        # An outage holds the delivery, a refusal is a failed attempt: both are logged.
-        await eventually(lambda: EMAIL_QUEUE in service.log.read_text(), 20, "the mail to be tried")
-        messages = [f"{message.headers}{message.body!r}" for message in wire.messages("notifications", paid.subject)]
-        assert_hidden("\n".join([await output_of(service), *messages]))
+    async with mail_server({"EHLO": "250-mail.example\r\n250 AUTH PLAIN", "AUTH": "535 no"}) as strict:
+        address = f"127.0.0.1:{closed_port}" if is_away else strict.url.removeprefix("smtp://")
+        settings: dict[str, Any] = {"EMAIL_URL": f"smtp://ada:{MARKER}@{address}", "EMAIL_RETRY_DELAYS_SECONDS": "0.2"}
+        async with running("notification_service", wire.settings, tmp_path, **settings) as service:
+            wire.send(paid := examples.payment_succeeded())
+            # An outage holds the delivery, a refusal is a failed attempt: both are logged.
+            await eventually(lambda: EMAIL_QUEUE in service.log.read_text(), 20, "the mail to be tried")
+            messages = [f"{each.headers}{each.body!r}" for each in wire.messages("notifications", paid.subject)]
+            assert_hidden("\n".join([await output_of(service), *messages]))
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from shared.events import PaymentSucceeded
 from shared.settings import BrokerSettings
 from tests import examples
 from tests.postgres import PrivatePostgres
-from tests.service.odd_mail import HANG_UP, SILENCE, odd_server
+from tests.service.mail import HANG_UP, SILENCE, mail_server
 from tests.service.process import RunningService, running
 from tests.service.wire import Wire
 from tests.support import eventually
@@ -29,11 +30,7 @@ Notifying = Callable[..., AbstractAsyncContextManager[RunningService]]
 @pytest.fixture
 def notifying(module_broker_settings: BrokerSettings, directory: Path) -> Notifying:
     """Runs the service; takes EMAIL_URL and further variables."""
-
-    def run(url: str, **environment: Any) -> AbstractAsyncContextManager[RunningService]:
-        return running("notification_service", module_broker_settings, directory, EMAIL_URL=url, **environment)
-
-    return run
+    return partial(running, "notification_service", module_broker_settings, directory)
 
 
 async def mailed(service: RunningService, paid: PaymentSucceeded) -> dict[str, Any]:
@@ -57,6 +54,8 @@ BEHAVIOURS: dict[str, tuple[dict[str, Any], str, tuple[str, int, int]]] = {
     "one final dot without an answer": ({"first": {"DOT": [SILENCE]}}, "?final_seconds=0.3", ("delivered", 2, 2)),
     "one connection lost at the final dot": ({"first": {"DOT": [HANG_UP]}}, "", ("delivered", 2, 2)),
     # Two refusals each: both tries of the first attempt.
+    "a greylisted recipient": ({"first": {"RCPT": ["451 sp\udcfcter"] * 2}}, "", ("delivered", 2, 1)),
+    "a server that is closing": ({"first": {"RCPT": ["421 closing"] * 2}}, "", ("delivered", 2, 1)),
     "a session refused by its greeting": ({"first": {"GREETING": ["554 not now"] * 2}}, "", ("delivered", 2, 1)),
     "a session refused at MAIL": ({"first": {"MAIL": ["554 not now"] * 2}}, "", ("delivered", 2, 1)),
     "a session that is always refused": ({"answers": {"MAIL": "550 not you"}}, "", ("failed", ATTEMPTS, 0)),
@@ -67,9 +66,9 @@ BEHAVIOURS: dict[str, tuple[dict[str, Any], str, tuple[str, int, int]]] = {
 async def test_a_server_makes_as_many_attempts_and_mails(
     notifying: Notifying, wire: Wire, behaviour: dict[str, Any], parameters: str, expected: tuple[str, int, int]
 ) -> None:
-    async with odd_server() as odd:
+    async with mail_server() as odd:
         vars(odd).update(behaviour)
-        async with notifying(odd.url + parameters) as service:
+        async with notifying(EMAIL_URL=odd.url + parameters) as service:
             wire.send(paid := examples.payment_succeeded())
             found = await mailed(service, paid)
     assert (found["status"], found["attempts"], len(odd.mails)) == expected
@@ -82,7 +81,7 @@ async def test_a_server_makes_as_many_attempts_and_mails(
 async def test_mails_wait_for_a_server_that_is_away_and_nothing_else_does(notifying: Notifying, wire: Wire) -> None:
     (port,) = free_ports(1)
     orders = [examples.payment_succeeded() for _ in range(30)]  # more than the consumer takes at once
-    async with notifying(f"smtp://127.0.0.1:{port}") as service:
+    async with notifying(EMAIL_URL=f"smtp://127.0.0.1:{port}") as service:
         for paid in orders:
             wire.send(paid)
         await unavailable(service)
@@ -93,7 +92,7 @@ async def test_mails_wait_for_a_server_that_is_away_and_nothing_else_does(notify
 
         await eventually(kitchen_is_notified, 30, "every kitchen ticket")
         assert (await service.http.get("/readyz")).status_code == 200
-        async with odd_server(port=port) as odd:
+        async with mail_server(port=port) as odd:
             found = [await mailed(service, paid) for paid in orders]
         log = service.log.read_text()
     assert {(each["status"], each["attempts"]) for each in found} == {("delivered", 1)}
@@ -106,20 +105,20 @@ async def test_a_name_that_does_not_resolve_and_a_silent_server_hold_the_mail_be
 ) -> None:
     """`running` checks that the service stops in time, with status 0, also while a mail is being sent."""
     wire.send(paid := examples.payment_succeeded())
-    async with notifying("smtp://user:s3cret@no-such-host.invalid") as service:
+    async with notifying(EMAIL_URL="smtp://user:s3cret@no-such-host.invalid") as service:
         await unavailable(service)
     assert "s3cret" not in service.log.read_text()
-    async with odd_server({"DOT": SILENCE}) as odd, notifying(odd.url):
+    async with mail_server({"DOT": SILENCE}) as odd, notifying(EMAIL_URL=odd.url):
         await eventually(lambda: odd.mails, 20)
-    async with odd_server() as odd, notifying(odd.url) as service:
+    async with mail_server() as odd, notifying(EMAIL_URL=odd.url) as service:
         assert (await mailed(service, paid))["status"] == "delivered"
 
 
 async def test_a_reply_with_bytes_that_no_database_accepts_is_recorded(
     notifying: Notifying, wire: Wire, postgres: PrivatePostgres
 ) -> None:
-    refusing, url = odd_server({"RCPT": "550 a\x00b \udce4 \x1b[2J"}), postgres.create_database()
-    async with refusing as odd, notifying(odd.url, DATABASE_URL=url) as service:
+    refusing, url = mail_server({"RCPT": "550 a\x00b \udce4 \x1b[2J"}), postgres.create_database()
+    async with refusing as odd, notifying(EMAIL_URL=odd.url, DATABASE_URL=url) as service:
         wire.send(paid := examples.payment_succeeded())
         found = await mailed(service, paid)
         message = await wire.dead_letter(QUEUE, paid.id)

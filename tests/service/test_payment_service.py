@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from shared.events import OrderPlaced, PaymentDeclined, PaymentStalled, PaymentSucceeded
+from shared.events import OrderPlaced, PaymentStalled, PaymentSucceeded
 from shared.ids import new_id
 from tests.conftest import RETRY_DELAYS_SECONDS
 from tests.examples import euros, order_placed
@@ -21,8 +21,8 @@ async def payment_of(service: RunningService, placed: OrderPlaced) -> dict[str, 
     return payment
 
 
-async def rows_of(service: RunningService, order_id: str, kind: str) -> list[dict[str, Any]]:
-    return [row for row in await service.audit() if row["order_id"] == order_id and row["kind"] == kind]
+async def rows_of(service: RunningService, placed: OrderPlaced) -> list[dict[str, Any]]:
+    return [row for row in await service.audit() if row["order_id"] == placed.subject]
 
 
 async def test_a_placed_order_is_charged_and_published(payment_service: RunningService, wire: Wire) -> None:
@@ -43,13 +43,7 @@ async def test_a_placed_order_is_charged_and_published(payment_service: RunningS
         "charge_id": event.data.charge_id,
         "detail": None,
     }
-    (message,) = wire.messages("payments", placed.subject)
-    assert message.routing_key == message.type == "payment.succeeded.v1"
-    assert message.content_type == "application/cloudevents+json"
-    assert (message.message_id, message.app_id) == (event.id, "payment_service")
-    assert message.timestamp == int(event.time.timestamp())
-    assert not [name for name in message.headers if name.startswith("x-")]
-    assert (event.specversion, event.source, event.subject) == ("1.0", "payment_service", placed.subject)
+    assert len(wire.messages("payments", placed.subject)) == 1
     assert (event.traceparent or "").startswith(f"00-{'a' * 32}-")  # the trace goes on
 
 
@@ -63,37 +57,35 @@ async def test_a_duplicate_delivery_charges_once(payment_service: RunningService
         return await payment_service.metric("duplicate_deliveries_total", queue=CHARGE) - duplicates_before == 9
 
     await eventually(nine_duplicates, expecting="nine duplicates to be counted")
-    assert len(await rows_of(payment_service, placed.subject, "charge")) == 1
-    assert len(await rows_of(payment_service, placed.subject, "payment")) == 1
+    assert sorted(row["kind"] for row in await rows_of(payment_service, placed)) == ["charge", "payment"]
     await wire.event("payments", placed.subject, "payment.succeeded.v1")
     assert len(wire.messages("payments", placed.subject)) == 1
 
 
-async def test_a_declined_card_is_not_charged(payment_service: RunningService, wire: Wire) -> None:
-    placed = order_placed(token="tok_declined")
-    wire.send(placed)
-
-    event = await wire.event("payments", placed.subject, "payment.declined.v1")
-
-    assert isinstance(event, PaymentDeclined)
-    assert (event.data.reason, event.data.attempts) == ("card_declined", 1)
-    assert (await payment_of(payment_service, placed))["detail"] == "card_declined"
-    assert await rows_of(payment_service, placed.subject, "charge") == []
-
-
-@pytest.mark.parametrize("token", ["tok_flaky", "tok_timeout"])
-async def test_a_failing_gateway_is_asked_again_and_charges_once(
-    payment_service: RunningService, wire: Wire, token: str
+@pytest.mark.parametrize(
+    ("token", "event_type", "kinds"),
+    [
+        ("tok_declined", "payment.declined.v1", ["payment"]),
+        ("tok_flaky", "payment.succeeded.v1", ["charge", "payment"]),
+        ("tok_timeout", "payment.succeeded.v1", ["charge", "payment"]),
+    ],
+)
+async def test_a_declined_card_is_not_charged_and_a_failing_gateway_is_asked_until_it_has_charged_once(
+    payment_service: RunningService, wire: Wire, token: str, event_type: str, kinds: list[str]
 ) -> None:
     placed = order_placed(token=token)
     wire.send(placed)
 
-    event = await wire.event("payments", placed.subject, "payment.succeeded.v1")
+    data = (await wire.event("payments", placed.subject, event_type)).data
 
-    assert isinstance(event, PaymentSucceeded)
-    (charge,) = await rows_of(payment_service, placed.subject, "charge")
-    assert (charge["charge_id"], charge["type"]) == (event.data.charge_id, "charge")
-    assert charge["amount"] == {"amount_minor": 2200, "currency": "EUR"}
+    payment, rows = await payment_of(payment_service, placed), await rows_of(payment_service, placed)
+    assert sorted(row["kind"] for row in rows) == kinds
+    if token == "tok_declined":
+        assert (payment["detail"], data.reason, data.attempts) == ("card_declined", "card_declined", 1)
+    else:
+        (charge,) = (row for row in rows if row["kind"] == "charge")
+        assert (charge["charge_id"], charge["type"]) == (data.charge_id, "charge")
+        assert charge["amount"] == {"amount_minor": 2200, "currency": "EUR"}
 
 
 async def test_a_charge_that_never_works_ends_as_a_dead_letter_until_it_is_redriven(

@@ -9,7 +9,6 @@ import pika
 
 from shared.contract import publisher
 from shared.events import Event, decode, encode
-from shared.ids import new_id
 from shared.messaging.message import Message
 from shared.settings import BrokerSettings
 from shared.topology import dead_queue
@@ -56,30 +55,27 @@ class Wire:
             properties = pika.BasicProperties(message_id=event.id, type=event.type, delivery_mode=2)
             self.publish(publisher(type(event)).exchange, event.type, encode(event), properties)
 
-    def send_garbage(self, exchange: str, routing_key: str, body: bytes) -> str:
-        """Publish any bytes; returns the message id, which the dead letter will have."""
-        message_id = new_id()
-        self.publish(exchange, routing_key, body, pika.BasicProperties(message_id=message_id, delivery_mode=2))
-        return message_id
-
     def messages(self, exchange: str, order_id: str) -> list[Message]:
         """What has been published about an order so far."""
         return [message for message in self.seen[exchange] if order_id.encode() in message.body]
 
-    def events(self, exchange: str, order_id: str) -> list[Event]:
-        return [decode(message.body) for message in self.messages(exchange, order_id)]
-
     async def event(self, exchange: str, order_id: str, event_type: str) -> Event:
-        """The first event of a type about an order, once it is there."""
+        """The first event of a type about an order, once it is there; its message must keep to the contract."""
 
-        def look() -> Event | None:
-            return next((event for event in self.events(exchange, order_id) if event.type == event_type), None)
+        def look() -> Message | None:
+            return next((each for each in self.messages(exchange, order_id) if each.type == event_type), None)
 
-        found = await eventually(look, 15, f"{event_type} about {order_id}")
-        assert found is not None
-        return found
+        message = await eventually(look, 15, f"{event_type} about {order_id}")
+        assert message is not None
+        event = decode(message.body)
+        assert (message.routing_key, message.content_type) == (event.type, "application/cloudevents+json")
+        assert (message.message_id, message.app_id) == (event.id, event.source)
+        assert message.timestamp == int(event.time.timestamp())
+        assert (event.specversion, event.source, event.subject) == ("1.0", publisher(type(event)).name, order_id)
+        assert not [name for name in message.headers if name.startswith("x-")]
+        return event
 
-    async def dead_letter(self, queue: str, message_id: str | None) -> Message:
+    async def dead_letter(self, queue: str, message_id: str) -> Message:
         """The dead letter of a message, once it is there."""
         await self.watch_dead_letters(queue)
 

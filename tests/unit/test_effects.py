@@ -25,6 +25,8 @@ from tests.support import eventually, ready
 metadata = MetaData()
 table = Table("done", metadata, Column("key", String, primary_key=True), Column("status", String, nullable=False))
 
+Unwritable = Callable[[], AbstractContextManager[None]]
+
 
 @dataclass(frozen=True)
 class Fact:
@@ -38,39 +40,42 @@ facts = KeyedStore(
 
 
 class Outside:
-    """The outside world: counts the effects, and fails with the errors that a test gives it."""
+    """An effect on the outside world: counts how often it is done, and fails with the errors that a test gives it."""
 
-    def __init__(self) -> None:
-        self.effects: list[str] = []
+    def __init__(self, placed: Event) -> None:
+        self.key, self._placed = placed.subject, placed
+        self.effects = 0
         self.failures: list[Exception] = []
-        self.hesitates = asyncio.Event()
-        self.hesitates.set()
-
-    def effect_of(self, event: Event) -> "Mailing":
-        return Mailing(self, event)
-
-
-class Mailing:
-    def __init__(self, outside: Outside, event: Event) -> None:
-        self.key = event.subject
-        self._outside, self._event = outside, event
+        self.may_end = asyncio.Event()
+        self.may_end.set()
 
     async def perform(self, attempt: int) -> Fact:
-        if self._outside.failures:
-            raise self._outside.failures.pop(0)
-        self._outside.effects.append(self.key)
-        await self._outside.hesitates.wait()
+        if self.failures:
+            raise self.failures.pop(0)
+        self.effects += 1
+        await self.may_end.wait()
         return Fact(self.key, "done")
 
     def given_up(self, attempts: int, error: str) -> Fact:
         return Fact(self.key, "failed")
 
     def event_of(self, fact: Fact) -> Event:
-        return self._event
+        return self._placed
 
 
+@pytest.fixture
+def placed() -> Event:
+    return examples.order_placed()
+
+
+@pytest.fixture
+def outside(placed: Event) -> Outside:
+    return Outside(placed)
+
+
+@pytest.fixture
 def once(database: Database, outside: Outside) -> Once[Fact]:
-    return Once(database, facts, outside.effect_of)
+    return Once(database, facts, lambda _event: outside)
 
 
 @pytest_asyncio.fixture
@@ -81,7 +86,7 @@ async def database(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncI
 
 
 @pytest.fixture
-def unwritable(database_url: str) -> Callable[[], AbstractContextManager[None]]:
+def unwritable(database_url: str) -> Unwritable:
     """While its block lasts the database can be read and not be written."""
     return lambda: (locked if database_url.startswith("sqlite") else read_only)(database_url)
 
@@ -94,101 +99,95 @@ def locked(url: str) -> Iterator[None]:
     other.close()
 
 
+async def is_refused(database: Database, placed: Event) -> bool:
+    """Whether the database refuses a record of another effect."""
+    try:
+        await database.write(facts.record, Recording(Fact("other", "done"), placed))
+    except DatabaseUnavailable:
+        return True
+    return False
+
+
 async def test_while_the_record_cannot_be_written_only_the_recording_is_repeated(
-    database: Database, unwritable: Callable[[], AbstractContextManager[None]]
+    database: Database, unwritable: Unwritable, once: Once[Fact], outside: Outside, placed: Event
 ) -> None:
-    outside, placed = Outside(), examples.order_placed()
-    outside.hesitates.clear()
-    handling = asyncio.create_task(once(database, outside).handle(placed, 1))
+    outside.may_end.clear()
+    handling = asyncio.create_task(once.handle(placed, 1))
     await eventually(lambda: outside.effects, expecting="the effect to begin")
     with unwritable():
-        outside.hesitates.set()
-
-        async def refused() -> bool:
-            try:
-                await database.write(facts.record, Recording(Fact("other", "done"), placed))
-            except DatabaseUnavailable:
-                return True
-            return False
-
+        outside.may_end.set()
         for _ in range(10):
-            await eventually(refused, expecting="a write to be refused")
+            await eventually(lambda: is_refused(database, placed), expecting="a write to be refused")
         assert not handling.done()
 
     assert await asyncio.wait_for(handling, 20) == DONE
-    assert outside.effects == [placed.subject]
+    assert outside.effects == 1
 
 
 async def test_nothing_is_done_that_could_not_be_recorded(
-    database: Database, unwritable: Callable[[], AbstractContextManager[None]]
+    database: Database, unwritable: Unwritable, once: Once[Fact], outside: Outside, placed: Event
 ) -> None:
-    outside, placed = Outside(), examples.order_placed()
-    handler = once(database, outside)
     with unwritable():
-        with pytest.raises(DatabaseUnavailable):
-            await database.write(facts.record, Recording(Fact("other", "done"), placed))
+        assert await is_refused(database, placed)
         for _ in range(3):
             with pytest.raises(NotReady):
-                await handler.handle(placed, 1)
-        assert outside.effects == []
+                await once.handle(placed, 1)
+        assert not outside.effects
 
     await eventually(lambda: database.problem() is None, expecting="the database to be found writable again")
-    assert await handler.handle(placed, 1) == DONE
+    assert await once.handle(placed, 1) == DONE
 
 
-async def test_a_second_delivery_waits_for_the_first_and_finds_its_work(database: Database) -> None:
-    outside, placed = Outside(), examples.order_placed()
-    outside.hesitates.clear()
-    handler = once(database, outside)
-    handling = [asyncio.create_task(handler.handle(placed, 1)) for _ in range(3)]
+async def test_a_second_delivery_waits_for_the_first_and_finds_its_work(
+    once: Once[Fact], outside: Outside, placed: Event
+) -> None:
+    outside.may_end.clear()
+    handling = [asyncio.create_task(once.handle(placed, 1)) for _ in range(3)]
     await eventually(lambda: outside.effects, expecting="the effect to begin")
-    outside.hesitates.set()
+    outside.may_end.set()
 
     assert await asyncio.gather(*handling) == [DONE, DUPLICATE, DUPLICATE]
-    assert outside.effects == [placed.subject]
+    assert outside.effects == 1
 
 
-async def test_a_second_delivery_takes_its_turn_after_the_first_has_failed(database: Database) -> None:
-    outside, placed = Outside(), examples.order_placed()
+async def test_a_second_delivery_takes_its_turn_after_the_first_has_failed(
+    once: Once[Fact], outside: Outside, placed: Event
+) -> None:
     outside.failures.append(TransientError("not now"))
-    handler = once(database, outside)
 
-    results = await asyncio.gather(*(handler.handle(placed, 1) for _ in range(2)), return_exceptions=True)
+    results = await asyncio.gather(*(once.handle(placed, 1) for _ in range(2)), return_exceptions=True)
 
     assert [type(result) for result in results] == [TransientError, type(DONE)]
 
 
-async def test_giving_up_looks_first_whether_the_work_is_done(database: Database) -> None:
-    outside, placed = Outside(), examples.order_placed()
-    handler = once(database, outside)
-    await handler.handle(placed, 1)
+async def test_giving_up_looks_first_whether_the_work_is_done(
+    database: Database, once: Once[Fact], placed: Event
+) -> None:
+    await once.handle(placed, 1)
 
-    assert not await handler.give_up(placed, 4, "no answer")
+    assert not await once.give_up(placed, 4, "no answer")
     assert await database.read(facts.get, placed.subject) == Fact(placed.subject, "done")
 
 
-async def test_giving_up_twice_is_giving_up_and_a_later_success_counts(database: Database) -> None:
-    outside, placed = Outside(), examples.order_placed()
-    handler = once(database, outside)
-
-    assert [await handler.give_up(placed, 4, "no answer") for _ in range(2)] == [True, True]
-    assert await handler.handle(placed, 1) == DONE
-    assert outside.effects == [placed.subject]
+async def test_giving_up_twice_is_giving_up_and_a_later_success_counts(
+    once: Once[Fact], outside: Outside, placed: Event
+) -> None:
+    assert [await once.give_up(placed, 4, "no answer") for _ in range(2)] == [True, True]
+    assert await once.handle(placed, 1) == DONE
+    assert outside.effects == 1
 
 
 async def test_what_can_never_be_recorded_is_set_aside_and_not_done_again(
-    database: Database, monkeypatch: pytest.MonkeyPatch
+    once: Once[Fact], outside: Outside, placed: Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.effects.MAX_RECORDING_PAUSE_SECONDS", 0.01)
-
     def broken(_connection: Connection, _rows: list[Recording[Fact]]) -> list[bool]:
         raise ZeroDivisionError
 
+    monkeypatch.setattr("shared.effects.MAX_RECORDING_PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(facts, "record", broken)
-    outside, placed = Outside(), examples.order_placed()
 
     with pytest.raises(PermanentError) as raised:
-        await once(database, outside).handle(placed, 1)
+        await once.handle(placed, 1)
 
     assert raised.value.reason == "not-recorded"
-    assert outside.effects == [placed.subject]
+    assert outside.effects == 1

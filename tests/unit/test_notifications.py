@@ -2,7 +2,7 @@
 
 import pytest
 
-from notification_service.notifications import Notice, PaymentOutcome, amount, email, restaurant, sms
+from notification_service.notifications import WRITERS, Notice, PaymentOutcome, amount, email, restaurant, sms
 from shared.events import Money
 from tests import examples
 
@@ -40,7 +40,6 @@ NOTICES = [
     (DECLINED, Notice(ORDER_ID, "sms", "decline", examples.PHONE, "", SMS_DECLINED)),
     (PAID, Notice(ORDER_ID, "restaurant", "kitchen_ticket", "kitchen", f"Order {ORDER_ID}", TICKET)),
 ]
-WRITERS = {"email": email, "sms": sms, "restaurant": restaurant}
 
 
 @pytest.mark.parametrize(("event", "notice"), NOTICES)
