@@ -51,6 +51,7 @@ async def _measure(bench: Bench, scene: Scene, backlog: int) -> None:
     processor_ended = bench.stage.processor_seconds(scene)
     add, name = bench.add, scene.contender.name
     add(NAME, name, "rate", "orders/s", drained.rate)
+    add(NAME, name, "handled deliveries", "deliveries/s", drained.rate * scene.contender.deliveries)
     add(NAME, name, "backlog", "orders", backlog)
     for server, ended in processor_ended.items():
         quantity = f"processor time of {server}" if server else "processor time"

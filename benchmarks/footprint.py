@@ -22,7 +22,7 @@ async def measure_round(bench: Bench, round_number: int) -> None:
     for contender in bench.in_turn(round_number):
         bench.say(f"{NAME}: {contender.title}")
         async with bench.scene(contender) as scene:
-            for program in (contender.web, *contender.workers):
+            for program in contender.programs:
                 seconds = (await scene.start([program]))[program.name]
                 bench.add(NAME, contender.name, f"{program.name}: to ready", "s", seconds)
             await asyncio.sleep(bench.scale.idle_seconds)

@@ -1,6 +1,6 @@
 """What Order Rail is to reach beside the others, and by how much it does or doesn't."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from benchmarks.results import Results
 
 OURS = ORDER_RAIL.name
 PEER_NAMES = {peer.name for peer in PEERS}
+SAME_WORK = {peer.name for peer in PEERS if peer.deliveries == ORDER_RAIL.deliveries}
 
 Value = Callable[[Results], float | None]
 
@@ -64,10 +65,12 @@ def verdicts(results: Results) -> list[Verdict]:
     ]
 
 
-def _beside_best_peer(measurement: str, name: str = "rate", database: str = SQLITE) -> Value:
+def _beside_best_peer(
+    measurement: str, name: str = "rate", database: str = SQLITE, peers: Collection[str] = PEER_NAMES
+) -> Value:
     def value(results: Results) -> float | None:
         rates = results.medians(measurement, name, database)
-        return _ratio(rates.get(OURS), max((rate for peer, rate in rates.items() if peer in PEER_NAMES), default=None))
+        return _ratio(rates.get(OURS), max((rate for peer, rate in rates.items() if peer in peers), default=None))
 
     return value
 
@@ -148,6 +151,12 @@ def _ratio(ours: float | None, theirs: float | None) -> float | None:
 
 GOALS = (
     Goal("drain, beside the best peer", drain.NAME, _beside_best_peer(drain.NAME), at_least=3.5),
+    Goal(
+        "drain, beside the best peer that does the same work",
+        drain.NAME,
+        _beside_best_peer(drain.NAME, peers=SAME_WORK),
+        at_least=5,
+    ),
     Goal(
         "drain, beside what pika alone passes through",
         f"{drain.NAME},{pass_through.NAME}",

@@ -14,7 +14,7 @@ import psutil
 from benchmarks.contenders import PEERS
 
 PACKAGES = ("order-rail", "fastapi", "starlette", "uvicorn", "pydantic", "sqlalchemy", "pika", "uvloop")
-PEER_PACKAGES = ("celery", "dramatiq", "faststream", "taskiq", "taskiq-aio-pika", "aio-pika")
+PEER_PACKAGES = ("celery", "dramatiq", "faststream", "repid", "taskiq", "taskiq-aio-pika", "aio-pika")
 SYNCS = 200
 BLOCK_BYTES = 4096
 

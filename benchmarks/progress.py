@@ -14,22 +14,23 @@ from benchmarks.stage import Scene
 
 def count_finished(scene: Scene, after_order_id: str = "") -> int:
     """The orders after that one (ids are in the order of time) whose customer has been notified."""
-    ((count,),) = _rows(scene, scene.contender.finished, after_order_id)
+    ((count,),) = rows_of(scene, scene.contender.finished, after_order_id)
     return int(count)
 
 
 def notified_at(scene: Scene) -> dict[str, float]:
     """When the customer of each order was notified, in seconds since the epoch."""
-    return {order_id: _seconds(at) for order_id, at in _rows(scene, scene.contender.notified)}
+    return {order_id: _seconds(at) for order_id, at in rows_of(scene, scene.contender.notified)}
 
 
 def last_order_id(scene: Scene) -> str:
     """The newest order's id; an empty string where there is none."""
-    ((last,),) = _rows(scene, Query(scene.contender.web.name, "SELECT max(order_id) FROM orders"))
+    ((last,),) = rows_of(scene, Query(scene.contender.web.name, "SELECT max(order_id) FROM orders"))
     return last or ""
 
 
-def _rows(scene: Scene, query: Query, *values: str) -> list[tuple[Any, ...]]:
+def rows_of(scene: Scene, query: Query, *values: str) -> list[tuple[Any, ...]]:
+    """The answer of a program's database."""
     url = scene.databases[query.program]
     path = path_of(url)
     if path is None:

@@ -38,6 +38,9 @@ LOOK_SECONDS, QUIET_PERCENT = 0.5, 10.0
 STOP_GRACE_SECONDS = 10.0
 GATEWAY = "gateway"
 """The database of the simulated payment gateway, which is no program of its own."""
+DELIVERY_LIMIT = 20
+AMQP_1_0 = "rabbitmq_amqp1_0"
+"""The plugin that a peer needs on RabbitMQ before version 4, which does without."""
 EVERYTHING = {"configure": ".*", "write": ".*", "read": ".*"}
 OURS = ("RABBITMQ_", "DATABASE_", "GATEWAY_", "HTTP_", "ORDER_SERVICE_", "PAYMENT_", "NOTIFICATION_SERVICE_")
 
@@ -56,9 +59,8 @@ class Scene:
         self, contender: Contender, settings: BrokerSettings, databases: Mapping[str, str], directory: Path
     ) -> None:
         self.contender, self.settings, self.databases, self.directory = contender, settings, databases, directory
-        programs = (contender.web, *contender.workers)
-        self._programs = {program.name: program for program in programs}
-        self._ports = dict(zip(self._programs, free_ports(len(programs)), strict=True))
+        self._programs = {program.name: program for program in contender.programs}
+        self._ports = dict(zip(self._programs, free_ports(len(self._programs)), strict=True))
         self._processes: dict[str, Process] = {}
         self._operator_token = secrets.token_urlsafe()
 
@@ -72,7 +74,7 @@ class Scene:
 
     async def start_web(self) -> float:
         """Start what takes orders; returns the seconds until it was ready. Raises MeasurementFailed."""
-        return (await self.start([self.contender.web]))[self.contender.web.name]
+        return (await self.start(self.contender.intake))[self.contender.web.name]
 
     async def start_workers(self) -> dict[str, float]:
         """Start the rest, all at the same time; the seconds until each was ready."""
@@ -83,7 +85,7 @@ class Scene:
         began = time.perf_counter()
         for program in programs:
             log = self.directory / f"{program.name}.log"
-            environment = self._environment(program.name)
+            environment = self._environment(program)
             self._processes[program.name] = await spawn(program.command, environment, log, self.contender.directory)
         ready_at = await asyncio.gather(*(self._until_ready(program) for program in programs))
         return {program.name: at - began for program, at in zip(programs, ready_at, strict=True)}
@@ -116,20 +118,20 @@ class Scene:
         finally:
             await connection.close()
 
-    def _environment(self, program: str) -> dict[str, str]:
+    def _environment(self, program: Program) -> dict[str, str]:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
         return {
             **inherited,
             "RABBITMQ_URL": self.settings.rabbitmq_url,
             "RABBITMQ_MANAGEMENT_URL": self.settings.management_url,
-            "DATABASE_URL": self.databases[program],
+            "DATABASE_URL": self.databases[program.database or program.name],
             "GATEWAY_URL": f"simulated+{self.databases[GATEWAY]}",
             "GATEWAY_LATENCY_SECONDS": "0",
             "LOG_FORMAT": "json",
             "OPERATOR_TOKEN": self._operator_token,
             **{f"{name.upper()}_URL": self.url_of(name) for name in self._programs},
-            "HTTP_PORT": str(self._ports[program]),
-            "UVICORN_PORT": str(self._ports[program]),
+            "HTTP_PORT": str(self._ports[program.name]),
+            "UVICORN_PORT": str(self._ports[program.name]),
         }
 
     async def _until_ready(self, program: Program) -> float:
@@ -148,6 +150,8 @@ class Scene:
         if program.ready_path and not await _answers(self.url_of(program.name) + program.ready_path):
             return False
         try:
+            for name in program.declares:
+                await self.queue(name)
             return all([(await self.queue(name)).consumers for name in program.consumes])
         except BrokerUnavailable:  # the queue is not there yet: some contenders declare their own
             return False
@@ -184,15 +188,16 @@ class Stage:
         name = f"{contender.name}-{uuid.uuid4().hex[:8]}"
         directory = files or self._directory / name
         directory.mkdir(parents=True, exist_ok=True)
+        vhost = contender.virtual_host or name
         settings = BrokerSettings(
-            rabbitmq_url=self.broker.amqp_url(name), rabbitmq_management_url=self.broker.management_url
+            rabbitmq_url=self.broker.amqp_url(vhost), rabbitmq_management_url=self.broker.management_url
         )
         async with AsyncExitStack() as stack:
             urls = stack.enter_context(self._databases(contender, database, directory))
             scene = Scene(contender, settings, urls, directory)
             management = await stack.enter_async_context(Management(settings))
             await _prepare(scene, management)
-            stack.push_async_callback(management.delete, "vhosts", name)
+            stack.push_async_callback(management.delete, "vhosts", vhost)
             stack.push_async_callback(scene.stop)
             yield scene
         if files is None:
@@ -208,7 +213,7 @@ class Stage:
     def _databases(
         self, contender: Contender, database: str, directory: Path
     ) -> AbstractContextManager[dict[str, str]]:
-        names = (contender.web.name, *(program.name for program in contender.workers), GATEWAY)
+        names = (*(program.name for program in contender.programs if not program.database), GATEWAY)
         if database == SQLITE:
             return sqlite_files(names, directory)
         if self.postgres is None:
@@ -220,10 +225,19 @@ async def _prepare(scene: Scene, management: Management) -> None:
     if scene.contender.is_order_rail:
         await provision.apply(scene.settings)
         return
-    await management.put("vhosts", management.vhost, body={})
+    await _make_virtual_host(scene.contender, management)
+    for url in scene.databases.values():
+        create_tables(url)
+
+
+async def _make_virtual_host(contender: Contender, management: Management) -> None:
+    quorum = "quorum" if contender.quorum_by_default else "classic"
+    defaults = {"default_queue_type": quorum, "defaultqueuetype": quorum}  # the newer name, and RabbitMQ 3.10's
+    await management.put("vhosts", management.vhost, body=defaults)
     await management.put("permissions", management.vhost, management.user, body=EVERYTHING)
-    for program in (scene.contender.web, *scene.contender.workers):
-        create_tables(scene.databases[program.name])
+    for queue in contender.quorum_queues:
+        body = {"durable": True, "arguments": {"x-queue-type": "quorum", "x-delivery-limit": DELIVERY_LIMIT}}
+        await management.put("queues", management.vhost, queue, body=body)
 
 
 async def _until_quiet(timeout_seconds: float) -> float:
@@ -242,7 +256,7 @@ async def set_up(directory: Path, databases: Sequence[str] = (SQLITE,)) -> Async
     Raises BrokerError, NotInstalledError, PostgresNotInstalled.
     """
     async with AsyncExitStack() as stack:
-        broker = await stack.enter_async_context(PrivateBroker(directory / "rabbitmq"))
+        broker = await stack.enter_async_context(PrivateBroker(directory / "rabbitmq", plugins=[AMQP_1_0]))
         postgres = stack.enter_context(new_server(directory)) if POSTGRESQL in databases else None
         yield Stage(broker, postgres, directory)
         await broker.kill()  # nobody needs its data

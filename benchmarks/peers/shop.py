@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Iterator
 from functools import cache
+from threading import Lock
 from typing import Annotated, Any
 
 from fastapi import Depends
@@ -21,6 +22,10 @@ from shared.events import OrderSummary
 from shared.ids import new_id
 
 LOCK_TIMEOUT_SECONDS = 30.0
+SERVER_CONNECTIONS = 10
+"""Of each process. PostgreSQL takes 100, and a peer has up to 6 processes and 7 pools."""
+
+_opening = Lock()
 
 
 class Base(DeclarativeBase):
@@ -43,6 +48,8 @@ class PaymentRecord(Base):
     order_id: Mapped[str] = mapped_column(primary_key=True)
     amount_minor: Mapped[int]
     currency: Mapped[str]
+    charge_id: Mapped[str | None]
+    """None where there is no gateway."""
     at: Mapped[float]
 
 
@@ -54,6 +61,47 @@ class NotificationRecord(Base):
     at: Mapped[float]
 
 
+class OutboxRecord(Base):
+    """This and the following are of the peers that do all steps."""
+
+    __tablename__ = "outbox"
+
+    order_id: Mapped[str] = mapped_column(primary_key=True)
+    message: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
+class ChargeRecord(Base):
+    """A row of the gateway's ledger, which has a database of its own."""
+
+    __tablename__ = "charges"
+
+    order_id: Mapped[str] = mapped_column(primary_key=True)
+    charge_id: Mapped[str]
+    amount_minor: Mapped[int]
+    currency: Mapped[str]
+    at: Mapped[float]
+
+
+class NoticeRecord(Base):
+    __tablename__ = "notices"
+
+    order_id: Mapped[str] = mapped_column(primary_key=True)
+    channel: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    recipient: Mapped[str]
+    at: Mapped[float]
+
+
+class TimelineRecord(Base):
+    __tablename__ = "timeline"
+
+    event_id: Mapped[str] = mapped_column(primary_key=True)
+    order_id: Mapped[str] = mapped_column(index=True)
+    type: Mapped[str]
+    at: Mapped[float]
+    detail: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
 class PlacedOrder(BaseModel):
     """The message from service to service, and the body of the 202."""
 
@@ -62,20 +110,26 @@ class PlacedOrder(BaseModel):
     payment_token: str
 
 
+def engine(variable: str = "DATABASE_URL") -> Engine:
+    """The database that an environment variable names. Each commit is on disk before it returns, as in Order Rail's."""
+    with _opening:  # many threads begin at the same time
+        return _kept(os.environ[variable].removeprefix("simulated+"))
+
+
 @cache
-def engine() -> Engine:
-    """This service's database. Each commit is on disk before it returns, as in Order Rail's."""
-    return open_engine(os.environ["DATABASE_URL"])
+def _kept(url: str) -> Engine:
+    return open_engine(url)
 
 
 def open_engine(url: str) -> Engine:
-    """SQLite: one connection a process. PostgreSQL: SQLAlchemy's own pool.
+    """SQLite: one connection a process. PostgreSQL: a pool that keeps its connections.
 
     SQLite takes one writer at a time, and threads that wait for the connection are woken in turn, while those that find
     the database locked sleep and try again. So the peers are up to half as fast again.
     """
     if not url.startswith("sqlite"):
-        return create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1))
+        url = url.replace("postgresql://", "postgresql+psycopg://", 1)
+        return create_engine(url, pool_size=SERVER_CONNECTIONS, max_overflow=0)
     connect_args = {"check_same_thread": False, "timeout": LOCK_TIMEOUT_SECONDS}
     made = create_engine(url, connect_args=connect_args, pool_size=1, max_overflow=0)
     event.listen(made, "connect", _make_durable)
@@ -105,6 +159,13 @@ SessionDependency = Annotated[Session, Depends(get_session)]
 
 def place(session: Session, request: OrderRequest) -> PlacedOrder:
     """Price the order and commit it. Raises `UnknownDish`."""
+    placed = add_order(session, request)
+    session.commit()
+    return placed
+
+
+def add_order(session: Session, request: OrderRequest) -> PlacedOrder:
+    """Price the order and add it to the session, which is not committed. Raises `UnknownDish`."""
     placed = PlacedOrder(order_id=new_id(), order=price(request), payment_token=request.payment_token)
     session.add(
         OrderRecord(
@@ -115,24 +176,26 @@ def place(session: Session, request: OrderRequest) -> PlacedOrder:
             placed_at=time.time(),
         )
     )
-    session.commit()
     return placed
 
 
 def pay(order_id: str, amount_minor: int, currency: str) -> None:
     """Charge the order and commit that, unless it is done already. The gateway has no latency, and is not there."""
-    _insert_once(PaymentRecord(order_id=order_id, amount_minor=amount_minor, currency=currency, at=time.time()))
+    insert_once(PaymentRecord(order_id=order_id, amount_minor=amount_minor, currency=currency, at=time.time()))
 
 
 def notify(order_id: str, customer_email: str) -> None:
     """Tell the customer and commit that, unless it is done already. The mail goes nowhere, as in Order Rail's log."""
-    _insert_once(NotificationRecord(order_id=order_id, customer_email=customer_email, at=time.time()))
+    insert_once(NotificationRecord(order_id=order_id, customer_email=customer_email, at=time.time()))
 
 
-def _insert_once(record: Base) -> None:
-    with Session(engine()) as session:
+def insert_once(record: Base, database: Engine | None = None) -> bool:
+    """Commit the record, in this service's database by default; False if its primary key was there already."""
+    with Session(database or engine()) as session:
         session.add(record)
         try:
             session.commit()
-        except IntegrityError:  # a second delivery of what is done: the primary key refuses it
+        except IntegrityError:  # a second delivery of what is done
             session.rollback()
+            return False
+    return True

@@ -5,7 +5,7 @@ import os
 import secrets
 import signal
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Self
 from urllib.parse import quote
@@ -70,9 +70,20 @@ class BrokerError(LaunchError):
 class PrivateBroker:
     """One RabbitMQ node, all of whose files are in `directory`. Its ports and its data stay the same over restarts."""
 
-    def __init__(self, directory: Path, amqp_port: int = 0, management_port: int = 0, configuration: str = "") -> None:
-        """Port 0 means any free port. `configuration`: further lines of rabbitmq.conf."""
+    def __init__(
+        self,
+        directory: Path,
+        amqp_port: int = 0,
+        management_port: int = 0,
+        configuration: str = "",
+        plugins: Iterable[str] = (),
+    ) -> None:
+        """Port 0 means any free port. `configuration`: further lines of rabbitmq.conf.
+
+        `plugins`: of RabbitMQ, beside the management plugin.
+        """
         self.directory, self._configuration = directory.absolute(), configuration
+        self._plugins = ("rabbitmq_management", *plugins)
         free = free_ports(4)
         self.amqp_port = amqp_port or free[0]
         self.management_port = management_port or free[1]
@@ -182,7 +193,7 @@ class PrivateBroker:
         texts = {
             "rabbitmq.conf": CONFIGURATION.format(**ports) + self._configuration,
             "advanced.config": ADVANCED_CONFIGURATION,
-            "enabled_plugins": "[rabbitmq_management].\n",
+            "enabled_plugins": f"[{','.join(self._plugins)}].\n",
             "rabbitmq-env.conf": "",
         }
         for name, text in texts.items():

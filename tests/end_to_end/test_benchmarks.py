@@ -9,7 +9,14 @@ from typing import Any
 
 import pytest
 
-from benchmarks.contenders import PEERS
+from benchmarks import stage
+from benchmarks.bench import QUICK
+from benchmarks.contenders import ORDER_RAIL, PEERS, Contender, Query
+from benchmarks.databases import SQLITE
+from benchmarks.drain import drain
+from benchmarks.load.run import place_many
+from benchmarks.progress import rows_of
+from tests.support import eventually
 
 PEER = next(peer for peer in PEERS if peer.name == "faststream")
 
@@ -42,12 +49,38 @@ async def test_a_quick_round_measures_order_rail_and_a_peer_side_by_side(tmp_pat
     assert status == 0, output
     results = json.loads((tmp_path / "results.json").read_text())
     for contender in ("order_rail", PEER.name):
-        for measurement, quantity in (("accept", "rate"), ("drain", "rate"), ("latency", "p50 at 20/s")):
+        for measurement, quantity in (("accept", "rate"), ("drain", "handled deliveries"), ("latency", "p50 at 20/s")):
             assert values_of(results, measurement, contender, quantity)[0] > 0
     assert values_of(results, "accept", "fastapi_validates", "rate")[0] > 0
-    assert {verdict["goal"] for verdict in results["goals"]} >= {"orders drained, beside the best peer"}
+    assert {verdict["goal"] for verdict in results["goals"]} >= {"drain, beside the best peer"}
     assert "| Order Rail | rate (orders/s) |" in (tmp_path / "results.md").read_text()
     assert not (tmp_path / "scratch").exists()
+
+
+@pytest.mark.parametrize(
+    "peer",
+    [
+        pytest.param(peer, id=peer.name, marks=pytest.mark.skipif(not peer.is_installed, reason=f"no {peer.title}"))
+        for peer in PEERS
+        if peer.deliveries == ORDER_RAIL.deliveries
+    ],
+)
+async def test_a_peer_that_does_the_same_work_takes_every_order_through_all_steps(
+    peer: Contender, tmp_path: Path
+) -> None:
+    orders = 50
+    async with stage.set_up(tmp_path) as servers, servers.scene(peer, SQLITE, quiet_seconds=0) as scene:
+        await scene.start_web()
+        await place_many(scene, QUICK, orders)
+        await scene.start_workers()
+        await drain(scene, orders)
+
+        def rows(program: str, table: str) -> int:
+            return len(rows_of(scene, Query(program, f"SELECT 1 FROM {table}")))
+
+        await eventually(lambda: rows("web", "timeline") == 3 * orders)
+        counts = rows("gateway", "charges"), rows("payments", "payments"), rows("notifications", "notices")
+    assert counts == (orders, orders, 2 * orders)
 
 
 @pytest.mark.timeout(400)  # six systems are started, one after the other

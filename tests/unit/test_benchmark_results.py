@@ -57,6 +57,20 @@ def test_order_rail_is_held_against_the_best_peer() -> None:
     assert "--only accept" in beside_peer.command
 
 
+def test_drain_is_held_against_those_who_do_the_same_work_too() -> None:
+    results = results_of(
+        ("drain", "order_rail", "rate", 1000.0),
+        ("drain", "faststream", "rate", 400.0),
+        ("drain", "faststream_all_steps", "rate", 100.0),
+        ("drain", "dramatiq_all_steps", "rate", 125.0),
+    )
+
+    assert {verdict.goal: verdict.value for verdict in verdicts(results)} == {
+        "drain, beside the best peer": 2.5,
+        "drain, beside the best peer that does the same work": 8.0,
+    }
+
+
 def test_postgresql_is_held_against_sqlite_in_one_run() -> None:
     results = results_of(("drain", "order_rail", "rate", 1000.0))
     add(results, ("drain", "order_rail", "rate", 600.0), ("drain", "celery", "rate", 300.0), database=POSTGRESQL)
