@@ -1,4 +1,8 @@
-"""Inserts and updates of many rows with few statements, compiled once: SQLAlchemy's own way costs more for each row."""
+"""Inserts and updates of many rows, compiled once: SQLAlchemy's own way costs more for each row.
+
+SQLite runs one statement over all rows. PostgreSQL gets up to 64 rows in one statement, since each is a message to the
+server and back; so does SQLite where a statement returns rows.
+"""
 
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +14,7 @@ from sqlalchemy import Connection, Dialect, Row, Table, bindparam, update
 from shared.persistence.backends import insert_into
 
 ROWS_OF_STATEMENT = (64, 16, 4, 1)
-"""Few different numbers of rows, so that each statement stays prepared in the driver or in the server."""
+"""Few different numbers, so that each statement stays prepared in the driver or in the server."""
 
 Values = Mapping[str, Any]
 """A row's values by column."""
@@ -30,11 +34,17 @@ class BulkInsert:
 
     def run(self, connection: Connection, rows: Sequence[Values]) -> list[Row[Any]]:
         """Insert at least one row; returns what the statement does. Every row has the same columns."""
+        dialect, columns = connection.dialect, rows[0]
+        one = self._get(dialect, columns, 1)
+        parameters = one.parameters(rows)
+        if dialect.name == "sqlite" and not one.returns_rows:
+            connection.exec_driver_sql(one.text, parameters)
+            return []
         returned: list[Row[Any]] = []
         for begin, end in _chunks(len(rows)):
-            compiled = self._get(connection.dialect, rows[0], end - begin)
-            result = connection.exec_driver_sql(compiled.text, compiled.parameters(rows[begin:end]))
-            if result.returns_rows:
+            text = self._get(dialect, columns, end - begin).text
+            result = connection.exec_driver_sql(text, tuple(chain.from_iterable(parameters[begin:end])))
+            if one.returns_rows:
                 returned += result
         return returned
 
@@ -64,7 +74,7 @@ class BulkUpdate:
         if dialect.name not in self._compiled:
             self._compiled[dialect.name] = _compile(dialect, self._statement, self._table, self._names)
         compiled = self._compiled[dialect.name]
-        connection.exec_driver_sql(compiled.text, [compiled.parameters([row]) for row in rows])
+        connection.exec_driver_sql(compiled.text, compiled.parameters(rows))
 
 
 def _in_table_order(table: Table, columns: Container[str]) -> list[str]:
@@ -88,12 +98,17 @@ class _Compiled:
     text: str
     columns: Sequence[tuple[str, Callable[[Any], Any] | None]]
 
-    def parameters(self, rows: Sequence[Values]) -> tuple[Any, ...]:
+    @property
+    def returns_rows(self) -> bool:
+        return " RETURNING " in self.text
+
+    def parameters(self, rows: Sequence[Values]) -> list[tuple[Any, ...]]:
+        """Those of one row each."""
         by_column = [
             [convert(row[name]) for row in rows] if convert else [row[name] for row in rows]
             for name, convert in self.columns
         ]
-        return tuple(chain.from_iterable(zip(*by_column, strict=True)))
+        return list(zip(*by_column, strict=True))
 
 
 def _compile(dialect: Any, statement: Any, table: Table, names: Sequence[str]) -> _Compiled:

@@ -97,5 +97,5 @@ def test_a_batch_takes_few_statements(connection: Connection) -> None:
     event.listen(connection, "before_cursor_execute", lambda *arguments: texts.append(arguments[2]))
     INSERT.run(connection, [thing(number) for number in range(85)])
     INSERT.run(connection, [thing(number) for number in range(100, 185)])
-    assert len(texts) == 2 * 4  # 64 + 16 + 4 + 1
-    assert len(set(texts)) == 4  # so that each stays prepared
+    assert len(texts) == 2 * (1 if connection.dialect.name == "sqlite" else 4)  # 64 + 16 + 4 + 1 rows
+    assert len(set(texts)) == len(texts) / 2  # so that each stays prepared

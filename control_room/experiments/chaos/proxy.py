@@ -102,9 +102,13 @@ class _Link:
 
     async def _read(self, reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
         with contextlib.suppress(ConnectionError):
-            while data := await reader.read(SLOW_CHUNK_BYTES if self._proxy.chunk_delay_seconds else CHUNK_BYTES):
-                await asyncio.sleep(self._proxy.chunk_delay_seconds)
-                yield data
+            while data := await reader.read(CHUNK_BYTES):
+                while data:  # a read that was under way when the link became slow brings more than a slow chunk
+                    delay_seconds = self._proxy.chunk_delay_seconds
+                    size = SLOW_CHUNK_BYTES if delay_seconds else CHUNK_BYTES
+                    piece, data = data[:size], data[size:]
+                    await asyncio.sleep(delay_seconds)
+                    yield piece
 
 
 @asynccontextmanager
