@@ -37,7 +37,7 @@ class Refused(PublishError):
     """The broker refused it (nack): the queue is full or could not take it."""
 
 
-class OutcomeUnknown(PublishError):
+class Unconfirmed(PublishError):
     """The channel closed, or time ran out, before the confirm: the broker may have it or not."""
 
 
@@ -89,7 +89,7 @@ class _ConfirmingChannel:
         self._channel.discard(reason)
         pending, self._pending = self._pending, {}
         for entry in pending.values():
-            entry.resolve(OutcomeUnknown(f"no confirm came: {reason}"))
+            entry.resolve(Unconfirmed(f"no confirm came: {reason}"))
 
     def _on_confirm(self, sequence: int, multiple: bool, acked: bool) -> None:
         oldest_first = takewhile(lambda number: number <= sequence, self._pending)

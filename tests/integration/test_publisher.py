@@ -10,9 +10,9 @@ from shared.messaging.channel import BrokerUnavailable
 from shared.messaging.message import Message
 from shared.messaging.publisher import (
     REFUSALS_UNTIL_NEW_CHANNEL,
-    OutcomeUnknown,
     Publisher,
     Refused,
+    Unconfirmed,
     Unroutable,
 )
 from shared.settings import BrokerSettings
@@ -118,7 +118,7 @@ async def test_a_message_whose_confirm_never_comes_has_an_unknown_outcome(breaka
     ):
         breakable_broker.suspend()
         try:
-            with pytest.raises(OutcomeUnknown):
+            with pytest.raises(Unconfirmed):
                 await publisher.publish(message("greeting", exchange="amq.topic"))
         finally:
             breakable_broker.resume()

@@ -27,7 +27,7 @@ async def dead(system: SystemUnderTest, injection: Injection) -> None:
 @fault("lost-confirms", WIRE, allowance_seconds=15)
 async def lost_confirms(system: SystemUnderTest, injection: Injection) -> None:
     """What RabbitMQ sends is lost, what is sent to it arrives: events are there, and their publisher can't know."""
-    service, labels, lost_before = ORDERS.name, {"result": "outcomeunknown"}, system.proxy.lost_bytes
+    service, labels, lost_before = ORDERS.name, {"result": "unconfirmed"}, system.proxy.lost_bytes
     before = await system.counter(service, PUBLISHED, labels)
     async with injection.applied(system.proxy.hold_answers, system.proxy.heal):
         after = await system.counter(service, PUBLISHED, labels, before + 1)
