@@ -13,7 +13,7 @@ from pydantic_core import to_json
 from sqlalchemy import Connection, Table, create_engine, event
 from sqlalchemy.engine import URL, make_url
 
-from shared.persistence.failures import is_conflict, is_unavailable
+from shared.persistence.failures import is_conflict, is_stale_plan, is_unavailable
 
 LOCK_TIMEOUT_SECONDS = 5.0
 """How long SQLite waits for another process's lock before it says that it is locked."""
@@ -38,9 +38,6 @@ class Sqlite:
     is_shared = False
     """Whether replicas of the service may use the same tables at the same time."""
 
-    keeps_connections = True
-    """Whether a connection is kept between transactions, for speed (`tuning.py`)."""
-
     def __init__(self, url: URL) -> None:
         if url.database:
             Path(url.database).parent.mkdir(parents=True, exist_ok=True)
@@ -48,6 +45,10 @@ class Sqlite:
         self.engine = create_engine(url, json_serializer=_json, connect_args=options)
         event.listen(self.engine, "connect", self._prepare)
         event.listen(self.engine, "begin", self._begin)
+
+    def options(self, writes: bool) -> dict[str, Any]:
+        """Of the connections for transactions that write, or that only read."""
+        return {"writes": writes}
 
     def _prepare(self, connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # the driver begins no transaction by itself: `_begin` does
@@ -74,7 +75,6 @@ class Postgresql:
     """A server that replicas share, perhaps behind a pooler, and that may be restarted at any time."""
 
     is_shared = True
-    keeps_connections = False  # the pool tests each connection before it hands it out
 
     def __init__(self, url: URL) -> None:
         timeouts = {name: value for name, value in SERVER_TIMEOUTS.items() if name not in url.query}
@@ -84,6 +84,13 @@ class Postgresql:
         )  # fmt: skip
         self._connections: WeakSet[Any] = WeakSet()
         event.listen(self.engine, "connect", self._prepare)
+
+    def options(self, writes: bool) -> dict[str, Any]:
+        """Of the connections for transactions that write, or that only read: those take no BEGIN and no COMMIT.
+
+        At PostgreSQL's usual isolation level each statement sees what was committed before it, in a transaction or not.
+        """
+        return {} if writes else {"isolation_level": "AUTOCOMMIT"}
 
     def _prepare(self, connection: Any, _record: Any) -> None:
         """Prepare no statements behind a pooler such as PgBouncer: each transaction may run on another server process.
@@ -105,8 +112,9 @@ class Postgresql:
         """After a failure of the server, give up this connection and those in the pool.
 
         They may lead to a server that is the wrong one now: after a failover the old primary answers and only reads.
+        Or they hold statements that were prepared before a table was altered.
         """
-        if is_unavailable(error) and not is_conflict(error):
+        if is_stale_plan(error) or (is_unavailable(error) and not is_conflict(error)):
             connection.invalidate()
             self.engine.dispose()
 

@@ -88,6 +88,12 @@ def is_conflict(error: Exception) -> bool:
     return isinstance(error, DBAPIError) and _state(error).startswith(_CONFLICT_STATES)
 
 
+def is_stale_plan(error: Exception) -> bool:
+    """Whether a table was altered since this connection prepared the statement; a new connection prepares it again."""
+    diagnostics = getattr(getattr(error, "orig", None), "diag", None)  # psycopg's
+    return diagnostics is not None and diagnostics.source_function == "RevalidateCachedQuery"
+
+
 def is_lost(error: Exception) -> bool:
     """Whether the last statement got no answer: the connection broke, or an fsync failed."""
     if not isinstance(error, DBAPIError):

@@ -20,6 +20,7 @@ from shared.persistence.failures import (
     commit_unknown,
     is_conflict,
     is_lost,
+    is_stale_plan,
     translated,
 )
 
@@ -50,8 +51,9 @@ class Transactions:
 
     def __init__(self, backend: Backend, *, writes: bool = False) -> None:
         self._backend = backend
-        self._engine = backend.engine.execution_options(writes=writes)
-        self._connection: Connection | None = None
+        self._engine = backend.engine.execution_options(**backend.options(writes))
+        self._connection: Connection | None = None  # the one of the last transaction
+        self._is_reused = False
         self._handed_over: list[Any] = []
 
     def close(self) -> None:
@@ -96,11 +98,13 @@ class Transactions:
         return outcomes
 
     def _transaction_without_conflict(self, batch: Batch, repeated: bool) -> list[Any]:
+        """Run it again after a conflict, and where the connection is broken, or a table altered, since its last use."""
         for _ in range(MAX_CONFLICTS):
             try:
                 return self._transaction(batch, repeated)
             except DBAPIError as error:
-                if not is_conflict(error):
+                is_outdated = self._is_reused and (is_lost(error) or is_stale_plan(error))
+                if not (is_conflict(error) or is_outdated):
                     raise
         return self._transaction(batch, repeated)
 
@@ -117,15 +121,15 @@ class Transactions:
 
     @contextlib.contextmanager
     def _begin(self) -> Iterator[Connection]:
-        """A transaction, where possible on the connection of the last one. Raises `CommitUnknown`."""
+        """A transaction, on the connection of the last one if that went well. Raises `CommitUnknown`."""
+        self._is_reused = self._connection is not None
         connection, self._connection = self._connection or self._engine.connect(), None
         is_committing = False
         try:
             with connection.begin():
                 yield connection
                 is_committing = True
-            if self._backend.keeps_connections:
-                self._connection = connection
+            self._connection = connection
         except Exception as error:
             self._backend.discard_if_stale(connection, error)
             if is_committing and is_lost(error):

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import psycopg
 import pytest
 import pytest_asyncio
 from sqlalchemy import Connection
@@ -11,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from shared.persistence import database as module
 from shared.persistence.database import Database
 from shared.persistence.failures import DatabaseUnavailable
-from tests.notes import opened
+from tests.notes import opened, read_notes, write_notes
 from tests.postgres import PrivatePostgres
 from tests.support import eventually
 
@@ -85,6 +86,32 @@ async def test_what_is_the_rows_fault_is_told_as_it_is(database: Database, state
 async def test_a_connection_that_ends_in_the_middle_is_the_databases_fault(database: Database) -> None:
     with pytest.raises(DatabaseUnavailable):
         await database.write(end_own_connection, None)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+           WHERE datname = current_database() AND pid != pg_backend_pid()""",
+        "ALTER TABLE notes ALTER COLUMN text TYPE varchar(500)",
+    ],
+    ids=["was restarted", "has an altered table"],
+)
+async def test_a_server_that_changed_since_the_last_transaction_fails_no_call(
+    postgres: PrivatePostgres, change: str
+) -> None:
+    """Connections are kept, and statements are prepared after their fifth time."""
+    url = postgres.create_database()
+    async with opened(url) as database:
+        for number in range(8):
+            await database.write(write_notes, (number, "before"))
+            assert await database.read(read_notes, number) == await database.look_up(read_notes, number) == "before"
+        with psycopg.connect(url, autocommit=True) as administrator:
+            administrator.execute(change)
+        assert await database.look_up(read_notes, 7) == "before"
+        assert await database.read(read_notes, 7) == "before"
+        assert await database.write(write_notes, (8, "after")) == "wrote 8"
+        assert await database.look_up(read_notes, 8) == "after"
 
 
 async def test_a_file_that_is_no_database_is_the_databases_fault(tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ class ReconciliationDatabase:
     def call_waiting(self, coming: Iterable[OnTheWay], before: float, settle_seconds: float) -> None:
         """Count as in flight the orders that messages on their way may belong to; to be called once, as the last step.
 
-        `before`: when the messages were counted (seconds since 1970), as far as their outboxes were.
+        `before`: the outboxes were counted no earlier than at this time (seconds since 1970).
         """
         with self._engine.begin() as connection:
             connection.exec_driver_sql(LACKING)
