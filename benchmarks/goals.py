@@ -13,6 +13,8 @@ OURS = ORDER_RAIL.name
 PEER_NAMES = {peer.name for peer in PEERS}
 SAME_WORK = {peer.name for peer in PEERS if peer.deliveries == ORDER_RAIL.deliveries}
 
+ON_BOTH = f"--database {BOTH}"
+
 Value = Callable[[Results], float | None]
 
 
@@ -25,7 +27,7 @@ class Goal:
     value: Value
     at_least: float | None = None
     at_most: float | None = None
-    database: str = SQLITE
+    options: str = ""
 
     def is_met_by(self, value: float) -> bool:
         return value >= self.at_least if self.at_least is not None else value <= (self.at_most or 0.0)
@@ -37,8 +39,7 @@ class Goal:
     @property
     def command(self) -> str:
         """What measures what it needs."""
-        option = "" if self.database == SQLITE else f" --database {self.database}"
-        return f"python -m benchmarks --only {self.measurement}{option}"
+        return f"python -m benchmarks --only {self.measurement} {self.options}".rstrip()
 
 
 @dataclass(frozen=True)
@@ -165,9 +166,10 @@ GOALS = (
     ),
     Goal(
         "processor time of a drained order, beside the version before (`git worktree add .run/before a62db12`)",
-        f"{drain.NAME} --before .run/before",
+        drain.NAME,
         _beside(BEFORE, drain.NAME, "processor time"),
         at_most=0.8,
+        options="--before .run/before",
     ),
     Goal("accept, beside the best peer", accept.NAME, _beside_best_peer(accept.NAME), at_least=3),
     Goal(
@@ -188,7 +190,7 @@ GOALS = (
             measurement,
             _beside_best_peer(measurement, database=POSTGRESQL),
             at_least=3,
-            database=POSTGRESQL,
+            options=f"--database {POSTGRESQL}",
         )
         for measurement in (accept.NAME, drain.NAME)
     ),
@@ -197,9 +199,9 @@ GOALS = (
         at_work.NAME,
         _on_postgresql(at_work.NAME),
         at_least=0.7,
-        database=BOTH,
+        options=ON_BOTH,
     ),
-    Goal("drain on PostgreSQL, beside SQLite", drain.NAME, _on_postgresql(drain.NAME), at_least=0.6, database=BOTH),
+    Goal("drain on PostgreSQL, beside SQLite", drain.NAME, _on_postgresql(drain.NAME), at_least=0.6, options=ON_BOTH),
     *(
         Goal(
             f"latency, {percentile} at {rate} orders/s, beside FastStream",

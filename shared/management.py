@@ -71,14 +71,14 @@ class Management:
         try:
             httpx.URL(self.url)
         except httpx.InvalidURL as error:
-            raise ManagementUnavailable(f"{self._name} can't be used: this is no URL ({error})") from None
+            raise self._unavailable(f"this is no URL ({error})") from None
 
     async def _call(self, method: str, path: tuple[str, ...], **arguments: Any) -> httpx.Response:
         url = "/".join([self.url, "api", *(quote(segment, safe="") for segment in path)])
         try:
             response = await self._http.request(method, url, **arguments)
         except httpx.HTTPError as error:
-            raise ManagementUnavailable(f"{self._name} can't be used: {str(error) or type(error).__name__}") from error
+            raise self._unavailable(str(error) or type(error).__name__) from error
         action = f"{method} {' '.join(path)}"
         if response.status_code in (401, 403):
             raise ManagementDenied(
@@ -87,18 +87,21 @@ class Management:
                 "and that the user has the tag `administrator`."
             )
         if response.status_code >= 500:
-            raise ManagementUnavailable(f"{self._name} can't be used: {response.status_code}: {_reason(response)}")
+            raise self._unavailable(f"{response.status_code}: {_reason(response)}")
         is_gone = method == "DELETE" and response.status_code == 404
         if method != "GET" and not response.is_success and not is_gone:
             raise ManagementError(f"{self._name} refused {action} ({response.status_code}): {_reason(response)}")
         return response
+
+    def _unavailable(self, why: str) -> ManagementUnavailable:
+        return ManagementUnavailable(f"{self._name} can't be used: {why}")
 
     def _json(self, response: httpx.Response) -> Any:
         try:
             return response.raise_for_status().json()
         except (ValueError, httpx.HTTPStatusError):
             why = f"it answered {response.status_code} and not as RabbitMQ does; is the port right?"
-            raise ManagementUnavailable(f"{self._name} can't be used: {why}") from None
+            raise self._unavailable(why) from None
 
 
 def _reason(response: httpx.Response) -> str:

@@ -3,7 +3,8 @@
 Gains are processor time, unless a line says otherwise. These tricks can't leave their place:
 
 - `shared/http/short_cut.py`: POST /orders goes past the framework: 9 µs in place of 97.
-- `shared/http/json_body.py`: headers and body are read past Starlette: 14 µs less for each order.
+- `shared/http/json_body.py`: headers and body are read past Starlette: with `connection.py`'s single check of
+  each header's size, an order takes 76 µs of HTTP in place of 85.
 - `shared/messaging/acknowledger.py`: deliveries are acknowledged in groups. Not measured by itself.
 - `shared/messaging/wire.py`, `_process_callbacks`: the parts of messages go past pika's list of waiting callbacks. A
   drained order takes 1.31 ms in place of 1.45.

@@ -29,8 +29,7 @@ class Event(BaseModel):
     """The base of all events. `subject` is the order id, `time` is aware UTC, `source` is the publishing service.
 
     A subclass sets `type`, whose end is its version, and the model of `data`. What old readers could not read is a new
-    version: a new class beside the old one. `shared.events.decode` knows each direct subclass
-    that was imported.
+    version: a new class beside the old one. `shared.events.decode` knows each direct subclass that was imported.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -17,7 +17,8 @@ _CHARSETS = ("utf-8", "utf8", "us-ascii", "ascii")
 
 async def json_body(request: Request) -> bytes:
     """The body without a byte order mark (RFC 8259, 8.1). Raises `Problem` 415 if it is not JSON in plain UTF-8."""
-    headers = dict(request.scope["headers"])  # Starlette's own mapping decodes all of them at each look
+    # Of a repeated header the first counts. Starlette's own mapping searches and decodes at each look.
+    headers = dict(reversed(request.scope["headers"]))
     if (content_type := headers.get(b"content-type")) not in (None, b"application/json"):
         _check_type(content_type.decode("latin-1").lower())
     if (coding := headers.get(b"content-encoding", b"").lower().strip()) not in (b"", b"identity"):
@@ -27,7 +28,7 @@ async def json_body(request: Request) -> bytes:
 
 
 async def _whole_body(request: Request) -> bytes:
-    """As `Request.body`, whose generator costs 6 µs. Raises `ClientDisconnect`."""
+    """As `Request.body`, without its generators (`tuning.py`). Raises `ClientDisconnect`."""
     body, is_whole = b"", False
     while not is_whole:
         message = await request.receive()

@@ -21,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from shared.observability import metrics
 from shared.persistence import backends
 from shared.persistence.batcher import Batcher, Operation, Result, Row
+from shared.persistence.bulk import BulkInsert, skip_existing
 from shared.persistence.failures import DatabaseUnavailable, translated
 from shared.persistence.transactions import Transactions
 
@@ -237,8 +238,7 @@ class Database:
         _probe_metadata.create_all(connection)
         self._metadata.create_all(connection)
         self._check_columns(connection)
-        insert = backends.insert_into(connection.dialect.name, write_probe).on_conflict_do_nothing()
-        connection.execute(insert, {"id": 1, "probes": 0})
+        BulkInsert(write_probe, skip_existing).run(connection, [{"id": 1, "probes": 0}])
         return _write_probe(connection, rows)
 
     def _check_columns(self, connection: Connection) -> None:

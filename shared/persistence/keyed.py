@@ -88,14 +88,16 @@ class KeyedStore(Generic[Record]):
 def upsert(table: Table, provisional: str) -> BulkInsert:
     """Inserts rows, and returns the keys of those written: a taken key stays, unless a provisional row makes way."""
     (key,) = table.primary_key
-    given_up: ColumnElement[str] = literal_column(f"'{provisional}'")
+    provisional_status: ColumnElement[str] = literal_column(
+        f"'{provisional}'"
+    )  # no parameter: those are the rows' values alone
 
     def complete(insert: Any) -> Any:
         new = insert.excluded
         insert = insert.on_conflict_do_update(
             index_elements=[key],
             set_={column.name: new[column.name] for column in table.columns if column is not key},
-            where=(table.c.status == given_up) & (new.status != given_up),
+            where=(table.c.status == provisional_status) & (new.status != provisional_status),
         )
         return insert.returning(key)
 

@@ -103,8 +103,8 @@ class Transactions:
             try:
                 return self._transaction(batch, repeated)
             except DBAPIError as error:
-                is_outdated = self._is_reused and (is_lost(error) or is_stale_plan(error))
-                if not (is_conflict(error) or is_outdated):
+                was_broken = self._is_reused and is_lost(error)
+                if not (is_conflict(error) or is_stale_plan(error) or was_broken):
                     raise
         return self._transaction(batch, repeated)
 

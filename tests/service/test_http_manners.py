@@ -178,6 +178,19 @@ async def test_the_answer_to_a_body_in_another_encoding_says_which_is_read(
 
 
 @pytest.mark.parametrize(
+    ("name", "values"),
+    [("Content-Type", ("text/plain", "application/json")), ("Content-Encoding", ("gzip", "identity"))],
+)
+async def test_of_a_header_that_is_sent_twice_the_first_counts(
+    orders: RunningService, name: str, values: tuple[str, str]
+) -> None:
+    first, second = [(name, value) for value in values]
+
+    problem(await orders.http.post("/orders", content=BODY, headers=[first, second]), 415)
+    assert (await orders.http.post("/orders", content=BODY, headers=[second, first])).status_code == 202
+
+
+@pytest.mark.parametrize(
     "headers",
     [{}, {"Content-Type": "application/json; charset=utf-8"}, {"Content-Type": 'Application/JSON ; Charset="UTF-8"'},
      {"Content-Type": "application/json;charset=us-ascii"}, {"Content-Type": "application/json; v=1"},
