@@ -17,9 +17,10 @@ class Settings(ServiceSettings):
     contract = CONTRACT
     email_url: str = Field("", description="`smtp://host:port` or `smtps://user:password@host`: [below](#email_url)")
     sms_url: str = Field("", description="no adapter yet: leave it empty")
+    push_url: str = Field("", description="no adapter yet: leave it empty")
     restaurant_url: str = Field("", description="no adapter yet: leave it empty")
 
-    @field_validator("email_url", "sms_url", "restaurant_url")
+    @field_validator("email_url", "sms_url", "push_url", "restaurant_url")
     @classmethod
     def _has_an_adapter(cls, value: str, field: ValidationInfo) -> str:
         open_channel(str(field.field_name).removesuffix("_url"), value)

@@ -1,7 +1,15 @@
 """What the notification service is to the others."""
 
-from shared.contract import ATTEMPT_SECONDS, Pattern, QueueContract, RetryDelays, ServiceContract
-from shared.events import NotificationDelivered, NotificationFailed, PaymentDeclined, PaymentSucceeded
+from shared.contract import ATTEMPT_SECONDS, QueueContract, RetryDelays, ServiceContract
+from shared.events import (
+    Event,
+    NotificationDelivered,
+    NotificationFailed,
+    PaymentDeclined,
+    PaymentRefunded,
+    PaymentSucceeded,
+    PaymentVoided,
+)
 
 EMAIL_DELAYS = RetryDelays(
     "EMAIL_RETRY_DELAYS_SECONDS",
@@ -15,10 +23,14 @@ EMAIL_ATTEMPT_SECONDS = 1200.0
 
 
 def _channel(
-    name: str, title: str, attempt_seconds: float = ATTEMPT_SECONDS, retry_delays: RetryDelays | None = None
+    name: str,
+    title: str,
+    attempt_seconds: float = ATTEMPT_SECONDS,
+    retry_delays: RetryDelays | None = None,
+    more: tuple[type[Event], ...] = (PaymentVoided,),
 ) -> QueueContract:
     # A queue for each channel, so that a slow mail server never delays the kitchen.
-    takes = (PaymentSucceeded, PaymentDeclined, Pattern("payments", "payment.refunded.*"))
+    takes: tuple[type[Event], ...] = (PaymentSucceeded, PaymentDeclined, PaymentRefunded, *more)
     return QueueContract(name, title, takes, attempt_seconds, retry_delays)
 
 
@@ -31,6 +43,7 @@ CONTRACT = ServiceContract(
     queues=(
         _channel("email", "Emails to customers", EMAIL_ATTEMPT_SECONDS, EMAIL_DELAYS),
         _channel("sms", "Text messages"),
-        _channel("restaurant", "Kitchen tickets"),
+        _channel("push", "Push messages"),
+        _channel("restaurant", "Kitchen tickets", more=()),  # of a voided order it has no ticket
     ),
 )

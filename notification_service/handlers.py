@@ -8,7 +8,7 @@ from notification_service.channels import NotificationChannel
 from notification_service.contract import CONTRACT
 from notification_service.notifications import WRITERS, Notice, Notification, PaymentOutcome, event_of, notification_of
 from shared.effects import Once
-from shared.events import NotificationDelivered, NotificationFailed, PaymentDeclined, PaymentSucceeded
+from shared.events import Event, NotificationDelivered, NotificationFailed, PaymentDeclined, PaymentSucceeded
 from shared.messaging.processor import Subscription
 from shared.persistence.database import Database
 
@@ -42,9 +42,12 @@ def subscriptions(database: Database, channels: Mapping[str, NotificationChannel
 
 
 def _subscription(name: str, database: Database, channel: NotificationChannel) -> Subscription:
-    def effect_of(event: PaymentOutcome) -> Notifying | None:
+    def effect_of(event: Event) -> Notifying | None:
+        if not isinstance(event, PaymentSucceeded | PaymentDeclined):
+            return None  # nothing is written about a cancellation yet
         notice = WRITERS[name](event)
         return None if notice is None else Notifying(channel, notice, event)
 
     once = Once(database, store.records, effect_of)
-    return once.subscription(CONTRACT.queue_name(name), channel.concurrency, PaymentSucceeded, PaymentDeclined)
+    events = [event for event in CONTRACT.queue(name).takes if isinstance(event, type)]
+    return once.subscription(CONTRACT.queue_name(name), channel.concurrency, *events)

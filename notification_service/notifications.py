@@ -97,14 +97,22 @@ def email(event: PaymentOutcome) -> Notice | None:
 
 def sms(event: PaymentOutcome) -> Notice | None:
     """The same in one line, if the customer left a number."""
-    order = event.data.order
-    if order.customer_phone is None:
+    return _line("sms", event.data.order.customer_phone, event)
+
+
+def push(event: PaymentOutcome) -> Notice | None:
+    """The same line to the customer's device, if the customer left its address."""
+    return _line("push", event.data.order.customer_push, event)
+
+
+def _line(channel: ChannelName, recipient: str | None, event: PaymentOutcome) -> Notice | None:
+    if recipient is None:
         return None
+    total = amount(event.data.order.total)
     if isinstance(event, PaymentSucceeded):
-        text = f"Order confirmed, {amount(order.total)} paid. Thank you!"
-        return Notice(event.subject, "sms", "receipt", order.customer_phone, "", text)
-    text = f"Your payment of {amount(order.total)} was declined. Nothing was charged."
-    return Notice(event.subject, "sms", "decline", order.customer_phone, "", text)
+        return Notice(event.subject, channel, "receipt", recipient, "", f"Order confirmed, {total} paid. Thank you!")
+    text = f"Your payment of {total} was declined. Nothing was charged."
+    return Notice(event.subject, channel, "decline", recipient, "", text)
 
 
 def restaurant(event: PaymentOutcome) -> Notice | None:
@@ -118,6 +126,7 @@ def restaurant(event: PaymentOutcome) -> Notice | None:
 WRITERS: Mapping[str, Callable[[PaymentOutcome], Notice | None]] = {
     "email": email,
     "sms": sms,
+    "push": push,
     "restaurant": restaurant,
 }
 

@@ -1,7 +1,7 @@
 """What the order service is to the others."""
 
 from shared.contract import Pattern, QueueContract, ServiceContract
-from shared.events import OrderPlaced
+from shared.events import OrderCancelled, OrderPlaced
 
 FINAL_STATUSES = ("confirmed", "declined", "cancelled", "refunded")
 """The statuses of an order that no other follows."""
@@ -11,7 +11,7 @@ CONTRACT = ServiceContract(
     title="Order service",
     port=8000,
     exchange="orders",
-    publishes=(OrderPlaced,),
+    publishes=(OrderPlaced, OrderCancelled),
     queues=(
         QueueContract(
             "track",

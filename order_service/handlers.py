@@ -12,8 +12,10 @@ from shared.events import (
     NotificationDelivered,
     NotificationFailed,
     PaymentDeclined,
+    PaymentRefunded,
     PaymentStalled,
     PaymentSucceeded,
+    PaymentVoided,
 )
 from shared.messaging.processor import Subscription
 from shared.messaging.retry import DONE, DUPLICATE, Ack, PermanentError
@@ -21,7 +23,8 @@ from shared.persistence.database import Database
 
 TRACK_CONCURRENCY = 250
 EVENTS: Sequence[type[Event]] = (
-    PaymentSucceeded, PaymentDeclined, PaymentStalled, NotificationDelivered, NotificationFailed
+    PaymentSucceeded, PaymentDeclined, PaymentStalled, PaymentVoided, PaymentRefunded,
+    NotificationDelivered, NotificationFailed,
 )  # fmt: skip
 
 LINGER_SECONDS = 0.02

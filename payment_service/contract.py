@@ -1,14 +1,22 @@
 """What the payment service is to the others."""
 
 from shared.contract import DatabaseContract, QueueContract, ServiceContract
-from shared.events import OrderPlaced, PaymentDeclined, PaymentStalled, PaymentSucceeded
+from shared.events import (
+    OrderCancelled,
+    OrderPlaced,
+    PaymentDeclined,
+    PaymentRefunded,
+    PaymentStalled,
+    PaymentSucceeded,
+    PaymentVoided,
+)
 
 CONTRACT = ServiceContract(
     name="payment_service",
     title="Payment service",
     port=8001,
     exchange="payments",
-    publishes=(PaymentSucceeded, PaymentDeclined, PaymentStalled),
-    queues=(QueueContract("charge", title="To be charged", takes=(OrderPlaced,)),),
+    publishes=(PaymentSucceeded, PaymentDeclined, PaymentStalled, PaymentVoided, PaymentRefunded),
+    queues=(QueueContract("charge", title="To be charged", takes=(OrderPlaced, OrderCancelled)),),
     further_databases=(DatabaseContract("GATEWAY_URL", name="gateway", label="gateway", scheme="simulated+"),),
 )

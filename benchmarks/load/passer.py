@@ -52,6 +52,7 @@ INLETS = {
         Inlet("notification_service.email", 100, DELIVERED),
         Inlet("notification_service.restaurant", 100, DELIVERED),
         Inlet("notification_service.sms", 100, None),  # nobody gave a number
+        Inlet("notification_service.push", 100, None),
     ],
     "order_service": [Inlet("order_service.track", 250, None)],
     "place": [],

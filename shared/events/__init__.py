@@ -22,14 +22,25 @@ from shared.events.notifications import (
     NotificationFailed,
     NotificationFailedData,
 )
-from shared.events.orders import OrderItem, OrderPlaced, OrderPlacedData, OrderSummary
+from shared.events.orders import (
+    OrderCancelled,
+    OrderCancelledData,
+    OrderItem,
+    OrderPlaced,
+    OrderPlacedData,
+    OrderSummary,
+)
 from shared.events.payments import (
     PaymentDeclined,
     PaymentDeclinedData,
+    PaymentRefunded,
+    PaymentRefundedData,
     PaymentStalled,
     PaymentStalledData,
     PaymentSucceeded,
     PaymentSucceededData,
+    PaymentVoided,
+    PaymentVoidedData,
 )
 
 __all__ = [
@@ -44,6 +55,8 @@ __all__ = [
     "NotificationDelivered",
     "NotificationFailed",
     "NotificationFailedData",
+    "OrderCancelled",
+    "OrderCancelledData",
     "OrderItem",
     "OrderPlaced",
     "OrderPlacedData",
@@ -51,10 +64,14 @@ __all__ = [
     "Oversize",
     "PaymentDeclined",
     "PaymentDeclinedData",
+    "PaymentRefunded",
+    "PaymentRefundedData",
     "PaymentStalled",
     "PaymentStalledData",
     "PaymentSucceeded",
     "PaymentSucceededData",
+    "PaymentVoided",
+    "PaymentVoidedData",
     "SchemaMismatch",
     "UnknownType",
     "UnknownVersion",

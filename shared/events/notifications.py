@@ -6,8 +6,8 @@ from pydantic import Field
 
 from shared.events.envelope import Event, Value
 
-ChannelName = Literal["email", "sms", "restaurant"]
-NoticeKind = Literal["receipt", "decline", "kitchen_ticket"]
+ChannelName = Literal["email", "sms", "push", "restaurant"]
+NoticeKind = Literal["receipt", "decline", "kitchen_ticket", "cancellation", "refund", "kitchen_stop"]
 
 
 class NotificationData(Value):

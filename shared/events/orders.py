@@ -21,6 +21,7 @@ class OrderSummary(Value):
 
     customer_email: str
     customer_phone: str | None = None
+    customer_push: str | None = None
     items: tuple[OrderItem, ...]
     total: Money
 
@@ -35,3 +36,15 @@ class OrderPlaced(Event):
 
     type: Literal["order.placed.v1"] = "order.placed.v1"
     data: OrderPlacedData
+
+
+class OrderCancelledData(Value):
+    order: OrderSummary
+    reason: Literal["customer", "payment-timeout"]
+
+
+class OrderCancelled(Event):
+    """An order was cancelled: it is not to be charged any more, and what was charged is to be paid back."""
+
+    type: Literal["order.cancelled.v1"] = "order.cancelled.v1"
+    data: OrderCancelledData

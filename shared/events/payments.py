@@ -26,6 +26,17 @@ class PaymentStalledData(Value):
     attempts: int = Field(ge=1)
 
 
+class PaymentVoidedData(Value):
+    order: OrderSummary
+
+
+class PaymentRefundedData(Value):
+    order: OrderSummary
+    amount: Money
+    refund_id: str
+    attempts: int = Field(ge=1)
+
+
 class PaymentSucceeded(Event):
     """The order was charged."""
 
@@ -45,3 +56,17 @@ class PaymentStalled(Event):
 
     type: Literal["payment.stalled.v1"] = "payment.stalled.v1"
     data: PaymentStalledData
+
+
+class PaymentVoided(Event):
+    """The order was cancelled before it was charged: nothing was charged, and nothing will be."""
+
+    type: Literal["payment.voided.v1"] = "payment.voided.v1"
+    data: PaymentVoidedData
+
+
+class PaymentRefunded(Event):
+    """The order was cancelled after it was charged: the money is back."""
+
+    type: Literal["payment.refunded.v1"] = "payment.refunded.v1"
+    data: PaymentRefundedData

@@ -26,7 +26,7 @@ from tests.rail import Rail
 from tests.support import SERVICES, eventually
 
 WARM_UP, APART, TOGETHER, CONNECTIONS = 20, 40, 400, 32
-PUBLISHES, DELIVERIES, REPORTS = 4, 7, 3
+PUBLISHES, DELIVERIES, REPORTS = 4, 8, 3
 """Of an order whose customer is notified by mail alone. `REPORTS` of the deliveries become its timeline."""
 
 STATISTICS_SECONDS = 2.5

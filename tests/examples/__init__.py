@@ -9,16 +9,22 @@ from shared.events import (
     NotificationDelivered,
     NotificationFailed,
     NotificationFailedData,
+    OrderCancelled,
+    OrderCancelledData,
     OrderItem,
     OrderPlaced,
     OrderPlacedData,
     OrderSummary,
     PaymentDeclined,
     PaymentDeclinedData,
+    PaymentRefunded,
+    PaymentRefundedData,
     PaymentStalled,
     PaymentStalledData,
     PaymentSucceeded,
     PaymentSucceededData,
+    PaymentVoided,
+    PaymentVoidedData,
 )
 from shared.ids import new_id
 
@@ -30,11 +36,12 @@ def euros(amount_minor: int) -> Money:
     return Money(amount_minor=amount_minor, currency="EUR")
 
 
-def order_summary(*, email: str = EMAIL, phone: str | None = None) -> OrderSummary:
+def order_summary(*, email: str = EMAIL, phone: str | None = None, push: str | None = None) -> OrderSummary:
     """Two pizzas and a cola: 22.00 EUR."""
     return OrderSummary(
         customer_email=email,
         customer_phone=phone,
+        customer_push=push,
         items=(
             OrderItem(sku="margherita", name="Pizza Margherita", quantity=2, unit_price=euros(950)),
             OrderItem(sku="cola", name="Cola 0.33 l", quantity=1, unit_price=euros(300)),
@@ -47,6 +54,11 @@ def order_placed(order_id: str | None = None, *, token: str = "tok_visa", **cust
     data = OrderPlacedData(order=order_summary(**customer), payment_token=token)
     order_id = order_id or new_id()
     return OrderPlaced.about(order_id, id=order_id, source="order_service", data=data)
+
+
+def order_cancelled(order_id: str | None = None, **customer: Any) -> OrderCancelled:
+    data = OrderCancelledData(order=order_summary(**customer), reason="customer")
+    return OrderCancelled.about(order_id or new_id(), source="order_service", data=data)
 
 
 def payment_succeeded(order_id: str | None = None, **customer: Any) -> PaymentSucceeded:
@@ -62,6 +74,16 @@ def payment_declined(order_id: str | None = None, **customer: Any) -> PaymentDec
 def payment_stalled(order_id: str | None = None) -> PaymentStalled:
     data = PaymentStalledData(error="the gateway answers 503 Service Unavailable", attempts=3)
     return PaymentStalled.about(order_id or new_id(), source="payment_service", data=data)
+
+
+def payment_voided(order_id: str | None = None, **customer: Any) -> PaymentVoided:
+    data = PaymentVoidedData(order=order_summary(**customer))
+    return PaymentVoided.about(order_id or new_id(), source="payment_service", data=data)
+
+
+def payment_refunded(order_id: str | None = None, **customer: Any) -> PaymentRefunded:
+    data = PaymentRefundedData(order=order_summary(**customer), amount=euros(2200), refund_id="refund-1", attempts=1)
+    return PaymentRefunded.about(order_id or new_id(), source="payment_service", data=data)
 
 
 def notice_delivered(channel: str, notice: str, order_id: str | None = None) -> NotificationDelivered:

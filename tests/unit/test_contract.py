@@ -118,7 +118,10 @@ def test_an_event_that_nobody_publishes_can_not_be_taken() -> None:
 
 
 def test_a_binding_takes_every_version_of_an_event() -> None:
-    assert contract.patterns(PAYMENT.queue("charge")) == (Pattern("orders", "order.placed.*"),)
+    assert contract.patterns(PAYMENT.queue("charge")) == (
+        Pattern("orders", "order.placed.*"),
+        Pattern("orders", "order.cancelled.*"),
+    )
 
 
 @pytest.mark.parametrize("file", GENERATED)

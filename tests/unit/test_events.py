@@ -37,6 +37,9 @@ MAKERS: list[Callable[[], Event]] = [
     examples.payment_succeeded,
     examples.payment_declined,
     examples.payment_stalled,
+    examples.order_cancelled,
+    examples.payment_voided,
+    examples.payment_refunded,
     examples.receipt_delivered,
     examples.receipt_failed,
 ]

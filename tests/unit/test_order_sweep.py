@@ -22,10 +22,10 @@ from tests import examples
 from tests.support import outbox_events, ready
 
 LIMIT = 100
-EMAIL, SMS, RESTAURANT = "email", "sms", "restaurant"
+EMAIL, SMS, PUSH, RESTAURANT = "email", "sms", "push", "restaurant"
 QUEUES = {
     "charge": "payment_service.charge",
-    **{name: f"notification_service.{name}" for name in (EMAIL, SMS, RESTAURANT)},
+    **{name: f"notification_service.{name}" for name in (EMAIL, SMS, PUSH, RESTAURANT)},
 }
 LONG, NOW, LATE = 60.0, 0.0, 3600.0
 EARLIER, LATER, LAST = sorted(examples.order_placed().subject for _ in range(3))

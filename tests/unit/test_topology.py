@@ -17,6 +17,7 @@ MAIN_QUEUES = [
     "payment_service.charge",
     "notification_service.email",
     "notification_service.sms",
+    "notification_service.push",
     "notification_service.restaurant",
     "order_service.track",
 ]
