@@ -5,6 +5,7 @@ from pydantic import Field, field_validator
 from payment_service import api, store
 from payment_service.contract import CONTRACT
 from payment_service.gateways import checked_gateway_url, open_gateway
+from payment_service.gateways.guarded import GuardedGateway
 from payment_service.handlers import subscriptions
 from shared.assemble import Assembly
 from shared.service import Service
@@ -39,7 +40,9 @@ def build(settings: Settings) -> Service:
     description = "Charges each order once. Events cause the payments; this API only reads them."
     assembly = Assembly(CONTRACT, settings, store.metadata, store.outbox, description=description)
     database = assembly.database
-    gateway = open_gateway(settings.gateway_url, settings.gateway_latency_seconds)
-    assembly.consume(subscriptions(database, gateway, settings.answer_seconds, settings.payment_concurrency))
+    gateway = GuardedGateway(
+        open_gateway(settings.gateway_url, settings.gateway_latency_seconds), settings.answer_seconds
+    )
+    assembly.consume(subscriptions(database, gateway, settings.payment_concurrency))
     assembly.serve(database, api.router, audit=[api.audit_source(database), gateway.audit_source])
-    return assembly.service(before=[gateway])
+    return assembly.service(before=[gateway], breakers=[gateway.breaker])

@@ -1,6 +1,5 @@
 """The payment service's handler: a placed order is charged, once."""
 
-import asyncio
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,7 +10,6 @@ from payment_service.payments import GivenUp, Payment, PaymentEvent, event_of, p
 from shared.effects import Once
 from shared.events import OrderPlaced
 from shared.messaging.processor import Subscription
-from shared.messaging.retry import OutcomeUnknown
 from shared.persistence.database import Database
 
 
@@ -20,7 +18,6 @@ class Charging:
     """The charge of one placed order. Its key is the order id, for the gateway too."""
 
     gateway: Gateway
-    answer_seconds: float
     placed: OrderPlaced
 
     @property
@@ -29,11 +26,7 @@ class Charging:
 
     async def perform(self, attempt: int) -> Payment:
         data = self.placed.data
-        try:
-            async with asyncio.timeout(self.answer_seconds):
-                answer = await self.gateway.charge(self.key, data.payment_token, data.order.total)
-        except TimeoutError:
-            raise OutcomeUnknown(f"no answer from the gateway within {self.answer_seconds:g} s") from None
+        answer = await self.gateway.charge(self.key, data.payment_token, data.order.total)
         return payment_of(self.placed, answer, attempt)
 
     def given_up(self, attempts: int, error: str) -> Payment:
@@ -43,6 +36,6 @@ class Charging:
         return event_of(payment, self.placed)
 
 
-def subscriptions(database: Database, gateway: Gateway, answer_seconds: float, concurrency: int) -> list[Subscription]:
-    once = Once(database, store.records, partial(Charging, gateway, answer_seconds))
+def subscriptions(database: Database, gateway: Gateway, concurrency: int) -> list[Subscription]:
+    once = Once(database, store.records, partial(Charging, gateway))
     return [once.subscription(CONTRACT.queue_name("charge"), concurrency, OrderPlaced)]

@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import BaseModel
 
+from shared.breaker import Breaker
 from shared.contract import ContractError, ServiceContract, patterns
 from shared.controls import controls
 from shared.http.application import create_app
@@ -67,10 +68,12 @@ class Assembly:
         *,
         before: Sequence[Component] = (),
         after: Sequence[Component] = (),
+        breakers: Sequence[Breaker] = (),
         throttled_for: Operation[Any, Any] | None = None,
     ) -> Service:
         """The service. `before`: components that its handlers need, started before the consumer; `after`: the rest.
 
+        `breakers`: those around the calls of outside systems, for `/readyz`.
         `throttled_for`: the operation whose load makes the outbox relay leave the processor to it.
         """
         settings, name = self._settings, self._contract.name
@@ -78,7 +81,7 @@ class Assembly:
         if self._outbox is not None:
             components.append(OutboxRelay(self.database, self._outbox, self.publisher, throttled_for=throttled_for))
         components += [self.consumer, *after, *controls(settings, name, self.consumer)]
-        return Service(components, HttpServer(self.app, settings.http_host, settings.http_port))
+        return Service(components, HttpServer(self.app, settings.http_host, settings.http_port), breakers)
 
 
 def check(contract: ServiceContract, subscriptions: Sequence[Subscription]) -> None:

@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 import structlog
 
 from shared import output, settings
+from shared.breaker import Breaker
 from shared.http.server import HttpServer
 from shared.observability import logging
 from shared.settings import ServiceSettings
@@ -30,11 +31,15 @@ class Component(Protocol):
 
 
 class Service:
-    """The components, in the order in which they start; the HTTP server comes last."""
+    """The components, in the order in which they start; the HTTP server comes last.
 
-    def __init__(self, components: Sequence[Component], http: HttpServer) -> None:
+    `breakers`: those around the calls of outside systems.
+    """
+
+    def __init__(self, components: Sequence[Component], http: HttpServer, breakers: Sequence[Breaker] = ()) -> None:
         self._components = [*components, http]
-        http.report(self._problems)
+        self._breakers = breakers
+        http.report(self._problems, self._degraded)
 
     async def run(self) -> bool:
         """Start, serve until a signal, stop. Returns whether every component stopped in time."""
@@ -65,7 +70,11 @@ class Service:
         return in_time
 
     def _problems(self) -> list[str]:
-        return list(dict.fromkeys(problem for each in self._components if (problem := each.problem())))
+        parts: list[Component | Breaker] = [*self._components, *self._breakers]
+        return list(dict.fromkeys(problem for each in parts if (problem := each.problem())))
+
+    def _degraded(self) -> list[str]:
+        return [sentence for each in self._breakers if (sentence := each.degraded())]
 
 
 SettingsType = TypeVar("SettingsType", bound=ServiceSettings)

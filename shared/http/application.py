@@ -25,11 +25,18 @@ RESOURCES = Depends(_resources)
 """A call's dependency: what its service was assembled with, as in `Annotated[Resources, RESOURCES]`."""
 
 
-class Health(BaseModel):
-    """`problems`: one sentence for each thing that is missing."""
+Status = Literal["ok", "degraded", "unavailable"]
 
-    status: Literal["ok", "unavailable"]
+
+class Health(BaseModel):
+    """`problems`: one sentence for each thing that is missing. `degraded`: for each outside system that fails.
+
+    Work for an outside system that fails waits, and goes on by itself.
+    """
+
+    status: Status
     problems: list[str] = Field(default=[], examples=[["database: connection refused"]])
+    degraded: list[str] = Field(default=[], examples=[["the gateway, since 2026-11-26T18:30:00Z: it answers 503"]])
 
 
 def create_app(
@@ -43,7 +50,7 @@ def create_app(
                       redirect_slashes=False,  # the Location would hold http:// and the host that the client sent
                       docs_url=None, redoc_url=None, swagger_ui_oauth2_redirect_url=None)  # fmt: skip
     app.state.operator_token = operator_token
-    app.state.problems = list
+    app.state.problems = app.state.degraded = list
     app.state.stopping = asyncio.Event()
     app.add_middleware(BodyLimit)
     problems.install(app)
@@ -79,11 +86,13 @@ async def livez() -> Health:
 
 @_health.get("/readyz", responses={503: {"model": Health, "description": "Something it needs is missing"}})
 async def readyz(request: Request, response: Response) -> Health:
-    """Whether everything that the service needs is there: database, broker, topology."""
+    """Whether everything that the service needs is there: database, broker, topology. 200 also if it is degraded."""
     missing: list[str] = request.app.state.problems()
+    degraded: list[str] = request.app.state.degraded()
     if missing:
         response.status_code = 503
-    return Health(status="unavailable" if missing else "ok", problems=missing)
+    status: Status = "unavailable" if missing else "degraded" if degraded else "ok"
+    return Health(status=status, problems=missing, degraded=degraded)
 
 
 @_health.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})

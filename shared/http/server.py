@@ -52,9 +52,9 @@ class HttpServer(Server):
         )  # fmt: skip
         self._state = app.state
 
-    def report(self, problems: Callable[[], list[str]]) -> None:
-        """Let `/readyz` answer with what `problems` returns."""
-        self._state.problems = problems
+    def report(self, problems: Callable[[], list[str]], degraded: Callable[[], list[str]]) -> None:
+        """Let `/readyz` answer with what these return."""
+        self._state.problems, self._state.degraded = problems, degraded
 
     async def start(self) -> None:
         """Raises `SystemExit` with a sentence if the address is not available."""

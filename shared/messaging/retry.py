@@ -12,6 +12,14 @@ class OutcomeUnknown(TransientError):
     """There was no answer: the effect may have happened or not. Not tried again within the same attempt."""
 
 
+class Unavailable(TransientError):
+    """The outside system fails, whatever it is asked. A repetition is safe: a breaker may turn this into `NotReady`."""
+
+
+class NoAnswer(Unavailable, OutcomeUnknown):
+    """The outside system did not answer, and honours idempotency keys: a repetition is safe."""
+
+
 class PermanentError(Exception):
     """It can never work: the message becomes a dead letter at once. `reason` is one word for its header."""
 
@@ -22,6 +30,10 @@ class PermanentError(Exception):
 
 class NotReady(Exception):
     """Something that this service needs is away: the delivery is held until it is back, and spends no attempt."""
+
+
+class AccessDenied(NotReady):
+    """The outside system refuses this service, until a person mends a setting such as a key. The message says how."""
 
 
 @dataclass(frozen=True, slots=True)

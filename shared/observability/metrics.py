@@ -18,6 +18,7 @@ slowed_seconds = Gauge("order_rail_slowed_seconds", "What each delivery waits by
 connections_opened = Counter("order_rail_broker_connections_opened", "AMQP connections opened", ["connection"])
 commits = Counter("order_rail_group_commits", "Transactions that wrote", ["database"])
 rows_committed = Counter("order_rail_rows_committed", "Writes made durable by them", ["database"])
+degraded = Gauge("order_rail_degraded", "1 while work for an outside system waits, since that fails", ["system"])
 held = Gauge("order_rail_deliveries_held", "Deliveries that wait until what the service needs is back", ["queue"])
 
 

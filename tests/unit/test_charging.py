@@ -6,17 +6,25 @@ import pytest
 
 from payment_service.app import Settings
 from payment_service.contract import CONTRACT
+from payment_service.gateways.guarded import GuardedGateway
 from payment_service.gateways.simulated import SimulatedGateway
 from payment_service.handlers import Charging
-from shared.messaging.retry import OutcomeUnknown
+from shared.breaker import FAILURES
+from shared.messaging.retry import NoAnswer, NotReady
 from tests import examples
 from tests.support import ready
 
 
-async def test_a_missing_answer_is_waited_for_a_limited_time(tmp_path: Path) -> None:
-    async with ready(SimulatedGateway(f"sqlite:///{tmp_path / 'gateway.db'}", latency_seconds=3600)) as gateway:
-        with pytest.raises(OutcomeUnknown, match=r"no answer from the gateway within 0\.05 s"):
-            await Charging(gateway, 0.05, examples.order_placed()).perform(1)
+async def test_a_missing_answer_is_waited_for_a_limited_time_and_a_few_of_them_pause_all_charges(
+    tmp_path: Path,
+) -> None:
+    simulated = SimulatedGateway(f"sqlite:///{tmp_path / 'gateway.db'}", latency_seconds=3600)
+    async with ready(GuardedGateway(simulated, 0.05)) as gateway:
+        for expected in [NoAnswer] * (FAILURES - 1) + [NotReady] * 2:
+            with pytest.raises(expected, match=r"no answer within 0\.05 s") as caught:
+                await Charging(gateway, examples.order_placed()).perform(1)
+            assert type(caught.value) is expected
+        assert "the payment gateway" in (gateway.breaker.degraded() or "")
         assert await gateway.audit_source.page(None) == []
 
 

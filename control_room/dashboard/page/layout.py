@@ -40,17 +40,24 @@ def build(page: Page, order_id: str = "") -> None:
 
 
 def _show_heading(page: Page) -> None:
-    """What is broken, or that nothing is."""
+    """What is broken or degraded, or that nothing is."""
 
     def problems(snapshot: Snapshot) -> list[str]:
         if time.time() - max(snapshot.at, page.room.observer.pace.opened_at) > STALE_SECONDS:
             return ["the control room itself has stopped looking"]
         return snapshot.problems
 
+    def degraded(snapshot: Snapshot) -> list[str]:
+        return [f"degraded: {sentence}" for sentence in snapshot.degraded]
+
+    def colour(snapshot: Snapshot) -> str:
+        return "broken" if problems(snapshot) else "busy" if degraded(snapshot) else "fine"
+
     with ui.element("header").classes("heading"):
         text("Order Rail", tag="h1")
-        state = page.text(lambda snapshot: _sentence(problems(snapshot)), "state", tag="p").props("role=status")
-        page.colour(state, lambda snapshot: "broken" if problems(snapshot) else "fine")
+        state = page.text(lambda snapshot: _sentence(problems(snapshot) or degraded(snapshot)), "state", tag="p")
+        state.props("role=status")
+        page.colour(state, colour)
 
 
 def _sentence(problems: list[str]) -> str:

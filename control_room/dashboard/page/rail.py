@@ -51,13 +51,15 @@ def _show_service(page: Page, service: ServiceContract) -> None:
     def state(snapshot: Snapshot) -> str:
         view = snapshot.services[service.name]
         words = f"ready, {view.replicas} of them" if view.replicas > 1 else "ready"
+        words = f"degraded: {'; '.join(view.degraded)}" if view.degraded else words
         words = words if view.is_ready else "; ".join(view.problems)
         return f"{HELD[process()]}: {words}" if process() in HELD else words
 
     def colour(snapshot: Snapshot) -> str:
-        if not snapshot.services[service.name].is_ready:
+        view = snapshot.services[service.name]
+        if not view.is_ready:
             return "broken"
-        return "busy" if process() is ProcessState.SLOW else "fine"
+        return "busy" if view.degraded or process() is ProcessState.SLOW else "fine"
 
     def outbox(snapshot: Snapshot) -> str:
         waiting = snapshot.services[service.name].outbox

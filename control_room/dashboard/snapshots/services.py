@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import httpx
 from prometheus_client.samples import Sample
@@ -64,10 +65,12 @@ class WatchedService:
             except OSError:
                 urls = []
             found = await asyncio.gather(*(self._look_at(url) for url in urls))
-            pages = {url: samples for url, (samples, _) in zip(urls, found, strict=True) if samples is not None}
-            problems = dict.fromkeys(problem for _, problems in found for problem in problems)
+            pages = {url: samples for url, (samples, _, _) in zip(urls, found, strict=True) if samples is not None}
+            problems = dict.fromkeys(problem for _, problems, _ in found for problem in problems)
+            degraded = dict.fromkeys(sentence for _, _, degraded in found for sentence in degraded)
             self._count(pages)
-            self.view = self._view(list(pages.values()), tuple(problems) if urls else ("it does not run",))
+            view = self._view(list(pages.values()), tuple(problems) if urls else ("it does not run",))
+            self.view = replace(view, degraded=tuple(degraded))
 
     def _view(self, pages: Sequence[Sequence[Sample]], problems: tuple[str, ...]) -> ServiceView:
         def highest(metric: str) -> float:
@@ -81,18 +84,18 @@ class WatchedService:
         """The sum of the rates of these counters, over all replicas."""
         return self._meter.per_second(time.monotonic(), *counters)
 
-    async def _look_at(self, url: str) -> tuple[list[Sample] | None, list[str]]:
-        """What one replica counts, None if it does not answer; and its problems."""
+    async def _look_at(self, url: str) -> tuple[list[Sample] | None, list[str], list[str]]:
+        """What one replica counts, None if it does not answer; its problems; and how it is degraded."""
         try:
             ready, page = await asyncio.gather(
                 *(self._http.get(f"{url}/{call}", timeout=TIMEOUT_SECONDS) for call in ("readyz", "metrics"))
             )
-            problems = [] if ready.is_success else list(ready.json()["problems"])
-            return parsed(page.raise_for_status().text), problems
+            health = ready.json()
+            return parsed(page.raise_for_status().text), list(health["problems"]), list(health.get("degraded", ()))
         except httpx.TimeoutException:
-            return None, ["it is there and does not answer"]
+            return None, ["it is there and does not answer"], []
         except (httpx.HTTPError, ValueError, KeyError):
-            return None, ["it does not run"]
+            return None, ["it does not run"], []
 
     def _count(self, pages: Mapping[str, Iterable[Sample]]) -> None:
         """Read the counters. A replica that is gone keeps its total, so that the sum does not fall."""

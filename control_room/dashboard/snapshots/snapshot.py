@@ -42,7 +42,8 @@ class QueueView:
 class ServiceView:
     """A service as it reports itself. `outbox`: events that are committed and not yet confirmed by the broker.
 
-    `process`: the effect of the commands that it has received; see `exchange.py` in `process_control`.
+    `process`: the effect of the commands that it has received; see `exchange.py` in `process_control`. `degraded`: for
+    each outside system that fails, since when and why; work for it waits.
     """
 
     name: str
@@ -50,6 +51,7 @@ class ServiceView:
     problems: tuple[str, ...] = ("not looked yet",)
     outbox: int = 0
     process: ProcessState = ProcessState.RUNNING
+    degraded: tuple[str, ...] = ()
 
     @property
     def is_ready(self) -> bool:
@@ -99,3 +101,8 @@ class Snapshot:
             found += [f"{queue.name}: {queue.problem}" for queue in self.queues.values() if queue.problem]
             found += [f"exchange {name} is missing" for name in contract.exchanges() if name not in self.exchanges]
         return found
+
+    @property
+    def degraded(self) -> list[str]:
+        """A sentence for each outside system that fails, while the rest goes on."""
+        return [f"{service.name}: {sentence}" for service in self.services.values() for sentence in service.degraded]
