@@ -82,7 +82,7 @@ def _order(number: int) -> list[Row]:
     return [
         {
             "order_id": _order_id(number), "status": "confirmed", "summary": _SUMMARY, "payment_token": "tok_visa",
-            "wants_sms": 0, "placed_at": at, "updated_at": at, "sweeps": 0,
+            "wants_sms": 0, "wants_push": 0, "placed_at": at, "updated_at": at, "sweeps": 0,
         }
     ]  # fmt: skip
 

@@ -1,7 +1,8 @@
 """HTTP in and out of the order service."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Path, Query, Request
 from fastapi.responses import Response, StreamingResponse
@@ -9,19 +10,22 @@ from prometheus_client import Counter
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from order_service import orders, store
+from order_service.cancelling import cancelled_orders
+from order_service.cancelling.store import Cancellation, Cancelled, Refused, cancel
+from order_service.causal_order import Notification, in_order, notifications_of
 from order_service.contract import CONTRACT
 from order_service.idempotency import fingerprint, idempotency_key
-from order_service.live import LiveTimelines, entry_json, has_more
+from order_service.live import Changes, LiveTimelines, entry_json, has_more
 from order_service.orders import (
     MENU,
+    CancellationRules,
     MenuItem,
-    Notification,
     Order,
     OrderRequest,
     OrderStatus,
+    SweepDelays,
     UnknownDish,
-    in_order,
-    notifications_of,
+    cancellation,
 )
 from shared.events import Money, OrderItem, OrderPlaced, OrderPlacedData, OrderSummary
 from shared.http.application import RESOURCES
@@ -49,6 +53,9 @@ class Resources:
 
     database: Database
     live: LiveTimelines
+    changes: Changes
+    rules: CancellationRules
+    sweep_delays: SweepDelays
 
 
 WithResources = Annotated[Resources, RESOURCES]
@@ -113,13 +120,13 @@ async def place_order(request: Request) -> Response:
     placed = await _place(database, store.Placement(event, key, request_fingerprint))
     if placed.order_id == event.subject:
         accepted_orders.inc()
-        return _accepted(event.subject, summary, event.time)
+        return _accepted_order(event.subject, summary, event.time)
     if placed.fingerprint != request_fingerprint:
         raise Problem.of_field("Idempotency-Key", "already used for another order; send a new key")
     first = await database.read(store.get, placed.order_id)
     if first is None:
         raise Problem.unavailable("The order of this key cannot be read now")
-    return _accepted(first.order_id, first.summary, first.placed_at, replayed=True)
+    return _accepted_order(first.order_id, first.summary, first.placed_at, replayed=True)
 
 
 async def _place(database: Database, placement: store.Placement) -> store.Placed:
@@ -159,8 +166,11 @@ def _priced(order: OrderRequest) -> OrderSummary:
         raise Problem.of_field(f"items[{error.index}].sku", str(error)) from None
 
 
-def _accepted(order_id: str, summary: OrderSummary, placed_at: Any, *, replayed: bool = False) -> Response:
-    body = OrderAccepted(order_id=order_id, total=summary.total, placed_at=placed_at)
+def _accepted_order(order_id: str, summary: OrderSummary, placed_at: datetime, *, replayed: bool = False) -> Response:
+    return _accepted(order_id, OrderAccepted(order_id=order_id, total=summary.total, placed_at=placed_at), replayed)
+
+
+def _accepted(order_id: str, body: BaseModel, replayed: bool) -> Response:
     headers = {"Location": f"/orders/{order_id}"}
     if replayed:
         headers["Idempotent-Replayed"] = "true"
@@ -176,6 +186,21 @@ class TimelineItem(BaseModel):
     at: AwareDatetime
 
 
+class CancellationView(BaseModel):
+    """What `POST /orders/{order_id}/cancel` would do now."""
+
+    possible: bool = Field(description="Whether the order can be cancelled now")
+    until: AwareDatetime | None = Field(description="The last moment for it; null where it can't be, or always can be")
+    effect: Literal["void", "refund"] | None = Field(
+        description="`void`: nothing is known to be charged, and nothing will be; a charge that is under way is paid "
+        "back. `refund`: the total is paid back. null where the order can't be cancelled"
+    )
+    why_not: str | None = Field(
+        description="Why it can't be cancelled, in words; null where it can be",
+        examples=["its payment was declined: nothing was charged"],
+    )
+
+
 class OrderView(ListedOrder):
     """An order and its events so far, causes before effects."""
 
@@ -183,7 +208,9 @@ class OrderView(ListedOrder):
     timeline: list[TimelineItem]
     notifications: list[Notification]
     wants_sms: bool = Field(description="Whether the customer left a number for text messages")
+    wants_push: bool = Field(description="Whether the customer chose push messages")
     duplicates: int = Field(description="How many requests and events arrived again and changed nothing")
+    cancellation: CancellationView
 
 
 @router.get("/orders/{order_id}", responses=documented(404, 503))
@@ -199,16 +226,74 @@ async def read_order(resources: WithResources, order_id: OrderIdInPath) -> Order
         timeline=[TimelineItem.model_validate(entry_json(entry)) for entry in in_order(order.timeline)],
         notifications=notifications_of(order.timeline),
         wants_sms=order.summary.customer_phone is not None,
+        wants_push=order.summary.customer_push is not None,
         duplicates=order.duplicates,
+        cancellation=_cancellation_view(order, resources.rules),
     )
+
+
+def _cancellation_view(order: Order, rules: CancellationRules) -> CancellationView:
+    why_not = rules.why_not(order.status, order.placed_at, datetime.now(UTC))
+    if why_not:
+        return CancellationView(possible=False, until=None, effect=None, why_not=why_not)
+    is_unpaid = order.status in (OrderStatus.PLACED, OrderStatus.STALLED)
+    until = None if order.status is OrderStatus.STALLED else rules.until(order.placed_at)
+    return CancellationView(possible=True, until=until, effect="void" if is_unpaid else "refund", why_not=None)
 
 
 async def _existing(resources: Resources, order_id: str) -> Order:
     known_as = canonical(order_id)
     order = await resources.database.read(store.get, known_as) if known_as else None
     if order is None:
-        raise Problem(404, f"order_id: there is no order {order_id[:100]}")
+        raise _unknown(order_id)
     return order
+
+
+def _unknown(order_id: str) -> Problem:
+    return Problem(404, f"order_id: there is no order {order_id[:100]}")
+
+
+class CancelAccepted(BaseModel):
+    """The cancellation is safe on disk. `Location` leads to what becomes of it: `cancelled` or `refunded`."""
+
+    order_id: str
+    status: Literal[OrderStatus.CANCELLING] = OrderStatus.CANCELLING
+
+
+@router.post(
+    "/orders/{order_id}/cancel",
+    status_code=202,
+    response_model=CancelAccepted,
+    responses=documented(404, 409, 503),
+)
+async def cancel_order(request: Request, resources: WithResources, order_id: OrderIdInPath) -> Response:
+    """Cancel an order: what was charged is paid back, and nothing more is charged.
+
+    Answers as soon as the cancellation and its event are on disk, also while RabbitMQ is away; repeated, it gives the
+    same answer and `Idempotent-Replayed: true`. 409 for an order whose payment was declined, and once it is too late
+    (CANCEL_WITHIN_SECONDS after its placement), but for a `stalled` order. `cancellation` of `GET /orders/{order_id}`
+    tells beforehand.
+    """
+    known_as = canonical(order_id)
+    traceparent = start_span(request.headers.get("traceparent"))
+    result = await _cancel(resources, known_as, traceparent) if known_as else Cancelled.UNKNOWN_ORDER
+    if known_as is None or result is Cancelled.UNKNOWN_ORDER:
+        raise _unknown(order_id)
+    if isinstance(result, Refused):
+        raise Problem(409, f"The order can't be cancelled: {result.reason}.")
+    if result is Cancelled.NOW:
+        cancelled_orders.labels("customer").inc()
+        resources.changes.notify(known_as)
+    return _accepted(known_as, CancelAccepted(order_id=known_as), replayed=result is Cancelled.EARLIER)
+
+
+async def _cancel(resources: Resources, order_id: str, traceparent: str) -> Cancelled | Refused:
+    entry = cancellation("customer")
+    request = Cancellation(order_id, entry, traceparent, resources.rules, resources.sweep_delays)
+    try:
+        return await resources.database.write(cancel, request)
+    except CommitUnknown:
+        raise Problem.outcome_unknown("Send the same request again: the order is cancelled once.") from None
 
 
 class OrderPage(BaseModel):
@@ -272,4 +357,5 @@ def _audit_row(row: Any) -> dict[str, Any]:
         "placed_at": row.placed_at,
         "updated_at": row.updated_at,
         "wants_sms": row.wants_sms,
+        "wants_push": row.wants_push,
     }

@@ -3,15 +3,16 @@
 from pydantic import Field
 
 from order_service import api, shop, store
+from order_service.cancelling import PaymentTimeout
 from order_service.contract import CONTRACT
 from order_service.handlers import Tracking, subscriptions
 from order_service.live import Changes, LiveTimelines
-from order_service.orders import OrderRequest, SweepDelays
+from order_service.orders import CancellationRules, OrderRequest, SweepDelays
 from order_service.sweep import Sweeper
 from shared.assemble import Assembly
 from shared.contract import queues_taking
 from shared.events import OrderPlaced, PaymentSucceeded
-from shared.service import Service
+from shared.service import Component, Service
 from shared.settings import ServiceSettings
 
 REPORT_SECONDS = 10.0
@@ -29,6 +30,18 @@ class Settings(ServiceSettings):
         description="after how long without a report an order's event is re-emitted. By default as long as a message "
         "can be tried: two minutes, or hours where only the email is missing. A number counts for all queues; a "
         "shorter one starts a second chain of attempts beside the first",
+    )
+    cancel_within_seconds: float = Field(
+        default=900,
+        ge=0,
+        le=30 * 86400,
+        description="how long after its placement an order can be cancelled. A stalled order always can be",
+    )
+    payment_timeout_seconds: float | None = Field(
+        default=None,
+        ge=1,
+        le=30 * 86400,
+        description="an order that is not paid by then is cancelled, also a stalled one. Off without a number",
     )
 
     @property
@@ -49,7 +62,12 @@ def build(settings: Settings) -> Service:
     database, changes = assembly.database, Changes()
     assembly.consume(subscriptions(Tracking(database, changes, settings.sweep_delays)))
     live = LiveTimelines(database, changes, assembly.app.state.stopping.is_set)
-    assembly.serve(api.Resources(database, live), api.router, shop.router, audit=[api.audit_source(database)])
+    resources = api.Resources(
+        database, live, changes, CancellationRules(settings.cancel_within_seconds), settings.sweep_delays
+    )
+    assembly.serve(resources, api.router, shop.router, audit=[api.audit_source(database)])
     assembly.app.add_short_cut("POST", "/orders", api.place_order)
-    sweeper = Sweeper(database, assembly.consumer, settings.sweep_delays)
-    return assembly.service(after=[sweeper], throttled_for=store.place)
+    background: list[Component] = [Sweeper(database, assembly.consumer, settings.sweep_delays)]
+    if after_seconds := settings.payment_timeout_seconds:
+        background.append(PaymentTimeout(database, assembly.consumer, changes, settings.sweep_delays, after_seconds))
+    return assembly.service(after=background, throttled_for=store.place)

@@ -4,7 +4,7 @@ from shared.contract import Pattern, QueueContract, ServiceContract
 from shared.events import OrderCancelled, OrderPlaced
 
 FINAL_STATUSES = ("confirmed", "declined", "cancelled", "refunded")
-"""The statuses of an order that no other follows."""
+"""The statuses of an order that no other follows, unless it is cancelled."""
 
 CONTRACT = ServiceContract(
     name="order_service",

@@ -3,34 +3,41 @@
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cache
 from math import inf
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from order_service.contract import FINAL_STATUSES
+from order_service.contract import CONTRACT, FINAL_STATUSES
 from shared import mailbox
 from shared.events import (
     Event,
     Money,
     NotificationDelivered,
     NotificationFailed,
+    OrderCancelled,
+    OrderCancelledData,
     OrderItem,
     OrderPlaced,
     OrderSummary,
     PaymentDeclined,
+    PaymentRefunded,
     PaymentStalled,
     PaymentSucceeded,
+    PaymentVoided,
     Value,
 )
+from shared.ids import new_id
 
 MAX_LINES = 50
 MAX_QUANTITY = 100
 
-PHONE_PATTERN = r"^\+[1-9][0-9]{6,14}$"
+_BETWEEN = r"[ \u00a0\u2009\u202f().\/\u2010-\u2015\u2212-]*"  # what people write between the digits
+PHONE_PATTERN = rf"^{_BETWEEN}(?:\+|00){_BETWEEN}[1-9](?:{_BETWEEN}[0-9]){{6,14}}{_BETWEEN}$"
+PUSH_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
 TOKEN_PATTERN = r"^tok_[a-z_]{1,60}$"  # noqa: S105 - a pattern, not a token
 _CARD_NUMBER = re.compile(r"(?:\d[ -]?){12,19}")
 
@@ -42,6 +49,7 @@ class OrderStatus(StrEnum):
     PAID = "paid"
     CONFIRMED = "confirmed"
     DECLINED = "declined"
+    CANCELLING = "cancelling"
     CANCELLED = "cancelled"
     REFUNDED = "refunded"
     STALLED = "stalled"
@@ -73,9 +81,17 @@ MENU = {
 
 
 def _phone(number: str) -> str:
-    if not re.fullmatch(PHONE_PATTERN, number):
-        raise ValueError("expected a phone number with country code such as +4915112345678")
-    return number
+    """The number without what people write between its digits: `+49 (0)151 123-45678` becomes `+4915112345678`."""
+    digits = re.sub(r"\D", "", re.sub(r"\( *0 *\)", "", number)).removeprefix("00")
+    if not re.fullmatch(PHONE_PATTERN, number) or not re.fullmatch("[1-9][0-9]{6,14}", digits):
+        raise ValueError("expected a phone number with country code such as +49 151 12345678")
+    return f"+{digits}"
+
+
+def _push(recipient: str) -> str:
+    if not re.fullmatch(PUSH_PATTERN, recipient):
+        raise ValueError("expected a topic or key of at most 64 characters: A-Z, a-z, 0-9, _ and -")
+    return recipient
 
 
 def _no_card_number(token: str) -> str:
@@ -106,7 +122,7 @@ class OrderRequest(BaseModel):
             "examples": [
                 {
                     "customer_email": "ada@example.com",
-                    "customer_phone": "+4915112345678",
+                    "customer_phone": "+49 151 12345678",
                     "items": [{"sku": "margherita", "quantity": 2}, {"sku": "cola", "quantity": 1}],
                     "payment_token": "tok_visa",
                 }
@@ -119,7 +135,10 @@ class OrderRequest(BaseModel):
     )
     customer_phone: (
         Annotated[str, AfterValidator(_phone), Field(json_schema_extra={"pattern": PHONE_PATTERN})] | None
-    ) = Field(default=None, description="With country code, for text messages")
+    ) = Field(default=None, description="With country code, for text messages; spaces, dots and the like may stay")
+    customer_push: Annotated[str, AfterValidator(_push), Field(json_schema_extra={"pattern": PUSH_PATTERN})] | None = (
+        Field(default=None, description="For push messages: the topic or key that the customer's app listens to")
+    )
     items: list[RequestedItem] = Field(min_length=1, max_length=MAX_LINES)
     payment_token: Annotated[str, AfterValidator(_no_card_number)] = Field(
         default="tok_visa",
@@ -147,6 +166,7 @@ def price(request: OrderRequest) -> OrderSummary:
     return OrderSummary(
         customer_email=request.customer_email,
         customer_phone=request.customer_phone,
+        customer_push=request.customer_push,
         items=items,
         total=Money(amount_minor=total, currency=items[0].unit_price.currency),
     )
@@ -180,7 +200,7 @@ class Order:
     duplicates: int
 
 
-PLACED_TYPE = OrderPlaced.model_fields["type"].default
+PLACED_TYPE, CANCELLED_TYPE = OrderPlaced.type_name(), OrderCancelled.type_name()
 
 
 def timeline_entry(event: Event) -> TimelineEntry:
@@ -194,6 +214,10 @@ def _detail(event: Event) -> dict[str, Any]:
             return data.model_dump(mode="json", include={"amount", "charge_id", "attempts"})
         case PaymentDeclined(data=data):
             return data.model_dump(mode="json", include={"reason", "attempts"})
+        case PaymentRefunded(data=data):
+            return data.model_dump(mode="json", include={"amount", "refund_id", "attempts"})
+        case OrderCancelled(data=data):
+            return {"reason": data.reason}
         case PaymentStalled() | NotificationDelivered() | NotificationFailed():
             return event.data.model_dump(mode="json")
         case _:
@@ -203,85 +227,120 @@ def _detail(event: Event) -> dict[str, Any]:
 def status_of(timeline: Collection[TimelineEntry]) -> OrderStatus:
     """The status that these events lead to, in whatever order and how often they arrived."""
     types = {entry.type for entry in timeline}
-    if "payment.succeeded.v1" in types:
-        return OrderStatus.CONFIRMED if any(map(_is_receipt, timeline)) else OrderStatus.PAID
-    if "payment.declined.v1" in types:
-        return OrderStatus.DECLINED
-    return OrderStatus.STALLED if "payment.stalled.v1" in types else OrderStatus.PLACED
+    for event, status in _ENDS:
+        if event.type_name() in types:
+            return OrderStatus.CONFIRMED if status is OrderStatus.PAID and any(map(_is_receipt, timeline)) else status
+    return OrderStatus.PLACED
+
+
+_ENDS: tuple[tuple[type[Event], OrderStatus], ...] = (
+    (PaymentRefunded, OrderStatus.REFUNDED),
+    (PaymentVoided, OrderStatus.CANCELLED),
+    (OrderCancelled, OrderStatus.CANCELLING),
+    (PaymentSucceeded, OrderStatus.PAID),
+    (PaymentDeclined, OrderStatus.DECLINED),
+    (PaymentStalled, OrderStatus.STALLED),
+)
+"""The status that an event leads to, unless an event further up has happened as well."""
 
 
 def _is_receipt(entry: TimelineEntry) -> bool:
     """Whether the customer has been notified of the payment."""
-    return _is_delivered(entry) and entry.detail.get("notice") == "receipt"
+    return is_delivered(entry) and entry.detail.get("notice") == "receipt"
 
 
-_STEPS: tuple[tuple[type[Event], ...], ...] = (
-    (OrderPlaced,),
-    (PaymentStalled,),
-    (PaymentSucceeded, PaymentDeclined),
-    (NotificationFailed, NotificationDelivered),
-)
-"""The events of an order by cause: an event of one step follows from the events of earlier steps."""
-_STEP_OF = {event.model_fields["type"].default: number for number, step in enumerate(_STEPS) for event in step}
+Reason = Literal["customer", "payment-timeout"]
 
 
-def in_order(timeline: Iterable[TimelineEntry]) -> list[TimelineEntry]:
-    """The entries by time, but with no effect before its cause, in whatever order they arrived.
+@dataclass(frozen=True, slots=True)
+class CancellationRules:
+    """How long after its placement an order can be cancelled."""
 
-    The services' clocks may differ by any amount, so an entry counts as no earlier than its causes.
-    """
-    entries = sorted(timeline, key=_rank)
-    counts_as_at: dict[str, datetime] = {}
-    for entry in entries:
-        causes = [cause for cause in entries if _follows(entry, cause)]
-        counts_as_at[entry.event_id] = max([entry.at, *(counts_as_at[cause.event_id] for cause in causes)])
-    return sorted(entries, key=lambda entry: (counts_as_at[entry.event_id], _rank(entry), entry.at, entry.event_id))
+    within_seconds: float
 
+    def until(self, placed_at: datetime) -> datetime:
+        """The last moment for an order that was placed then."""
+        return placed_at + timedelta(seconds=self.within_seconds)
 
-def _rank(entry: TimelineEntry) -> tuple[int, bool]:
-    """Lower than the rank of every entry that follows from this one."""
-    return _STEP_OF.get(entry.type, len(_STEPS)), _is_delivered(entry)
-
-
-def _follows(entry: TimelineEntry, cause: TimelineEntry) -> bool:
-    """Whether `entry` can only have happened after `cause`."""
-    if _rank(cause)[0] < _rank(entry)[0]:
-        return True
-    is_same_notice = _notice(cause) == _notice(entry) is not None
-    return is_same_notice and _is_delivered(entry) and not _is_delivered(cause)  # a redrive delivers what had failed
+    def why_not(self, status: OrderStatus, placed_at: datetime, now: datetime) -> str | None:
+        """Why an order can't be cancelled now; None if it can be. A stalled one always can."""
+        match status:
+            case OrderStatus.CANCELLING | OrderStatus.CANCELLED | OrderStatus.REFUNDED:
+                return "it is cancelled already"
+            case OrderStatus.DECLINED:
+                return "its payment was declined, so nothing was charged and nothing will be delivered"
+            case OrderStatus.STALLED:
+                return None
+        if now <= (until := self.until(placed_at)):
+            return None
+        return f"that was possible until {until:%Y-%m-%d %H:%M:%S} UTC, {self.within_seconds:g} s after it was placed"
 
 
-def _is_delivered(entry: TimelineEntry) -> bool:
+def cancellation(reason: Reason) -> TimelineEntry:
+    """The entry of an order that is cancelled now."""
+    return TimelineEntry(new_id(), CANCELLED_TYPE, datetime.now(UTC), {"reason": reason})
+
+
+def cancellation_in(timeline: Iterable[TimelineEntry]) -> TimelineEntry | None:
+    """The entry of the order's cancellation, if it was cancelled."""
+    return next((entry for entry in timeline if entry.type == CANCELLED_TYPE), None)
+
+
+def cancelled(
+    order_id: str,
+    summary: OrderSummary,
+    entry: TimelineEntry,
+    *,
+    traceparent: str | None = None,
+    again: Literal[True] | None = None,
+) -> OrderCancelled:
+    """The event of a cancellation, with the same id each time."""
+    data = OrderCancelledData(order=summary, reason=entry.detail["reason"])
+    event = OrderCancelled.about(
+        order_id, id=entry.event_id, source=CONTRACT.name, time=entry.at, again=again, data=data
+    )
+    return event.model_copy(update={"traceparent": traceparent})
+
+
+def is_delivered(entry: TimelineEntry) -> bool:
     return entry.type == "notification.delivered.v1"
 
 
-def _is_notification(entry: TimelineEntry) -> bool:
+def is_notification(entry: TimelineEntry) -> bool:
     return entry.type.startswith("notification.")
 
 
-def _notice(entry: TimelineEntry) -> tuple[str, str] | None:
-    return (entry.detail["channel"], entry.detail["notice"]) if _is_notification(entry) else None
+def notice_of(entry: TimelineEntry) -> tuple[str, str] | None:
+    return (entry.detail["channel"], entry.detail["notice"]) if is_notification(entry) else None
 
 
 CHARGE = "charge"
+OPTIONAL_CHANNELS = ("sms", "push")
+"""Those for which the customer may leave an address."""
+_AWAITED: Mapping[OrderStatus, tuple[str, Mapping[str, str]]] = {
+    OrderStatus.PAID: ("receipt", {"restaurant": "kitchen_ticket"}),
+    OrderStatus.CONFIRMED: ("receipt", {"restaurant": "kitchen_ticket"}),
+    OrderStatus.DECLINED: ("decline", {}),
+    OrderStatus.CANCELLED: ("cancellation", {}),
+    OrderStatus.REFUNDED: ("refund", {}),
+}
+"""The notice to the customer at each status, and those over further channels. The restaurant may not need to stop."""
 
 
-def awaits(status: OrderStatus, timeline: Iterable[TimelineEntry], *, wants_sms: bool) -> frozenset[str]:
+def awaits(status: OrderStatus, timeline: Iterable[TimelineEntry], wanted: Iterable[str]) -> frozenset[str]:
     """The queues, by their short names, whose consumers have yet to report on an order. Empty if it is not open.
 
-    A stalled order and a failed notification are not waited for: an operator decides about their dead letters.
+    `wanted`: the optional channels that the customer chose. A stalled order and a failed notification are not waited
+    for: an operator decides about their dead letters.
     """
-    match status:
-        case OrderStatus.PLACED:
-            return frozenset({CHARGE})
-        case OrderStatus.PAID | OrderStatus.CONFIRMED:
-            channels = {"email", "restaurant"}
-        case OrderStatus.DECLINED:
-            channels = {"email"}
-        case _:
-            return frozenset()
-    reported = {entry.detail["channel"] for entry in timeline if _is_notification(entry)}
-    return frozenset((channels | {"sms"} if wants_sms else channels) - reported)
+    if status in (OrderStatus.PLACED, OrderStatus.CANCELLING):
+        return frozenset({CHARGE})
+    if status not in _AWAITED:
+        return frozenset()
+    notice, others = _AWAITED[status]
+    reported = {notice_of(entry) for entry in timeline}
+    expected = {**dict.fromkeys(("email", *wanted), notice), **others}
+    return frozenset(channel for channel, notice in expected.items() if (channel, notice) not in reported)
 
 
 @dataclass(frozen=True)
@@ -308,28 +367,12 @@ class Progress:
     notified: str | None
 
 
-def seems_lost(order_id: str, status: OrderStatus, progress: Progress) -> bool:
+def seems_lost(event_id: str, status: OrderStatus, progress: Progress) -> bool:
     """Whether the event of an order that has been open for long should be re-emitted.
 
     Such an order may just wait in a full queue, or for a service that is away. It seems lost once a service has
-    finished a later order (ids are UUIDv7), long enough ago for this one to have been tried again.
+    finished an order that is younger than the event (ids are UUIDv7), long enough ago for this one to have been tried
+    again.
     """
-    newest = progress.charged if status is OrderStatus.PLACED else progress.notified
-    return newest is not None and order_id < newest
-
-
-@dataclass(frozen=True, slots=True)
-class Notification:
-    channel: str
-    status: str
-    at: datetime
-
-
-def notifications_of(timeline: Iterable[TimelineEntry]) -> list[Notification]:
-    """The latest state of each channel. A delivery stays, also where the event of a failure arrives later."""
-    latest = {
-        entry.detail["channel"]: Notification(entry.detail["channel"], entry.type.split(".")[1], entry.at)
-        for entry in in_order(timeline)
-        if _is_notification(entry)
-    }
-    return list(latest.values())
+    newest = progress.charged if status in (OrderStatus.PLACED, OrderStatus.CANCELLING) else progress.notified
+    return newest is not None and event_id < newest

@@ -27,6 +27,7 @@ from sqlalchemy.event import listen
 
 from order_service.contract import CONTRACT
 from order_service.orders import (
+    OPTIONAL_CHANNELS,
     PLACED_TYPE,
     Order,
     OrderStatus,
@@ -44,6 +45,9 @@ from shared.persistence.transactions import is_repeated
 
 MAX_DOUBLINGS = 6
 
+Timelines = dict[str, list[TimelineEntry]]
+"""By order id."""
+
 metadata = MetaData()
 outbox = Outbox(metadata, CONTRACT.exchange)
 
@@ -55,6 +59,7 @@ orders = Table(
     Column("summary", JSON, nullable=False),
     Column("payment_token", String, nullable=False),
     Column("wants_sms", Boolean, nullable=False),
+    Column("wants_push", Boolean, nullable=False),
     Column("placed_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
     Column("sweeps", Integer, nullable=False, default=0),
@@ -74,8 +79,8 @@ idempotency_keys = Table(
     Column("order_id", String, nullable=False),
 )
 
-# The events of the other services. The event's id is the primary key, so that a second delivery finds it here.
-# The first entry of each timeline, `order.placed.v1`, is not in here: it is the order's row itself.
+# The events of the other services, and the order's cancellation. The event's id is the primary key, so that a second
+# delivery finds it here. The first entry of each timeline, `order.placed.v1`, is not in here: it is the order's row.
 timeline = Table(
     "timeline",
     metadata,
@@ -98,9 +103,9 @@ duplicates = Table(
 
 # Built once: building a statement costs twice as much as running it.
 _KEYS = select(idempotency_keys).where(idempotency_keys.c.key.in_(bindparam("keys", expanding=True)))
-_ORDERS = select(orders).where(orders.c.order_id.in_(bindparam("order_ids", expanding=True)))
+WHOLE_ORDERS = select(orders).where(orders.c.order_id.in_(bindparam("order_ids", expanding=True)))
 _LOCKED_ORDERS = (
-    select(orders.c.order_id, orders.c.status, orders.c.wants_sms, orders.c.quiet_since)
+    select(orders.c.order_id, orders.c.status, orders.c.wants_sms, orders.c.wants_push, orders.c.quiet_since)
     .where(orders.c.order_id.in_(bindparam("order_ids", expanding=True)))
     .order_by(orders.c.order_id)
     .with_for_update()
@@ -153,7 +158,7 @@ def place(connection: Connection, placements: list[Placement]) -> list[Placed]:
         _INSERT_ORDERS.run(connection, [_order_values(placement) for placement in new])
         outbox.add(connection, [placement.event for placement in new])
     repeated = [placed.order_id for placement, placed in pairs if _is_replay(placement, placed)]
-    _count_duplicates(connection, repeated)
+    count_duplicates(connection, repeated)
     return results
 
 
@@ -163,7 +168,7 @@ def _is_replay(placement: Placement, placed: Placed) -> bool:
 
 
 def _not_there(connection: Connection, placements: list[Placement]) -> list[Placement]:
-    rows = connection.execute(_ORDERS, {"order_ids": [placement.event.subject for placement in placements]})
+    rows = connection.execute(WHOLE_ORDERS, {"order_ids": [placement.event.subject for placement in placements]})
     there = {row.order_id for row in rows}
     return [placement for placement in placements if placement.event.subject not in there]
 
@@ -189,6 +194,7 @@ def _order_values(placement: Placement) -> dict[str, Any]:
         "summary": event.data.order,
         "payment_token": event.data.payment_token,
         "wants_sms": event.data.order.customer_phone is not None,
+        "wants_push": event.data.order.customer_push is not None,
         "placed_at": event.time,
         "updated_at": event.time,
         "sweeps": 0,
@@ -213,7 +219,7 @@ class Report:
 
 def track(connection: Connection, reports: list[Report]) -> list[Tracked]:
     """Add each event to its order's timeline, once, and update the order's status."""
-    known = _lock_orders(connection, {report.order_id for report in reports})
+    known = lock_orders(connection, _LOCKED_ORDERS, {report.order_id for report in reports})
     timelines = timelines_of(connection, known)
     seen = {entry.event_id for entries in timelines.values() for entry in entries}
     results, new = [], []
@@ -226,18 +232,34 @@ def track(connection: Connection, reports: list[Report]) -> list[Tracked]:
         else:
             results.append(Tracked.RECORDED)
             seen.add(report.entry.event_id)
-            entries = timelines[report.order_id]
-            new.append({"order_id": report.order_id, "position": len(entries), **vars(report.entry)})
-            entries.append(report.entry)
-    if new:
-        _INSERT_TIMELINE.run(connection, new)
-    _update_orders(connection, known, timelines, Counter(row["order_id"] for row in new), reports[0].sweep_delays)
+            new.append(append(timelines, report.order_id, report.entry))
+    write_entries(connection, known, timelines, new, reports[0].sweep_delays)
     pairs = zip(reports, results, strict=True)
-    _count_duplicates(connection, [report.order_id for report, result in pairs if result is Tracked.DUPLICATE])
+    count_duplicates(connection, [report.order_id for report, result in pairs if result is Tracked.DUPLICATE])
     return results
 
 
-def _count_duplicates(connection: Connection, order_ids: Iterable[str]) -> None:
+def append(timelines: Timelines, order_id: str, entry: TimelineEntry) -> dict[str, Any]:
+    """Add an entry to its order's timeline; returns its row."""
+    position = len(timelines[order_id])
+    timelines[order_id].append(entry)
+    return {"order_id": order_id, "position": position, **vars(entry)}
+
+
+def write_entries(
+    connection: Connection,
+    known: Mapping[str, Any],
+    timelines: Timelines,
+    new: Sequence[Mapping[str, Any]],
+    sweep_delays: SweepDelays,
+) -> None:
+    """Write these new rows of timelines, and what follows from them for their orders."""
+    if new:
+        _INSERT_TIMELINE.run(connection, new)
+    _update_orders(connection, known, timelines, Counter(row["order_id"] for row in new), sweep_delays)
+
+
+def count_duplicates(connection: Connection, order_ids: Iterable[str]) -> None:
     counts = sorted(Counter(order_ids).items())  # sorted: replicas that lock rows in one order can't deadlock
     if counts:
         new = [{"order_id": order_id, "times": 0} for order_id, _ in counts]
@@ -247,14 +269,14 @@ def _count_duplicates(connection: Connection, order_ids: Iterable[str]) -> None:
         connection.execute(change.values(values), [{"id": order_id, "more": count} for order_id, count in counts])
 
 
-def _lock_orders(connection: Connection, order_ids: set[str]) -> dict[str, Any]:
+def lock_orders(connection: Connection, query: Any, order_ids: set[str]) -> dict[str, Any]:
     """The state of each order that exists. PostgreSQL locks the rows, so that replicas take turns at an order."""
-    return {row.order_id: row for row in connection.execute(_LOCKED_ORDERS, {"order_ids": order_ids})}
+    return {row.order_id: row for row in connection.execute(query, {"order_ids": order_ids})}
 
 
-def timelines_of(connection: Connection, order_ids: Iterable[str]) -> dict[str, list[TimelineEntry]]:
-    """The other services' events about each order, in the order of their arrival."""
-    found: dict[str, list[TimelineEntry]] = defaultdict(list)
+def timelines_of(connection: Connection, order_ids: Iterable[str]) -> Timelines:
+    """The events about each order after its placement, in the order of their arrival."""
+    found: Timelines = defaultdict(list)
     for row in connection.execute(_TIMELINES, {"order_ids": list(order_ids)}):
         found[row.order_id].append(TimelineEntry(row.event_id, row.type, row.at, row.detail))
     return found
@@ -262,8 +284,8 @@ def timelines_of(connection: Connection, order_ids: Iterable[str]) -> dict[str, 
 
 def _update_orders(
     connection: Connection,
-    known: dict[str, Any],
-    timelines: dict[str, list[TimelineEntry]],
+    known: Mapping[str, Any],
+    timelines: Timelines,
     added: Mapping[str, int],
     sweep_delays: SweepDelays,
 ) -> None:
@@ -272,14 +294,19 @@ def _update_orders(
     changed = []
     for order_id, entries in timelines.items():
         before, status = known[order_id], status_of(entries)
-        missing = awaits(status, entries, wants_sms=before.wants_sms)
+        missing = awaits(status, entries, wanted_channels(before))
         earlier = entries[: len(entries) - added[order_id]]
-        was_missing = awaits(OrderStatus(before.status), earlier, wants_sms=before.wants_sms)
+        was_missing = awaits(OrderStatus(before.status), earlier, wanted_channels(before))
         if status != before.status or sweep_delays.seconds(missing) != sweep_delays.seconds(was_missing):
             quiet = quiet_since(now, missing, sweep_delays)
             changed.append({"order_id": order_id, "status": status, "updated_at": now, "quiet_since": quiet})
     if changed:
         _UPDATE_ORDERS.run(connection, changed)
+
+
+def wanted_channels(row: Row[Any]) -> list[str]:
+    """The optional channels that the customer of an order has chosen."""
+    return [channel for channel in OPTIONAL_CHANNELS if getattr(row, f"wants_{channel}")]
 
 
 def quiet_since(now: datetime, missing: Collection[str], sweep_delays: SweepDelays, sweeps: int = 0) -> datetime | None:
@@ -293,7 +320,7 @@ def quiet_since(now: datetime, missing: Collection[str], sweep_delays: SweepDela
 def get(connection: Connection, order_ids: list[str]) -> list[Order | None]:
     """Each order with its timeline, or None."""
     ids = {"order_ids": set(order_ids)}
-    rows = connection.execute(_ORDERS, ids)
+    rows = connection.execute(WHOLE_ORDERS, ids)
     timelines = timelines_of(connection, order_ids)
     counts = {row.order_id: row.times for row in connection.execute(_DUPLICATES, ids)}
     found = {row.order_id: _order(row, timelines[row.order_id], counts.get(row.order_id, 0)) for row in rows}
@@ -303,8 +330,11 @@ def get(connection: Connection, order_ids: list[str]) -> list[Order | None]:
 def _order(row: Row[Any], entries: Sequence[TimelineEntry], duplicates: int) -> Order:
     # The event `order.placed.v1` has the order's own id.
     first = TimelineEntry(row.order_id, PLACED_TYPE, row.placed_at, {})
-    summary = OrderSummary.model_validate(row.summary)
-    return Order(row.order_id, OrderStatus(row.status), summary, row.placed_at, [first, *entries], duplicates)
+    return Order(row.order_id, OrderStatus(row.status), summary_of(row), row.placed_at, [first, *entries], duplicates)
+
+
+def summary_of(row: Row[Any]) -> OrderSummary:
+    return OrderSummary.model_validate(row.summary)
 
 
 newest_first = ReadPages(orders, orders.c.order_id, newest_first=True)

@@ -8,9 +8,18 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, select, update
 
 from order_service import store
-from order_service.contract import CONTRACT
-from order_service.orders import OrderStatus, Progress, SweepDelays, awaits, seems_lost
-from shared.events import OrderPlaced, OrderPlacedData, OrderSummary
+from order_service.contract import CONTRACT, FINAL_STATUSES
+from order_service.orders import (
+    OrderStatus,
+    Progress,
+    SweepDelays,
+    TimelineEntry,
+    awaits,
+    cancellation_in,
+    cancelled,
+    seems_lost,
+)
+from shared.events import OrderCancelled, OrderPlaced, OrderPlacedData
 
 _POSTPONE = (
     update(store.orders)
@@ -39,43 +48,52 @@ def _sweep_once(connection: Connection, sweep: Sweep, now: datetime) -> list[str
     rows = connection.execute(query.limit(sweep.limit).with_for_update(skip_locked=True)).all()
     if not rows:
         return []
-    missing = _missing(connection, rows)
+    timelines = store.timelines_of(connection, [row.order_id for row in rows])
+    missing = {row.order_id: _missing(row, timelines[row.order_id]) for row in rows}
     seconds = {order_id: delays.seconds(queues) for order_id, queues in missing.items() if queues}
-    lost = _lost(connection, [row for row in rows if row.order_id in seconds], seconds, now)
-    store.outbox.add(connection, [_placed_again(row) for row in lost])
+    lost = _lost(connection, [row for row in rows if row.order_id in seconds], timelines, seconds, now)
+    store.outbox.add(connection, [_again(row, timelines[row.order_id]) for row in lost])
     lost_ids = [row.order_id for row in lost]
     sweeps = {row.order_id: row.sweeps for row in rows} | {row.order_id: row.sweeps + 1 for row in lost}
     _postpone(connection, missing, delays, sweeps, now)
     return lost_ids
 
 
-def _missing(connection: Connection, rows: Sequence[Row[Any]]) -> dict[str, frozenset[str]]:
-    """For each order, the queues whose consumers have not reported on it yet."""
-    timelines = store.timelines_of(connection, [row.order_id for row in rows])
-    return {
-        row.order_id: awaits(OrderStatus(row.status), timelines[row.order_id], wants_sms=row.wants_sms) for row in rows
-    }
+def _missing(row: Row[Any], timeline: Sequence[TimelineEntry]) -> frozenset[str]:
+    """The queues whose consumers have not reported on an order yet."""
+    return awaits(OrderStatus(row.status), timeline, store.wanted_channels(row))
 
 
 def _lost(
-    connection: Connection, rows: Sequence[Row[Any]], seconds: Mapping[str, float], now: datetime
+    connection: Connection,
+    rows: Sequence[Row[Any]],
+    timelines: store.Timelines,
+    seconds: Mapping[str, float],
+    now: datetime,
 ) -> Sequence[Row[Any]]:
     """The orders that a later one overtook longer ago than their delay in seconds.
 
     If no order was overtaken, all may be lost or may just wait: the last one's event is re-emitted to find out.
     """
     progress = {each: _progress(connection, now - timedelta(seconds=each)) for each in set(seconds.values())}
-    lost = [row for row in rows if seems_lost(row.order_id, OrderStatus(row.status), progress[seconds[row.order_id]])]
+    lost = []
+    for row in rows:
+        last = cancellation_in(timelines[row.order_id])
+        event_id = last.event_id if last else row.order_id
+        if seems_lost(event_id, OrderStatus(row.status), progress[seconds[row.order_id]]):
+            lost.append(row)
     return lost or rows[-1:]
 
 
 def _progress(connection: Connection, long_ago: datetime) -> Progress:
     columns = store.orders.c
     newest = select(columns.order_id).where(columns.updated_at < long_ago).order_by(columns.order_id.desc()).limit(1)
-    ends = [OrderStatus.CONFIRMED, OrderStatus.DECLINED]
+    waits_for_charge = [OrderStatus.PLACED, OrderStatus.CANCELLING]
     return Progress(
-        charged=connection.execute(newest.where(columns.status != OrderStatus.PLACED)).scalar(),
-        notified=connection.execute(newest.where(columns.quiet_since.is_(None), columns.status.in_(ends))).scalar(),
+        charged=connection.execute(newest.where(columns.status.not_in(waits_for_charge))).scalar(),
+        notified=connection.execute(
+            newest.where(columns.quiet_since.is_(None), columns.status.in_(FINAL_STATUSES))
+        ).scalar(),
     )
 
 
@@ -95,8 +113,12 @@ def _postpone(
     )
 
 
-def _placed_again(row: Row[Any]) -> OrderPlaced:
-    data = OrderPlacedData(order=OrderSummary.model_validate(row.summary), payment_token=row.payment_token)
+def _again(row: Row[Any], timeline: Sequence[TimelineEntry]) -> OrderPlaced | OrderCancelled:
+    """The last event that this service has published about an order, under its own id."""
+    summary = store.summary_of(row)
+    if entry := cancellation_in(timeline):
+        return cancelled(row.order_id, summary, entry, again=True)
+    data = OrderPlacedData(order=summary, payment_token=row.payment_token)
     return OrderPlaced.about(
         row.order_id, id=row.order_id, source=CONTRACT.name, time=row.placed_at, again=True, data=data
     )

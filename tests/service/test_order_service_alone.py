@@ -3,6 +3,7 @@
 import asyncio
 from pathlib import Path
 
+from shared.events import OrderCancelled
 from shared.management import Management
 from shared.settings import BrokerSettings
 from shared.topology import provision
@@ -10,6 +11,7 @@ from tests import examples
 from tests.conftest import Broker
 from tests.postgres import PrivatePostgres
 from tests.service.process import RunningService, running, running_alone
+from tests.service.test_cancelling_orders import cancel
 from tests.service.test_following_orders import BODY, place, reaches, streamed
 from tests.service.wire import Wire
 from tests.support import eventually
@@ -94,3 +96,41 @@ async def test_two_replicas_stream_the_same_order_and_place_one_for_one_key(
         assert {answer.status_code for answer in answers} == {202}
         assert len({answer.json()["order_id"] for answer in answers}) == 1
         assert len(await replicas[0].audit()) == len(before) + 1
+
+
+async def test_replicas_cancel_an_order_once_and_unpaid_orders_in_time(
+    module_broker_settings: BrokerSettings, postgres: PrivatePostgres, tmp_path: Path
+) -> None:
+    url, timeout = postgres.create_database(), "5"
+    async with (
+        running(
+            "order_service", module_broker_settings, tmp_path, DATABASE_URL=url, PAYMENT_TIMEOUT_SECONDS=timeout
+        ) as one,
+        running(
+            "order_service", module_broker_settings, tmp_path, DATABASE_URL=url, PAYMENT_TIMEOUT_SECONDS=timeout
+        ) as other,
+        Wire.open(module_broker_settings) as wire,
+    ):
+        paid, order_id, late = [await place(one) for _ in range(3)]
+        wire.send(examples.payment_succeeded(paid))
+        await reaches(other, paid, "paid")
+        answers = await asyncio.gather(*(cancel(each, order_id) for each in (one, other) * 10))
+        assert [answer.status_code for answer in answers] == [202] * 20
+        assert sum("idempotent-replayed" not in answer.headers for answer in answers) == 1
+
+        await wire.event("orders", order_id, "order.cancelled.v1")
+        event = await wire.event("orders", late, "order.cancelled.v1")
+        assert isinstance(event, OrderCancelled)
+        assert event.data.reason == "payment-timeout"
+        assert [each.type for each in wire.messages("orders", late)] == ["order.placed.v1", "order.cancelled.v1"]
+        await reaches(other, late, "cancelling")
+        await reaches(one, paid, "paid")
+
+        async def counted() -> bool:
+            counts = [
+                sum([await each.metric("orders_cancelled", reason=reason) for each in (one, other)])
+                for reason in ("customer", "payment-timeout")
+            ]
+            return counts == [1, 1]
+
+        await eventually(counted, expecting="each cancellation to be counted once")

@@ -31,13 +31,14 @@ LONG, NOW, LATE = 60.0, 0.0, 3600.0
 EARLIER, LATER, LAST = sorted(examples.order_placed().subject for _ in range(3))
 PAID = examples.payment_succeeded()
 NOTIFIED = [examples.receipt_delivered(), examples.ticket_delivered()]
-OPEN = (OrderStatus.PLACED, OrderStatus.PAID, OrderStatus.CONFIRMED, OrderStatus.DECLINED)
+OPEN = set(OrderStatus) - {OrderStatus.STALLED}
+WITH_PAYMENTS = (OrderStatus.PLACED, OrderStatus.CANCELLING)
 
 
 def test_an_order_is_lost_once_a_later_one_was_finished() -> None:
     charged, notified = Progress(charged=LATER, notified=None), Progress(charged=None, notified=LATER)
     for status in OPEN:
-        overtaken, other = (charged, notified) if status is OrderStatus.PLACED else (notified, charged)
+        overtaken, other = (charged, notified) if status in WITH_PAYMENTS else (notified, charged)
         assert seems_lost(EARLIER, status, overtaken)
         assert not seems_lost(LAST, status, overtaken)
         assert not seems_lost(EARLIER, status, other)
@@ -45,21 +46,32 @@ def test_an_order_is_lost_once_a_later_one_was_finished() -> None:
 
 @pytest.mark.parametrize("status", OrderStatus)
 def test_an_order_is_open_until_every_channel_has_reported(status: OrderStatus) -> None:
-    assert bool(awaits(status, [], wants_sms=True)) is (status in OPEN)
+    assert bool(awaits(status, [], [SMS])) is (status in OPEN)
 
 
 @pytest.mark.parametrize("status", [OrderStatus.PAID, OrderStatus.CONFIRMED])
 def test_a_paid_order_is_open_while_one_of_the_channels_is_silent(status: OrderStatus) -> None:
     reports = [timeline_entry(event) for event in NOTIFIED]
     for incomplete in (*combinations(reports, 0), *combinations(reports, 1)):
-        assert awaits(status, incomplete, wants_sms=False)
-    assert not awaits(status, reports, wants_sms=False)
-    assert awaits(status, reports, wants_sms=True) == {SMS}
+        assert awaits(status, incomplete, [])
+    assert not awaits(status, reports, [])
+    assert awaits(status, reports, [SMS, PUSH]) == {SMS, PUSH}
+
+
+@pytest.mark.parametrize(
+    ("status", "notice"),
+    [(OrderStatus.DECLINED, "decline"), (OrderStatus.CANCELLED, "cancellation"), (OrderStatus.REFUNDED, "refund")],
+)
+def test_an_older_notice_does_not_tell_the_customer_what_became_of_the_order(status: OrderStatus, notice: str) -> None:
+    old = [timeline_entry(event) for event in NOTIFIED]
+    assert awaits(status, old, [PUSH]) == {EMAIL, PUSH}
+    new = [timeline_entry(examples.notice_delivered(channel, notice)) for channel in (EMAIL, PUSH)]
+    assert not awaits(status, [*old, *new], [PUSH])
 
 
 def test_a_notification_that_was_given_up_is_no_longer_waited_for() -> None:
     reports = [timeline_entry(event) for event in (examples.receipt_failed(), examples.ticket_delivered())]
-    assert not awaits(OrderStatus.PAID, reports, wants_sms=False)
+    assert not awaits(OrderStatus.PAID, reports, [])
 
 
 @pytest_asyncio.fixture

@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,17 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from order_service.causal_order import Notification, in_order, notifications_of
 from order_service.orders import (
     MAX_LINES,
     MAX_QUANTITY,
     MENU,
-    Notification,
     OrderRequest,
     OrderStatus,
     TimelineEntry,
     UnknownDish,
-    in_order,
-    notifications_of,
     price,
     status_of,
     timeline_entry,
@@ -61,6 +60,15 @@ def test_a_dish_that_is_not_on_the_menu_is_named_with_its_place() -> None:
     assert caught.value.index == 1
 
 
+@pytest.mark.parametrize(
+    "number",
+    ["+49 151 123-45678", "+49 (0)151 / 123.456.78", "0049 151 12345678", " +49\u00a0151\u202f123 45678 ",
+     "+49(151)12345678", "+49 151 123\u201345678", "+4915112345678"],
+)  # fmt: skip
+def test_a_phone_number_may_be_written_as_people_do(number: str) -> None:
+    assert request(customer_phone=number).customer_phone == "+4915112345678"
+
+
 BAD_QUANTITIES = (
     0, -1, MAX_QUANTITY + 1, 10**9, 10**30, "2", 1.5, 0.0, 1e300, float("nan"), float("inf"), True, [2]
 )  # fmt: skip
@@ -73,7 +81,18 @@ BAD_QUANTITIES = (
             ({field: value}, (field,))
             for field, values in {
                 "customer_email": (None, "ada", "ada@example.com\n", f"{'a' * 250}@example.com"),
-                "customer_phone": ("015112345678", "+49 151"),
+                "customer_phone": (
+                    "015112345678",
+                    "+49 151",
+                    "+49 151 123456789012",
+                    "++49151123456",
+                    "+49 151 12x34 56",
+                    "+49 (0)1511",
+                    "+0151123456",
+                    "\u0664\u0669151123456",
+                    "",
+                ),
+                "customer_push": ("", "a topic", "a/b", "a" * 65, "\u00e4"),
                 "items": (None, [], [{"sku": "cola", "quantity": 1}] * (MAX_LINES + 1)),
                 "payment_token": ("", "visa", "tok_" + "a" * 61, 4),
             }.items()
@@ -110,7 +129,13 @@ def history(*makers: Callable[[], Event]) -> list[Event]:
 
 
 PAID, DECLINED, STALLED = examples.payment_succeeded, examples.payment_declined, examples.payment_stalled
+CANCEL, VOIDED, REFUNDED = examples.order_cancelled, examples.payment_voided, examples.payment_refunded
 RECEIPT, FAILED, TICKET = examples.receipt_delivered, examples.receipt_failed, examples.ticket_delivered
+DECLINE = examples.decline_delivered
+GONE = partial(examples.notice_delivered, "email", "cancellation")
+MONEY_BACK, STOP = (
+    partial(examples.notice_delivered, *notice) for notice in (("email", "refund"), ("restaurant", "kitchen_stop"))
+)
 
 # Every set of events that the other services can publish for one order.
 HISTORIES: dict[OrderStatus, list[list[Event]]] = {
@@ -128,6 +153,23 @@ HISTORIES: dict[OrderStatus, list[list[Event]]] = {
         history(STALLED, DECLINED, examples.decline_delivered),
     ],
     OrderStatus.STALLED: [history(STALLED)],
+    OrderStatus.CANCELLING: [
+        history(CANCEL),
+        history(STALLED, CANCEL),
+        history(CANCEL, DECLINED, DECLINE),
+        history(PAID, RECEIPT, TICKET, CANCEL),
+    ],
+    OrderStatus.CANCELLED: [
+        history(CANCEL, VOIDED),
+        history(STALLED, CANCEL, VOIDED, GONE),
+        history(CANCEL, DECLINED, DECLINE, VOIDED, GONE),
+    ],
+    OrderStatus.REFUNDED: [
+        history(CANCEL, PAID, REFUNDED),
+        history(STALLED, PAID, FAILED, TICKET, CANCEL, REFUNDED, MONEY_BACK, STOP),
+        history(PAID, RECEIPT, TICKET, CANCEL, REFUNDED, MONEY_BACK, STOP),
+        history(CANCEL, VOIDED, GONE, REFUNDED, MONEY_BACK),  # an answer of the gateway that had been lost
+    ],
 }
 CASES = [(status, history) for status, histories in HISTORIES.items() for history in histories]
 
@@ -172,6 +214,45 @@ def test_a_timeline_has_causes_before_effects_whatever_arrived_first_and_whateve
     }  # fmt: skip
 
 
+CAUSES = {
+    "order.placed": ("order.cancelled", "payment.stalled", "payment.succeeded", "payment.declined"),
+    "order.cancelled": ("payment.voided", "payment.refunded"),
+    "payment.stalled": ("payment.succeeded", "payment.declined", "payment.voided"),
+    "payment.succeeded": ("payment.refunded", "receipt", "kitchen_ticket"),
+    "payment.declined": ("payment.voided", "decline"),
+    "payment.voided": ("payment.refunded", "cancellation"),
+    "payment.refunded": ("refund", "kitchen_stop"),
+}
+
+
+def label(entry: TimelineEntry) -> str:
+    return str(entry.detail.get("notice", entry.type.removesuffix(".v1")))
+
+
+@given(
+    st.sampled_from([history for _, history in CASES]),
+    st.randoms(use_true_random=False),
+    st.lists(st.sampled_from([-3600, 0, 3600]), min_size=3, max_size=3),
+)
+def test_every_timeline_has_causes_before_effects_and_with_right_clocks_the_order_of_time(
+    history: list[Event], shuffler: random.Random, wrong_by: list[int]
+) -> None:
+    clocks = dict(zip(("order_service", "payment_service", "notification_service"), wrong_by, strict=True))
+    seconds_apart = shuffler.choice([0, 1])
+    events = [examples.order_placed(), *history]
+    entries = [happened(event, seconds_apart * number + clocks[event.source]) for number, event in enumerate(events)]
+
+    shown = in_order(shuffler.sample(entries, len(entries)))
+
+    places = {label(entry): place for place, entry in enumerate(shown)}
+    for cause, effects in CAUSES.items():
+        for effect in effects:
+            assert places.get(cause, -1) < places.get(effect, len(shown)), (cause, effect)
+    assert in_order(shuffler.sample(entries, len(entries))) == shown
+    if seconds_apart and len(set(wrong_by)) == 1:
+        assert shown == entries
+
+
 @given(st.randoms(use_true_random=False), st.lists(st.integers(0, 10**6), min_size=6, max_size=6, unique=True))
 def test_events_that_do_not_cause_each_other_are_ordered_by_time(shuffler: random.Random, times: list[int]) -> None:
     first, *later = sorted(times)
@@ -202,5 +283,6 @@ def test_each_channel_shows_its_last_state_and_a_delivery_stays() -> None:
 
     for arrived in ([failed, *others, delivered], [delivered, *others, failed]):
         assert notifications_of(arrived) == [
-            Notification("email", "delivered", delivered.at), Notification("restaurant", "delivered", others[1].at)
+            Notification("email", "delivered", delivered.at, "receipt"),
+            Notification("restaurant", "delivered", others[1].at, "kitchen_ticket"),
         ]  # fmt: skip
