@@ -30,8 +30,9 @@ def charge(order_id: str, kind: str = "charge") -> Row:
     return {"kind": "charge", "order_id": order_id, "charge_id": "1", "type": kind, "amount": EUR}
 
 
-def notification(order_id: str, channel: str, notice: str, status: str = "delivered") -> Row:
-    return {"kind": "notification", "order_id": order_id, "channel": channel, "notice": notice, "status": status}
+def notification(order_id: str, channel: str, notice: str, status: str = "delivered", **more: Any) -> Row:
+    about = {"kind": "notification", "order_id": order_id, "channel": channel, "notice": notice, "status": status}
+    return about | more
 
 
 def points(order_id: str, **more: Any) -> Row:
@@ -39,8 +40,9 @@ def points(order_id: str, **more: Any) -> Row:
     return {"kind": "points", "order_id": order_id, "points": 21, **more}
 
 
-def dead_letter(order_id: str, queue: str, reason: str = "attempts-exhausted") -> Row:
-    return {"order_id": order_id, "queue": queue, "id": "m-1", "reason": reason}
+def dead_letter(order_id: str, queue: str, reason: str = "attempts-exhausted", event: str = "") -> Row:
+    event = event or ("order.placed" if queue == CHARGE else "payment.succeeded")
+    return {"order_id": order_id, "queue": queue, "event": event, "id": "m-1", "reason": reason}
 
 
 def paid(order_id: str) -> list[Row]:
@@ -53,13 +55,32 @@ def paid(order_id: str) -> list[Row]:
     ]
 
 
+def taken_back(order_id: str) -> list[Row]:
+    """The rows of an order that was paid, cancelled and refunded. Each of its notices went out, in this order."""
+    at = "2026-01-01T00:01:00Z", "2026-01-01T00:02:00Z"
+    return [
+        payment(order_id, "refunded"),
+        charge(order_id),
+        charge(order_id, "refund"),
+        notification(order_id, "email", "receipt", at=at[0]),
+        notification(order_id, "restaurant", "kitchen_ticket", at=at[0]),
+        notification(order_id, "email", "refund", at=at[1]),
+        notification(order_id, "restaurant", "kitchen_stop", at=at[1]),
+    ]
+
+
 def right_rows() -> Rows:
-    """One order of each kind, and one piece of poison. The mail to `untold` failed."""
+    """One order of each kind, and one piece of poison.
+
+    The mail to `untold` failed; the refund of `cancelling` was given up; `moot` was stalled before it was cancelled.
+    """
     return {
         "accepted": [{"order_id": order_id} for order_id in ("confirmed", "declined", "stalled")],
+        "called_off": [{"order_id": order_id} for order_id in ("refunded", "cancelled", "cancelling", "moot")],
         "orders": [
             order("confirmed", "confirmed", wants_sms=True), order("untold", "paid"),
-            *(order(status, status) for status in ("declined", "stalled", "refunded", "cancelled")),
+            *(order(status, status) for status in ("declined", "stalled", "cancelled", "cancelling")),
+            order("refunded", "refunded", placed_at=LONG_AGO), order("moot", "cancelled", wants_push=True),
         ],
         "rows": [
             *paid("confirmed"), notification("confirmed", "sms", "receipt"),
@@ -68,11 +89,16 @@ def right_rows() -> Rows:
             payment("stalled", "stalled"),
             payment("untold", "succeeded"), charge("untold"), notification("untold", "email", "receipt", "failed"),
             notification("untold", "restaurant", "kitchen_ticket"),
-            payment("refunded", "succeeded"), charge("refunded"), charge("refunded", "refund"),
+            *taken_back("refunded"),
+            payment("cancelled", "voided"), notification("cancelled", "email", "cancellation"),
+            *paid("cancelling"),
+            payment("moot", "voided"), notification("moot", "email", "cancellation"),
+            notification("moot", "push", "cancellation"),
         ],
         "dead_letters": [
             dead_letter("stalled", CHARGE), dead_letter("untold", EMAIL), dead_letter("", CHARGE, "not-json"),
             dead_letter("confirmed", "loyalty_service.earn"),
+            dead_letter("cancelling", CHARGE, event="order.cancelled"), dead_letter("moot", CHARGE),
         ],
         "discards": [],
     }  # fmt: skip
@@ -88,6 +114,7 @@ def filled(rows: Rows, first: list[Row] | None = None) -> Iterator[Reconciliatio
     """A database with these rows; `first` are the orders at the first reading, if they were others then."""
     with reconciliation_database(CHANGED_BEFORE) as database:
         database.accept(row["order_id"] for row in rows["accepted"])
+        database.call_off(row["order_id"] for row in rows["called_off"])
         database.first_orders(first if first is not None else rows["orders"])
         database.add("a service", rows["rows"])
         database.add_dead_letters(rows["dead_letters"])

@@ -63,6 +63,14 @@ class Client:
         headers = {"Idempotency-Key": f'"{idempotency_key}"'} if idempotency_key else {}
         return await self.http.post(self._orders, json=order, headers=headers)
 
+    async def cancel(self, order_id: str) -> str:
+        """POST /orders/{id}/cancel; the order's status. Raises Unexpected for any answer but 202."""
+        answer = await self.http.post(f"{self._orders}/{order_id}/cancel")
+        if answer.status_code != httpx.codes.ACCEPTED:
+            raise Unexpected(f"the cancellation was answered {answer.status_code}: {answer.text}")
+        status: str = answer.json()["status"]
+        return status
+
     async def order(self, order_id: str) -> dict[str, Any]:
         """GET /orders/{id}."""
         answer = await self.http.get(f"{self._orders}/{order_id}")
@@ -164,10 +172,15 @@ class Client:
 async def connected(addresses: SystemAddresses, timeout_seconds: float = CALL_TIMEOUT_SECONDS) -> AsyncIterator[Client]:
     """A client of the system, whose calls take at most so long."""
     async with (
-        httpx.AsyncClient(timeout=timeout_seconds, trust_env=False) as http,
+        httpx.AsyncClient(timeout=timeout_seconds, trust_env=False, headers=_operator(addresses)) as http,
         Management(addresses) as management,
     ):
         yield Client(addresses, http, management)
+
+
+def _operator(addresses: SystemAddresses) -> dict[str, str]:
+    """Some calls, such as the list of all orders, are for operators only."""
+    return {"Authorization": f"Bearer {addresses.operator_token}"} if addresses.operator_token else {}
 
 
 async def repeat(look: Callable[[], Awaitable[None]], every_seconds: float) -> None:
@@ -181,6 +194,12 @@ async def repeat(look: Callable[[], Awaitable[None]], every_seconds: float) -> N
 def is_final(order: Mapping[str, Any]) -> bool:
     """Whether an order has reached its end."""
     return order["status"] in FINAL
+
+
+def notices(order: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """What was delivered of an order so far, as channel and notice."""
+    delivered = (entry for entry in order["timeline"] if entry["type"] == "notification.delivered.v1")
+    return {(entry["channel"], entry["notice"]) for entry in delivered}
 
 
 def notified_after_seconds(order: Mapping[str, Any], channel: str) -> float:

@@ -13,7 +13,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from control_room.experiments.load import Answer, AnswerLost, Connections, post
 from control_room.text import percentiles
@@ -107,6 +107,13 @@ class Placed:
     answered_seconds: float
 
 
+class Repeats(Protocol):
+    """Counts what became of requests: how many were repeated, and how many not answered at all."""
+
+    repeated: int
+    unanswered: int
+
+
 class Customers:
     """Place orders over kept-alive connections; use it in a `with` block, which closes them.
 
@@ -147,7 +154,7 @@ class Customers:
         due = began if due is None else due
         self.tally.placed += 1
         self._lateness_seconds.append(began - due)
-        answer = await self._answer_to(request)
+        answer = await self.answer_to(request, self.tally)
         if answer.status != 202:
             self.tally.refused[str(answer)] += 1
             raise Unexpected(f"an order was answered {answer}")
@@ -181,7 +188,7 @@ class Customers:
         await at_their_times((index / per_second for index in range(len(tokens))), start)
         return placed
 
-    async def _answer_to(self, request: bytes) -> Answer:
+    async def answer_to(self, request: bytes, tally: Repeats) -> Answer:
         """The answer, or once it is time to give up the last transient error. Raises AnswerLost."""
         give_up_at, pause = time.monotonic() + self._repeat_seconds, FIRST_PAUSE_SECONDS
         while True:
@@ -189,11 +196,11 @@ class Customers:
                 answer = await self._connections.ask(request, self._answer_timeout_seconds)
             except AnswerLost:
                 if time.monotonic() >= give_up_at:
-                    self.tally.unanswered += 1
+                    tally.unanswered += 1
                     raise
             else:
                 if answer.status not in TRANSIENT or time.monotonic() >= give_up_at:
                     return answer
-            self.tally.repeated += 1
+            tally.repeated += 1
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)

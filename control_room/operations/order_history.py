@@ -6,7 +6,7 @@ while only: the history names what is missing.
 
 import asyncio
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -99,21 +99,9 @@ def _from_timeline(entry: Mapping[str, Any]) -> Entry:
 
 
 def _timeline_says(entry: Mapping[str, Any]) -> tuple[str, str]:
-    match entry["type"].rpartition(".")[0]:
-        case "order.placed":
-            return "The order was placed.", "fine"
-        case "payment.succeeded":
-            return f"Paid: {_money(entry['amount'])}, charge {entry['charge_id']}.", "fine"
-        case "payment.declined":
-            return f"The card was declined: {entry['reason']}.", "fine"
-        case "payment.stalled":
-            return f"The charge was given up: {entry['error']}.", "broken"
-        case "notification.delivered":
-            return f"Notified by {entry['channel']}: {entry['notice'].replace('_', ' ')}.", "fine"
-        case "notification.failed":
-            return f"Could not be notified by {entry['channel']}: {entry['error']}.", "broken"
-        case other:
-            return f"{other}.", "fine"
+    family = entry["type"].rpartition(".")[0]
+    says = SENTENCES.get(family)
+    return says(entry) if says else f"{family}.", "broken" if family in BROKEN else "fine"
 
 
 def _from_delivery_log(service: str, record: Mapping[str, Any]) -> Entry:
@@ -161,3 +149,22 @@ def _time(text: str) -> datetime:
 
 def _money(amount: Mapping[str, Any]) -> str:
     return f"{amount['amount_minor'] / 100:.2f} {amount['currency']}"
+
+
+CANCELLED_BECAUSE = {
+    "customer": "The customer cancelled the order.",
+    "payment-timeout": "The order was cancelled, since it was not paid in time.",
+}
+SENTENCES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "order.placed": lambda _: "The order was placed.",
+    "order.cancelled": lambda entry: CANCELLED_BECAUSE.get(entry.get("reason", ""), "The order was cancelled."),
+    "payment.succeeded": lambda entry: f"Paid: {_money(entry['amount'])}, charge {entry['charge_id']}.",
+    "payment.declined": lambda entry: f"The card was declined: {entry['reason']}.",
+    "payment.stalled": lambda entry: f"The charge was given up: {entry['error']}.",
+    "payment.voided": lambda _: "The charge was voided: nothing was charged, and nothing will be.",
+    "payment.refunded": lambda entry: f"Refunded: {_money(entry['amount'])}, refund {entry['refund_id']}.",
+    "notification.delivered": lambda entry: f"Notified by {entry['channel']}: {entry['notice'].replace('_', ' ')}.",
+    "notification.failed": lambda entry: f"Could not be notified by {entry['channel']}: {entry['error']}.",
+}
+"""What an entry of a timeline says, by the type of its event without the version."""
+BROKEN = ("payment.stalled", "notification.failed")

@@ -17,6 +17,8 @@ EMAIL = NOTIFICATIONS.queue_name("email")
 RESTAURANT = NOTIFICATIONS.queue_name("restaurant")
 
 FINAL = FINAL_STATUSES
+TAKEN_BACK = ("cancelled", "refunded")
+"""The statuses of an order whose cancellation was carried out: not charged, or the money is back."""
 FINAL_OR_STALLED = (*FINAL, "stalled")
 """The order statuses in which the services do nothing more by themselves: a stalled order waits for a redrive."""
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from control_room.experiments.chaos.run import JOURNAL
+from control_room.experiments.chaos.customers import JOURNAL
 from shared.ids import new_id
 from tests.order_rail import end_of, processes_of, report_of, start
 from tests.support import eventually

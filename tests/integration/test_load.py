@@ -6,10 +6,13 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from itertools import islice
+from pathlib import Path
 
 import pytest
 
 from benchmarks.load.closed import run_load
+from control_room.experiments.chaos.customers import CANCELLATIONS, JOURNAL, Cancellations, SteadyCustomers
+from control_room.experiments.chaos.watch import OpenOrders
 from control_room.experiments.load import AnswerLost, Connections, post
 from control_room.experiments.traffic import Customers, Unexpected, at_their_times, poisson
 from tests.support import eventually
@@ -185,6 +188,42 @@ async def test_customers_repeat_a_request_that_failed_for_the_moment_with_the_sa
     assert len(set(server.requests)) == 1
     tally = customers.tally
     assert (tally.accepted, tally.repeated, tally.replayed, tally.refused) == (1, 1, 1, {})
+
+
+def answer(status: int, body: bytes) -> bytes:
+    return b"HTTP/1.1 %d Whatever\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body)
+
+
+CANCELLED = answer(202, b'{"order_id":"1","status":"cancelling"}')
+
+
+@pytest.mark.parametrize(
+    ("answers", "seen"),
+    [
+        ([CANCELLED], Cancellations(1, 1)),
+        ([UNAVAILABLE, CANCELLED], Cancellations(1, 1, repeated=1)),
+        ([answer(409, b"declined")], Cancellations(1, too_late=["1"])),
+        ([answer(404, b"unknown")], Cancellations(1, refused={"404 unknown": 1})),
+        ([answer(202, b'{"status":"paid"}')], Cancellations(1, refused={'202 {"status":"paid"}': 1})),
+    ],
+    ids=["accepted", "repeated", "too late", "unknown", "not cancelled"],
+)
+async def test_a_customer_who_cancels_judges_the_answer(
+    answers: list[bytes], seen: Cancellations, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("control_room.experiments.chaos.customers.poisson", lambda *_: [0.0])
+    monkeypatch.setattr("control_room.experiments.chaos.customers.LATEST_REGRET_SECONDS", 0.0)
+    orders = OpenOrders()
+    async with served(answering(ACCEPTED, *answers)) as (server, _):
+        customers = SteadyCustomers(server.url, 1.0, 1, tmp_path, orders, cancelling=1.0)
+        await customers.order_until_stopped()
+
+    assert customers.cancellations == seen
+    assert server.requests[-1].startswith(b"POST /orders/1/cancel HTTP/1.1\r\n")
+    assert (tmp_path / JOURNAL).read_text() == "1\n"
+    assert (tmp_path / CANCELLATIONS).read_text() == "1\n" * seen.accepted
+    orders.see("1", "confirmed")
+    assert len(orders) == seen.accepted  # it is over only once it is taken back
 
 
 @pytest.mark.parametrize(("reply", "accepted"), [(in_pieces, 100), (answering(UNAVAILABLE), 0)])

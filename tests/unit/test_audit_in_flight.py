@@ -145,6 +145,75 @@ def test_what_was_redriven_is_in_flight_while_its_message_may_wait(order_id: str
     assert report.in_flight_orders == (order_id,)
 
 
+UNPAID: list[Row] = []
+PAID = [payment("open", "succeeded"), charge("open")]
+
+
+@pytest.mark.parametrize("rows", [UNPAID, [payment("open", "stalled")], [payment("open", "declined")], PAID])
+def test_a_cancellation_is_in_flight_while_its_message_may_wait(rows: list[Row]) -> None:
+    cancelling = with_orders(order("open", "cancelling"))
+    cancelling["rows"] += rows
+    cancelling["dead_letters"].append(dead_letter("open", CHARGE))  # it was stalled before: that explains nothing now
+
+    assert violations(audited_with(cancelling, coming(CHARGE, 0))) == {("one-final-state", "open")}
+    report = audited_with(cancelling, coming(CHARGE, 1))
+    assert report.is_clean, report.violations
+    assert (report.in_flight_orders, report.waiting) == (("open",), {CHARGE: 1})
+
+
+def test_a_cancellation_is_named_once_later_orders_have_overtaken_it() -> None:
+    """Unless the order is paid: then its refund may have been given up, and redriven just now."""
+    early = placed_at("early", RETRIES_LAST + 17, "cancelling")
+    rows = with_orders(early, placed_at("later", RETRIES_LAST + 16, "confirmed", took=10))
+    rows["rows"] += paid("later")
+    assert violations(audited_with(rows, coming(CHARGE, 1000))) == {("one-final-state", "early")}
+
+    rows["rows"] += paid("early")
+
+    report = audited_with(rows, coming(CHARGE, 1000))
+    assert report.is_clean, report.violations
+    assert report.in_flight_orders == ("early",)
+
+
+@pytest.mark.parametrize(
+    ("status", "rows"),
+    [
+        ("cancelling", [payment("open", "voided")]),
+        ("cancelling", [payment("open", "refunded"), charge("open"), charge("open", "refund")]),
+        ("cancelled", [payment("open", "refunded"), charge("open"), charge("open", "refund")]),
+    ],
+)
+def test_an_order_that_has_not_heard_of_its_void_or_refund_yet_is_in_flight(status: str, rows: list[Row]) -> None:
+    heard = notification("open", "email", "cancellation")
+    deaf = with_orders(order("open", status))
+    deaf["rows"] += [*rows, heard]
+
+    assert not audited_with(deaf).is_clean
+    report = audited_with(deaf, coming(TRACK, 1))
+    assert report.is_clean, report.violations
+    assert report.in_flight_orders == ("open",)
+
+
+def test_a_charge_that_was_under_way_when_it_was_voided_is_in_flight_until_it_is_refunded() -> None:
+    rows = with_orders(order("open", "cancelled"))
+    rows["rows"] += [payment("open", "voided"), notification("open", "email", "cancellation"), charge("open")]
+
+    assert violations(audited_with(rows, coming(CHARGE, 0))) == {("declined-not-charged", "open")}
+    report = audited_with(rows, coming(CHARGE, 1))
+    assert report.is_clean, report.violations
+    assert report.in_flight_orders == ("open",)
+
+
+def test_a_refund_whose_notices_wait_is_in_flight() -> None:
+    rows = with_orders(order("open", "refunded"))
+    rows["rows"] += [payment("open", "refunded"), charge("open"), charge("open", "refund")]
+    waiting = coming(EMAIL, 1), coming(KITCHEN, 1)
+
+    assert violations(audited_with(rows, *waiting[:1])) == {("final-order-notified", "open")}
+    report = audited_with(rows, *waiting)
+    assert report.is_clean, report.violations
+
+
 def test_an_order_whose_message_is_a_dead_letter_does_not_wait() -> None:
     """As when its consumer died over it 20 times: no service could say that it was given up."""
     rows = with_orders(order("killer", "placed"))

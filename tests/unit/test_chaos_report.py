@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from control_room.experiments.chaos.customers import Cancellations
 from control_room.experiments.chaos.faults import Injection
 from control_room.experiments.chaos.report import ChaosReport
 from control_room.experiments.chaos.watch import WARM_AFTER_SECONDS, Memory, Seen
@@ -18,6 +19,7 @@ INJECTION = Injection(
 )  # fmt: skip
 LOAD = LoadReport(seconds=60.0, placed=100, accepted=100, repeated=2, replayed=1, latency_seconds={"p50": 0.01})
 CHECK = {"name": "charged-once", "meaning": "At most one charge", "violations": 0, "not_judged": ""}
+CANCELLATIONS = Cancellations(requested=20, accepted=19, too_late=["order 2"])
 DOUBLE_CHARGE = {"invariant": "charged-once", "subject": "order 1", "what": "2 charges"}
 
 
@@ -28,12 +30,21 @@ def report(
     violations: tuple[Mapping[str, Any], ...] = (),
     memory: tuple[tuple[float, int], ...] = ((0.0, 50), (WARM_AFTER_SECONDS, 100), (10 * WARM_AFTER_SECONDS, 110)),
     still_open: str = "",
+    cancellations: Cancellations = CANCELLATIONS,
+    not_too_late: tuple[str, ...] = (),
 ) -> ChaosReport:
     seen = Seen(memory={"payment_service": Memory(list(memory))})
     if still_open:
         seen.orders.add(still_open, 0.0)
-    audit = {"counts": {"orders": orders}, "in_flight": 0, "checks": [CHECK], "violations": violations}
-    return ChaosReport(seed=7, rate=40, load_seconds=60, injections=[injection], load=load, seen=seen, audit=audit)
+    audit = {
+        "counts": {"orders": orders}, "in_flight": 0, "checks": [CHECK], "violations": violations,
+        "statuses": {"confirmed": 80, "cancelled": 5, "refunded": 14},
+        "money": {"EUR": {"charged": 94_000, "refunded": 14_000, "due": 80_000}},
+    }  # fmt: skip
+    return ChaosReport(
+        seed=7, rate=40, load_seconds=60, injections=[injection], load=load, seen=seen, audit=audit,
+        cancellations=cancellations, not_too_late=not_too_late,
+    )  # fmt: skip
 
 
 def test_a_run_without_failures_held() -> None:
@@ -62,6 +73,11 @@ def test_a_run_without_failures_held() -> None:
         ),
         (report(orders=101), "1 orders more than were accepted: a lost answer has given a second order"),
         (report(load=replace(LOAD, refused={"422 no": 3})), "3 orders were refused: 422 no"),
+        (
+            report(cancellations=replace(CANCELLATIONS, refused={"404 no": 3})),
+            "3 cancellations were refused: 404 no",
+        ),
+        (report(not_too_late=("order 2",)), "1 cancellations were refused as too late, such as of order 2"),
         (
             report(memory=((0.0, 50), (WARM_AFTER_SECONDS, 100), (10 * WARM_AFTER_SECONDS, 121))),
             "payment_service grew by 21 % after its warm-up",
@@ -99,3 +115,5 @@ def test_the_report_reads_as_markdown() -> None:
     assert "Seed 7, 60 s of load. **All of it held.**" in text
     assert r"| 12.0 | kill | payment_service | 0.1 | a \| b | 2.0 | 3.0 |" in text
     assert "+10 %" in text
+    assert "- 19 orders cancelled by their customers, 1 too late, 0 not answered; 5 voided, 14 refunded" in text
+    assert "- Captured minus refunded: 940.00 - 140.00 = 800.00 EUR; the paid orders cost 800.00 EUR." in text

@@ -49,6 +49,22 @@ def test_an_order_is_closed_once_and_only_if_it_was_accepted() -> None:
     assert accepted.closed == 1
 
 
+def test_an_order_that_is_cancelled_is_open_until_it_is_taken_back() -> None:
+    accepted = orders("early", "late")
+    accepted.see("late", "confirmed")
+    for order_id in ("early", "late"):
+        accepted.call_off(order_id)
+    assert (accepted.ids, accepted.closed) == ({"early", "late"}, 0)
+
+    for status in ("confirmed", "cancelling"):  # a list that was read before the cancellation, and after it
+        accepted.see("late", status)
+    assert (accepted.ids, accepted.closed) == ({"early", "late"}, 0)
+
+    accepted.see("early", "cancelled")
+    accepted.see("late", "refunded")
+    assert (accepted.ids, accepted.closed) == (set(), 2)
+
+
 async def test_open_orders_are_looked_at_down_to_the_oldest_of_them() -> None:
     """The service lists `GET /orders` newest first, 100 a page; some are open, and just now confirmed."""
     listed = [str(UUID(int=number)) for number in range(1000, 0, -1)]

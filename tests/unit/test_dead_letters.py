@@ -12,11 +12,12 @@ from control_room.operations.audit.reconciliation import reconciliation_database
 from control_room.operations.audit.report import AuditImpossible
 from control_room.operations.dead_letters import discard
 from control_room.operations.dead_letters.dead_letter import DeadLetter
+from control_room.operations.dead_letters.moot import why_moot
 from control_room.operations.dead_letters.redrive import redriven
 from control_room.operations.dead_letters.selection import Selection, queue_named
 from shared.events import encode
 from shared.messaging.message import Message
-from tests.examples import order_placed
+from tests.examples import order_placed, payment_voided
 
 QUEUE = "payment_service.charge"
 PARKED: dict[str, Any] = {
@@ -47,6 +48,30 @@ def test_a_parked_event_tells_its_order_its_cause_and_its_attempts() -> None:
     assert (found.id, found.order_id, found.event_order_id) == (PLACED.id, PLACED.subject, PLACED.subject)
     assert (found.reason, found.error, found.attempts) == ("attempts-exhausted", "the gateway is away", 4)
     assert found.parked_at == datetime(2026, 1, 1, 0, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        ("cancelled", "moot: the order is cancelled, and a redrive charges nothing"),
+        ("refunded", "moot: the order is refunded, and a redrive charges nothing"),
+        *((status, "") for status in ("stalled", "cancelling", "confirmed", "declined")),
+    ],
+)
+def test_the_charge_of_an_order_that_was_taken_back_is_moot(status: str, said: str) -> None:
+    assert why_moot(parked_event(), {PLACED.subject: status}) == said
+
+
+def test_what_is_told_of_a_cancelled_order_and_poison_are_not_moot() -> None:
+    voided = encode(payment_voided(PLACED.subject))
+    mail = Message("", "notification_service.email.dead", voided, headers=PARKED)
+    statuses = {PLACED.subject: "cancelled"}
+    assert why_moot(DeadLetter("notification_service.email", mail), statuses) == ""
+    assert why_moot(dead_letter(b'{"subject": "%s"}' % PLACED.subject.encode(), **PARKED), statuses) == ""
+
+
+def test_an_order_whose_status_is_unknown_makes_nothing_moot() -> None:
+    assert why_moot(parked_event(), {}) == ""
 
 
 def test_what_the_broker_parked_itself_is_read_from_its_own_header() -> None:
@@ -139,10 +164,10 @@ def test_the_last_line_of_a_journal_may_be_unfinished(tmp_path: Path) -> None:
     journal.write_text("order-1\n\norder-2\norder-")
 
     with reconciliation_database(0) as database:
-        read_journal(database, journal)
+        read_journal(database.accept, journal)
         assert database.counts()["accepted"] == 2
 
 
 def test_a_journal_that_is_not_there_is_said(tmp_path: Path) -> None:
     with reconciliation_database(0) as database, pytest.raises(AuditImpossible, match="can't be read"):
-        read_journal(database, tmp_path / "accepted")
+        read_journal(database.accept, tmp_path / "accepted")

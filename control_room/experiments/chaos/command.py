@@ -32,6 +32,9 @@ def chaos(
     ] = None,
     minutes: Annotated[float, typer.Option(min=0.1, help="How long the load lasts.")] = 10.0,
     rate: Annotated[float, typer.Option(min=0.1, help="Orders a second.")] = 40.0,
+    cancel_share: Annotated[
+        float, typer.Option(min=0, max=1, help="The share of the orders that their customers cancel, at any moment.")
+    ] = 0.0,
     faults: Annotated[str, typer.Option(help="Names, separated by commas. Default: all of them.")] = "",
     list_faults: Annotated[bool, typer.Option("--list-faults", help="List the faults, and stop.")] = False,
     recover_within_seconds: Annotated[
@@ -49,9 +52,10 @@ def chaos(
 ) -> None:
     """Run the whole system under load while faults are injected, and audit it.
 
-    It starts a system and a RabbitMQ of its own, on free ports, and leaves nothing running. Every order that was
-    answered with 202 is written to a journal on disk, and the audit is held against it. report.md and report.json in
-    the run directory say which fault was injected when, the evidence for it, and how long recovery took.
+    It starts a system and a RabbitMQ of its own, on free ports, and leaves nothing running. Every order and every
+    cancellation that was answered with 202 is written to a journal on disk, and the audit is held against both.
+    report.md and report.json in the run directory say which fault was injected when, the evidence for it, how long
+    recovery took, and what was captured and refunded.
 
     Exit status 1 if anything was lost or doubled, a fault can't be shown to have happened, or recovery was slow;
     2 if it could not run.
@@ -62,7 +66,9 @@ def chaos(
         return
     seed = random.randint(1, MAX_SEED) if seed is None else seed
     injections = draw(_chosen(console, faults), minutes * 60, seed)
-    report = ChaosReport(seed, rate, minutes * 60, injections, recover_within_seconds, quiet_within_seconds)
+    report = ChaosReport(
+        seed, rate, minutes * 60, injections, recover_within_seconds, quiet_within_seconds, cancel_share
+    )
     directory = run_directory or new_directory("chaos", f"-{seed}")
     status = carry_out(
         console,

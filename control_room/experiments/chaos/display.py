@@ -42,6 +42,7 @@ def _counts(chaos: Chaos) -> dict[str, int]:
     seen = chaos.report.seen
     return {
         "accepted": chaos.customers.tally.accepted,
+        "cancelled": chaos.customers.cancellations.accepted,
         "closed": seen.orders.closed,
         "in flight": len(seen.orders),
         "duplicates suppressed": seen.duplicates,

@@ -4,10 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from control_room.experiments.chaos.customers import Cancellations
 from control_room.experiments.chaos.faults.fault import Injection
 from control_room.experiments.chaos.watch import Seen
 from control_room.experiments.report import Report, audit_section, joined, latencies, violations_of
 from control_room.experiments.traffic import LoadReport
+from control_room.operations.audit.report import money_lines
 from control_room.text import markdown_table
 
 MEBIBYTE = 1024 * 1024
@@ -20,10 +22,11 @@ class ChaosReport(Report):
 
     The load lasts `load_seconds`, and until the last fault is over. Then the last orders may be open for
     `quiet_within_seconds`, and the audit may take as long until it is clean. `load` is what customers saw, `seen` what
-    was seen of the system. `audit`: the audit's report as JSON.
+    was seen of the system. `not_too_late`: orders whose cancellation was refused as if they had been declined. `audit`:
+    the audit's report as JSON.
     """
 
-    PROMISE = "nothing lost, nobody charged twice, every fault seen to happen."
+    PROMISE = "nothing lost, nobody charged twice, nothing kept of a cancelled order, every fault seen to happen."
 
     seed: int
     rate: float
@@ -31,8 +34,11 @@ class ChaosReport(Report):
     injections: Sequence[Injection]
     recover_within_seconds: float = 15.0
     quiet_within_seconds: float = 90.0
+    cancel_share: float = 0.0
     phase: str = "starting"
     load: LoadReport = field(default_factory=LoadReport)
+    cancellations: Cancellations = field(default_factory=Cancellations)
+    not_too_late: Sequence[str] = ()
     seen: Seen = field(default_factory=Seen)
     audit: Mapping[str, Any] = field(default_factory=dict)
 
@@ -55,6 +61,9 @@ class ChaosReport(Report):
             "rate": self.rate,
             "recover_within_seconds": self.recover_within_seconds,
             "load": load,
+            "cancel_share": self.cancel_share,
+            "cancellations": asdict(self.cancellations),
+            "not_too_late": self.not_too_late,
             "injections": [each.as_json() for each in self.injections],
             "closed": self.seen.orders.closed,
             "still_open": self.still_open,
@@ -74,6 +83,8 @@ class ChaosReport(Report):
             f"{self.load.accepted} orders accepted, {self.seen.orders.closed} closed, {len(self.injections)} faults, "
             f"{self.seen.duplicates} duplicates suppressed, {self.seen.swept} orders re-emitted."
         )
+        yield _cancelled(self)
+        yield from money_lines(self.audit["money"])
 
     def _failures_of_orders(self) -> Iterator[str]:
         yield from violations_of(self.audit)
@@ -83,6 +94,10 @@ class ChaosReport(Report):
             yield f"{len(self.still_open)} accepted orders did not reach their end, such as {self.still_open[0]}"
         for answer, count in self.load.refused.items():
             yield f"{count} orders were refused: {answer}"
+        for answer, count in self.cancellations.refused.items():
+            yield f"{count} cancellations were refused: {answer}"
+        if self.not_too_late:
+            yield f"{len(self.not_too_late)} cancellations were refused as too late, such as of {self.not_too_late[0]}"
         second = self.audit["counts"]["orders"] - self.load.accepted - self.load.unanswered
         if second > 0:
             yield f"{second} orders more than were accepted: a lost answer has given a second order"
@@ -127,10 +142,20 @@ def _load(report: ChaosReport) -> list[str]:
         "",
         f"- {load.placed} placed at {report.rate:g} a second; {load.accepted} accepted, {load.unanswered} not answered",
         f"- repeated {load.repeated} times with the same key; {load.replayed} answers were replayed",
+        f"- {_cancelled(report)}",
+        *(f"- {line}" for line in money_lines(report.audit["money"])),
         f"- {seen.orders.closed} closed, {len(report.still_open)} still open",
         f"- {seen.duplicates} duplicate deliveries suppressed; {seen.swept} orders re-emitted by the sweep",
         f"- time to a 202 from when the order was due, faults included: {latencies(load.latency_seconds)}",
     ]
+
+
+def _cancelled(report: ChaosReport) -> str:
+    seen, statuses = report.cancellations, report.audit["statuses"]
+    return (
+        f"{seen.accepted} orders cancelled by their customers, {len(seen.too_late)} too late, {seen.unanswered} not "
+        f"answered; {statuses.get('cancelled', 0)} voided, {statuses.get('refunded', 0)} refunded"
+    )
 
 
 def _memory(report: ChaosReport) -> list[str]:

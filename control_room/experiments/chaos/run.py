@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from control_room.background import running
-from control_room.experiments.chaos.customers import SteadyCustomers
+from control_room.experiments.chaos.customers import CANCELLATIONS, JOURNAL, SteadyCustomers
 from control_room.experiments.chaos.faults import FAULTS, Injection
 from control_room.experiments.chaos.proxy import proxy_to
 from control_room.experiments.chaos.report import ChaosReport
@@ -33,6 +33,7 @@ SYSTEM_SETTINGS = {
     "EMAIL_RETRY_DELAYS_SECONDS": "0.5,1,2",
     "SWEEP_AFTER_SECONDS": "6",
     "GATEWAY_LATENCY_SECONDS": "0.05",
+    "CANCEL_WITHIN_SECONDS": "86400",  # whatever the clock of a service says
 }
 RECOVERY_TIMEOUT_SECONDS = 60.0
 POLL_SECONDS = 0.1
@@ -42,19 +43,20 @@ CALL_TIMEOUT_SECONDS = 5.0
 FAILED = (
     NoEvidence, ManagementError, BrokerError, BrokerUnavailable, PublishError, NotInstalledError, psutil.Error, OSError,
 )  # fmt: skip
-JOURNAL = "journal"
 
 
 class Chaos:
     """A run on a started system. Its report, and what customers saw so far, may be shown while it goes on."""
 
-    def __init__(self, report: ChaosReport, system: SystemUnderTest, journal: Path) -> None:
+    def __init__(self, report: ChaosReport, system: SystemUnderTest, directory: Path) -> None:
         self.report = report
         self.customers = SteadyCustomers(
-            system.system.url(ORDERS.name), report.rate, report.seed, journal, report.seen.orders.add
-        )
+            system.system.url(ORDERS.name), report.rate, report.seed, directory, report.seen.orders,
+            cancelling=report.cancel_share,
+        )  # fmt: skip
+        report.cancellations = self.customers.cancellations
         self.began_at = time.monotonic()
-        self._system, self._client, self._orders, self._journal = system, system.client, report.seen.orders, journal
+        self._system, self._client, self._orders, self._directory = system, system.client, report.seen.orders, directory
 
     async def run(self) -> None:
         """Load and faults, then quiet, then the audit. Raises OSError, AuditImpossible."""
@@ -68,8 +70,18 @@ class Chaos:
             await self._until_quiet()
             self.report.phase = "audit"
             # Kitchen tickets and text messages may come after the status that counts as the order's end.
-            audited = await self._client.audit_until_clean(self.report.quiet_within_seconds, journal=self._journal)
+            audited = await self._client.audit_until_clean(
+                self.report.quiet_within_seconds,
+                journal=self._directory / JOURNAL,
+                cancellations=self._directory / CANCELLATIONS,
+            )
+            self.report.not_too_late = await self._not_too_late()
         self.report.audit = audited.as_json()
+
+    async def _not_too_late(self) -> list[str]:
+        """Orders that can't be cancelled according to the order service, though they were not declined."""
+        orders = [await self._client.order(order_id) for order_id in self.report.cancellations.too_late]
+        return [order["order_id"] for order in orders if order["status"] != "declined"]
 
     async def _look_at(self, service: str) -> None:
         await look_at_service(self._client, service, self._system.process(service).pid, self.report.seen)
@@ -117,9 +129,10 @@ class Chaos:
 
         async def is_recovered() -> bool:
             since = time.monotonic() - ended_at
+            delayed.intersection_update(self._orders.ids)  # one that is cancelled later may be open again
             if injection.back_seconds is None and await self._is_back(ended_at):
                 injection.back_seconds = since
-            if injection.backlog_seconds is None and not delayed & self._orders.ids:
+            if injection.backlog_seconds is None and not delayed:
                 injection.backlog_seconds = since
             return injection.back_seconds is not None and injection.backlog_seconds is not None
 
@@ -159,4 +172,4 @@ async def started(report: ChaosReport, directory: Path, progress: Callable[[str]
             connected(SystemAddresses.of(system.environment), CALL_TIMEOUT_SECONDS)
         )
         tested = SystemUnderTest(system, broker, proxy, client, report.seen.orders, newest_queue_at=time.monotonic())
-        yield Chaos(report, tested, directory / JOURNAL)
+        yield Chaos(report, tested, directory)

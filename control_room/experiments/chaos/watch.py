@@ -9,7 +9,7 @@ import psutil
 
 from control_room.experiments.client import DUPLICATES, Client
 from control_room.operations.replicas import Total, sum_of
-from control_room.operations.roles import FINAL_OR_STALLED, ORDERS
+from control_room.operations.roles import FINAL_OR_STALLED, ORDERS, TAKEN_BACK
 
 PAGE_ORDERS = 100
 SWEPT = "order_rail_orders_swept_total"
@@ -19,10 +19,14 @@ MEMORY_WINDOW_SECONDS = 60.0
 
 
 class OpenOrders:
-    """Accepted orders that are not known to be final or stalled."""
+    """Accepted orders that are not known to be final or stalled.
+
+    An order whose cancellation was accepted is open until it is taken back, though it may have been final before.
+    """
 
     def __init__(self) -> None:
         self._accepted_at: dict[str, float] = {}
+        self._called_off: set[str] = set()
         self.closed = 0
         self.last_confirmed_at = float("-inf")
         """When the latest of the orders that are known to be confirmed was accepted."""
@@ -30,6 +34,13 @@ class OpenOrders:
     def add(self, order_id: str, accepted_at: float) -> None:
         """A new order; `accepted_at` is on the clock of `time.monotonic`."""
         self._accepted_at[order_id] = accepted_at
+
+    def call_off(self, order_id: str) -> None:
+        """The cancellation of an order was accepted."""
+        self._called_off.add(order_id)
+        if order_id not in self._accepted_at:
+            self._accepted_at[order_id] = float("-inf")
+            self.closed -= 1
 
     def __len__(self) -> int:
         return len(self._accepted_at)
@@ -41,7 +52,8 @@ class OpenOrders:
 
     def see(self, order_id: str, status: str) -> None:
         """An order has this status now."""
-        if status not in FINAL_OR_STALLED or (accepted_at := self._accepted_at.pop(order_id, None)) is None:
+        ends = TAKEN_BACK if order_id in self._called_off else FINAL_OR_STALLED
+        if status not in ends or (accepted_at := self._accepted_at.pop(order_id, None)) is None:
             return
         self.closed += 1
         if status == "confirmed":

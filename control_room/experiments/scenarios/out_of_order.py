@@ -55,14 +55,14 @@ async def _shuffle(playing: Playing) -> list[str]:
             say("the order service goes away")
             await orders_away.enter_async_context(away(target, ORDERS.name))
         say("the payment service is back; its events wait for the order service")
-        await _put_back_reversed(channel, playing.client, set(ids))
+        await put_back_reversed(channel, playing.client, TRACK, set(ids), COUNT * EVENTS_EACH)
     return ids
 
 
-async def _put_back_reversed(channel: Channel, client: Client, ids: set[str]) -> None:
-    """Take the events of these orders out of the queue, and publish them again, the last one first."""
+async def put_back_reversed(channel: Channel, client: Client, queue: str, ids: set[str], count: int) -> None:
+    """Take `count` events of these orders out of a queue, and publish them again, the last one first."""
     deliveries: list[Delivery] = []
-    await channel.consume(TRACK, deliveries.append)
+    await channel.consume(queue, deliveries.append)
 
     async def events() -> list[Delivery]:
         return [each for each in deliveries if decode(each.message.body).subject in ids]
@@ -71,11 +71,11 @@ async def _put_back_reversed(channel: Channel, client: Client, ids: set[str]) ->
         events,
         within_seconds=WAIT_SECONDS,
         every_seconds=LOOK_SECONDS,
-        until=lambda arrived: len(arrived) >= COUNT * EVENTS_EACH,
+        until=lambda arrived: len(arrived) >= count,
     )
-    if len(arrived) < COUNT * EVENTS_EACH:
-        raise Unexpected(f"of {COUNT * EVENTS_EACH} messages only {len(arrived)} came within {WAIT_SECONDS:.0f} s")
-    await client.publish([replace(each.message, exchange="", routing_key=TRACK) for each in reversed(arrived)])
+    if len(arrived) < count:
+        raise Unexpected(f"of {count} messages only {len(arrived)} came within {WAIT_SECONDS:.0f} s")
+    await client.publish([replace(each.message, exchange="", routing_key=queue) for each in reversed(arrived)])
     for each in arrived:
         channel.ack(each.tag, multiple=False)
 

@@ -86,8 +86,9 @@ class Playing:
             raise Unexpected(f"the records of {first.subject} do not agree: {first.what}")
         if report.in_flight:
             raise Unexpected(f"{report.in_flight_orders[0]} is still in flight after {AGREE_WITHIN_SECONDS:.0f} s")
-        charges = report.counts.get("charges", 0)
-        return f"charged {charges:,} of {len(order_ids):,}, nobody twice: the records of all services agree"
+        charges, refunds = report.counts.get("charges", 0), report.counts.get("refunds", 0)
+        refunded = f" and refunded {refunds:,}" if refunds else ""
+        return f"charged {charges:,}{refunded} of {len(order_ids):,}, nobody twice: the records of all services agree"
 
 
 Play = Callable[[Playing], Awaitable[Outcome]]

@@ -64,9 +64,11 @@ def show_results(console: Console, steps: Sequence[StepRun], failures: Sequence[
 
 def _show_summary(console: Console, steps: Sequence[StepRun]) -> None:
     charged = sum(each.step.charges for each in steps)
+    refunded = sum(each.step.status == "refunded" for each in steps)
     console.print(
         f"The records of all three services agree: {len(steps)} orders, each ended once; "
-        f"{charged} charged, each exactly once; {len(steps) - charged} not charged at all."
+        f"{charged} charged, each exactly once, and {refunded} of them refunded once; "
+        f"{len(steps) - charged} not charged at all."
     )
     answered = median(each.answered_after_seconds or 0 for each in steps)
     normal = next(each for each in steps if each.step.title == "normal")

@@ -3,14 +3,14 @@
 import math
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from control_room.experiments.client import DUPLICATES, Client
+from control_room.experiments.client import DUPLICATES, Client, notices
 from control_room.experiments.traffic import Unexpected, new_order
 from control_room.operations.dead_letters.dead_letter import DeadLetter
-from control_room.operations.roles import CHARGE, FINAL_OR_STALLED, ORDERS, PAYMENTS
+from control_room.operations.roles import CHARGE, FINAL_OR_STALLED, ORDERS, PAYMENTS, TAKEN_BACK
 from control_room.text import duration
 from shared.messaging.message import Message
 from shared.waiting import poll
@@ -78,7 +78,7 @@ class Step:
     @property
     def charges(self) -> int:
         """How often its order is charged."""
-        return 1 if self.status == "confirmed" else 0
+        return 1 if self.status in ("confirmed", "refunded") else 0
 
 
 async def take_same_key(client: Client, run: StepRun) -> str:
@@ -112,6 +112,40 @@ async def take_duplicates(client: Client, run: StepRun) -> str:
     run.say(f"confirmed; {COPIES} copies published")
     await _poll(duplicates, until=lambda count: count >= before + COPIES)
     return f"confirmed; {COPIES} more copies of its message, {COPIES} more duplicates counted"
+
+
+async def take_cancelled_in_time(client: Client, run: StepRun) -> str:
+    """The customer thinks again while the charge is still tried."""
+    await _place(client, run, "tok_broken")
+    await _cancel(client, run)
+    await _end_as(client, run, "cancelled")
+    await _told(client, run, {("email", "cancellation")})
+    return f"cancelled, and the customer knows that nothing was charged; {run.speed}"
+
+
+async def take_refunded(client: Client, run: StepRun) -> str:
+    """The customer thinks again after the receipt."""
+    await _place(client, run)
+    await _end_as(client, run, "confirmed")
+    await _cancel(client, run)
+    order = await _end_as(client, run, "refunded", TAKEN_BACK)
+    await _told(client, run, {("email", "refund"), ("restaurant", "kitchen_stop")})
+    return f"confirmed, then refunded ({_field(order, 'payment.refunded', 'refund_id')}); customer and kitchen know"
+
+
+async def _cancel(client: Client, run: StepRun) -> None:
+    """Twice, as an impatient customer clicks."""
+    for _ in range(2):
+        run.say(await client.cancel(run.order_id))
+
+
+async def _told(client: Client, run: StepRun, expected: set[tuple[str, str]]) -> None:
+    """Wait until all of this was delivered."""
+
+    async def look() -> set[tuple[str, str]]:
+        return notices(await client.order(run.order_id))
+
+    await _poll(look, until=lambda told: told >= expected)
 
 
 async def _email(_client: Client, order: dict[str, Any]) -> str:
@@ -164,7 +198,9 @@ async def _place(client: Client, run: StepRun, token: str = "tok_visa", key: str
     run.say(placed["status"])
 
 
-async def _end_as(client: Client, run: StepRun, expected: str) -> dict[str, Any]:
+async def _end_as(
+    client: Client, run: StepRun, expected: str, ends: Collection[str] = FINAL_OR_STALLED
+) -> dict[str, Any]:
     """Follow the order until its status does not change by itself any more."""
 
     async def look() -> dict[str, Any]:
@@ -172,7 +208,7 @@ async def _end_as(client: Client, run: StepRun, expected: str) -> dict[str, Any]
         run.say(order["status"])
         return order
 
-    order = await _poll(look, ORDER_LOOK_SECONDS, until=lambda order: order["status"] in FINAL_OR_STALLED)
+    order = await _poll(look, ORDER_LOOK_SECONDS, until=lambda order: order["status"] in ends)
     run.ended_after_seconds = run.elapsed_seconds
     if order["status"] != expected:
         raise Unexpected(f"the order is {order['status']}, not {expected}")

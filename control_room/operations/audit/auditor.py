@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 
@@ -55,6 +55,7 @@ async def audit(
     settle_seconds: float,
     journal: Path | None = None,
     *,
+    cancellations: Path | None = None,
     discards: Path | None = None,
     only: Iterable[str] | None = None,
     timeout_seconds: float = 30.0,
@@ -62,7 +63,8 @@ async def audit(
     """Reconcile every order of a running system, or `only` some. Raises AuditImpossible.
 
     Orders that changed in the last `settle_seconds` are in flight and not judged; 0 says that the system is idle.
-    `journal`: ids of orders that were answered with 202, one a line. `discards`: the journal of discarded dead letters.
+    `journal`: ids of orders that were answered with 202, one a line; `cancellations`: of those whose cancellation was.
+    `discards`: the journal of discarded dead letters.
     `timeout_seconds`: how long a service may be silent.
     """
     orders = None if only is None else frozenset(only)
@@ -72,7 +74,8 @@ async def audit(
             Management(system) as management,
             connected(system.rabbitmq_url) as connection,
         ):
-            auditor = _Auditor(system, settle_seconds, journal, discards, orders, http, management, connection)
+            journals = _Journals(journal, cancellations, discards)
+            auditor = _Auditor(system, settle_seconds, journals, orders, http, management, connection)
             report = await auditor.run()
             if settle_seconds and not report.is_clean:
                 await asyncio.sleep(COUNTED_WITHIN_SECONDS)
@@ -85,12 +88,17 @@ async def audit(
         raise AuditImpossible("RabbitMQ", why) from error
 
 
+class _Journals(NamedTuple):
+    accepted: Path | None
+    cancellations: Path | None
+    discards: Path | None
+
+
 @dataclass(frozen=True)
 class _Auditor:
     system: SystemAddresses
     settle_seconds: float
-    journal: Path | None
-    discards: Path | None
+    journals: _Journals
     only: frozenset[str] | None
     http: httpx.AsyncClient
     management: Management
@@ -112,16 +120,18 @@ class _Auditor:
     async def _read(self, database: ReconciliationDatabase) -> None:
         """Fill the database; the order of these steps is what makes it safe on a running system."""
         database.accept(self.only or ())
-        if self.journal is not None:
-            read_journal(database, self.journal)
+        if self.journals.accepted is not None:
+            read_journal(database.accept, self.journals.accepted)
+        if self.journals.cancellations is not None:
+            read_journal(database.call_off, self.journals.cancellations)
         read = partial(read_service, self.system, self.http)
         await read(ORDERS.name, database.first_orders)
         for service in self.system.services:
             if service != ORDERS.name:
                 await read(service, partial(database.add, service))
         await read_dead_letters(database, self.connection)
-        if self.discards is not None:
-            read_discards(database, self.discards)
+        if self.journals.discards is not None:
+            read_discards(database, self.journals.discards)
         await read(ORDERS.name, database.last_orders)
 
     async def _explain_dead_letters(self, database: ReconciliationDatabase) -> None:
@@ -180,6 +190,8 @@ def judge(database: ReconciliationDatabase, settle_seconds: float, *, whole: boo
         in_flight_orders=in_flight_orders,
         settle_seconds=settle_seconds,
         waiting=database.waiting(),
+        statuses=database.statuses(),
+        money=database.money(),
     )
 
 

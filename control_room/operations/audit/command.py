@@ -12,6 +12,7 @@ from rich.table import Table
 
 from control_room.operations.addresses import ENVIRONMENT_FILE, NotRunning, discards_beside, find_system
 from control_room.operations.audit import AuditImpossible, AuditReport, Check, Violation, audit
+from control_room.operations.audit.report import money_lines
 from control_room.text import console, silence_logs
 
 SHOWN_EACH = 10
@@ -29,6 +30,9 @@ def audit_command(
     journal: Annotated[
         Path | None, typer.Option(help="Orders that were answered with 202, one id a line: each must exist.")
     ] = None,
+    cancellations: Annotated[
+        Path | None, typer.Option(help="Orders whose cancellation was answered with 202: none may end as paid.")
+    ] = None,
     discards: Annotated[
         Path | None, typer.Option(help="The journal of discarded dead letters. Default: beside the environment file.")
     ] = None,
@@ -41,7 +45,7 @@ def audit_command(
     try:
         system = find_system(environment_file)
         discarded = discards or discards_beside(environment_file)
-        report = asyncio.run(audit(system, settle_seconds, journal, discards=discarded))
+        report = asyncio.run(audit(system, settle_seconds, journal, cancellations=cancellations, discards=discarded))
     except (NotRunning, AuditImpossible) as error:
         typer.echo(f"The audit could not be carried out: {error}", err=True)
         raise typer.Exit(2) from None
@@ -82,6 +86,8 @@ def _show_violations(output: Console, check: Check, violations: list[Violation])
 def _show_counts(output: Console, report: AuditReport) -> None:
     counts = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in report.counts.items() if number)
     output.print(escape(f"Looked at {counts or 'nothing: there are no orders yet'}."), soft_wrap=True)
+    for line in money_lines(report.money):
+        output.print(line)
     if report.in_flight:
         output.print(escape(_in_flight(report)), soft_wrap=True)
     total = sum(check.violations for check in report.checks)

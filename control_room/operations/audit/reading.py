@@ -94,17 +94,22 @@ async def read_dead_letters(database: ReconciliationDatabase, connection: Connec
 
 
 def _row(dead_letter: DeadLetter) -> Row:
-    order_id = dead_letter.event_order_id or ""
-    return {"order_id": order_id, "queue": dead_letter.queue, "id": dead_letter.id, "reason": dead_letter.reason}
+    return {
+        "order_id": dead_letter.event_order_id or "",
+        "queue": dead_letter.queue,
+        "event": dead_letter.event,
+        "id": dead_letter.id,
+        "reason": dead_letter.reason,
+    }
 
 
-def read_journal(database: ReconciliationDatabase, journal: Path) -> None:
-    """Add the orders that were answered with 202: one id a line. A last line without an end was never finished."""
+def read_journal(add: Callable[[list[str]], None], journal: Path) -> None:
+    """Add the orders of a journal: one id a line. A last line without an end was never finished."""
     try:
         with journal.open(encoding="utf-8") as file:
             lines = (line.strip() for line in file if line.endswith("\n"))
             for batch in _batched(canonical(line) or line for line in lines if line):
-                database.accept(batch)
+                add(batch)
     except (OSError, UnicodeDecodeError) as error:
         raise AuditImpossible("the journal", f"{journal} can't be read: {error}") from error
 
@@ -124,7 +129,8 @@ def read_discards(database: ReconciliationDatabase, discards: Path) -> None:
 def _discarded(line: str) -> Row:
     entry = json.loads(line)
     reason, order_id = entry["reason"] or "discarded", entry["order_id"] or ""
-    return {"order_id": order_id, "queue": entry["queue"], "id": entry["id"], "reason": reason}
+    event = (entry["message"].get("type") or "").rpartition(".")[0]
+    return {"order_id": order_id, "queue": entry["queue"], "event": event, "id": entry["id"], "reason": reason}
 
 
 def _batched(items: Iterable[Any]) -> Iterator[list[Any]]:

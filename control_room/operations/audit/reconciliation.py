@@ -28,8 +28,10 @@ Row = Mapping[str, Any]
 # readings, and stable if nothing happened to it between them, nor shortly before.
 TABLES = (
     "accepted (order_id TEXT PRIMARY KEY)",
+    "called_off (order_id TEXT PRIMARY KEY)",
     """orders (order_id TEXT PRIMARY KEY, first_status TEXT, status TEXT, amount INTEGER, currency TEXT,
-       wants_sms INTEGER, placed_at REAL, updated_at REAL, listed INTEGER DEFAULT 0, is_stable INTEGER DEFAULT 0)""",
+       wants_sms INTEGER, wants_push INTEGER, placed_at REAL, updated_at REAL, listed INTEGER DEFAULT 0,
+       is_stable INTEGER DEFAULT 0)""",
     """payments (order_id TEXT, seq INTEGER, status TEXT, amount INTEGER, currency TEXT, at REAL,
        PRIMARY KEY (order_id, seq))""",
     "charges (order_id TEXT, seq INTEGER, type TEXT, amount INTEGER, currency TEXT, PRIMARY KEY (order_id, seq))",
@@ -37,8 +39,8 @@ TABLES = (
        PRIMARY KEY (order_id, seq))""",
     # Rows of a kind that only their own service understands.
     "others (order_id TEXT, seq INTEGER, service TEXT, kind TEXT, key TEXT, PRIMARY KEY (order_id, seq))",
-    # The order id is empty for poison, which belongs to no order.
-    """dead_letters (order_id TEXT, seq INTEGER, queue TEXT, id TEXT, reason TEXT, discarded INTEGER,
+    # The order id is empty for poison, which belongs to no order. `event`: the type without its version.
+    """dead_letters (order_id TEXT, seq INTEGER, queue TEXT, event TEXT, id TEXT, reason TEXT, discarded INTEGER,
        PRIMARY KEY (order_id, seq))""",
     # Work that was given up once, according to the timelines of some orders.
     "given_up (order_id TEXT, queue TEXT, PRIMARY KEY (order_id, queue))",
@@ -50,28 +52,38 @@ TABLES = (
 )
 FIRST_READING = "INSERT INTO orders (order_id, first_status) VALUES (?, ?) ON CONFLICT (order_id) DO NOTHING"
 LAST_READING = """
-    INSERT INTO orders (order_id, status, amount, currency, wants_sms, placed_at, updated_at, listed)
-    VALUES (?, ?, ?, ?, ?, ?, ?, 1) ON CONFLICT (order_id) DO UPDATE SET
+    INSERT INTO orders (order_id, status, amount, currency, wants_sms, wants_push, placed_at, updated_at, listed)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1) ON CONFLICT (order_id) DO UPDATE SET
     status = excluded.status, amount = excluded.amount, currency = excluded.currency, wants_sms = excluded.wants_sms,
-    placed_at = excluded.placed_at, updated_at = excluded.updated_at, listed = listed + 1,
+    wants_push = excluded.wants_push, placed_at = excluded.placed_at, updated_at = excluded.updated_at,
+    listed = listed + 1,
     is_stable = (first_status IS excluded.status AND excluded.updated_at <= {changed_before})"""
 COUNTS = {
     "accepted": "accepted",
     "orders": "orders WHERE listed",
     "settled": "orders WHERE is_stable",
     "payments": "payments",
-    "charges": "charges",
+    "charges": "charges WHERE type = 'charge'",
+    "refunds": "charges WHERE type != 'charge'",
     "notifications": "notifications",
     "dead_letters": "dead_letters WHERE NOT discarded",
     "discarded": "dead_letters WHERE discarded",
 }
+MONEY = """
+    SELECT currency, SUM(charged) AS charged, SUM(refunded) AS refunded, SUM(due) AS due FROM (
+        SELECT currency, CASE type WHEN 'charge' THEN amount ELSE 0 END AS charged,
+               CASE type WHEN 'charge' THEN 0 ELSE amount END AS refunded, 0 AS due FROM charges
+        UNION ALL
+        SELECT currency, 0, 0, amount FROM orders WHERE listed AND status IN ('paid', 'confirmed'))
+    GROUP BY currency ORDER BY currency"""
 IN_FLIGHT = """
     SELECT order_id FROM orders WHERE listed AND NOT is_stable
     UNION SELECT w.order_id FROM waiting w JOIN orders o USING (order_id) WHERE o.is_stable"""
 # A message that is a dead letter is not on its way.
 LACKING = """
-    INSERT OR IGNORE INTO lacking SELECT * FROM lacks k WHERE NOT EXISTS
-    (SELECT 1 FROM dead_letters d WHERE d.order_id = k.order_id AND d.queue = k.queue)"""
+    INSERT OR IGNORE INTO lacking SELECT order_id, queue, sent_at, updated_at, is_counted FROM lacks k WHERE NOT EXISTS
+    (SELECT 1 FROM dead_letters d
+     WHERE d.order_id = k.order_id AND d.queue = k.queue AND k.event IN ('', d.event))"""
 # The message of an order that has changed since the messages were counted, or was redriven, may not be among them.
 NOT_COUNTED = """
     INSERT INTO waiting SELECT order_id, queue FROM lacking
@@ -97,7 +109,7 @@ EVIDENCE = {
     "gateway": "SELECT type || ' ' || amount || ' ' || currency FROM charges WHERE order_id = ?",
     NOTIFICATIONS.name: "SELECT channel || ' ' || notice || ' ' || status FROM notifications WHERE order_id = ?",
     "dead_letters": """
-        SELECT queue || ' ' || reason || CASE WHEN discarded THEN ' (discarded)' ELSE '' END
+        SELECT queue || ' ' || event || ' ' || reason || CASE WHEN discarded THEN ' (discarded)' ELSE '' END
         FROM dead_letters WHERE order_id = ?""",
 }
 
@@ -139,6 +151,10 @@ class ReconciliationDatabase:
         """Orders that were answered with 202."""
         self._insert("INSERT OR IGNORE INTO accepted VALUES (?)", [(order_id,) for order_id in order_ids])
 
+    def call_off(self, order_ids: Iterable[str]) -> None:
+        """Orders whose cancellation was answered with 202."""
+        self._insert("INSERT OR IGNORE INTO called_off VALUES (?)", [(order_id,) for order_id in order_ids])
+
     def first_orders(self, rows: Iterable[Row]) -> None:
         """Orders as they were before anything else was read."""
         self._insert(FIRST_READING, [(row["order_id"], row["status"]) for row in self._selected(rows)])
@@ -160,9 +176,9 @@ class ReconciliationDatabase:
             self._insert_all(table, values)
 
     def add_dead_letters(self, rows: Iterable[Row], *, discarded: bool = False) -> None:
-        """Dead letters: `order_id` (empty if there is none), `queue`, `id` and `reason`."""
+        """Dead letters: `order_id` (empty if there is none), `queue`, `event`, `id` and `reason`."""
         values = [
-            (row["order_id"], next(self._seq), row["queue"], row["id"], row["reason"], discarded)
+            (row["order_id"], next(self._seq), row["queue"], row["event"], row["id"], row["reason"], discarded)
             for row in self._selected(rows)
         ]
         self._insert_all("dead_letters", values)
@@ -198,6 +214,16 @@ class ReconciliationDatabase:
         with self._engine.connect() as connection:
             counts = {name: _number(connection, f"SELECT COUNT(*) FROM {rows}") for name, rows in COUNTS.items()}
         return counts | self._pairs("SELECT kind, COUNT(*) FROM others GROUP BY kind ORDER BY kind")
+
+    def statuses(self) -> dict[str, int]:
+        """How many orders have each status."""
+        return self._pairs("SELECT status, COUNT(*) FROM orders WHERE listed GROUP BY status ORDER BY status")
+
+    def money(self) -> dict[str, dict[str, int]]:
+        """By currency, in minor units: what was `charged`, what of it was `refunded`, and what is `due`."""
+        with self._engine.connect() as connection:
+            rows = connection.exec_driver_sql(MONEY).mappings().all()
+        return {row["currency"]: {name: row[name] for name in row if name != "currency"} for row in rows}
 
     def in_flight(self, limit: int) -> tuple[int, tuple[str, ...]]:
         """How many orders are in flight, and at most `limit` of them."""
@@ -284,7 +310,8 @@ def _call_waiting(connection: Connection, coming: OnTheWay, before: float, settl
 
 def _order_values(row: Row) -> tuple[Any, ...]:
     placed_at, updated_at = _seconds(row.get("placed_at")), _seconds(row["updated_at"])
-    return (row["order_id"], row["status"], *_money(row["total"]), bool(row.get("wants_sms")), placed_at, updated_at)
+    wishes = (bool(row.get("wants_sms")), bool(row.get("wants_push")))
+    return (row["order_id"], row["status"], *_money(row["total"]), *wishes, placed_at, updated_at)
 
 
 def _seconds(at: str | None) -> float | None:

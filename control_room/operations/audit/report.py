@@ -33,13 +33,27 @@ class Check:
     not_judged: str = ""
 
 
+def money_lines(money: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """By currency: what was charged minus what was refunded, and what the paid orders cost."""
+    return [_money_line(currency, **amounts) for currency, amounts in money.items()]
+
+
+def _money_line(currency: str, charged: int, refunded: int, due: int) -> str:
+    kept = charged - refunded
+    return (
+        f"Captured minus refunded: {charged / 100:,.2f} - {refunded / 100:,.2f} = {kept / 100:,.2f} {currency}; "
+        f"the paid orders cost {due / 100:,.2f} {currency}."
+    )
+
+
 @dataclass(frozen=True)
 class AuditReport:
     """`checks` count every violation; `violations` are at most some hundred of each invariant, with evidence.
 
     `counts`: rows by kind. `in_flight`: orders that changed so recently that they can't be judged yet, and those that a
     message may still be on its way to; `in_flight_orders` are some of them. `waiting`: how many of them wait for a
-    message of each queue.
+    message of each queue. `statuses`: orders by status. `money`: by currency what was `charged` and `refunded`, and
+    what is `due`: the total of the paid orders.
     """
 
     checks: tuple[Check, ...]
@@ -49,6 +63,8 @@ class AuditReport:
     in_flight_orders: tuple[str, ...]
     settle_seconds: float
     waiting: Mapping[str, int] = field(default_factory=dict)
+    statuses: Mapping[str, int] = field(default_factory=dict)
+    money: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
     def is_clean(self) -> bool:

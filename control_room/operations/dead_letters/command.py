@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Annotated, NoReturn, TypeVar
 
@@ -16,7 +16,9 @@ from control_room.operations.addresses import (
     find_system,
 )
 from control_room.operations.dead_letters import NotDone, display
+from control_room.operations.dead_letters.dead_letter import DeadLetter
 from control_room.operations.dead_letters.discard import discard
+from control_room.operations.dead_letters.moot import statuses_of, why_moot
 from control_room.operations.dead_letters.parked import connected
 from control_room.operations.dead_letters.redrive import redrive
 from control_room.operations.dead_letters.selection import Selection, groups, queue_named, selected
@@ -27,6 +29,7 @@ from shared.messaging.connection import Connection
 
 app = typer.Typer(help="Messages that were parked: look at them, send them back, remove them.", no_args_is_help=True)
 Result = TypeVar("Result")
+PRINTED_AT_ONCE = 100
 
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="As `list` shows it: the message's id.")]
 IdOption = Annotated[str | None, typer.Option("--id", help="Only the message with this id, as `list` shows it.")]
@@ -46,14 +49,19 @@ def list_command(
     as_json: JsonOption = False,
     environment_file: FileOption = None,
 ) -> None:
-    """Show what was parked, by queue and cause. Nothing is removed or reordered."""
+    """Show what was parked, by queue and cause. Nothing is removed or reordered.
+
+    What is moot, since its order was cancelled later, is said to be: a redrive of it changes nothing.
+    """
     selection = _selection(None, cause, queue)
 
-    async def work(_system: SystemAddresses, connection: Connection) -> None:
+    async def work(system: SystemAddresses, connection: Connection) -> None:
         if as_json:
-            await _print_each(connection, selection)
-        else:
-            display.show_groups(console(), await groups(connection, selection, limit))
+            await _print_each(system, connection, selection)
+            return
+        found = await groups(connection, selection, limit)
+        statuses = await statuses_of(system, [each for group in found for each in group.first])
+        display.show_groups(console(), found, statuses)
 
     _run(environment_file, work)
 
@@ -65,8 +73,8 @@ def show_command(
     """Show one message with its headers and its event. Exit status 1 if there is none with this id."""
     selection = _selection(id, None, queue)
 
-    async def work(_system: SystemAddresses, connection: Connection) -> int:
-        return await _print_each(connection, selection, plain=not as_json)
+    async def work(system: SystemAddresses, connection: Connection) -> int:
+        return await _print_each(system, connection, selection, plain=not as_json)
 
     if not _run(environment_file, work):
         _fail(f"there is no dead letter {id}", status=1)
@@ -130,16 +138,29 @@ def _selection(id: str | None, cause: str | None, queue: str | None) -> Selectio
         raise typer.BadParameter(str(error), param_hint="--queue") from None
 
 
-async def _print_each(connection: Connection, selection: Selection, *, plain: bool = False) -> int:
+async def _print_each(
+    system: SystemAddresses, connection: Connection, selection: Selection, *, plain: bool = False
+) -> int:
     """Print each selected dead letter; returns how many there were."""
-    count, output = 0, console()
+    count, batch = 0, list[DeadLetter]()
     async for held in selected(connection, selection):
-        if plain:
-            display.show_dead_letter(output, held.dead_letter)
-        else:
-            typer.echo(json.dumps(held.dead_letter.as_json(), default=str))
+        batch.append(held.dead_letter)
         count += 1
+        if len(batch) == PRINTED_AT_ONCE:
+            await _print_batch(system, batch, plain=plain)
+            batch.clear()
+    await _print_batch(system, batch, plain=plain)
     return count
+
+
+async def _print_batch(system: SystemAddresses, batch: Sequence[DeadLetter], *, plain: bool) -> None:
+    statuses, output = await statuses_of(system, batch), console()
+    for dead_letter in batch:
+        if plain:
+            display.show_dead_letter(output, dead_letter, statuses)
+        else:
+            about = dead_letter.as_json() | {"moot": bool(why_moot(dead_letter, statuses))}
+            typer.echo(json.dumps(about, default=str))
 
 
 def _run(environment_file: Path | None, work: Callable[[SystemAddresses, Connection], Awaitable[Result]]) -> Result:

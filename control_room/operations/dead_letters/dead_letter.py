@@ -92,13 +92,17 @@ class DeadLetter:
         return canonical(subject) if isinstance(subject, str) else None
 
     @cached_property
+    def event(self) -> str:
+        """The type of its event without the version, such as `order.placed`; empty for poison."""
+        try:
+            return decode(self.message.body).family()
+        except UnreadableEvent:
+            return ""
+
+    @property
     def event_order_id(self) -> str | None:
         """The order id, if the body is an event of ours; None for poison, which belongs to no order."""
-        try:
-            decode(self.message.body)
-        except UnreadableEvent:
-            return None
-        return self.order_id
+        return self.order_id if self.event else None
 
     @property
     def properties(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Dead letters on a terminal."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from rich.console import Console
@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from control_room.operations.dead_letters.dead_letter import DeadLetter, printable
+from control_room.operations.dead_letters.moot import why_moot
 from control_room.operations.dead_letters.selection import Group
 from control_room.text import duration
 
@@ -16,8 +17,8 @@ BODY_CHARACTERS = 4000
 ERROR_CHARACTERS = 100
 
 
-def show_groups(console: Console, groups: Sequence[Group]) -> None:
-    """The groups, then some dead letters of each."""
+def show_groups(console: Console, groups: Sequence[Group], statuses: Mapping[str, str]) -> None:
+    """The groups, then some dead letters of each; `statuses` of their orders say which are moot."""
     if not groups:
         console.print("There are no dead letters.")
         return
@@ -28,7 +29,7 @@ def show_groups(console: Console, groups: Sequence[Group]) -> None:
     for group in groups:
         console.print(f"\n[bold]{group.queue}[/] {_cause(group)}")
         for dead_letter in group.first:
-            console.print(escape(_line(dead_letter)), soft_wrap=True)
+            console.print(escape(_line(dead_letter, why_moot(dead_letter, statuses))), soft_wrap=True)
         if group.count > len(group.first):
             console.print(f"  and {group.count - len(group.first):,} more (--limit shows more of them)")
 
@@ -37,18 +38,19 @@ def _cause(group: Group) -> str:
     return escape(group.cause) or "[yellow]no reason given[/]"
 
 
-def _line(dead_letter: DeadLetter) -> str:
+def _line(dead_letter: DeadLetter, moot: str) -> str:
     order = f"order {dead_letter.order_id}" if dead_letter.order_id else "no order"
     tried = f"attempt {dead_letter.attempts}, {_age(dead_letter.parked_at) or 'unknown'} ago"
     redriven = f", redriven {dead_letter.redrives} times" if dead_letter.redrives else ""
-    return f"  {dead_letter.id}  {order}, {tried}{redriven}: {dead_letter.error[:ERROR_CHARACTERS]}"
+    why = dead_letter.error[:ERROR_CHARACTERS]
+    return f"  {dead_letter.id}  {order}, {tried}{redriven}: {why}{f' ({moot})' if moot else ''}"
 
 
 def _age(since: datetime | None) -> str:
     return "" if since is None else duration(max(0.0, (datetime.now(UTC) - since).total_seconds()))
 
 
-def show_dead_letter(console: Console, dead_letter: DeadLetter) -> None:
+def show_dead_letter(console: Console, dead_letter: DeadLetter, statuses: Mapping[str, str]) -> None:
     """All about one: the queue that it was for, why it is here, its properties, headers and body."""
     facts = {
         "id": dead_letter.id,
@@ -58,7 +60,7 @@ def show_dead_letter(console: Console, dead_letter: DeadLetter) -> None:
         "attempts": dead_letter.attempts,
         "parked": f"{dead_letter.parked_at or 'unknown'} ({_age(dead_letter.parked_at)} ago)",
         "order": dead_letter.order_id or "none",
-    }
+    } | ({"moot": moot.removeprefix("moot: ")} if (moot := why_moot(dead_letter, statuses)) else {})
     message = dead_letter.message
     properties = {name: value for name, value in dead_letter.properties.items() if value is not None}
     for title, values in (("", facts), ("properties", properties), ("headers", dict(message.headers))):

@@ -82,7 +82,7 @@ async def retry_queue_deleted(system: SystemUnderTest, injection: Injection) -> 
 @fault("unbound", (CHARGE,), allowance_seconds=10)
 async def unbound(system: SystemUnderTest, injection: Injection) -> None:
     """A queue unbound under its publisher: events come back, until the topology keeper binds it again."""
-    (binding,) = patterns(queues()[injection.target])
+    binding = next(each for each in patterns(queues()[injection.target]) if each.exchange == ORDERS.exchange)
     management = system.client.management
     path = ("bindings", management.vhost, "e", binding.exchange, "q", injection.target)
     with injection.active():
