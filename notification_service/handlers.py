@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from notification_service import store
 from notification_service.channels import NotificationChannel
 from notification_service.contract import CONTRACT
-from notification_service.notifications import WRITERS, Notice, Notification, PaymentOutcome, event_of, notification_of
+from notification_service.notifications import (
+    WRITERS,
+    Notice,
+    Notification,
+    NotificationStatus,
+    PaymentOutcome,
+    event_of,
+    notification_of,
+)
 from shared.effects import Once
 from shared.events import Event, NotificationDelivered, NotificationFailed, PaymentDeclined, PaymentSucceeded
 from shared.messaging.processor import Subscription
@@ -25,7 +33,10 @@ class Notifying:
     def key(self) -> str:
         return self.notice.idempotency_key
 
-    async def perform(self, attempt: int) -> Notification:
+    def is_done(self, known: Notification | None) -> bool:
+        return known is not None and known.status is NotificationStatus.DELIVERED
+
+    async def perform(self, known: Notification | None, attempt: int) -> Notification:
         await self.channel.send(self.notice)
         return notification_of(self.notice, attempt)
 

@@ -32,7 +32,13 @@ def _notification(row: Row[Any]) -> Notification:
     return Notification(**{**row._asdict(), "status": NotificationStatus(row.status)})
 
 
-records = KeyedStore(notifications, outbox, to_row=vars, from_row=_notification, provisional=NotificationStatus.FAILED)
+records = KeyedStore(
+    notifications,
+    outbox,
+    to_row=vars,
+    from_row=_notification,
+    replaces={NotificationStatus.DELIVERED: {NotificationStatus.FAILED}, NotificationStatus.FAILED: ()},
+)
 
 
 def of_orders(connection: Connection, order_ids: list[str]) -> list[list[Notification]]:

@@ -18,7 +18,7 @@ router = APIRouter(tags=["payments"])
 
 
 class PaymentView(BaseModel):
-    """`detail`: why the charge was declined or given up."""
+    """`detail`: why the charge was declined or given up. `attempts`: of the last step: the charge, or its refund."""
 
     order_id: str
     status: PaymentStatus
@@ -26,6 +26,7 @@ class PaymentView(BaseModel):
     attempts: int
     at: AwareDatetime
     charge_id: str | None = Field(examples=["019366b4-4a7e-7c3e-9d0a-3f2b8a6f1c55"])
+    refund_id: str | None
     detail: str | None
 
 
@@ -34,7 +35,7 @@ async def read_payment(
     database: Annotated[Database, RESOURCES],
     order_id: Annotated[str, Path(examples=["019366b4-4a7e-7c3e-9d0a-3f2b8a6f1c55"])],
 ) -> PaymentView:
-    """The result of an order's charge; 404 until there is one."""
+    """What became of an order's charge; 404 until that is known."""
     known_as = canonical(order_id)
     payment = await database.read(store.records.get, known_as) if known_as else None
     if payment is None:

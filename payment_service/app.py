@@ -37,12 +37,14 @@ class Settings(ServiceSettings):
 
 def build(settings: Settings) -> Service:
     """Every part of the service, not started yet."""
-    description = "Charges each order once. Events cause the payments; this API only reads them."
+    description = (
+        "Charges each order once, refunds cancelled ones. Events cause the payments; this API only reads them."
+    )
     assembly = Assembly(CONTRACT, settings, store.metadata, store.outbox, description=description)
     database = assembly.database
     gateway = GuardedGateway(
         open_gateway(settings.gateway_url, settings.gateway_latency_seconds), settings.answer_seconds
     )
     assembly.consume(subscriptions(database, gateway, settings.payment_concurrency))
-    assembly.serve(database, api.router, audit=[api.audit_source(database), gateway.audit_source])
+    assembly.serve(database, api.router, *gateway.routers, audit=[api.audit_source(database), gateway.audit_source])
     return assembly.service(before=[gateway], breakers=[gateway.breaker])

@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Column, Integer, MetaData, Row, String, Table
 
 from payment_service.contract import CONTRACT
-from payment_service.payments import Payment, PaymentStatus
+from payment_service.payments import REPLACES, Payment, PaymentStatus
 from shared.persistence.database import UtcDateTime
 from shared.persistence.keyed import KeyedStore
 from shared.persistence.outbox import Outbox
@@ -14,6 +14,7 @@ metadata = MetaData()
 outbox = Outbox(metadata, CONTRACT.exchange)
 
 # The order id is the idempotency key of the charge: the second delivery of `order.placed.v1` finds the payment here.
+# A cancellation replaces the row.
 payments = Table(
     "payments",
     metadata,
@@ -25,6 +26,7 @@ payments = Table(
     Column("at", UtcDateTime, nullable=False),
     Column("event_id", String, nullable=False),
     Column("charge_id", String),
+    Column("refund_id", String),
     Column("detail", String),
 )
 
@@ -33,4 +35,4 @@ def _payment(row: Row[Any]) -> Payment:
     return Payment(**{**row._asdict(), "status": PaymentStatus(row.status)})
 
 
-records = KeyedStore(payments, outbox, to_row=vars, from_row=_payment, provisional=PaymentStatus.STALLED)
+records = KeyedStore(payments, outbox, to_row=vars, from_row=_payment, replaces=REPLACES)

@@ -33,12 +33,19 @@ class Effect(Protocol[Record]):
     @property
     def key(self) -> str: ...
 
-    async def perform(self, attempt: int) -> Record:
-        """Do it and return its record. Raises `TransientError`, `PermanentError` or `NotReady` if it failed."""
+    def is_done(self, known: Record | None) -> bool:
+        """Whether nothing is left to do, given the record under the key."""
         ...
 
-    def given_up(self, attempts: int, error: str) -> Record:
-        """The provisional record of an effect that was given up; the record of a later success may replace it."""
+    async def perform(self, known: Record | None, attempt: int) -> Record | None:
+        """Do the next step and return its record; None if there turns out to be nothing to do.
+
+        Raises `TransientError`, `PermanentError` or `NotReady` if it failed.
+        """
+        ...
+
+    def given_up(self, attempts: int, error: str) -> Record | None:
+        """The record of an effect that was given up for now, if there is to be one."""
         ...
 
     def event_of(self, record: Record) -> Event:
@@ -47,7 +54,11 @@ class Effect(Protocol[Record]):
 
 
 class Once(Generic[Record]):
-    """Does the effect of each event once. `effect_of` returns None for an event without an effect."""
+    """Does the effect of each event once. `effect_of` returns None for an event without an effect.
+
+    An effect may have several steps, each with a record that replaces the one before. A record that must not replace
+    what another replica has written meanwhile is dropped: the effect goes on from what is there.
+    """
 
     def __init__(
         self, database: Database, records: KeyedStore[Record], effect_of: Callable[[Any], Effect[Record] | None]
@@ -85,13 +96,22 @@ class Once(Generic[Record]):
             self._end_turn(effect.key)
 
     async def _do(self, effect: Effect[Record], event: Event, attempt: int) -> Ack:
-        known = await self._database.look_up(self._records.get, effect.key)
-        if known is not None and self._records.is_final(known):
+        known, outcome = await self._known(effect), DUPLICATE
+        while not effect.is_done(known):
+            self._database.expect_writable()
+            record = await effect.perform(known, attempt)
+            if record is None:
+                break
+            if await self._record(effect, record):
+                known, outcome = record, DONE
+            else:
+                known = await self._known(effect)
+        if outcome is DUPLICATE:
             await self._re_emit(effect, known, event)
-            return DUPLICATE
-        self._database.expect_writable()
-        record = await effect.perform(attempt)
-        return DONE if await self._record(effect, record) else DUPLICATE
+        return outcome
+
+    async def _known(self, effect: Effect[Record]) -> Record | None:
+        return await self._database.look_up(self._records.get, effect.key)
 
     async def _record(self, effect: Effect[Record], record: Record) -> bool:
         """Whether the record is new. Raises `PermanentError` on failure: another attempt would repeat the effect."""
@@ -110,20 +130,18 @@ class Once(Generic[Record]):
             reason = failed.last_attempt.exception()
             raise PermanentError("not-recorded", f"done, and could not be recorded: {reason}") from reason
 
-    async def _give_up(self, effect: Effect[Record], event: Event, given_up: Record) -> bool:
-        known = await self._database.look_up(self._records.get, effect.key)
-        if known is None or not self._records.is_final(known):
+    async def _give_up(self, effect: Effect[Record], event: Event, given_up: Record | None) -> bool:
+        known = await self._known(effect)
+        if given_up is not None and not effect.is_done(known):
             if await self._database.write(self._records.record, Recording(given_up, effect.event_of(given_up))):
                 return True
-            known = await self._database.read(self._records.get, effect.key)
-        if known is None:
-            return True
+            known = await self._known(effect)
         await self._re_emit(effect, known, event)
-        return not self._records.is_final(known)
+        return not effect.is_done(known)
 
-    async def _re_emit(self, effect: Effect[Record], known: Record, event: Event) -> None:
+    async def _re_emit(self, effect: Effect[Record], known: Record | None, event: Event) -> None:
         """Publish the event again if the sweep asks for it: the first one may have been lost."""
-        if event.again:
+        if event.again and known is not None:
             await self._database.write(self._records.re_emit, effect.event_of(known))
 
     async def _take_turn(self, key: str) -> None:

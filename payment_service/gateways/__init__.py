@@ -1,10 +1,12 @@
 """The port to the payment gateway, an outside system that moves the money, and its adapters by URL scheme."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from fastapi import APIRouter
+
 from payment_service.gateways.simulated import SimulatedGateway
-from payment_service.payments import Charged, Declined
+from payment_service.payments import Charged, Declined, Refunded
 from shared.events import Money
 from shared.http.audit import AuditSource
 from shared.service import Component
@@ -12,10 +14,29 @@ from shared.settings import checked_database_url
 
 
 class Gateway(Component, Protocol):
-    """Charges payment tokens. The same idempotency key gets the same answer, and is charged once."""
+    """Moves money. The same idempotency key gets the same answer, and moves it once.
+
+    Every call raises `TransientError` when there was no answer: the money may have been moved or not.
+    """
 
     async def charge(self, idempotency_key: str, token: str, amount: Money) -> Charged | Declined:
-        """Raises `TransientError` when there was no answer: the charge may have gone through or not."""
+        """Charge a payment token."""
+        ...
+
+    async def find(self, idempotency_key: str) -> Charged | None:
+        """The charge of a key whose answer may have been lost, or None: then the order is voided.
+
+        Raises `TransientError` while a request to charge this key may still be under way at the provider.
+        """
+        ...
+
+    async def refund(self, idempotency_key: str, charge: Charged, amount: Money) -> Refunded:
+        """Pay a charge back. The key is the refund's own. Raises `PermanentError` if that is not possible."""
+        ...
+
+    @property
+    def routers(self) -> Sequence[APIRouter]:
+        """HTTP calls of its own that the payment service answers."""
         ...
 
     @property

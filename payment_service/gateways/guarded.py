@@ -1,11 +1,13 @@
 """A gateway with a time limit and a circuit breaker around each of its calls."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
+from fastapi import APIRouter
+
 from payment_service.gateways import Gateway
-from payment_service.payments import Charged, Declined
+from payment_service.payments import Charged, Declined, Refunded
 from shared.breaker import Breaker
 from shared.events import Money
 from shared.http.audit import AuditSource
@@ -25,6 +27,19 @@ class GuardedGateway:
     async def charge(self, idempotency_key: str, token: str, amount: Money) -> Charged | Declined:
         """As `Gateway.charge`."""
         return await self._ask(self._gateway.charge, idempotency_key, token, amount)
+
+    async def find(self, idempotency_key: str) -> Charged | None:
+        """As `Gateway.find`."""
+        return await self._ask(self._gateway.find, idempotency_key)
+
+    async def refund(self, idempotency_key: str, charge: Charged, amount: Money) -> Refunded:
+        """As `Gateway.refund`."""
+        return await self._ask(self._gateway.refund, idempotency_key, charge, amount)
+
+    @property
+    def routers(self) -> Sequence[APIRouter]:
+        """As `Gateway.routers`."""
+        return self._gateway.routers
 
     @property
     def audit_source(self) -> AuditSource:

@@ -1,10 +1,10 @@
 """Records of work whose primary key is the idempotency key, so that a second delivery finds the work done."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Row, Table, bindparam, literal_column, select
+from sqlalchemy import ColumnElement, Connection, Row, Table, and_, bindparam, literal_column, or_, select
 
 from shared.events import Event
 from shared.persistence.bulk import BulkInsert
@@ -19,6 +19,9 @@ class HasStatus(Protocol):
 
 Record = TypeVar("Record", bound=HasStatus)
 
+Replaces = Mapping[str, Collection[str]]
+"""By the status of a new record: the statuses of the records that it may replace. Where a key is new, any may come."""
+
 
 @dataclass(frozen=True, slots=True)
 class Recording(Generic[Record]):
@@ -31,8 +34,7 @@ class Recording(Generic[Record]):
 class KeyedStore(Generic[Record]):
     """A table with one record for each idempotency key, and the store functions for it.
 
-    The table has one primary key column, and a column `status`. `to_row` and `from_row` convert a record. A record
-    whose status is `provisional` (the work was given up for now) can be replaced by a final one.
+    The table has one primary key column, and a column `status`. `to_row` and `from_row` convert a record.
     """
 
     def __init__(
@@ -42,12 +44,12 @@ class KeyedStore(Generic[Record]):
         *,
         to_row: Callable[[Record], Mapping[str, Any]],
         from_row: Callable[[Row[Any]], Record],
-        provisional: str,
+        replaces: Replaces,
     ) -> None:
         (key,) = table.primary_key
         self._key, self._outbox = key.name, outbox
-        self._upsert = upsert(table, provisional)
-        self._to_row, self._from_row, self._provisional = to_row, from_row, provisional
+        self._upsert = upsert(table, replaces)
+        self._to_row, self._from_row, self._replaces = to_row, from_row, replaces
         # Built once: building a statement costs twice as much as running it.
         self._by_key = select(table).where(key.in_(bindparam("keys", expanding=True)))
         self.pages = ReadPages(table, key)
@@ -59,7 +61,7 @@ class KeyedStore(Generic[Record]):
         return [found.get(key) for key in keys]
 
     def record(self, connection: Connection, recordings: list[Recording[Record]]) -> list[bool]:
-        """Write each record with its event, unless its key is taken; for each, whether it was written."""
+        """Write each record with its event, unless it must not replace its key's; for each, whether it was written."""
         rows = [self._to_row(recording.record) for recording in recordings]
         written = self._write(connection, rows)
         self._outbox.add(connection, [each.event for each, is_new in zip(recordings, written, strict=True) if is_new])
@@ -70,7 +72,7 @@ class KeyedStore(Generic[Record]):
         chosen: dict[str, Mapping[str, Any]] = {}  # one row per key, since one statement can't write a row twice
         for row in rows:
             key = row[self._key]
-            if key not in chosen or chosen[key]["status"] == self._provisional:
+            if key not in chosen or chosen[key]["status"] in self._replaces[row["status"]]:
                 chosen[key] = row
         written = {row[0] for row in self._upsert.run(connection, list(chosen.values()))}
         return [row is chosen[row[self._key]] and row[self._key] in written for row in rows]
@@ -80,25 +82,29 @@ class KeyedStore(Generic[Record]):
         self._outbox.add(connection, events)
         return [None for _ in events]
 
-    def is_final(self, record: Record) -> bool:
-        """Whether no later record can replace this one."""
-        return record.status != self._provisional
 
-
-def upsert(table: Table, provisional: str) -> BulkInsert:
-    """Inserts rows, and returns the keys of those written: a taken key stays, unless a provisional row makes way."""
+def upsert(table: Table, replaces: Replaces) -> BulkInsert:
+    """Inserts rows, and returns the keys of those written: a taken key keeps a row that must not be replaced."""
     (key,) = table.primary_key
-    provisional_status: ColumnElement[str] = literal_column(
-        f"'{provisional}'"
-    )  # no parameter: those are the rows' values alone
 
     def complete(insert: Any) -> Any:
         new = insert.excluded
         insert = insert.on_conflict_do_update(
             index_elements=[key],
             set_={column.name: new[column.name] for column in table.columns if column is not key},
-            where=(table.c.status == provisional_status) & (new.status != provisional_status),
+            where=or_(
+                *(
+                    and_(table.c.status == _literal(old), new.status == _literal(status))
+                    for status, olds in replaces.items()
+                    for old in olds
+                )
+            ),
         )
         return insert.returning(key)
 
     return BulkInsert(table, complete)
+
+
+def _literal(status: str) -> ColumnElement[str]:
+    """Not a parameter: the statement's parameters are the values of the rows alone."""
+    return literal_column(f"'{status}'")

@@ -15,7 +15,7 @@ import payment_service.gateways.simulated.store
 import payment_service.store
 from order_service.orders import SweepDelays, timeline_entry
 from order_service.store import Placed, Placement, Report, Tracked
-from payment_service.gateways.simulated.store import Charge
+from payment_service.gateways.simulated.store import Entry
 from payment_service.payments import Charged, event_of, payment_of
 from shared.ids import new_id
 from shared.messaging.message import Message
@@ -145,9 +145,9 @@ async def test_records_and_their_events_are_there_once(postgres: PrivatePostgres
 async def test_charges_of_the_simulated_gateway_are_still_new(postgres: PrivatePostgres) -> None:
     store = payment_service.gateways.simulated.store
     async with opened(postgres, store.metadata) as (database, cut):
-        charges = [Charge(new_id(), new_id(), 100, "EUR") for _ in range(ROWS)]
+        charges = [Entry(order_id := new_id(), new_id(), order_id, "charge", 100, "EUR") for _ in range(ROWS)]
         cut.cuts = 1
-        made = await write_all(database, store.charge, charges)
+        made = await write_all(database, store.move, charges)
 
         assert cut.done == 1
         assert made == charges

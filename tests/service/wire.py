@@ -2,7 +2,7 @@
 
 import struct
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import pika
@@ -43,17 +43,25 @@ class Wire:
 
     def publish(self, exchange: str, routing_key: str, body: bytes, properties: pika.BasicProperties) -> None:
         """Returns once the broker has it in a queue."""
-        connection = pika.BlockingConnection(pika.URLParameters(self.settings.rabbitmq_url))
-        channel = connection.channel()
-        channel.confirm_delivery()
-        channel.basic_publish(exchange, routing_key, body, properties, mandatory=True)
-        connection.close()
+        self._publish_all([(exchange, routing_key, body, properties)])
 
     def send(self, event: Event, times: int = 1) -> None:
         """Publish an event as its service would."""
-        for _ in range(times):
-            properties = pika.BasicProperties(message_id=event.id, type=event.type, delivery_mode=2)
-            self.publish(publisher(type(event)).exchange, event.type, encode(event), properties)
+        self.send_all([event] * times)
+
+    def send_all(self, events: Sequence[Event]) -> None:
+        """Publish events in this order, over one connection."""
+        self._publish_all(
+            (publisher(type(event)).exchange, event.type, encode(event), _properties(event)) for event in events
+        )
+
+    def _publish_all(self, publications: Iterable[tuple[str, str, bytes, pika.BasicProperties]]) -> None:
+        connection = pika.BlockingConnection(pika.URLParameters(self.settings.rabbitmq_url))
+        channel = connection.channel()
+        channel.confirm_delivery()
+        for publication in publications:
+            channel.basic_publish(*publication, mandatory=True)
+        connection.close()
 
     def messages(self, exchange: str, order_id: str) -> list[Message]:
         """What has been published about an order so far."""
@@ -85,6 +93,10 @@ class Wire:
         found = await eventually(look, 15, f"a dead letter of {queue} with the message id {message_id}")
         assert found is not None
         return found
+
+
+def _properties(event: Event) -> pika.BasicProperties:
+    return pika.BasicProperties(message_id=event.id, type=event.type, delivery_mode=2)
 
 
 class RawHeaders(pika.BasicProperties):  # type: ignore[misc]  # pika has no py.typed

@@ -8,7 +8,7 @@ from payment_service.app import Settings
 from payment_service.contract import CONTRACT
 from payment_service.gateways.guarded import GuardedGateway
 from payment_service.gateways.simulated import SimulatedGateway
-from payment_service.handlers import Charging
+from payment_service.handlers import Paying
 from shared.breaker import FAILURES
 from shared.messaging.retry import NoAnswer, NotReady
 from tests import examples
@@ -22,7 +22,7 @@ async def test_a_missing_answer_is_waited_for_a_limited_time_and_a_few_of_them_p
     async with ready(GuardedGateway(simulated, 0.05)) as gateway:
         for expected in [NoAnswer] * (FAILURES - 1) + [NotReady] * 2:
             with pytest.raises(expected, match=r"no answer within 0\.05 s") as caught:
-                await Charging(gateway, examples.order_placed()).perform(1)
+                await Paying(gateway, examples.order_placed()).perform(None, 1)
             assert type(caught.value) is expected
         assert "the payment gateway" in (gateway.breaker.degraded() or "")
         assert await gateway.audit_source.page(None) == []

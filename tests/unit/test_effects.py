@@ -35,7 +35,11 @@ class Fact:
 
 
 facts = KeyedStore(
-    table, Outbox(metadata, "facts"), to_row=vars, from_row=lambda row: Fact(row.key, row.status), provisional="failed"
+    table,
+    Outbox(metadata, "facts"),
+    to_row=vars,
+    from_row=lambda row: Fact(row.key, row.status),
+    replaces={"done": {"failed"}, "failed": ()},
 )
 
 
@@ -49,7 +53,10 @@ class Outside:
         self.may_end = asyncio.Event()
         self.may_end.set()
 
-    async def perform(self, attempt: int) -> Fact:
+    def is_done(self, known: Fact | None) -> bool:
+        return known is not None and known.status == "done"
+
+    async def perform(self, known: Fact | None, attempt: int) -> Fact:
         if self.failures:
             raise self.failures.pop(0)
         self.effects += 1

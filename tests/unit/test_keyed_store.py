@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from itertools import product
 from typing import Any, NamedTuple
 
 import pytest
@@ -12,7 +13,18 @@ import payment_service.store
 from notification_service import notifications
 from notification_service.notifications import Notification, notification_of
 from payment_service import payments
-from payment_service.payments import Charged, GivenUp, Payment, payment_of
+from payment_service.payments import (
+    REPLACES,
+    Answer,
+    Charged,
+    Declined,
+    GivenUp,
+    Payment,
+    PaymentStatus,
+    Refunded,
+    Voided,
+    payment_of,
+)
 from shared.events import ChannelName, NoticeKind
 from shared.ids import new_id
 from shared.persistence.database import Database
@@ -25,10 +37,19 @@ from tests.support import outbox_events, ready
 NOTICES: dict[ChannelName, NoticeKind] = {"email": "receipt", "sms": "receipt", "restaurant": "kitchen_ticket"}
 
 
-def payment(order_id: str, by: int, error: str | None) -> Recording[Payment]:
+ANSWERS: dict[PaymentStatus, Answer] = {
+    answer.status: answer
+    for answer in (Charged("charge"), Declined("no"), GivenUp("down"), Voided(), Refunded("charge", "refund"))
+}
+
+
+def made(order_id: str, answer: Answer) -> Recording[Payment]:
     placed = examples.order_placed(order_id)
-    made = payment_of(placed, Charged(f"charge-{by}"), 1) if error is None else payment_of(placed, GivenUp(error), 4)
-    return Recording(made, payments.event_of(made, placed))
+    return Recording(recorded := payment_of(placed, answer, 1), payments.event_of(recorded, placed))
+
+
+def payment(order_id: str, by: int, error: str | None) -> Recording[Payment]:
+    return made(order_id, Charged(f"charge-{by}") if error is None else GivenUp(error))
 
 
 def notification(
@@ -103,7 +124,6 @@ async def test_work_that_was_given_up_may_still_be_done_and_never_undone(databas
         assert await write(database, case, recording) == [is_new]
 
     assert await database.read(case.records.get, case.key(order_id)) == done.record
-    assert [case.records.is_final(each.record) for each in (given_up, done)] == [False, True]
     assert await outbox_events(database, case.outbox) == [given_up.event, done.event]
 
 
@@ -116,6 +136,25 @@ async def test_in_one_batch_done_wins_over_given_up(database: Database, case: Ca
 
     assert written == [done_first, not done_first]
     assert await database.read(case.records.get, case.key(order_id)) == recordings[0].record
+
+
+@pytest.mark.parametrize("in_one_batch", [True, False])
+async def test_a_payment_replaces_one_whose_status_makes_way_and_no_other(
+    database_url: str, in_one_batch: bool
+) -> None:
+    case, order_ids = CASES["payment"], {pair: new_id() for pair in product(PaymentStatus, repeat=2)}
+    first, second = (
+        [made(order_id, ANSWERS[pair[number]]) for pair, order_id in order_ids.items()] for number in range(2)
+    )
+    async with ready(Database(database_url, case.metadata, name="payments")) as database:
+        batches = [[*first, *second]] if in_one_batch else [first, second]
+        written = [each for batch in batches for each in await write(database, case, *batch)]
+        found = await asyncio.gather(*(database.read(case.records.get, order_id) for order_id in order_ids.values()))
+
+    replaced = [old in REPLACES[new] for old, new in order_ids]
+    assert written[len(order_ids) :] == replaced
+    statuses = [each and each.status for each in found]
+    assert statuses == [pair[is_new] for pair, is_new in zip(order_ids, replaced, strict=True)]
 
 
 async def test_two_replicas_at_once_record_a_key_once(database: Database, database_url: str, case: Case) -> None:

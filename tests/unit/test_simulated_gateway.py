@@ -2,14 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from payment_service.gateways.simulated import GatewayTimeout, GatewayUnavailable, SimulatedGateway
-from payment_service.payments import Charged, Declined
+from payment_service.payments import Charged, Declined, Refunded
+from shared.http.problems import Problem
 from shared.ids import new_id
 from shared.messaging.retry import PermanentError
 from tests.examples import euros
@@ -95,3 +96,51 @@ async def test_a_key_that_was_used_for_another_amount_is_refused(gateway: Simula
         await gateway.charge(key, "tok_visa", euros(951))
     assert caught.value.reason == "idempotency-mismatch"
     assert [row["amount"] for row in await ledger(gateway)] == [dict(PRICE)]
+
+
+@pytest.mark.parametrize("token", ["tok_visa", "tok_timeout"])
+async def test_a_charge_is_found_by_its_key_and_refunded_once(gateway: SimulatedGateway, token: str) -> None:
+    key = new_id()
+    assert await gateway.find(key) is None
+    with suppress(GatewayTimeout):
+        await gateway.charge(key, token, PRICE)
+
+    charged = await gateway.find(key)
+    assert charged is not None
+    refunds = await asyncio.gather(*(gateway.refund(f"{key}/refund", charged, PRICE) for _ in range(3)))
+
+    assert refunds == [Refunded(charged.charge_id, refunds[0].refund_id)] * 3
+    about = {"kind": "charge", "order_id": key, "amount": dict(PRICE)}
+    assert await ledger(gateway) == [
+        {**about, "charge_id": charged.charge_id, "type": "charge"},
+        {**about, "charge_id": refunds[0].refund_id, "type": "refund"},
+    ]
+    assert await gateway.find(key) == charged
+
+
+async def test_a_refund_that_fails_works_once_it_is_repaired(gateway: SimulatedGateway) -> None:
+    key = new_id()
+    charged = await gateway.charge(key, "tok_refund_fails", PRICE)
+    assert isinstance(charged, Charged)
+    for _ in range(3):
+        with pytest.raises(GatewayUnavailable, match="until it is repaired"):
+            await gateway.refund(f"{key}/refund", charged, PRICE)
+
+    await gateway.repair(key)
+
+    await gateway.charge(key, "tok_refund_fails", PRICE)
+    assert (await gateway.refund(f"{key}/refund", charged, PRICE)).charge_id == charged.charge_id
+    assert [row["type"] for row in await ledger(gateway)] == ["charge", "refund"]
+    with pytest.raises(Problem, match="no refund of an order"):
+        await gateway.repair(key)
+
+
+async def test_only_a_charge_is_refunded_and_only_with_its_own_amount(gateway: SimulatedGateway) -> None:
+    with pytest.raises(PermanentError, match="no charge nothing to refund"):
+        await gateway.refund("key", Charged("nothing"), PRICE)
+
+    charged = await gateway.charge(key := new_id(), "tok_visa", PRICE)
+    assert isinstance(charged, Charged)
+    with pytest.raises(PermanentError, match="another amount"):
+        await gateway.refund(f"{key}/refund", charged, euros(951))
+    assert [row["type"] for row in await ledger(gateway)] == ["charge"]

@@ -7,11 +7,15 @@ import asyncio
 import random
 from typing import Any
 
+from fastapi import APIRouter, Depends
+
 from payment_service.gateways.simulated import store
-from payment_service.payments import Charged, Declined
+from payment_service.payments import Charged, Declined, Refunded
 from shared.events import Money
 from shared.http.audit import AuditSource
-from shared.ids import new_id
+from shared.http.operators import operator
+from shared.http.problems import Problem, documented
+from shared.ids import GivenId, new_id
 from shared.messaging.retry import PermanentError, TransientError
 from shared.persistence.database import Database
 
@@ -20,8 +24,11 @@ LATENCY_SPREAD = 0.25
 """As a share of the latency. Without it, charges that start together would also end together, in waves."""
 
 
+REPAIR = "/simulated-gateway/failing-refunds"
+
+
 class GatewayUnavailable(TransientError):
-    """The gateway failed before it charged."""
+    """The gateway failed before it moved any money."""
 
 
 class GatewayTimeout(TransientError):
@@ -40,36 +47,82 @@ class SimulatedGateway:
 
     async def charge(self, idempotency_key: str, token: str, amount: Money) -> Charged | Declined:
         """As `Gateway.charge`; raises `PermanentError` for a key that was used with another amount."""
-        await asyncio.sleep(self._latency_seconds * random.uniform(1 - LATENCY_SPREAD, 1 + LATENCY_SPREAD))
+        await self._take_time()
         match token:
             case "tok_declined":
                 return Declined("card_declined")
             case "tok_broken":
                 raise GatewayUnavailable("the gateway answers 503 Service Unavailable")
             case "tok_flaky":
-                if await self._ledger.write(store.count_attempt, idempotency_key) <= FLAKY_FAILURES:
-                    raise GatewayUnavailable("the gateway closed the connection")
+                await self._fail_at_first(idempotency_key)
+            case "tok_refund_fails":
+                await self._let_refund_fail(idempotency_key)
             case "tok_visa" | "tok_timeout":
                 pass
             case _:
                 return Declined("unknown_payment_token")
-        charged, is_new = await self._charge_once(idempotency_key, amount)
+        made, is_new = await self._move(idempotency_key, idempotency_key, "charge", amount)
         if is_new and token == "tok_timeout":  # noqa: S105 - no secret
             raise GatewayTimeout("no answer from the gateway in time")
-        return charged
+        return Charged(made.charge_id)
+
+    async def find(self, idempotency_key: str) -> Charged | None:
+        """As `Gateway.find`. It waits in line with the writes: a charge that was given up may be among them."""
+        await self._take_time()
+        made = await self._ledger.write(store.find, idempotency_key)
+        return None if made is None else Charged(made.charge_id)
+
+    async def refund(self, idempotency_key: str, charge: Charged, amount: Money) -> Refunded:
+        """As `Gateway.refund`; fails for the card `tok_refund_fails` until an operator has repaired it."""
+        await self._take_time()
+        charged = await self._ledger.read(store.charge_of, charge.charge_id)
+        if charged is None:
+            raise PermanentError("unknown-charge", f"there is no charge {charge.charge_id} to refund")
+        if (charged.amount_minor, charged.currency) != (amount.amount_minor, amount.currency):
+            raise PermanentError("refund-mismatch", f"charge {charge.charge_id} is of another amount")
+        if await self._ledger.read(store.refund_fails, charged.order_id):
+            raise GatewayUnavailable(f"the refund fails until it is repaired: DELETE {REPAIR}/{charged.order_id}")
+        made, _ = await self._move(idempotency_key, charged.order_id, "refund", amount)
+        return Refunded(charge.charge_id, made.charge_id)
 
     @property
     def audit_source(self) -> AuditSource:
         """As `Gateway.audit_source`."""
         return AuditSource(self._ledger, store.pages, _audit_row)
 
-    async def _charge_once(self, key: str, amount: Money) -> tuple[Charged, bool]:
-        """The charge of this key, and whether it is new."""
-        requested = store.Charge(key, new_id(), amount.amount_minor, amount.currency)
-        made = await self._ledger.write(store.charge, requested)
+    @property
+    def routers(self) -> list[APIRouter]:
+        """As `Gateway.routers`: the call that repairs a failing refund."""
+        router = APIRouter(tags=["operators"], dependencies=[Depends(operator)])
+        router.delete(f"{REPAIR}/{{order_id}}", status_code=204, responses=documented(401, 404, 422, 503))(self.repair)
+        return [router]
+
+    async def repair(self, order_id: GivenId) -> None:
+        """Let the refund of an order that was paid with `tok_refund_fails` work from now on.
+
+        Then `order-rail dead-letters redrive` finishes it.
+        """
+        if not await self._ledger.write(store.repair_refund, order_id):
+            raise Problem(404, f"order_id: no refund of an order {order_id} is set to fail")
+
+    async def _take_time(self) -> None:
+        await asyncio.sleep(self._latency_seconds * random.uniform(1 - LATENCY_SPREAD, 1 + LATENCY_SPREAD))
+
+    async def _fail_at_first(self, key: str) -> None:
+        if await self._ledger.write(store.count_attempt, key) <= FLAKY_FAILURES:
+            raise GatewayUnavailable("the gateway closed the connection")
+
+    async def _let_refund_fail(self, key: str) -> None:
+        if await self._ledger.read(store.find, key) is None:  # once repaired it stays so, also if it is charged again
+            await self._ledger.write(store.let_refunds_fail, key)
+
+    async def _move(self, key: str, order_id: str, type: str, amount: Money) -> tuple[store.Entry, bool]:
+        """The ledger's entry for this key, and whether it is new."""
+        requested = store.Entry(key, new_id(), order_id, type, amount.amount_minor, amount.currency)
+        made = await self._ledger.write(store.move, requested)
         if (made.amount_minor, made.currency) != (amount.amount_minor, amount.currency):
             raise PermanentError("idempotency-mismatch", f"key {key} was used for another amount")
-        return Charged(made.charge_id), made == requested
+        return made, made == requested
 
 
 def _audit_row(row: Any) -> dict[str, Any]:

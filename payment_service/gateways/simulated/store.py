@@ -1,9 +1,10 @@
-"""The simulated gateway's SQL: its ledger of charges, and the number of attempts for each idempotency key."""
+"""The simulated gateway's SQL: its ledger, the attempts for each idempotency key, and the refunds that are to fail."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import BigInteger, Column, Connection, Integer, MetaData, String, Table, bindparam, select
+from sqlalchemy import BigInteger, Column, Connection, Integer, MetaData, Row, String, Table, bindparam, select
 
 from shared.persistence.backends import insert_into
 from shared.persistence.bulk import BulkInsert, skip_existing
@@ -31,28 +32,51 @@ tries = Table(
     Column("count", Integer, nullable=False),
 )
 
-_NEW_CHARGES = BulkInsert(ledger, skip_existing)
-_BY_KEY = select(ledger).where(ledger.c.idempotency_key.in_(bindparam("keys", expanding=True)))
+failing_refunds = Table("failing_refunds", metadata, Column("order_id", String, primary_key=True))
+
+_NEW_ENTRIES = BulkInsert(ledger, skip_existing)
+_NEW_FAILING = BulkInsert(failing_refunds, skip_existing)
+_BY_KEY = select(ledger).where(ledger.c.idempotency_key.in_(bindparam("values", expanding=True)))
+_BY_ID = select(ledger).where(ledger.c.charge_id.in_(bindparam("values", expanding=True)))
+_FAILING = select(failing_refunds).where(failing_refunds.c.order_id.in_(bindparam("values", expanding=True)))
 
 
 @dataclass(frozen=True)
-class Charge:
-    """A charge, requested or made. The order id is its idempotency key; only a new key gets the requested id."""
+class Entry:
+    """Money that was moved, or is to be. `type`: `charge` or `refund`. `charge_id`: its own id, also of a refund."""
 
-    order_id: str
+    idempotency_key: str
     charge_id: str
+    order_id: str
+    type: str
     amount_minor: int
     currency: str
 
 
-def charge(connection: Connection, charges: list[Charge]) -> list[Charge]:
-    """Insert each charge whose key is new; returns the charge that the ledger has for each key."""
+def move(connection: Connection, entries: list[Entry]) -> list[Entry]:
+    """Insert each entry whose key is new; returns the entry that the ledger has for each key."""
     now = datetime.now(UTC)
-    values = [{**vars(each), "idempotency_key": each.order_id, "type": "charge", "at": now} for each in charges]
-    _NEW_CHARGES.run(connection, values)
-    rows = connection.execute(_BY_KEY, {"keys": {each.order_id for each in charges}})
-    made = {row.order_id: Charge(row.order_id, row.charge_id, row.amount_minor, row.currency) for row in rows}
-    return [made[each.order_id] for each in charges]
+    _NEW_ENTRIES.run(connection, [{**vars(each), "at": now} for each in entries])
+    rows = connection.execute(_BY_KEY, {"values": {each.idempotency_key for each in entries}})
+    made = {row.idempotency_key: _entry(row) for row in rows}
+    return [made[each.idempotency_key] for each in entries]
+
+
+def find(connection: Connection, keys: list[str]) -> list[Entry | None]:
+    """The entry of each idempotency key, if there is one."""
+    found = {row.idempotency_key: _entry(row) for row in connection.execute(_BY_KEY, {"values": set(keys)})}
+    return [found.get(key) for key in keys]
+
+
+def charge_of(connection: Connection, charge_ids: list[str]) -> list[Entry | None]:
+    """The charge of each id, if there is one."""
+    rows = connection.execute(_BY_ID, {"values": set(charge_ids)})
+    found = {row.charge_id: _entry(row) for row in rows if row.type == "charge"}
+    return [found.get(charge_id) for charge_id in charge_ids]
+
+
+def _entry(row: Row[Any]) -> Entry:
+    return Entry(row.idempotency_key, row.charge_id, row.order_id, row.type, row.amount_minor, row.currency)
 
 
 def count_attempt(connection: Connection, keys: list[str]) -> list[int]:
@@ -61,6 +85,25 @@ def count_attempt(connection: Connection, keys: list[str]) -> list[int]:
     counted = first.on_conflict_do_update(index_elements=["idempotency_key"], set_={"count": tries.c.count + 1})
     count = counted.returning(tries.c.count)
     return [connection.execute(count.values(idempotency_key=key)).scalar_one() for key in keys]
+
+
+def let_refunds_fail(connection: Connection, order_ids: list[str]) -> list[None]:
+    """From now on the refund of each order fails."""
+    _NEW_FAILING.run(connection, [{"order_id": order_id} for order_id in order_ids])
+    return [None for _ in order_ids]
+
+
+def refund_fails(connection: Connection, order_ids: list[str]) -> list[bool]:
+    """Whether the refund of each order is to fail."""
+    failing = {row.order_id for row in connection.execute(_FAILING, {"values": set(order_ids)})}
+    return [order_id in failing for order_id in order_ids]
+
+
+def repair_refund(connection: Connection, order_ids: list[str]) -> list[bool]:
+    """From now on the refund of each order works; whether it was to fail."""
+    failing = refund_fails(connection, order_ids)
+    connection.execute(failing_refunds.delete().where(failing_refunds.c.order_id.in_(order_ids)))
+    return failing
 
 
 pages = ReadPages(ledger, ledger.c.charge_id)
