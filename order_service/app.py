@@ -1,6 +1,6 @@
 """The order service, put together: what is its own; the rest is `shared/assemble.py`."""
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from order_service import api, shop, store
 from order_service.cancelling import PaymentTimeout
@@ -14,6 +14,7 @@ from shared.contract import queues_taking
 from shared.events import OrderPlaced, PaymentSucceeded
 from shared.service import Component, Service
 from shared.settings import ServiceSettings
+from shared.urls import checked_url, without_credentials
 
 REPORT_SECONDS = 10.0
 """Added to each sweep delay: the time of a report from its service's outbox to this service."""
@@ -43,6 +44,16 @@ class Settings(ServiceSettings):
         le=30 * 86400,
         description="an order that is not paid by then is cancelled, also a stalled one. Off without a number",
     )
+    control_room_url: str = Field(
+        "", description="where people reach the control room, such as `http://localhost:8080`: the shop links to it"
+    )
+
+    @field_validator("control_room_url")
+    @classmethod
+    def _is_public_url(cls, value: str) -> str:
+        if value:
+            checked_url(value, ("http", "https"), "http://host:port")
+        return without_credentials(value).rstrip("/")  # everybody sees it
 
     @property
     def sweep_delays(self) -> SweepDelays:
@@ -65,7 +76,8 @@ def build(settings: Settings) -> Service:
     resources = api.Resources(
         database, live, changes, CancellationRules(settings.cancel_within_seconds), settings.sweep_delays
     )
-    assembly.serve(resources, api.router, shop.router, audit=[api.audit_source(database)])
+    shop_page = shop.router(settings.control_room_url)
+    assembly.serve(resources, api.router, shop_page, audit=[api.audit_source(database)])
     assembly.app.add_short_cut("POST", "/orders", api.place_order)
     background: list[Component] = [Sweeper(database, assembly.consumer, settings.sweep_delays)]
     if after_seconds := settings.payment_timeout_seconds:

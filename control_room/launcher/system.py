@@ -181,6 +181,8 @@ async def launch(
         try:
             stack.enter_context(run.locked())
             settings = _checked_settings(run, ports, variables, with_page=page is not None)
+            if page is not None:
+                variables["CONTROL_ROOM_URL"] = address.url_of(_http_host(variables), ports[CONTROL_ROOM])
             run.environment_file.unlink(missing_ok=True)  # of a launcher that was killed
             broker = None
             if variables.get("RABBITMQ_URL"):

@@ -16,7 +16,7 @@ SERVED = (".html", ".css", ".js", ".svg")
 HEADERS: Mapping[str, str] = {
     "Cache-Control": "no-cache",  # revalidated each time, so that an update of the service updates the page
     "Content-Security-Policy": (
-        "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+        "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
@@ -36,16 +36,25 @@ class _PageFiles(StaticFiles):
 
 
 _files = _PageFiles(directory=Path(__file__).parent)
-router = APIRouter(include_in_schema=False)
 
 
-@router.get("/")
-async def page(request: Request) -> Response:
-    """The page itself."""
-    return await _files.get_response("index.html", request.scope)
+def router(control_room_url: str) -> APIRouter:
+    """The calls for the page. It links to the control room where there is one."""
+    calls = APIRouter(include_in_schema=False)
 
+    @calls.get("/")
+    async def page(request: Request) -> Response:
+        """The page itself."""
+        return await _files.get_response("index.html", request.scope)
 
-@router.get("/shop/{name}")
-async def file(name: str, request: Request) -> Response:
-    """What the page is made of."""
-    return await _files.get_response(name, request.scope)
+    @calls.get("/shop/links.json")
+    async def links() -> dict[str, str | None]:
+        """What the page links to."""
+        return {"control_room_url": control_room_url or None}
+
+    @calls.get("/shop/{name}")
+    async def file(name: str, request: Request) -> Response:
+        """What the page is made of."""
+        return await _files.get_response(name, request.scope)
+
+    return calls

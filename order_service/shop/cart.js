@@ -6,17 +6,18 @@
 import { recall, remember } from "./memory.js";
 
 const NAME = "order-rail.cart";
-const EMPTY = { items: {}, email: "ada@example.com", phone: "+4915112345678", token: "tok_visa", key: null, sentAt: null };
+export const DEMO = { email: "ada@example.com", phone: "+4915112345678" };
+const EMPTY = { items: {}, ...DEMO, token: "tok_visa", key: null, sentAt: null, isStopped: false };
 export const MAX_QUANTITY = 100;
 
 /** Fires "change" after each change, in this tab or another one. */
 export class Cart extends EventTarget {
-  #state = { ...EMPTY, ...recall(NAME, {}) };
+  #state = stored();
 
   constructor() {
     super();
     window.addEventListener("storage", (event) => {
-      if (event.key === NAME) this.#become({ ...EMPTY, ...recall(NAME, {}) });
+      if (event.key === NAME || event.key === null) this.#become(stored());
     });
   }
 
@@ -33,6 +34,9 @@ export class Cart extends EventTarget {
 
   /** When it was sent, in ms since 1970, while there is no answer; else null. */
   get sentAt() { return this.#state.sentAt; }
+
+  /** The customer does not want it to be sent again, except with the button. */
+  get isStopped() { return this.#state.isStopped; }
 
   get isEmpty() { return !Object.keys(this.#state.items).length; }
 
@@ -64,19 +68,28 @@ export class Cart extends EventTarget {
 
   /** Call it before the order is sent: it stores the key, so that a reload sends the same one. */
   send() {
-    this.#keep({ key: this.key ?? newKey(), sentAt: this.sentAt ?? Date.now() });
+    this.#keep({ key: this.key ?? newKey(), sentAt: this.sentAt ?? Date.now(), isStopped: false });
     return this.key;
   }
+
+  /** Whether the order of this key may still be sent. Asks the storage, since another tab may have stopped it. */
+  maySend(key) {
+    const now = stored();
+    return now.key === key && now.sentAt !== null && !now.isStopped;
+  }
+
+  /** From now on nothing but the button sends it, in any tab. It keeps its key: it may have arrived. */
+  stop() { this.#keep({ isStopped: true }); }
 
   /** The service has refused the order. */
   refused() { this.#keep({ sentAt: null }); }
 
   /** The order is accepted: empty the cart, unless another tab has begun a new one. */
   accepted(key) {
-    if (this.key === key) this.#keep({ items: {}, key: null, sentAt: null });
+    if (this.key === key) this.#keep({ items: {}, key: null, sentAt: null, isStopped: false });
   }
 
-  #change(content) { this.#keep({ ...content, key: null, sentAt: null }); }
+  #change(content) { this.#keep({ ...content, key: null, sentAt: null, isStopped: false }); }
 
   #keep(changed) {
     const state = { ...this.#state, ...changed };
@@ -89,6 +102,8 @@ export class Cart extends EventTarget {
     this.dispatchEvent(new Event("change"));
   }
 }
+
+function stored() { return { ...EMPTY, ...recall(NAME, {}) }; }
 
 /** 128 random bits. Not `randomUUID`, which browsers offer on localhost and over HTTPS only. */
 function newKey() {

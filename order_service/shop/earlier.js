@@ -1,24 +1,29 @@
-// The accepted orders, newest first, each with a link to its ticket.
+// The list of orders that were placed in this browser, each with a link to its ticket.
 
-import { readOrders } from "./api.js";
-import { byId, element, say } from "./dom.js";
-import { clock, money, ticketNumber } from "./format.js";
+import { readOrder } from "./api.js";
+import { byId, element, say, time } from "./dom.js";
+import { money, ticketNumber } from "./format.js";
 
 const PAGE = 8;
-const MAX_PAGE = 100; // of the API
+const SETTLED = ["declined", "cancelled", "refunded", "unknown"];
+const CANCELLABLE_MS = 3_600_000; // a confirmed order may still be cancelled elsewhere; an old one is not asked for
 
 export class Earlier {
-  #shown = [];
-  #next = null;
+  #count = PAGE;
   #open = null;
 
-  constructor() {
+  /** `question` asks before the list is forgotten. */
+  constructor(mine, question) {
+    this.mine = mine;
     byId("more").addEventListener("click", () => this.#more());
-    this.refresh();
+    byId("forget").addEventListener("click", () => question.ask(this.#forgetting()));
+    document.addEventListener("visibilitychange", () => document.hidden || this.refresh());
+    mine.addEventListener("change", () => this.#show());
+    this.#show();
   }
 
-  /** Read as many as are shown again. */
-  refresh() { return this.#read(Math.min(MAX_PAGE, Math.max(PAGE, this.#shown.length))); }
+  /** Read the status of those that may have another one by now. */
+  refresh() { return Promise.all(this.#shown.filter(mayChange).map(({ order_id }) => this.#look(order_id))); }
 
   /** Mark the one whose ticket is shown. */
   mark(orderId) {
@@ -26,38 +31,57 @@ export class Earlier {
     this.#show();
   }
 
-  async #more() {
-    const before = this.#shown.length;
-    await this.#read(PAGE, this.#next);
-    byId("earlier-list").children[before]?.querySelector("a").focus();
+  get #shown() { return this.mine.orders.slice(0, this.#count); }
+
+  async #look(orderId) {
+    try {
+      this.mine.see(orderId, (await readOrder(orderId)).status);
+    } catch (error) {
+      if (error.status === 404) this.mine.see(orderId, "unknown");
+    }
   }
 
-  /** Those after the cursor are added to what is shown; without a cursor they replace it. */
-  async #read(count, after) {
-    try {
-      const page = await readOrders(count, after);
-      this.#shown = after ? [...this.#shown, ...page.orders] : page.orders;
-      this.#next = page.next;
-      say(byId("earlier-note"), this.#shown.length ? "" : "There are none yet: yours will be the first.");
-    } catch {
-      say(byId("earlier-note"), "They cannot be read just now: the order service does not answer.");
-    }
+  #more() {
+    const before = this.#count;
+    this.#count += PAGE;
     this.#show();
+    byId("earlier-list").children[before]?.querySelector("a").focus();
+    this.refresh();
+  }
+
+  #forgetting() {
+    return {
+      heading: "Forget these orders?",
+      words: "They stay placed. Without their addresses nobody can open or cancel them any more; your browser's history " +
+        "may still hold the addresses.",
+      yes: "Forget them",
+      no: "Keep them",
+      act: () => this.mine.forget(),
+      returnTo: ["forget", "earlier"],
+    };
   }
 
   #show() {
     const focused = byId("earlier-list").querySelector(":focus")?.getAttribute("href");
     byId("earlier-list").replaceChildren(...this.#shown.map((order) => this.#slip(order)));
     if (focused) byId("earlier-list").querySelector(`[href="${focused}"]`)?.focus();
-    byId("more").hidden = this.#next === null;
+    const count = this.mine.orders.length;
+    say(byId("earlier-note"), count ? "" : "None yet. What you order in this browser is listed here, and nowhere else.");
+    byId("more").hidden = count <= this.#count;
+    byId("forget").hidden = !count;
   }
 
   #slip({ order_id, status, total, placed_at }) {
     return element("li", {},
       element("a", { class: "slip paper", href: `#/orders/${order_id}`, "aria-current": order_id === this.#open && "true" },
         element("strong", {}, `No. ${ticketNumber(order_id)}`),
-        element("span", { class: "status", "data-status": status }, status),
-        element("time", { datetime: placed_at }, clock(placed_at)),
+        element("span", { class: "status", "data-status": status }, status === "unknown" ? "not known here" : status),
+        time(placed_at),
         element("span", { class: "price" }, money(total))));
   }
+}
+
+function mayChange({ status, placed_at }) {
+  if (SETTLED.includes(status)) return false;
+  return status !== "confirmed" || Date.now() - new Date(placed_at) < CANCELLABLE_MS;
 }

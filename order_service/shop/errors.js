@@ -5,8 +5,8 @@ import { byId } from "./dom.js";
 const FIELDS = { customer_email: "email", customer_phone: "phone", payment_token: "card" };
 
 export function clearErrors() {
-  document.querySelectorAll("#order-form [aria-invalid]").forEach((input) => input.removeAttribute("aria-invalid"));
-  document.querySelectorAll("#order-form .field-error").forEach((note) => { note.textContent = ""; });
+  document.querySelectorAll("[aria-invalid]").forEach((input) => input.removeAttribute("aria-invalid"));
+  document.querySelectorAll(".field-error").forEach((note) => { note.textContent = ""; });
 }
 
 /** Show each error at its field, and focus the first. Returns whether every error has a field on the page. */

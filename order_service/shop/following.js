@@ -10,6 +10,7 @@ const STREAMING_POLL_MS = 15_000;
 const FIRST_POLL_MS = 1000;
 const LONGEST_POLL_MS = 5000;
 const STREAM_FAILURES_ALLOWED = 3;
+const FINAL = ["confirmed", "declined", "cancelled", "refunded"]; // the service ends the stream there
 
 export class Following {
   #stream = null;
@@ -60,7 +61,7 @@ export class Following {
       this.on.link("over");
       return;
     }
-    const isFinal = order.status === "confirmed" || order.status === "declined"; // the service ends the stream there
+    const isFinal = FINAL.includes(order.status);
     isFinal ? this.#closeStream() : this.#openStream();
     this.on.link(isFinal ? "looking" : this.#stream ? "live" : "polling");
   }

@@ -16,12 +16,15 @@ export function duration(milliseconds) {
   return minutes < 60 ? `${minutes} min ${seconds % 60} s` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
-/** The time of day; with the day, unless that is today. */
+/** The time of day in the viewer's zone; with the day, unless that is today. */
 export function clock(timestamp) {
   const at = new Date(timestamp);
   const isToday = at.toDateString() === new Date().toDateString();
   return at.toLocaleString(undefined, { timeStyle: "medium", ...(isToday ? {} : { dateStyle: "medium" }) });
 }
+
+/** Day, time and zone: the tooltip of every time on the page. */
+export const fullTime = (timestamp) => new Date(timestamp).toLocaleString(undefined, { dateStyle: "full", timeStyle: "long" });
 
 export function ordinal(count) {
   const ending = { one: "st", two: "nd", few: "rd", other: "th" };

@@ -1,6 +1,9 @@
-// Values stored in the browser between visits. Without storage the page works, too.
+// Values stored in the browser between visits. Where storage is full or forbidden they last as long as the page.
+
+const unstored = new Map();
 
 export function recall(name, otherwise) {
+  if (unstored.has(name)) return unstored.get(name);
   try {
     return JSON.parse(localStorage.getItem(name)) ?? otherwise;
   } catch {
@@ -11,7 +14,17 @@ export function recall(name, otherwise) {
 export function remember(name, value) {
   try {
     localStorage.setItem(name, JSON.stringify(value));
+    unstored.delete(name);
   } catch {
-    // Storage is full or forbidden.
+    unstored.set(name, value);
+  }
+}
+
+export function forget(name) {
+  unstored.delete(name);
+  try {
+    localStorage.removeItem(name);
+  } catch {
+    // It was never stored.
   }
 }

@@ -1,5 +1,6 @@
 // The order pad: what is in the cart, who orders, and how the card behaves.
 
+import { DEMO } from "./cart.js";
 import { byId, element } from "./dom.js";
 import { money } from "./format.js";
 
@@ -12,15 +13,27 @@ const CARDS = [
   ["tok_broken", "It never works", "Given up after the last attempt. The order gets stuck, and nothing else does."],
 ];
 
-export function showPad(cart, dishes) {
+const FIELDS = ["email", "phone"];
+
+/** Who orders, and the cards. Before the menu has arrived, too; what was typed before this script came is kept. */
+export function showDetails(cart) {
   byId("cards").append(...CARDS.map((card) => choice(cart, ...card)));
-  for (const name of ["email", "phone"]) {
-    byId(name).addEventListener("input", (event) => cart.set(name, event.target.value));
+  for (const name of FIELDS) {
+    const input = byId(name);
+    if (input.value && cart.sentAt === null && input.value !== cart[name]) cart.set(name, input.value);
+    input.addEventListener("input", () => cart.set(name, input.value));
   }
+  cart.watch(() => {
+    for (const name of FIELDS) if (byId(name).value !== cart[name]) byId(name).value = cart[name];
+    byId("demo").hidden = !FIELDS.some((name) => cart[name] === DEMO[name]);
+  });
+}
+
+/** What is in the cart. */
+export function showCart(cart, dishes) {
   cart.watch(() => {
     showLines(cart, dishes);
     showTotal(totalOf(cart, dishes));
-    for (const name of ["email", "phone"]) if (byId(name).value !== cart[name]) byId(name).value = cart[name];
   });
 }
 

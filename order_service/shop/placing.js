@@ -1,21 +1,23 @@
 // The button that places the order, and the messages about what goes wrong.
 
-import { NoAnswer, placeOrder } from "./api.js";
+import { NoAnswer, placeOrder, silence } from "./api.js";
 import { byId } from "./dom.js";
 import { clearErrors, showErrors } from "./errors.js";
 import { money } from "./format.js";
 import { totalOf } from "./pad.js";
 
 const RESUME_WITHIN_MS = 10 * 60_000;
-const DOUBLE_CLICK_MS = 1000;
+const DOUBLE_CLICK_MS = 500;
+const LONG_MS = 2000; // from then on a first try that has no answer yet can be stopped
 const WAITS_SECONDS = [1, 2, 4, 8, 15]; // between the tries
 const LOCKED_MEANWHILE = [".menu", "#cart-lines", "#details", "#cards"];
+const MAY_HAVE_ARRIVED = "It may have arrived all the same: sent again as it is, it stays one order. Changed, it is a new one.";
 
-/** The customer has pressed "Stop trying". */
+/** The customer has pressed "Stop trying", here or in another tab; or another tab has been answered. */
 class Stopped extends Error {}
 
 export class Placing {
-  #isSending = false;
+  #sending = null; // an AbortController
   #placedAt = -Infinity;
 
   /** `onPlaced(order, tookMs)` is called once for each accepted order. */
@@ -27,41 +29,69 @@ export class Placing {
       event.preventDefault();
       this.#place(() => performance.now() - event.timeStamp);
     });
-    cart.watch(() => this.#showButton());
+    byId("stop-trying").addEventListener("click", () => cart.stop());
+    cart.watch(() => {
+      this.#showButton();
+      if (this.#sending && !cart.maySend(this.#sending.key)) this.#sending.abort();
+    });
+    byId("place").disabled = false;
     this.#resume();
   }
 
   /** The page was closed or reloaded before there was an answer: ask for it, with the same key. */
   #resume() {
-    const { sentAt } = this.cart;
+    const { sentAt, isStopped } = this.cart;
     if (sentAt === null || this.cart.isEmpty) return;
-    if (Date.now() - sentAt < RESUME_WITHIN_MS) this.#place(() => Date.now() - sentAt);
-    else this.#say("This order was sent before, and its answer never came. Sent again as it is, it stays one order.");
+    if (!isStopped && Date.now() - sentAt < RESUME_WITHIN_MS) this.#place(() => Date.now() - sentAt);
+    else this.#say(`This order was sent before, and its answer never came. ${MAY_HAVE_ARRIVED}`);
   }
 
   async #place(elapsedMs) {
-    if (this.#isSending || Date.now() - this.#placedAt < DOUBLE_CLICK_MS) return;
+    if (this.#sending || Date.now() - this.#placedAt < DOUBLE_CLICK_MS) return;
     clearErrors();
     this.#say(this.cart.isEmpty ? "There is nothing on your order yet. Add a dish from the menu." : "");
     if (this.cart.isEmpty) return;
     const { order } = this.cart;
     const key = this.cart.send();
+    const began = Date.now();
     try {
-      const answer = await this.#send(order, key);
+      const answer = await this.#send(order, key, began);
       this.#accepted(answer, order, key, elapsedMs());
     } catch (error) {
-      this.#failed(error, order);
+      this.#failed(error, order, began);
     }
   }
 
-  async #send(order, key) {
-    this.#isSending = true;
+  async #send(order, key, began) {
+    this.#sending = Object.assign(new AbortController(), { key });
     this.#showButton();
+    const long = setTimeout(() => this.#say("There is no answer yet. Your order is kept.", true), LONG_MS);
     try {
-      return await sendPatiently(order, key, (error, seconds) => this.#sayTrying(error, seconds));
+      return await this.#sendPatiently(order, this.#sending, (error, seconds) => {
+        clearTimeout(long);
+        this.#sayTrying(error, began, seconds);
+      });
     } finally {
-      this.#isSending = false;
+      clearTimeout(long);
+      this.#sending = null;
       this.#showButton();
+    }
+  }
+
+  /** The answer, after six tries at most. Each has the same key, so it is one order. `onTrouble(error, seconds)` is called
+   * before each wait. Throws `Refused`, `NoAnswer` after the last try, or `Stopped`. */
+  async #sendPatiently(order, sending, onTrouble) {
+    for (const wait of [...WAITS_SECONDS, null]) {
+      if (!this.cart.maySend(sending.key)) throw new Stopped();
+      try {
+        return await placeOrder(order, sending.key, sending.signal);
+      } catch (error) {
+        if (sending.signal.aborted) throw new Stopped();
+        if (wait === null || !(error instanceof NoAnswer || error.mayPass)) throw error;
+        const seconds = Math.max(wait, error.retryAfterSeconds ?? 0);
+        onTrouble(error, seconds);
+        await pause(seconds, sending.signal);
+      }
     }
   }
 
@@ -76,20 +106,26 @@ export class Placing {
     this.onPlaced({ ...answer, items, wants_sms: "customer_phone" in order }, tookMs);
   }
 
-  #failed(error, order) {
-    if (error instanceof Stopped || error instanceof NoAnswer) {
-      const why = error instanceof Stopped ? "Stopped." : "The order service still does not answer.";
-      this.#say(`${why} Your order is kept here. It may have arrived all the same: sent again as it is, it stays one ` +
-        "order. Changed, it is a new one.");
-      return;
+  #failed(error, order, began) {
+    if (error instanceof Stopped) {
+      this.#say(this.cart.isStopped ? `Stopped. Your order is kept here. ${MAY_HAVE_ARRIVED}` : this.#elsewhere);
+    } else if (error instanceof NoAnswer) {
+      this.cart.stop();
+      this.#say(`${silence(began)} Your order is kept here, and is sent again when you press the button. ${MAY_HAVE_ARRIVED}`);
+    } else {
+      this.cart.refused();
+      const areShown = showErrors(error.fields ?? [], order);
+      this.#say(areShown ? "Please look at what is marked." : refusal(error));
     }
-    this.cart.refused();
-    const areShown = showErrors(error.fields ?? [], order);
-    this.#say(areShown ? "Please look at what is marked above." : refusal(error));
   }
 
-  #sayTrying(error, seconds) {
-    const why = error instanceof NoAnswer ? "The order service does not answer." : refusal(error);
+  /** What another tab has done meanwhile. */
+  get #elsewhere() {
+    return this.cart.isEmpty ? "" : "Your order was changed in another tab. Place it again when it is as you want it.";
+  }
+
+  #sayTrying(error, began, seconds) {
+    const why = error instanceof NoAnswer ? silence(began) : refusal(error);
     const when = seconds === 1 ? "in a second" : `in ${seconds} seconds`;
     this.#say(`${why} Your order is kept, and is sent again ${when}. It cannot be placed twice.`, true);
   }
@@ -101,7 +137,7 @@ export class Placing {
   }
 
   #showButton() {
-    const isSending = this.#isSending;
+    const isSending = this.#sending !== null;
     const total = totalOf(this.cart, this.dishes);
     const words = total ? `Place order for ${money(total)}` : "Place order";
     byId("place").textContent = isSending ? "Placing the order …" : words;
@@ -110,28 +146,13 @@ export class Placing {
   }
 }
 
-/** The answer, after six tries at most. Each has the same key, so it is one order. `onTrouble(error, seconds)` is called
- * before each wait. Throws `Refused`, `NoAnswer` after the last try, or `Stopped`. */
-async function sendPatiently(order, key, onTrouble) {
-  for (const wait of WAITS_SECONDS) {
-    try {
-      return await placeOrder(order, key);
-    } catch (error) {
-      if (!(error instanceof NoAnswer || error.mayPass)) throw error;
-      const seconds = Math.max(wait, error.retryAfterSeconds ?? 0);
-      onTrouble(error, seconds);
-      await pause(seconds);
-    }
-  }
-  return placeOrder(order, key);
-}
-
-/** The buttons "Try now" and "Stop trying" end it. */
-function pause(seconds) {
-  return new Promise((resolve, reject) => {
+/** The button "Try now" ends it, and so does the browser when it is online again, or the signal. */
+function pause(seconds, signal) {
+  return new Promise((resolve) => {
     setTimeout(resolve, seconds * 1000);
     byId("try-now").onclick = resolve;
-    byId("stop-trying").onclick = () => reject(new Stopped());
+    window.addEventListener("online", resolve, { once: true });
+    signal.addEventListener("abort", resolve, { once: true });
   });
 }
 

@@ -1,18 +1,12 @@
-// The rail: one order's ticket, and how far it has come.
+// The rail: how far one order has come, in stations and in words.
 
-import { byId, element, say } from "./dom.js";
-import { clock, duration, money, ticketNumber } from "./format.js";
+import { silence } from "./api.js";
+import { byId, element, say, time } from "./dom.js";
+import { duration, ticketNumber } from "./format.js";
 import { Following } from "./following.js";
-import { recall, remember } from "./memory.js";
 import { Story, when } from "./story.js";
 
-const MINE = "order-rail.mine"; // [order id, ms from click to answer] of the orders that were placed in this browser
-const MAX_MINE = 50;
 const WORDS = { waiting: "waiting …", later: "later", skipped: "not needed", done: "", failed: "", stuck: "" };
-const LINKS = {
-  polling: "Looking every second or so: there is no live stream.",
-  away: "The order service does not answer. The order is safe; looking again …",
-};
 const EMPTY = {
   headline: "What would you like?",
   explanation: "Pick dishes, place the order, and watch its ticket move along the rail.",
@@ -21,19 +15,20 @@ const EMPTY = {
 export class Rail {
   #following = null;
   #since = 0;
+  #awaySince = null;
   #story = null;
   #placed = null; // the answer to the order just placed, shown until the order is read
 
-  /** `onOver()` is called when nothing more will happen to the order; `onAgain(items)` orders the same items again. */
-  constructor({ onOver, onAgain }) {
-    this.onOver = onOver;
-    this.onAgain = onAgain;
+  /** `mine`: the orders that were placed in this browser. `ticket`: shows the order in full. */
+  constructor(mine, ticket) {
+    this.mine = mine;
+    this.ticket = ticket;
     setInterval(() => this.#showWords(), 1000);
   }
 
   /** The service has accepted this order: show the answer until the order is read. */
   placed(order, tookMs) {
-    remember(MINE, [[order.order_id, tookMs], ...recall(MINE, [])].slice(0, MAX_MINE));
+    this.mine.add(order, tookMs);
     this.#placed = { ...order, timeline: [{ type: "order.placed.v1", at: order.placed_at }] };
   }
 
@@ -44,27 +39,43 @@ export class Rail {
     this.#since = Date.now();
     byId("rail").dataset.order = orderId ?? "";
     if (orderId === null) return this.#clear();
-    this.#following = new Following(orderId, {
-      order: (order) => this.#showOrder(order),
-      missing: () => this.#showMissing(),
-      link: (how) => this.#showLink(how),
-    });
-    this.#showLink("looking");
     if (this.#placed?.order_id === orderId) this.#showOrder(this.#placed);
     else this.#clear({ headline: `Looking for ticket ${ticketNumber(orderId)} …`, explanation: "" });
     this.#placed = null;
+    this.#follow(orderId);
+  }
+
+  /** Something was done to the order: read it again, also if it was over. */
+  lookAgain(orderId) {
+    if (byId("rail").dataset.order !== orderId) return;
+    this.#since = Date.now();
+    this.#following?.stop();
+    this.#follow(orderId);
+  }
+
+  #follow(orderId) {
+    this.#following = new Following(orderId, {
+      order: (order) => this.#showOrder(order),
+      missing: () => this.#showMissing(orderId),
+      link: (how) => this.#showLink(how),
+    });
+    this.#showLink("looking");
     this.#following.look();
   }
 
   #clear(words = EMPTY) {
-    byId("ticket").hidden = true;
+    this.ticket.hide();
+    byId("clip").hidden = true;
     byId("rail").dataset.status = "none";
     this.#showStations(["Placed", "Paid", "Kitchen told", "Customer told"].map((name) => ({ name, state: "idle", parts: [] })));
     this.#write(words.headline, words.explanation);
+    this.#showLink("none");
     document.title = "Order Rail";
   }
 
-  #showMissing() {
+  #showMissing(orderId) {
+    this.#story = null;
+    this.mine.see(orderId, "unknown");
     this.#clear({
       headline: "There is no such order here.",
       explanation: "The link may have been cut short, or it belongs to another kitchen. The menu is below.",
@@ -74,18 +85,22 @@ export class Rail {
 
   #showOrder(order) {
     if (JSON.stringify(order) === JSON.stringify(this.#story?.order)) return;
-    this.#story = new Story(order, recall(MINE, []).find(([id]) => id === order.order_id)?.[1]);
+    this.#story = new Story(order, this.mine.find(order.order_id)?.tookMs);
+    const number = ticketNumber(order.order_id);
     byId("rail").dataset.status = order.status;
     byId("rail").style.setProperty("--station", this.#story.station);
-    document.title = `${ticketNumber(order.order_id)} ${order.status} · Order Rail`;
+    byId("clip").hidden = false;
+    byId("clip").textContent = number;
+    document.title = `${number} ${order.status} · Order Rail`;
     this.#showStations(this.#story.steps);
     this.#showWords();
-    this.#showTicket(order);
-    if (this.#story.isOver || this.#story.isStuck) this.onOver();
+    this.ticket.show(order);
+    this.mine.see(order.order_id, order.status);
   }
 
   #showWords() {
     if (this.#story) this.#write(this.#story.headline, this.#story.explanation(Date.now() - this.#since));
+    this.#showLink(byId("rail").dataset.link);
   }
 
   #write(headline, explanation) {
@@ -98,7 +113,9 @@ export class Rail {
 
   #showLink(how) {
     byId("rail").dataset.link = how;
-    say(byId("link"), LINKS[how]);
+    this.#awaySince = how === "away" ? this.#awaySince ?? Date.now() : null;
+    if (how === "away") say(byId("link"), `${silence(this.#awaySince)} The order is safe; it is looked for again every few seconds.`);
+    else say(byId("link"), how === "polling" ? "There is no live connection: the order is looked for every few seconds." : "");
   }
 
   #showStations(steps) {
@@ -106,57 +123,22 @@ export class Rail {
   }
 
   #station({ name, state, parts }, index) {
-    const facts = parts.filter((part) => part.state !== "waiting" || part.name).map((part) =>
-      element("span", { class: "fact", "data-state": part.state },
-        [part.name, when(part) || WORDS[part.state]].filter(Boolean).join(" ")));
-    if (index === 0 && this.#story) facts.push(element("span", { class: "fact" }, this.#placement()));
+    const facts = parts.filter((part) => part.state !== "waiting" || part.name).map(fact);
+    if (index === 0 && this.#story) facts.push(this.#placement());
     if (!facts.length && WORDS[state]) facts.push(element("span", { class: "fact" }, WORDS[state]));
     return element("li", { "data-state": state }, element("strong", {}, name), ...facts);
   }
 
-  /** "12 ms after your click", where it was placed in this browser. */
+  /** "in 12 ms from your click", where it was placed in this browser. */
   #placement() {
     const { tookMs, order } = this.#story;
-    return tookMs ? `in ${duration(tookMs)} from your click` : `at ${clock(order.placed_at)}`;
-  }
-
-  #showTicket(order) {
-    const isOpen = byId("ticket").querySelector("details")?.open;
-    const focused = byId("ticket").querySelector(":focus")?.tagName; // the summary or the button
-    byId("ticket").hidden = false;
-    byId("ticket").replaceChildren(element("div", { class: "sheet" },
-      element("p", { class: "ticket-top" },
-        element("strong", { id: "ticket-number" }, `No. ${ticketNumber(order.order_id)}`),
-        element("time", { datetime: order.placed_at }, clock(order.placed_at))),
-      element("ul", { class: "lines" }, ...order.items.map(ticketLine)),
-      element("p", { class: "total" }, element("span", {}, "Total"), element("span", {}, money(order.total))),
-      duplicates(order),
-      reports(order, isOpen),
-      element("p", { class: "choices" },
-        element("button", { type: "button", class: "small", onclick: () => this.onAgain(order.items) }, "The same again"))));
-    if (focused) byId("ticket").querySelector(focused).focus();
+    if (tookMs) return time(order.placed_at, `in ${duration(tookMs)} from your click`, { class: "fact" });
+    return element("span", { class: "fact" }, "at ", time(order.placed_at));
   }
 }
 
-function ticketLine({ quantity, name, unit_price }) {
-  const price = unit_price && money({ ...unit_price, amount_minor: unit_price.amount_minor * quantity });
-  return element("li", {}, element("span", {}, `${quantity} × ${name}`), element("span", { class: "price" }, price ?? ""));
-}
-
-function duplicates({ duplicates: count }) {
-  if (!count) return null;
-  return element("p", { class: "duplicates" },
-    `Duplicates suppressed: ${count}. The same request or the same event arrived again, and changed nothing.`);
-}
-
-/** What the services reported, word for word. */
-function reports(order, isOpen) {
-  const start = new Date(order.placed_at);
-  return element("details", { open: Boolean(isOpen) },
-    element("summary", {}, `What was reported (${order.timeline.length})`),
-    element("ol", { class: "reports" }, ...order.timeline.map((entry) =>
-      element("li", {}, element("code", {}, entry.type), " ",
-        [entry.channel, new Date(entry.at) > start ? `after ${duration(new Date(entry.at) - start)}` : clock(entry.at),
-          entry.attempts > 1 ? `attempt ${entry.attempts}` : null].filter(Boolean).join(", ")))),
-    element("p", { class: "quiet" }, "Order ", element("code", {}, order.order_id)));
+function fact(part) {
+  const words = [part.name, when(part) || WORDS[part.state]].filter(Boolean).join(" ");
+  const attributes = { class: "fact", "data-state": part.state };
+  return part.at ? time(part.at, words, attributes) : element("span", attributes, words);
 }

@@ -4,7 +4,9 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
@@ -18,24 +20,28 @@ from tests.order_rail import frozen
 from tests.rail import Rail
 from tests.support import eventually
 
-ENVIRONMENT = {"GATEWAY_LATENCY_SECONDS": "0.02"}
+CONTROL_ROOM = "http://127.0.0.1:8080"
+ENVIRONMENT = {"GATEWAY_LATENCY_SECONDS": "0.02", "CONTROL_ROOM_URL": CONTROL_ROOM}
 CUT = "net::ERR_|Failed to load resource"
 CARDS = {"tok_visa": "It pays", "tok_declined": "It is declined", "tok_broken": "It never works"}
 TIMES = "\N{MULTIPLICATION SIGN}"
 EMAIL = "Email, for the receipt"
+NO_ORDER = "019366b4-4a7e-7c3e-9d0a-3f2b8a6f1c55"
 
 
 class Shop:
     """What a customer does on the page, and what the service has recorded."""
 
-    def __init__(self, page: Page, url: str) -> None:
-        self.page, self.url = page, url
+    def __init__(self, page: Page, system: System) -> None:
+        self.page, self.url = page, system.url("order_service")
+        self._operator = {"Authorization": f"Bearer {system.operator_token}"}
         self.rail = page.locator("#rail")
         self.stations = page.locator("#stations")
         self.headline = page.get_by_role("heading", level=1)
         self.ticket = page.get_by_role("article")
         self.trouble = page.get_by_role("alert")
         self.place_button = page.get_by_role("button", name=re.compile("^Place order"))
+        self.slips = page.locator(".slip")
 
     async def open(self, path: str = "/") -> None:
         await self.page.goto(self.url + path)
@@ -62,7 +68,9 @@ class Shop:
             await expect(self.stations.locator("li").nth(station)).to_have_attribute("data-state", state)
 
     async def order_on_the_rail(self) -> dict[str, Any]:
-        order_id = await self.rail.get_attribute("data-order")
+        return await self.order_of((await self.rail.get_attribute("data-order")) or "")
+
+    async def order_of(self, order_id: str) -> dict[str, Any]:
         return await self._get(f"/orders/{order_id}")
 
     async def orders(self) -> list[str]:
@@ -83,13 +91,13 @@ class Shop:
 
     async def _get(self, path: str) -> dict[str, Any]:
         async with httpx.AsyncClient(trust_env=False) as http:
-            return (await http.get(self.url + path)).raise_for_status().json()  # type: ignore[no-any-return]
+            return (await http.get(self.url + path, headers=self._operator)).raise_for_status().json()  # type: ignore[no-any-return]
 
 
 @pytest.fixture
 def closed_shop(page: Page, system: System) -> Shop:
     """A shop whose page is not open yet."""
-    return Shop(page, system.url("order_service"))
+    return Shop(page, system)
 
 
 @pytest_asyncio.fixture
@@ -116,6 +124,31 @@ async def lose_answer(route: Route) -> None:
 
 async def abort(route: Route) -> None:
     await route.abort()
+
+
+async def remember(page: Page, orders: list[dict[str, Any]]) -> None:
+    """As if they had been placed in this browser; the page must be opened again."""
+    await page.evaluate("orders => localStorage.setItem('order-rail.mine', JSON.stringify(orders))", orders)
+
+
+async def broken_words(page: Page) -> list[str]:
+    """The words of the page that do not stand on one line."""
+    return await page.evaluate(  # type: ignore[no-any-return]
+        """() => {
+            const texts = document.createTreeWalker(document.querySelector("main"), NodeFilter.SHOW_TEXT);
+            const broken = [];
+            while (texts.nextNode()) {
+                const range = document.createRange();
+                for (const { 0: word, index } of texts.currentNode.data.matchAll(/[\\p{L}\\p{N}]+/gu)) {
+                    range.setStart(texts.currentNode, index);
+                    range.setEnd(texts.currentNode, index + word.length);
+                    const lines = new Set([...range.getClientRects()].map(({ top }) => Math.round(top)));
+                    if (lines.size > 1) broken.push(word);
+                }
+            }
+            return broken;
+        }"""
+    )
 
 
 async def tab_to(page: Page, name: str) -> None:
@@ -184,11 +217,13 @@ async def test_every_status_has_words_of_its_own(shop: Shop) -> None:
     assert not [text for text in headlines if re.fullmatch(r"This order is \w+\.", text)]
 
 
-async def test_an_order_has_an_address_that_can_be_opened_again_and_shared(shop: Shop, open_page: OpenPage) -> None:
+async def test_an_order_has_an_address_that_can_be_opened_again_and_shared(
+    shop: Shop, system: System, open_page: OpenPage
+) -> None:
     await shop.order()
     await shop.until_link("over")
 
-    friend = Shop(await open_page(), shop.url)
+    friend = Shop(await open_page(), system)
     await friend.page.goto(shop.page.url)
     await friend.until_link("over")
     async with shop.placing(0):
@@ -204,24 +239,56 @@ async def test_an_order_has_an_address_that_can_be_opened_again_and_shared(shop:
 
 async def test_an_unknown_order_is_said_to_be_unknown(closed_shop: Shop, watch: Watch) -> None:
     watch.expect_complaint("404")
-    await closed_shop.open("/#/orders/019366b4-4a7e-7c3e-9d0a-3f2b8a6f1c55")
+    await closed_shop.open(f"/#/orders/{NO_ORDER}")
     await expect(closed_shop.headline).to_have_text("There is no such order here.")
 
 
-async def test_earlier_orders_can_be_paged_through_and_opened(shop: Shop, rail: Rail) -> None:
-    await rail.place_many(["tok_visa"] * 12)
-    await shop.page.reload()
-    slips = shop.page.locator(".slip")
-    await expect(slips).to_have_count(8)
-
-    await shop.button("More").click()
-    await expect(slips).not_to_have_count(8)
-    await expect(slips.nth(8)).to_be_focused()
-    await shop.page.keyboard.press("Enter")
-
+async def test_earlier_orders_are_those_of_this_browser_until_it_forgets_them(
+    shop: Shop, system: System, rail: Rail, open_page: OpenPage
+) -> None:
+    stranger = Shop(await open_page(), system)
+    asked: list[str] = []
+    shop.page.on("request", lambda request: asked.append(request.url))
+    await rail.place_many(["tok_visa"] * 9)  # nobody's here
+    await remember(shop.page, [await shop.order_of(order_id) for order_id in rail.accepted])
+    await shop.open()
+    await shop.order()
     await shop.until_link("over")
-    assert (await shop.order_on_the_rail())["order_id"] == (await shop.orders())[8]
+
+    await expect(shop.slips).to_have_count(8)
+    await expect(shop.slips.first).to_contain_text("confirmed")
+    await shop.button("More").click()
+    await expect(shop.slips).to_have_count(10)
+    await expect(shop.slips.nth(8)).to_be_focused()
+    await shop.page.keyboard.press("Enter")
     await expect(shop.ticket).to_contain_text(f"2 {TIMES} Cola 0.33 l")
+    assert not [
+        url for url in asked if re.search(r"/orders(\?|$)", url.removesuffix("#")) and url != f"{shop.url}/orders"
+    ]
+    await stranger.open()
+    await expect(stranger.slips).to_have_count(0)
+    await expect(stranger.page.locator("#earlier")).to_contain_text("None yet.")
+
+    await shop.button("Forget them").click()
+    dialog = shop.page.get_by_role("dialog", name="Forget these orders?")
+    await expect(dialog).to_contain_text("They stay placed.")
+    await dialog.get_by_role("button", name="Forget them").click()
+    await expect(dialog).to_be_hidden()
+    await expect(shop.slips).to_have_count(0)
+    await shop.page.reload()
+    await expect(shop.page.locator("#earlier")).to_contain_text("None yet.")
+
+
+async def test_an_order_that_the_service_does_not_know_any_more_is_listed_as_such(
+    closed_shop: Shop, rail: Rail, watch: Watch
+) -> None:
+    watch.expect_complaint("404")
+    shop = closed_shop
+    await shop.open()
+    order = await shop.order_of(await rail.place())
+    await remember(shop.page, [{**order, "order_id": NO_ORDER}])
+    await shop.open()
+    await expect(shop.slips).to_contain_text("not known here")
 
 
 async def test_a_double_click_places_one_order(shop: Shop) -> None:
@@ -253,12 +320,103 @@ async def test_a_lost_answer_is_asked_for_with_the_same_key(shop: Shop, watch: W
     async with shop.placing():
         await shop.page.route("**/orders", lose_answer)
         await shop.order()
-        await expect(shop.trouble).to_contain_text("The order service does not answer. Your order is kept")
+        await expect(shop.trouble).to_contain_text(re.compile("The order service .* Your order is kept"))
         await shop.button("Stop trying").click()
         await expect(shop.trouble).to_contain_text("sent again as it is, it stays one order")
         await shop.page.unroute("**/orders")
         await shop.place_button.click()
         await shop.until_link("over")
+
+
+async def test_an_order_that_was_called_off_is_sent_by_nothing_but_the_button(
+    shop: Shop, system: System, watch: Watch
+) -> None:
+    watch.expect_complaint(CUT)
+    context = shop.page.context
+    other, later = [Shop(await context.new_page(), system) for _ in range(2)]
+    sent: list[str] = []
+    context.on("request", lambda request: sent.append(request.url) if request.method == "POST" else None)
+    await context.route("**/orders", abort)
+    async with shop.placing():
+        await shop.order()
+        await other.open()  # it goes on with what the first one has begun
+        for tab in (shop, other):
+            await expect(tab.trouble).to_contain_text("It cannot be placed twice.")
+        await context.set_offline(True)
+        await shop.button("Try now").click()
+        await expect(shop.trouble).to_contain_text("Your browser ")
+        await shop.button("Stop trying").click()
+        for tab in (shop, other):
+            await expect(tab.trouble).to_contain_text("Stopped. Your order is kept here.")
+        await context.set_offline(False)
+        await context.unroute("**/orders")
+        sent.clear()
+        await other.page.reload()
+        await later.open()
+        for tab in (other, later):
+            await expect(tab.trouble).to_contain_text("This order was sent before, and its answer never came.")
+        assert not sent
+        await later.place_button.click()
+        await later.until_link("over")
+
+
+async def test_an_answer_that_does_not_come_can_be_waited_for_no_longer(shop: Shop) -> None:
+    async def never(route: Route) -> None: ...
+
+    async with shop.placing():
+        await shop.page.route("**/orders", never, times=1)
+        await shop.order()
+        await expect(shop.trouble).to_contain_text("There is no answer yet.")
+        await shop.button("Stop trying").click()
+        await expect(shop.trouble).to_contain_text("Stopped.")
+        await shop.place_button.click()
+        await shop.until_link("over")
+
+
+async def test_nothing_is_sent_or_lost_before_the_menu_has_arrived(closed_shop: Shop, watch: Watch) -> None:
+    watch.expect_complaint(CUT)
+    page, gates = closed_shop.page, {"script": asyncio.Event(), "menu": asyncio.Event()}
+    email, place = page.get_by_label(EMAIL), page.locator("#place")
+
+    async def script(route: Route) -> None:
+        await gates["script"].wait()
+        await route.continue_()
+
+    async def menu(route: Route) -> None:
+        await (route.continue_() if gates["menu"].is_set() else route.abort())
+
+    await page.route("**/shop/shop.js", script)
+    await page.route("**/menu", menu)
+    await page.goto(closed_shop.url, wait_until="commit")
+    await email.press_sequentially("bob@example")
+    await email.press("Enter")
+    await expect(place).to_have_js_property("disabled", True)
+    await expect(page.get_by_text("Loading the menu")).to_be_visible()
+    gates["script"].set()
+    await expect(page.get_by_text("what you type is kept")).to_be_visible()
+    await email.press_sequentially(".com")
+    await email.press("Enter")
+    await expect(place).to_have_js_property("disabled", True)
+    gates["menu"].set()
+    await expect(closed_shop.button("One more Pizza Margherita")).to_be_visible()
+    await expect(email).to_have_value("bob@example.com")
+    await expect(place).to_have_js_property("disabled", False)
+    assert page.url == f"{closed_shop.url}/"
+
+
+async def test_enter_in_a_quantity_commits_the_number_and_the_limit_is_said(shop: Shop) -> None:
+    quantity = shop.page.get_by_label("How many Pizza Margherita")
+    async with shop.placing(0):
+        await quantity.fill("101")
+        await quantity.press("Enter")
+        await expect(quantity).to_have_value("100")
+        await expect(quantity).to_have_accessible_description("100 of one dish are the most that an order can have.")
+        await expect(shop.place_button).to_have_text("Place order for €950.00")
+        await quantity.fill("2")
+        await quantity.press("Enter")
+        await expect(shop.place_button).to_have_text("Place order for €19.00")
+        await expect(quantity).to_have_accessible_description("")
+    await expect(shop.rail).to_have_attribute("data-status", "none")
 
 
 async def test_a_changed_cart_is_a_new_order(shop: Shop, watch: Watch) -> None:
@@ -291,7 +449,7 @@ async def test_a_stream_that_was_cut_goes_on(shop: Shop, system: System, watch: 
         await shop.until_link("live")
         async with down(system, "order_service"):
             await shop.until_link("away")
-            await expect(shop.rail).to_contain_text("The order service does not answer. The order is safe")
+            await expect(shop.rail).to_contain_text(re.compile(r"The order service .*\. The order is safe"))
         await shop.until_link("live")
     await shop.until_link("over")
     await expect(shop.headline).to_contain_text("Confirmed.")
@@ -308,7 +466,7 @@ async def test_without_a_live_stream_the_page_polls(closed_shop: Shop, system: S
     await shop.open()
     with frozen(system, "payment_service"):
         await shop.order()
-        await expect(shop.rail).to_contain_text("Looking every second or so: there is no live stream.")
+        await expect(shop.rail).to_contain_text("There is no live connection")
     await shop.until_link("over")
     await expect(shop.headline).to_contain_text("Confirmed.")
 
@@ -322,7 +480,7 @@ async def test_an_error_is_shown_at_its_field(shop: Shop, watch: Watch) -> None:
         await expect(email).to_have_attribute("aria-invalid", "true")
         await expect(email).to_be_focused()
         await expect(email).to_have_accessible_description("Expected an email address such as ada@example.com.")
-        await expect(shop.trouble).to_contain_text("Please look at what is marked above.")
+        await expect(shop.trouble).to_contain_text("Please look at what is marked.")
     await email.fill("ada@example.com")
     await shop.place_button.click()
     await shop.until_link("over")
@@ -374,7 +532,7 @@ async def test_it_fits_the_window_and_axe_finds_nothing(
 ) -> None:
     watch.expect_complaint("422")
     page = await open_page(viewport={"width": width, "height": 800}, color_scheme=scheme, reduced_motion="reduce")
-    shop = Shop(page, system.url("order_service"))
+    shop = Shop(page, system)
     await shop.open()
     await assert_fits(page)
     await page.get_by_label(EMAIL).fill("nobody")
@@ -389,3 +547,84 @@ async def test_it_fits_the_window_and_axe_finds_nothing(
     await shop.button("One more Pizza Margherita").click()
     await assert_fits(page)
     await assert_accessible(page)
+
+
+async def test_times_are_those_of_the_viewers_zone_and_whole_in_a_tooltip(
+    open_page: OpenPage, system: System, rail: Rail
+) -> None:
+    shop = Shop(await open_page(timezone_id="Pacific/Kiritimati", locale="en-US"), system)
+    await shop.open()
+    await shop.order()
+    await shop.until_link("over")
+    await shop.page.get_by_text("What was reported").click()
+
+    placed_at = datetime.fromisoformat((await shop.order_on_the_rail())["placed_at"]).astimezone(ZoneInfo("Etc/GMT-14"))
+    times = shop.page.locator("main time")
+    titles = [await each.get_attribute("title") for each in await times.all()]
+    assert len(titles) >= 8
+    assert all(title and title.endswith("GMT+14") for title in titles)
+    assert placed_at.strftime("%A, %B ") in (titles[0] or "")
+    narrow_space = "\N{NARROW NO-BREAK SPACE}"
+    clock = placed_at.strftime(f"%-I:%M:%S{narrow_space}%p")
+    await expect(shop.ticket.locator("time").first).to_contain_text(clock)
+    await expect(shop.slips.first).to_contain_text(clock)
+    assert not re.search(r"\bUTC\b|\dZ\b", await shop.page.locator("main").inner_text())
+
+
+async def test_the_address_of_the_list_shows_the_whole_page_and_goes_to_the_list(closed_shop: Shop) -> None:
+    await closed_shop.page.set_viewport_size({"width": 800, "height": 500})
+    await closed_shop.open("/#earlier")
+    await expect(closed_shop.stations.locator("li")).to_have_count(4)
+    await expect(closed_shop.rail).to_contain_text("Pick dishes")
+    await expect(closed_shop.page.locator("#earlier-heading")).to_be_in_viewport()
+
+
+async def test_an_order_may_be_named_in_capitals_and_leads_to_its_story(shop: Shop, rail: Rail) -> None:
+    order_id = await rail.place()
+    await shop.page.goto(f"{shop.url}/#/orders/{order_id.upper()}")
+    await shop.until("confirmed")
+    await expect(shop.ticket.get_by_role("link")).to_have_attribute("href", f"{CONTROL_ROOM}/?order={order_id}")
+    await expect(shop.page.get_by_role("link", name="Control room", exact=True)).to_have_attribute("href", CONTROL_ROOM)
+
+
+async def test_a_stuck_order_promises_nothing_and_says_that_it_was_tried_again(shop: Shop) -> None:
+    stalls = [
+        {"type": "payment.stalled.v1", "at": f"2026-01-01T12:00:0{second}Z", "attempts": 4, "error": "X: no"}
+        for second in (2, 9)
+    ]
+    words = await shop.page.evaluate(
+        """async timeline => {
+            const { Story } = await import("/shop/story.js");
+            return new Story({ status: "stalled", placed_at: "2026-01-01T12:00:00Z", timeline }).explanation();
+        }""",
+        stalls,
+    )
+    assert "It was sent back and given up again, 9.0 s after it was placed." in words
+    assert "It goes on only if somebody mends the cause" in words
+    assert "once it has been discarded, it never does" in words
+
+
+async def test_the_menu_stays_in_place_beside_a_ticket(shop: Shop) -> None:
+    await shop.page.set_viewport_size({"width": 1440, "height": 900})
+    menu = shop.page.get_by_role("heading", name="Menu")
+    before = await menu.bounding_box()
+    await shop.order()
+    await shop.until_link("over")
+    after = await menu.bounding_box()
+    assert before
+    assert after
+    assert after["y"] - before["y"] < 60
+    await expect(shop.ticket).to_be_in_viewport(ratio=1)
+    await expect(shop.place_button).to_be_in_viewport(ratio=1)
+
+
+async def test_on_a_phone_the_button_is_in_reach_and_no_word_is_broken(open_page: OpenPage, system: System) -> None:
+    shop = Shop(await open_page(viewport={"width": 320, "height": 640}, forced_colors="active"), system)
+    await shop.open()
+    await shop.button("One more Pizza Margherita").click()
+    await expect(shop.place_button).to_be_in_viewport(ratio=1)
+    assert await broken_words(shop.page) == []
+    await assert_fits(shop.page)
+    await expect(shop.page.get_by_text("Demo data is filled in.")).to_be_visible()
+    border = await shop.place_button.evaluate("button => getComputedStyle(button).borderTopWidth")
+    assert border != "0px"  # the shape of a button where colours are the viewer's own
