@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Path, Query, Request
+from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from fastapi.responses import Response, StreamingResponse
 from prometheus_client import Counter
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
@@ -31,6 +31,7 @@ from shared.events import Money, OrderItem, OrderPlaced, OrderPlacedData, OrderS
 from shared.http.application import RESOURCES
 from shared.http.audit import AuditSource
 from shared.http.json_body import check_names, json_body, not_json
+from shared.http.operators import operator
 from shared.http.problems import Problem, documented
 from shared.ids import GivenId, canonical, new_id
 from shared.observability.tracing import start_span
@@ -303,13 +304,13 @@ class OrderPage(BaseModel):
     next: str | None
 
 
-@router.get("/orders", responses=documented(422, 503))
+@router.get("/orders", dependencies=[Depends(operator)], responses=documented(401, 422, 503))
 async def list_orders(
     resources: WithResources,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE_ORDERS)] = 20,
     after: Annotated[GivenId | None, Query(description="`next` of the page before")] = None,
 ) -> OrderPage:
-    """Orders, newest first."""
+    """Everybody's orders, newest first, for operators."""
     rows = await resources.database.read(store.newest_first, Page(after, limit + 1))
     listed = [
         ListedOrder(order_id=row.order_id, status=row.status, total=row.summary["total"], placed_at=row.placed_at)

@@ -13,7 +13,9 @@ PATTERN = rf"^(?!.*=\?)(?![^@]{{{MAX_LOCAL_LENGTH + 1}}}){_ATOM}(?:\.{_ATOM})*@{
 
 def checked_mailbox(address: str) -> str:
     """The address. Raises `ValueError` with the reason if it is not accepted."""
-    local, _, _ = address.partition("@")
+    local, _, domain = address.partition("@")
+    if other := next((character for character in address if character > "\x7f"), None):
+        raise ValueError(_not_supported(other, local, domain))
     if "=?" in address:
         raise ValueError(
             "expected an email address without '=?': that begins an encoded word, which mail programs read as another "
@@ -26,3 +28,14 @@ def checked_mailbox(address: str) -> str:
     if len(address) > MAX_LENGTH or not re.fullmatch(PATTERN, address):
         raise ValueError("expected an email address such as ada@example.com")
     return address
+
+
+def _not_supported(character: str, local: str, domain: str) -> str:
+    """What to do about a character such as an umlaut, which only some mail servers take."""
+    what = f"{character!r} is not supported in an email address"
+    if not local.isascii():
+        return f"{what}: before the @ only A to Z, a to z, 0 to 9 and signs such as . - _ + are"
+    try:
+        return f"{what}; write the domain as {domain.encode('idna').decode()}"
+    except UnicodeError:
+        return f"{what}; write the domain in its ASCII form, which begins with xn--"

@@ -16,7 +16,8 @@ from tests.support import eventually
 
 
 async def all_are_placed(system: System) -> bool:
-    async with httpx.AsyncClient(trust_env=False) as http:
+    headers = {"Authorization": f"Bearer {system.operator_token}"}
+    async with httpx.AsyncClient(trust_env=False, headers=headers) as http:
         answer = await http.get(f"{system.url('order_service')}/orders")
     return len(answer.json()["orders"]) == len(STEPS)
 

@@ -12,7 +12,7 @@ import pytest
 
 from shared.events import Event
 from tests import examples
-from tests.service.process import RunningService, problem
+from tests.service.process import OPERATOR, RunningService, problem
 from tests.service.wire import Wire
 from tests.support import eventually
 
@@ -162,7 +162,7 @@ async def test_pages_walk_every_order_once_newest_first(order_service: RunningSe
     page: dict[str, Any] = {"next": ""}
     while page["next"] is not None:
         query = {"limit": "2", **({"after": page["next"]} if page["next"] else {})}
-        page = (await order_service.http.get("/orders", params=query)).raise_for_status().json()
+        page = (await order_service.http.get("/orders", params=query, headers=OPERATOR)).raise_for_status().json()
         assert 1 <= len(page["orders"]) <= 2
         walked += [each["order_id"] for each in page["orders"]]
 
@@ -174,7 +174,7 @@ async def test_pages_walk_every_order_once_newest_first(order_service: RunningSe
     "query", ["limit=0", "limit=101", "limit=-1", "limit=abc", "limit=", "limit=1.5", "after=nonsense", "after="]
 )
 async def test_a_bad_page_request_names_the_parameter(order_service: RunningService, query: str) -> None:
-    errors = problem(await order_service.http.get(f"/orders?{query}"), 422)["errors"]
+    errors = problem(await order_service.http.get(f"/orders?{query}", headers=OPERATOR), 422)["errors"]
 
     assert [error["field"] for error in errors] == [query.partition("=")[0]]
 

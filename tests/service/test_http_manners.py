@@ -133,13 +133,19 @@ async def test_another_path_is_not_found_and_leads_nowhere(
     assert "location" not in answer.headers
 
 
-@pytest.mark.parametrize("name", OWN_PATHS)
-async def test_an_operators_call_needs_the_token(services: Services, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "path", "content_type"),
+    [
+        *((name, "/audit", "application/x-ndjson") for name in OWN_PATHS),
+        ("order_service", "/orders", "application/json"),
+    ],
+)
+async def test_an_operators_call_needs_the_token(services: Services, name: str, path: str, content_type: str) -> None:
     http = services[name].http
-    answer = await http.get("/audit", headers=OPERATOR)
-    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/x-ndjson")
+    answer = await http.get(path, headers=OPERATOR)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, content_type)
     for refused in ({}, *({"Authorization": each} for each in ("", "Bearer", "Bearer wrong", "Basic b3BlcmF0b3I="))):
-        answer = await http.get("/audit", headers=refused)
+        answer = await http.get(path, headers=refused)
         problem(answer, 401)
         assert answer.headers["www-authenticate"] == "Bearer"
 

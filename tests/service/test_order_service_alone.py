@@ -37,7 +37,7 @@ async def test_orders_are_taken_while_the_broker_is_away(tmp_path: Path) -> None
         assert order.json()["status"] == "placed"
 
         assert "s3cret" not in await problems(service, "rabbitmq is away", "refused")
-        assert (await service.http.get("/livez")).json() == {"status": "ok", "problems": []}
+        assert (await service.http.get("/livez")).json()["status"] == "ok"
 
         async def counted() -> bool:
             return await service.metric("outbox_pending") == 1

@@ -47,9 +47,10 @@ BAD = [
     ("ada@example.com\nBcc: mallory@example.com", "such as"),
     ("ada@example.com\n", "such as"),
     ("ada\x00@example.com", "such as"),
-    ("ad\u00e4@example.com", "such as"),
-    ("ada@b\u00fccher.example", "such as"),
-    ("\u0430da@example.com", "such as"),
+    ("ad\u00e4@example.com", "'\u00e4' is not supported in an email address: before the @ only"),
+    ("ada@b\u00fccher.example", "'\u00fc' is not supported .*; write the domain as xn--bcher-kva.example"),
+    ("ada@\u00fc..example", "which begins with xn--"),
+    ("\u0430da@example.com", "'\u0430' is not supported"),
     ("", "such as"),
 ]
 

@@ -52,9 +52,11 @@ class OrderStory:
             _draw(history)
 
     async def _list(self) -> None:
-        url = f"{self._room.addresses.services[ORDERS.name]}/orders"
+        addresses = self._room.addresses
+        url = f"{addresses.services[ORDERS.name]}/orders"
+        headers = {"Authorization": f"Bearer {addresses.operator_token}"}
         try:
-            async with httpx.AsyncClient(trust_env=False) as http:
+            async with httpx.AsyncClient(trust_env=False, headers=headers) as http:
                 answer = await http.get(url, params={"limit": LATEST})
             orders = answer.raise_for_status().json()["orders"]
         except httpx.HTTPError as error:
