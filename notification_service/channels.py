@@ -1,12 +1,10 @@
-"""The port to the outside world, `NotificationChannel`, and its adapters: a log for every channel, SMTP for email."""
+"""The port to the outside world, `NotificationChannel`, and its adapters, chosen by the scheme of a channel's URL."""
 
-from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import structlog
 
 from notification_service.notifications import Notice
-from notification_service.smtp import SmtpChannel
 
 logger = structlog.get_logger(__name__)
 
@@ -27,6 +25,10 @@ class NotificationChannel(Protocol):
         """
         ...
 
+    async def close(self) -> None:
+        """Let go of connections that are kept for further notices."""
+        ...
+
 
 class LogChannel:
     """For a channel without a URL: logs what it would send, and delivers nothing."""
@@ -36,15 +38,30 @@ class LogChannel:
     async def send(self, notice: Notice) -> None:
         logger.info("notification.not_sent", channel=notice.channel, notice=notice.kind, order_id=notice.order_id)
 
+    async def close(self) -> None:
+        """Nothing is kept."""
 
-ADAPTERS: Mapping[str, Callable[[str], NotificationChannel]] = {"email": SmtpChannel}
-"""By the channel's name. An adapter raises `ValueError` for a URL that it can't use."""
 
+def open_channel(name: str, url: str, *, templates_folder: str = "", secret: str = "") -> NotificationChannel:
+    """The channel's adapter; it connects when it sends. `secret` signs webhooks.
 
-def open_channel(name: str, url: str) -> NotificationChannel:
-    """The channel's adapter; it connects when it sends. Raises `ValueError` for a URL that no adapter can use."""
+    Raises `ValueError` for a URL that no adapter can use, and for templates that can't be used.
+    """
+    # ruff: noqa: PLC0415 - each adapter has libraries of its own, and a service starts sooner without the others'
     if not url:
         return LogChannel()
-    if name not in ADAPTERS:
-        raise ValueError("there is no adapter for this channel yet; leave it empty, and it logs what it would send")
-    return ADAPTERS[name](url)
+    from notification_service.templates import templates_in
+
+    templates = templates_in(templates_folder)
+    if url.lower().startswith(("http:", "https:")):
+        from notification_service.webhook import WebhookChannel
+
+        return WebhookChannel(url, templates, secret)
+    # Not by Apprise: it gives each attempt another Message-ID, and does not tell one refusal from another.
+    if name == "email":
+        from notification_service.smtp import SmtpChannel
+
+        return SmtpChannel(url, templates)
+    from notification_service.apprise_channel import AppriseChannel
+
+    return AppriseChannel(name, url, templates)

@@ -18,6 +18,18 @@ EMAIL_DELAYS = RetryDelays(
     "attempt that comes after 1 to 15 minutes, rarely 30",
 )
 
+SMS_DELAYS = RetryDelays(
+    "SMS_RETRY_DELAYS_SECONDS",
+    (5, 30, 300, 900, 2700),
+    "the same for text messages: 65 minutes, so that a provider may be away for an hour",
+)
+PUSH_DELAYS = RetryDelays("PUSH_RETRY_DELAYS_SECONDS", SMS_DELAYS.default_seconds, "the same for push notifications")
+RESTAURANT_DELAYS = RetryDelays(
+    "RESTAURANT_RETRY_DELAYS_SECONDS",
+    (1, 5, 30, 60, 300, 900, 2400),
+    "the same for kitchen tickets, with more attempts in the first minutes: 62 minutes",
+)
+
 EMAIL_ATTEMPT_SECONDS = 1200.0
 """A mail server may take 10 minutes for the last of its answers alone (RFC 5321)."""
 
@@ -42,8 +54,9 @@ CONTRACT = ServiceContract(
     publishes=(NotificationDelivered, NotificationFailed),
     queues=(
         _channel("email", "Emails to customers", EMAIL_ATTEMPT_SECONDS, EMAIL_DELAYS),
-        _channel("sms", "Text messages"),
-        _channel("push", "Push messages"),
-        _channel("restaurant", "Kitchen tickets", more=()),  # of a voided order it has no ticket
+        _channel("sms", "Text messages", retry_delays=SMS_DELAYS),
+        _channel("push", "Push messages", retry_delays=PUSH_DELAYS),
+        # Of a voided order it has no ticket.
+        _channel("restaurant", "Kitchen tickets", retry_delays=RESTAURANT_DELAYS, more=()),
     ),
 )

@@ -1,4 +1,4 @@
-"""The notification service's handlers: each channel sends its notice of a payment event, once."""
+"""The notification service's handlers: each channel sends its notice of a payment event, once, and none too late."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,16 +7,16 @@ from notification_service import store
 from notification_service.channels import NotificationChannel
 from notification_service.contract import CONTRACT
 from notification_service.notifications import (
-    WRITERS,
     Notice,
     Notification,
-    NotificationStatus,
     PaymentOutcome,
     event_of,
+    notice_of,
     notification_of,
+    turn_of,
 )
 from shared.effects import Once
-from shared.events import Event, NotificationDelivered, NotificationFailed, PaymentDeclined, PaymentSucceeded
+from shared.events import ChannelName, NotificationDelivered, NotificationFailed
 from shared.messaging.processor import Subscription
 from shared.persistence.database import Database
 
@@ -34,7 +34,8 @@ class Notifying:
         return self.notice.idempotency_key
 
     def is_done(self, known: Notification | None) -> bool:
-        return known is not None and known.status is NotificationStatus.DELIVERED
+        """Also once a later notice was recorded, sent or given up: this one is out of date."""
+        return known is not None and (known.idempotency_key != self.key or known.is_delivered)
 
     async def perform(self, known: Notification | None, attempt: int) -> Notification:
         await self.channel.send(self.notice)
@@ -47,18 +48,16 @@ class Notifying:
         return event_of(notification, self.event)
 
 
-def subscriptions(database: Database, channels: Mapping[str, NotificationChannel]) -> list[Subscription]:
+def subscriptions(database: Database, channels: Mapping[ChannelName, NotificationChannel]) -> list[Subscription]:
     """One for each channel by its name."""
     return [_subscription(name, database, channel) for name, channel in channels.items()]
 
 
-def _subscription(name: str, database: Database, channel: NotificationChannel) -> Subscription:
-    def effect_of(event: Event) -> Notifying | None:
-        if not isinstance(event, PaymentSucceeded | PaymentDeclined):
-            return None  # nothing is written about a cancellation yet
-        notice = WRITERS[name](event)
+def _subscription(name: ChannelName, database: Database, channel: NotificationChannel) -> Subscription:
+    def effect_of(event: PaymentOutcome) -> Notifying | None:
+        notice = notice_of(name, event)
         return None if notice is None else Notifying(channel, notice, event)
 
-    once = Once(database, store.records, effect_of)
+    once = Once(database, store.records, effect_of, turn_of)
     events = [event for event in CONTRACT.queue(name).takes if isinstance(event, type)]
     return once.subscription(CONTRACT.queue_name(name), channel.concurrency, *events)

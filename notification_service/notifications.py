@@ -1,10 +1,10 @@
-"""The rules of notifications: the notice that each channel makes of a payment event, and its result. No I/O."""
+"""The rules of notifications: the notice that each channel makes of an event, and its result. No I/O."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, cast
 
 from notification_service.contract import CONTRACT
 from shared.events import (
@@ -17,11 +17,13 @@ from shared.events import (
     NotificationFailedData,
     OrderSummary,
     PaymentDeclined,
+    PaymentRefunded,
     PaymentSucceeded,
+    PaymentVoided,
 )
 from shared.ids import new_id
 
-PaymentOutcome = PaymentSucceeded | PaymentDeclined
+PaymentOutcome = PaymentSucceeded | PaymentDeclined | PaymentVoided | PaymentRefunded
 
 
 class NotificationStatus(StrEnum):
@@ -33,14 +35,18 @@ class NotificationStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A text to one recipient over one channel."""
+    """What one recipient is to be told over one channel; `templates.py` puts it into words.
+
+    `amount`: what was paid, declined or given back. `reason`: of a decline.
+    """
 
     order_id: str
     channel: ChannelName
     kind: NoticeKind
     recipient: str
-    subject: str
-    text: str
+    order: OrderSummary
+    amount: Money
+    reason: str = ""
 
     @property
     def idempotency_key(self) -> str:
@@ -62,6 +68,10 @@ class Notification:
     event_id: str
     error: str | None = None
 
+    @property
+    def is_delivered(self) -> bool:
+        return self.status is NotificationStatus.DELIVERED
+
 
 def notification_of(notice: Notice, attempts: int, *, error: str | None = None) -> Notification:
     """The result of a notice that was delivered, or, with an `error`, given up."""
@@ -82,63 +92,64 @@ def event_of(notification: Notification, cause: PaymentOutcome) -> NotificationD
     return NotificationFailed.about(notification.order_id, data=failed, **about)
 
 
-def email(event: PaymentOutcome) -> Notice | None:
-    """A receipt, or a message that the payment was declined."""
-    order = event.data.order
-    if isinstance(event, PaymentSucceeded):
-        subject, text = f"Your order is confirmed ({amount(order.total)})", _receipt(event.subject, order)
-        return Notice(event.subject, "email", "receipt", order.customer_email, subject, text)
-    text = (
-        f"Your order {event.subject} over {amount(order.total)} could not be paid: {event.data.reason}.\n"
-        "Nothing was charged. You are welcome to order again with another means of payment.\n"
-    )
-    return Notice(event.subject, "email", "decline", order.customer_email, "Your payment was declined", text)
-
-
-def sms(event: PaymentOutcome) -> Notice | None:
-    """The same in one line, if the customer left a number."""
-    return _line("sms", event.data.order.customer_phone, event)
-
-
-def push(event: PaymentOutcome) -> Notice | None:
-    """The same line to the customer's device, if the customer left its address."""
-    return _line("push", event.data.order.customer_push, event)
-
-
-def _line(channel: ChannelName, recipient: str | None, event: PaymentOutcome) -> Notice | None:
-    if recipient is None:
-        return None
-    total = amount(event.data.order.total)
-    if isinstance(event, PaymentSucceeded):
-        return Notice(event.subject, channel, "receipt", recipient, "", f"Order confirmed, {total} paid. Thank you!")
-    text = f"Your payment of {total} was declined. Nothing was charged."
-    return Notice(event.subject, channel, "decline", recipient, "", text)
-
-
-def restaurant(event: PaymentOutcome) -> Notice | None:
-    """The kitchen ticket of a paid order."""
-    if not isinstance(event, PaymentSucceeded):
-        return None
-    ticket = "".join(f"{item.quantity:>3} x {item.name}\n" for item in event.data.order.items)
-    return Notice(event.subject, "restaurant", "kitchen_ticket", "kitchen", f"Order {event.subject}", ticket)
-
-
-WRITERS: Mapping[str, Callable[[PaymentOutcome], Notice | None]] = {
-    "email": email,
-    "sms": sms,
-    "push": push,
-    "restaurant": restaurant,
+_CUSTOMERS: Mapping[type[PaymentOutcome], NoticeKind] = {
+    PaymentSucceeded: "receipt",
+    PaymentDeclined: "decline",
+    PaymentVoided: "cancellation",
+    PaymentRefunded: "refund",
 }
+KINDS: Mapping[ChannelName, Mapping[type[PaymentOutcome], NoticeKind]] = {
+    "email": _CUSTOMERS,
+    "sms": _CUSTOMERS,
+    "push": _CUSTOMERS,
+    "restaurant": {PaymentSucceeded: "kitchen_ticket", PaymentRefunded: "kitchen_stop"},
+}
+"""The kind of notice that each channel makes of an event."""
+
+_LATER: Mapping[NoticeKind, tuple[NoticeKind, ...]] = {
+    "receipt": ("refund", "cancellation"),
+    "decline": ("refund", "cancellation"),
+    "cancellation": ("refund",),  # a charge that was found after all
+    "kitchen_ticket": ("kitchen_stop",),
+}
+"""The notices after which one is out of date, latest first: it would tell what is not true any more."""
+
+
+def notice_of(channel: ChannelName, event: PaymentOutcome) -> Notice | None:
+    """The notice of an event over a channel; None if there is nothing to say, or nobody to say it to."""
+    kind, order = KINDS[channel].get(type(event)), event.data.order
+    recipient = _recipient(channel, order)
+    if kind is None or recipient is None:
+        return None
+    amount = event.data.amount if isinstance(event, PaymentSucceeded | PaymentRefunded) else order.total
+    reason = event.data.reason if isinstance(event, PaymentDeclined) else ""
+    return Notice(event.subject, channel, kind, recipient, order, amount, reason)
+
+
+def _recipient(channel: ChannelName, order: OrderSummary) -> str | None:
+    match channel:
+        case "email":
+            return order.customer_email
+        case "sms":
+            return order.customer_phone
+        case "push":
+            return order.customer_push
+        case "restaurant":
+            return "kitchen"
+
+
+def turn_of(idempotency_key: str) -> str:
+    """Notices of the same order over the same channel take turns, so that a later one never overtakes another."""
+    return idempotency_key.rpartition("/")[0]
+
+
+def later_keys(idempotency_key: str) -> list[str]:
+    """The keys of the notices that make this one out of date, latest first."""
+    about, _, kind = idempotency_key.rpartition("/")
+    return [f"{about}/{later}" for later in _LATER.get(cast("NoticeKind", kind), ())]
 
 
 def amount(money: Money, quantity: int = 1) -> str:
     """As text, such as `23.50 EUR`: two decimals, as every currency on the menu has."""
     minor = money.amount_minor * quantity  # may exceed the bound of a `Money`
     return f"{minor // 100}.{minor % 100:02d} {money.currency}"
-
-
-def _receipt(order_id: str, order: OrderSummary) -> str:
-    items = ((item, amount(item.unit_price, item.quantity)) for item in order.items)
-    lines = "".join(f"{item.quantity:>3} x {item.name:<30} {price:>14}\n" for item, price in items)
-    total = f"{'Total':<36} {amount(order.total):>14}\n"
-    return f"Thank you for your order {order_id}.\n\n{lines}\n{total}\nIt is paid, and the kitchen knows.\n"

@@ -1,75 +1,123 @@
-"""Mail over SMTP (RFC 5321): one connection per mail, a time limit per phase, and the meaning of each phase's failure.
+"""Mail over SMTP (RFC 5321): connections used for many mails each, and what a failure means for a mail.
 
-- No greeting: the server is away. The mail waits for the server, and no attempt is spent.
-- A refused session (greeting, EHLO, STARTTLS, AUTH, MAIL): says nothing about the mail, which is tried again later.
-- A 5xx to the recipient (RCPT) or to the content (DATA, the final dot): the mail is refused for good.
-- No answer to the final dot: the server may have accepted the mail or not.
+A mail takes an idle connection or a new one. The server may have closed an idle one meanwhile, or take no more mails on
+it, which says nothing about the mail: as long as none of the mail's content was sent, it begins anew on a new
+connection, in the same attempt.
 """
 
 import asyncio
-import re
-import socket
-import ssl
-from functools import cache
-from typing import cast
 
-import aiosmtplib
 import structlog
-from aiosmtplib import SMTPException, SMTPResponse
 
-from notification_service.mail import SENDER, mail_of
+from notification_service.mail import mail_of
 from notification_service.notifications import Notice
-from notification_service.smtp_url import FULL_NAME, TRY_SECONDS, SmtpUrl
-from shared.messaging.retry import NotReady, OutcomeUnknown, PermanentError, TransientError
+from notification_service.smtp_session import Session
+from notification_service.smtp_url import TRY_SECONDS, SmtpUrl
+from notification_service.templates import Templates
+from shared.messaging.retry import NotReady, PermanentError, TransientError
 
-CONNECTIONS = 10
-"""At once. The consumer takes as many deliveries from the queue, so that none waits here for a connection."""
+IDLE_SECONDS = 30.0
+"""How long a connection is kept without a mail. Servers wait five minutes (RFC 5321), busy ones ten seconds."""
 
-QUIT_SECONDS = 5.0
-FLUSH_POLL_SECONDS = 0.05
-ANSWER_LENGTH = 300
+MAILS = 100
+"""On one connection: many servers allow no more, and load is spread anew over a server's replicas."""
 
-CONNECTING, GREETING, TEXT, FINAL_DOT = "connecting", "the greeting", "the mail's text", "the final dot"
-
-OF_THE_SESSION = frozenset({500, 502, 503, 504})
-"""Answers to RCPT and DATA that mean that the server and this client disagree on the protocol; not about the mail."""
-
-FAILURES = (SMTPException, OSError, ValueError)
-"""aiosmtplib raises ValueError where it can't read what the server sent, such as a challenge in AUTH."""
-
-TRUST = "to trust its certificate add ?cafile=/path/to/certificate.pem to EMAIL_URL, to trust any add ?verify=no"
+CLOSE_SECONDS = 1.0
 
 logger = structlog.get_logger(__name__)
 
 
 class SmtpChannel:
-    """Sends each notice over a connection of its own. Logs once that the server is unavailable, and once its return."""
+    """Sends notices as mails. Logs once that the server is unavailable, and once its return."""
 
-    concurrency = CONNECTIONS
-
-    def __init__(self, url: str) -> None:
-        self._server = SmtpUrl.of(url)
+    def __init__(self, url: str, templates: Templates) -> None:
+        self._server, self._templates = SmtpUrl.of(url), templates
+        # The consumer takes as many deliveries, so that none waits here, unless it has just lost its broker.
+        self.concurrency = self._server.options.connections
+        self._free = asyncio.Semaphore(self.concurrency)
+        self._sessions: set[Session] = set()
+        self._idle: dict[Session, asyncio.TimerHandle] = {}
+        self._ending: dict[Session, asyncio.Task[None]] = {}
         self._is_available = True
-        self._ending: set[asyncio.Task[None]] = set()
 
     async def send(self, notice: Notice) -> None:
         """As `NotificationChannel.send`; raises `NotReady` while the server is away."""
-        recipient, content = mail_of(notice)
-        session = _Session(self._server)
+        recipient, content = mail_of(notice, self._templates.words(notice))
+        deadline = asyncio.get_running_loop().time() + TRY_SECONDS
         try:
-            await session.deliver(recipient, content)
+            async with self._free:
+                await self._deliver(recipient, content, deadline)
         except NotReady as error:
             self._log(is_available=False, reason=str(error))
             raise
         except (TransientError, PermanentError):
             self._log(is_available=True)
             raise
-        finally:
-            # In the background: the answer to QUIT changes nothing, and the mail's outcome can be recorded meanwhile.
-            ending = asyncio.get_running_loop().create_task(session.end())
-            self._ending.add(ending)
-            ending.add_done_callback(self._ending.discard)
         self._log(is_available=True)
+
+    async def close(self) -> None:
+        """Say QUIT on every connection that is idle."""
+        while (session := self._take_idle()) is not None:
+            self._end(session)
+        if self._ending:
+            await asyncio.wait(self._ending.values(), timeout=CLOSE_SECONDS)
+        for session in self._ending:
+            session.abort()
+
+    async def _deliver(self, recipient: str, content: bytes, deadline: float) -> None:
+        session = self._take_idle()
+        if session is not None:
+            try:
+                await self._through(session, recipient, content, deadline)
+                return
+            except TransientError:
+                if not session.is_stale:
+                    raise
+        await self._through(self._new(), recipient, content, deadline)
+
+    async def _through(self, session: Session, recipient: str, content: bytes, deadline: float) -> None:
+        try:
+            await session.deliver(recipient, content, deadline)
+        except BaseException:
+            self._end(session)
+            raise
+        if session.mails < MAILS:
+            self._idle[session] = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._expire, session)
+        else:
+            self._end(session)
+
+    def _take_idle(self) -> Session | None:
+        """The open connection that was used last, so that those that are not needed expire."""
+        while self._idle:
+            session, expiry = self._idle.popitem()
+            expiry.cancel()
+            if session.is_open:
+                return session
+            self._sessions.discard(session)
+        return None
+
+    def _new(self) -> Session:
+        """A session that is not connected yet. Makes room for it: what says QUIT is still a connection."""
+        for session in list(self._ending):
+            if len(self._sessions) < self.concurrency:
+                break
+            session.abort()
+            self._sessions.discard(session)
+        self._sessions.add(session := Session(self._server))
+        return session
+
+    def _expire(self, session: Session) -> None:
+        del self._idle[session]
+        self._end(session)
+
+    def _end(self, session: Session) -> None:
+        """In the background: the answer to QUIT changes nothing, and the mail's outcome can be recorded meanwhile."""
+        self._ending[session] = ending = asyncio.get_running_loop().create_task(session.end())
+        ending.add_done_callback(lambda _task: self._ended(session))
+
+    def _ended(self, session: Session) -> None:
+        del self._ending[session]
+        self._sessions.discard(session)
 
     def _log(self, *, is_available: bool, **reason: str) -> None:
         if is_available and not self._is_available:
@@ -77,174 +125,3 @@ class SmtpChannel:
         if self._is_available and not is_available:
             logger.warning("mail_server.unavailable", server=str(self._server), **reason)
         self._is_available = is_available
-
-
-class _Session:
-    """One connection and one mail. `_phase` is the step under way, named in error messages."""
-
-    def __init__(self, server: SmtpUrl) -> None:
-        self._server, self._limits = server, server.options
-        self._client = aiosmtplib.SMTP(
-            hostname=server.host, use_tls=server.uses_tls, start_tls=False, tls_context=server.tls,
-            timeout=server.options.greeting_seconds,
-        )  # fmt: skip
-        self._phase = CONNECTING
-        self._has_answered = False
-
-    @property
-    def _transport(self) -> asyncio.WriteTransport | None:
-        return cast("asyncio.WriteTransport | None", self._client.transport)
-
-    async def deliver(self, recipient: str, content: bytes) -> None:
-        """Returns once the server has the mail. Raises as `NotificationChannel.send` does."""
-        try:
-            async with asyncio.timeout(TRY_SECONDS):
-                await self._connect()
-                await self._introduce()
-                await self._command("MAIL", f"FROM:<{SENDER.addr_spec}>")
-                await self._command("RCPT", f"TO:<{recipient}>")
-                await self._send(content)
-        except aiosmtplib.SMTPResponseException as error:
-            raise self._refusal(SMTPResponse(error.code, error.message)) from error
-        except FAILURES as error:
-            raise self._failure(error) from error
-
-    async def _connect(self) -> None:
-        """Connect, and wait for the greeting."""
-        name = self._server.options.ehlo or await asyncio.to_thread(_full_name)
-        async with asyncio.timeout(self._limits.connect_seconds):
-            connection = await _connected(self._server, self._limits.connect_seconds)
-        self._phase = GREETING
-        await self._client.connect(sock=connection, local_hostname=_ehlo_name(name, connection))
-        self._client.timeout = self._limits.command_seconds
-
-    async def _introduce(self) -> None:
-        client, server = self._client, self._server
-        await self._hello()
-        if server.options.starttls != "never" and not server.uses_tls:
-            self._phase = "STARTTLS"
-            if client.supports_extension("starttls"):
-                await client.starttls(tls_context=server.tls)
-                await self._hello()
-            elif server.options.starttls == "required":
-                raise TransientError(f"the mail server {server} offers no STARTTLS, which EMAIL_URL requires")
-        if server.user is not None:
-            self._phase = "AUTH"
-            await client.login(server.user, server.password)
-
-    async def _hello(self) -> None:
-        self._phase = "EHLO"
-        try:
-            await self._client.ehlo()
-        except aiosmtplib.SMTPHeloError as error:
-            if not 500 <= error.code < 600 or not self._client.is_connected:
-                raise
-            self._phase = "HELO"
-            await self._client.helo()
-
-    async def _command(self, verb: str, argument: str) -> None:
-        self._phase = verb
-        self._expect(200, await self._client.execute_command(verb.encode(), argument.encode("ascii")))
-
-    async def _send(self, content: bytes) -> None:
-        self._phase = "DATA"
-        self._expect(300, await self._client.execute_command(b"DATA", timeout=self._limits.data_seconds))
-        self._phase = TEXT
-        protocol, transport = self._client.protocol, self._transport
-        if protocol is None or transport is None:
-            raise ConnectionResetError("the connection was lost")
-        async with asyncio.timeout(self._limits.content_seconds):
-            protocol.write(re.sub(rb"(?m)^\.", b"..", content))  # a line with one dot would end the mail
-            while transport.get_write_buffer_size():  # noqa: ASYNC110 - aiosmtplib has no signal for an empty buffer
-                await asyncio.sleep(FLUSH_POLL_SECONDS)
-        protocol.write(b".\r\n")
-        self._phase = FINAL_DOT
-        self._expect(200, await protocol.read_response(timeout=self._limits.final_seconds))
-        self._has_answered = True
-
-    def _expect(self, code: int, answer: SMTPResponse) -> None:
-        if not code <= answer.code < code + 100:
-            raise self._refusal(answer)
-
-    def _failure(self, error: Exception) -> NotReady | TransientError:
-        """The error for a phase that got no answer."""
-        message = f"the mail server {self._server}, {self._phase}: {_text(error)}"
-        # With STARTTLS a certificate is checked later than with `smtps`, and means the same.
-        is_away = self._phase in (CONNECTING, GREETING) or isinstance(error, ssl.SSLCertVerificationError)
-        return NotReady(message) if is_away else self._transient(message)
-
-    def _transient(self, message: str) -> TransientError:
-        """Once the final dot is sent, the server may have accepted the mail."""
-        return OutcomeUnknown(message) if self._phase == FINAL_DOT else TransientError(message)
-
-    def _refusal(self, answer: SMTPResponse) -> TransientError | PermanentError:
-        """The error for an answer other than the expected one."""
-        self._has_answered = True
-        message = f"the mail server answers {answer.code} {_printable(answer.message)} ({self._phase})"
-        if not 400 <= answer.code < 600:  # not an answer that SMTP knows here
-            return self._transient(message)
-        is_of_the_mail = self._phase in ("RCPT", "DATA", FINAL_DOT) and answer.code not in OF_THE_SESSION
-        if answer.code >= 500 and is_of_the_mail:
-            return PermanentError("mail-refused", message)
-        return TransientError(message)
-
-    async def end(self) -> None:
-        """QUIT if the server waits for a command, and close. Never fails: the mail's outcome is known already."""
-        try:
-            if self._has_answered and self._client.is_connected:
-                await self._client.quit(timeout=QUIT_SECONDS)
-        except FAILURES as error:
-            logger.debug("mail_server.quit_failed", error=_text(error))
-        finally:
-            transport = self._transport
-            self._client.close()
-            if transport is not None:
-                transport.abort()  # a close would wait until the server has taken what was written
-
-
-async def _connected(server: SmtpUrl, limit_seconds: float) -> socket.socket:
-    """A connection to the first of the host's addresses that accepts one. Raises `OSError`."""
-    loop = asyncio.get_running_loop()
-    addresses = await loop.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)
-    failure = OSError("its name has no address")
-    for family, kind, protocol, _, address in addresses:
-        connection = socket.socket(family, kind, protocol)
-        try:
-            connection.setblocking(False)
-            async with asyncio.timeout(limit_seconds / len(addresses)):  # a silent address leaves time for the others
-                await loop.sock_connect(connection, address)
-            return connection
-        except BaseException as error:
-            connection.close()
-            if not isinstance(error, OSError):
-                raise
-            failure = error
-    raise failure
-
-
-def _ehlo_name(name: str, connection: socket.socket) -> str:
-    """This host's full name, or, where it has none, its address in the form of RFC 5321."""
-    if FULL_NAME.fullmatch(name) and not name.startswith("localhost."):
-        return name
-    address = str(connection.getsockname()[0])
-    return f"[IPv6:{address}]" if ":" in address else f"[{address}]"
-
-
-@cache  # a look-up by name may take seconds
-def _full_name() -> str:
-    return socket.getfqdn()
-
-
-def _text(error: BaseException) -> str:
-    while isinstance(error, aiosmtplib.SMTPConnectError) and error.__cause__ is not None:
-        error = error.__cause__  # its own text only repeats the server's address
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"{error.verify_message}; {TRUST}"
-    return _printable(str(error) or type(error).__name__)
-
-
-def _printable(answer: str) -> str:
-    """One line without control characters, which a terminal or a database may not take."""
-    return "".join(sign if sign.isprintable() else " " for sign in answer)[:ANSWER_LENGTH]

@@ -15,6 +15,9 @@ from shared.urls import checked_url, parameters
 TRY_SECONDS = EMAIL_ATTEMPT_SECONDS
 """The limit for all phases of one mail together."""
 
+CONNECTIONS = 10
+"""The most that are open at once."""
+
 FORM = "smtp://host:port or smtps://user:password@host:port"
 
 FULL_NAME = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
@@ -36,6 +39,7 @@ class Options(BaseModel, frozen=True):
     ehlo: Annotated[str, AfterValidator(_full_name)] = ""  # this client's name; empty for the name of this machine
     starttls: Literal["if-offered", "required", "never"] = "if-offered"
     verify: Literal["yes", "no"] = "yes"  # `no` trusts any certificate
+    connections: Annotated[int, Field(ge=1, le=CONNECTIONS)] = CONNECTIONS  # for a server that allows fewer
     connect_seconds: Seconds = 30.0  # name look-up and connecting; RFC 5321 has no value for it
     greeting_seconds: Seconds = 300.0  # with `smtps` including the TLS handshake before it
     command_seconds: Seconds = 300.0  # each of EHLO, STARTTLS with its handshake, AUTH, MAIL and RCPT

@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import Column, Connection, Integer, MetaData, Row, String, Table, select
 
 from notification_service.contract import CONTRACT
-from notification_service.notifications import Notification, NotificationStatus
+from notification_service.notifications import Notification, NotificationStatus, later_keys
 from shared.persistence.database import UtcDateTime
 from shared.persistence.keyed import KeyedStore
 from shared.persistence.outbox import Outbox
@@ -38,6 +38,7 @@ records = KeyedStore(
     to_row=vars,
     from_row=_notification,
     replaces={NotificationStatus.DELIVERED: {NotificationStatus.FAILED}, NotificationStatus.FAILED: ()},
+    superseded_by=later_keys,
 )
 
 

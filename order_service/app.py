@@ -29,7 +29,7 @@ class Settings(ServiceSettings):
         ge=1,
         le=86400,
         description="after how long without a report an order's event is re-emitted. By default as long as a message "
-        "can be tried: two minutes, or hours where only the email is missing. A number counts for all queues; a "
+        "can be tried: two minutes, or over an hour where only a notice is missing. A number counts for all queues; a "
         "shorter one starts a second chain of attempts beside the first",
     )
     cancel_within_seconds: float = Field(

@@ -2,7 +2,8 @@
 
 Look the key up, do the effect under the key, record it with its event in one commit, acknowledge. An effect can't be
 undone, and repeating it may do harm. So it is not done while it could not be recorded; once it is done, only the
-recording is repeated, however long that takes; and two deliveries of the same key take turns.
+recording is repeated, however long that takes; and two deliveries of the same key, or of keys that belong together,
+take turns.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from tenacity import AsyncRetrying, RetryError, stop_after_attempt, wait_random_
 from shared.events import Event
 from shared.messaging.hold import until_ready
 from shared.messaging.processor import Subscription
-from shared.messaging.retry import DONE, DUPLICATE, Ack, PermanentError
+from shared.messaging.retry import DONE, DUPLICATE, Ack, NotReady, PermanentError
 from shared.persistence.database import Database
 from shared.persistence.keyed import KeyedStore, Record, Recording
 
@@ -23,6 +24,9 @@ RECORDING_TRIES = 5
 """For a recording that fails although the database is available."""
 
 MAX_RECORDING_PAUSE_SECONDS = 3.0
+
+TURN_SECONDS = 60.0
+"""A delivery that waits longer for its turn is held as if something were away, so that RabbitMQ's limit is kept."""
 
 logger = structlog.get_logger(__name__)
 
@@ -61,11 +65,17 @@ class Once(Generic[Record]):
     """
 
     def __init__(
-        self, database: Database, records: KeyedStore[Record], effect_of: Callable[[Any], Effect[Record] | None]
+        self,
+        database: Database,
+        records: KeyedStore[Record],
+        effect_of: Callable[[Any], Effect[Record] | None],
+        turn_of: Callable[[str], str] = str,
     ) -> None:
+        """`turn_of` a key: deliveries whose keys give the same take turns. By default the key itself."""
         self._database = database
         self._records = records
         self._effect_of = effect_of
+        self._turn_of = turn_of
         self._turns: dict[str, asyncio.Future[None]] = {}
 
     def subscription(self, queue: str, concurrency: int, *events: type[Event]) -> Subscription:
@@ -78,22 +88,22 @@ class Once(Generic[Record]):
         effect = self._effect_of(event)
         if effect is None:
             return DONE
-        await self._take_turn(effect.key)
+        turn = await self._take_turn(effect.key)
         try:
             return await self._do(effect, event, attempt)
         finally:
-            self._end_turn(effect.key)
+            self._end_turn(turn)
 
     async def give_up(self, event: Event, attempts: int, error: str) -> bool:
         """A `GiveUp`: record and publish the failure; returns False if the effect was done after all."""
         effect = self._effect_of(event)
         if effect is None:
             return True
-        await self._take_turn(effect.key)
+        turn = await self._take_turn(effect.key)
         try:
             return await self._give_up(effect, event, effect.given_up(attempts, error))
         finally:
-            self._end_turn(effect.key)
+            self._end_turn(turn)
 
     async def _do(self, effect: Effect[Record], event: Event, attempt: int) -> Ack:
         known, outcome = await self._known(effect), DUPLICATE
@@ -144,11 +154,17 @@ class Once(Generic[Record]):
         if event.again and known is not None:
             await self._database.write(self._records.re_emit, effect.event_of(known))
 
-    async def _take_turn(self, key: str) -> None:
-        """Wait until no other delivery in this process works under this key."""
-        while (other := self._turns.get(key)) is not None:
-            await asyncio.wait([other])
-        self._turns[key] = asyncio.get_running_loop().create_future()
+    async def _take_turn(self, key: str) -> str:
+        """Wait until no other delivery in this process has the same turn. Raises `NotReady` after `TURN_SECONDS`."""
+        turn, loop = self._turn_of(key), asyncio.get_running_loop()
+        latest = None
+        while (other := self._turns.get(turn)) is not None:
+            latest = latest or loop.time() + TURN_SECONDS
+            done, _ = await asyncio.wait([other], timeout=latest - loop.time())
+            if not done:
+                raise NotReady(f"another delivery has been at work on {turn} for {TURN_SECONDS:g} s")
+        self._turns[turn] = loop.create_future()
+        return turn
 
-    def _end_turn(self, key: str) -> None:
-        self._turns.pop(key).set_result(None)
+    def _end_turn(self, turn: str) -> None:
+        self._turns.pop(turn).set_result(None)

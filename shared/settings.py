@@ -146,6 +146,12 @@ class _BrokerSettings(BaseSettings):
         return (own if own.any else self.amqp.tls).context()
 
 
+def delays_variables() -> list[str]:
+    """Every environment variable that sets retry delays."""
+    own = [queue.retry_delays.variable for queue in contract.queues().values() if queue.retry_delays]
+    return ["RETRY_DELAYS_SECONDS", *own]
+
+
 def _with_delays_of_queues() -> type[_BrokerSettings]:
     """With a field for each queue whose contract names retry delays of its own."""
     own = (queue.retry_delays for queue in contract.queues().values() if queue.retry_delays)

@@ -20,10 +20,10 @@ from shared.topology import provision
 from tests.postgres import QUICK, PostgresNotInstalled, PrivatePostgres
 from tests.rail import Rail
 from tests.service.mail import MailServer, mail_server
-from tests.support import addresses_of
+from tests.support import DELAYS_VARIABLES, addresses_of
 
 RETRY_DELAYS_SECONDS = (0.2, 0.5)
-QUICK_RETRIES = dict.fromkeys(("RETRY_DELAYS_SECONDS", "EMAIL_RETRY_DELAYS_SECONDS"), "0.2,0.5")
+QUICK_RETRIES = dict.fromkeys(DELAYS_VARIABLES, "0.2,0.5")
 
 logging.configure("tests", "console")
 
@@ -163,8 +163,7 @@ async def virtual_host(broker: Broker) -> AsyncIterator[BrokerSettings]:
         {
             "rabbitmq_url": broker.amqp_url(vhost),
             "rabbitmq_management_url": broker.management_url,
-            "retry_delays_seconds": RETRY_DELAYS_SECONDS,
-            "email_retry_delays_seconds": RETRY_DELAYS_SECONDS,
+            **{name.lower(): RETRY_DELAYS_SECONDS for name in DELAYS_VARIABLES},
         }
     )
     await provision.apply(settings)

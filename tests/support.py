@@ -15,13 +15,14 @@ from shared.events import Event, decode
 from shared.persistence.database import Database
 from shared.persistence.outbox import Outbox
 from shared.service import Component
-from shared.settings import BrokerSettings
+from shared.settings import BrokerSettings, delays_variables
 from shared.waiting import poll
 
 Seen = TypeVar("Seen")
 Started = TypeVar("Started", bound=Component)
 
 POLL_SECONDS = 0.02
+DELAYS_VARIABLES = tuple(delays_variables())
 SERVICES = tuple(contract.name for contract in services())
 
 

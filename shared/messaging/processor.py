@@ -138,8 +138,9 @@ class Processor:
             return await self._hold(handler, event, attempt)  # type: ignore[no-any-return]
         except OutcomeUnknown:  # a second try at once could repeat what has happened
             raise
-        except TransientError:
-            if time.monotonic() - started > SECOND_TRY_SECONDS:  # the second try may take as long again
+        except TransientError as error:
+            # The second try may take as long again.
+            if error.retry_after_seconds or time.monotonic() - started > SECOND_TRY_SECONDS:
                 raise
         await asyncio.sleep(random.uniform(0, MAX_SECOND_TRY_PAUSE_SECONDS))
         return await self._hold(handler, event, attempt)  # type: ignore[no-any-return]

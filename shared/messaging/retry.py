@@ -5,7 +5,14 @@ from dataclasses import dataclass
 
 
 class TransientError(Exception):
-    """It failed now and may work later: the message is tried again after a delay."""
+    """It failed now and may work later: the message is tried again after a delay.
+
+    `retry_after_seconds`: how long the other side asks to be left alone, if it does.
+    """
+
+    def __init__(self, message: str = "", *, retry_after_seconds: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class OutcomeUnknown(TransientError):
@@ -80,8 +87,16 @@ class RetryPolicy:
         if isinstance(error, PermanentError):
             return DeadLetter(error.reason, storable(str(error)))
         if attempt <= len(self.delays_seconds):
-            return Retry(self.delays_seconds[attempt - 1], text)
+            return Retry(self._delay(error, attempt), text)
         return DeadLetter("attempts-exhausted", text)
+
+    def _delay(self, error: Exception, attempt: int) -> float:
+        """That of the attempt or, if the other side asks for more, the shortest of the delays that is long enough."""
+        usual = self.delays_seconds[attempt - 1]
+        asked = error.retry_after_seconds if isinstance(error, TransientError) else 0.0
+        if asked <= usual:
+            return usual
+        return min((delay for delay in self.delays_seconds if delay >= asked), default=max(self.delays_seconds))
 
 
 def storable(text: str) -> str:

@@ -35,6 +35,7 @@ class KeyedStore(Generic[Record]):
     """A table with one record for each idempotency key, and the store functions for it.
 
     The table has one primary key column, and a column `status`. `to_row` and `from_row` convert a record.
+    `superseded_by` a key: the keys of later work, latest first, whose records make the work of the key out of date.
     """
 
     def __init__(
@@ -45,20 +46,23 @@ class KeyedStore(Generic[Record]):
         to_row: Callable[[Record], Mapping[str, Any]],
         from_row: Callable[[Row[Any]], Record],
         replaces: Replaces,
+        superseded_by: Callable[[str], Sequence[str]] = lambda _key: (),
     ) -> None:
         (key,) = table.primary_key
         self._key, self._outbox = key.name, outbox
         self._upsert = upsert(table, replaces)
         self._to_row, self._from_row, self._replaces = to_row, from_row, replaces
+        self._superseded_by = superseded_by
         # Built once: building a statement costs twice as much as running it.
         self._by_key = select(table).where(key.in_(bindparam("keys", expanding=True)))
         self.pages = ReadPages(table, key)
 
     def get(self, connection: Connection, keys: list[str]) -> list[Record | None]:
-        """The record of each key, or None."""
-        rows = connection.execute(self._by_key, {"keys": set(keys)})
+        """For each key the record of the latest work that supersedes it or, without such work, its own, or None."""
+        wanted = [(*self._superseded_by(key), key) for key in keys]
+        rows = connection.execute(self._by_key, {"keys": {key for some in wanted for key in some}})
         found = {getattr(row, self._key): self._from_row(row) for row in rows}
-        return [found.get(key) for key in keys]
+        return [next((found[key] for key in some if key in found), None) for some in wanted]
 
     def record(self, connection: Connection, recordings: list[Recording[Record]]) -> list[bool]:
         """Write each record with its event, unless it must not replace its key's; for each, whether it was written."""

@@ -21,7 +21,7 @@ from tests.audit_rows import CHARGE, EMAIL, violations
 from tests.order_rail import audited, file_of, final_audit, frozen, order_rail, start
 from tests.rail import Rail
 from tests.service.mail import MailServer
-from tests.support import addresses_of, eventually
+from tests.support import DELAYS_VARIABLES, addresses_of, eventually
 
 MOST_FAILURES = 2  # of a try at the gateway with tok_flaky; here each order begins so far below it that it stalls
 TRIES_UNTIL_PARKED = 4  # two attempts of two tries
@@ -30,7 +30,7 @@ HOSTILE = "[bold red]x[/] [/] :pizza: \\" + "\x1b[2J\n\u202e\x9b"
 
 @pytest.fixture(scope="module")
 def system_environment(module_broker_settings: BrokerSettings, mail: MailServer) -> dict[str, str]:
-    delays = dict.fromkeys(("RETRY_DELAYS_SECONDS", "EMAIL_RETRY_DELAYS_SECONDS"), "0.2")
+    delays = dict.fromkeys(DELAYS_VARIABLES, "0.2")
     return {**addresses_of(module_broker_settings), **delays, "EMAIL_URL": mail.url}
 
 

@@ -13,11 +13,13 @@ import structlog
 import trustme
 
 from control_room.launcher.ports import free_ports
-from notification_service import smtp
+from notification_service import smtp_session
 from notification_service.notifications import Notice
 from notification_service.smtp import SmtpChannel
+from notification_service.templates import Templates, Words
 from shared.messaging.retry import NotReady, OutcomeUnknown, PermanentError, TransientError
 from shared.tuning import new_event_loop
+from tests import examples
 from tests.service.mail import HANG_UP, SILENCE, mail_server
 from tests.support import eventually
 
@@ -31,17 +33,38 @@ OFFERS = {
 RECIPIENT = "o'brien+x={}|~@example.com"
 
 
-def notice(text: str = "Thank you.\n") -> Notice:
-    order_id = "019366b4-4a7e-7c3e-9d0a-3f2b8a6f1c55"
-    return Notice(order_id, "email", "receipt", RECIPIENT, "Your order is confirmed", text)
+def notice(recipient: str = RECIPIENT) -> Notice:
+    order = examples.order_summary(email=recipient)
+    return Notice("019366b4-4a7e-7c3e-9d0a-3f2b8a6f1c55", "email", "receipt", recipient, order, order.total)
 
 
-async def send(url: str, sent: Notice | None = None) -> None:
+class Saying(Templates):
+    """Templates that give each notice this text."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def words(self, notice: Notice) -> Words:
+        return Words("Your order is confirmed", self._text)
+
+
+def channel(url: str, text: str = "Thank you.\n") -> SmtpChannel:
+    return SmtpChannel(url, Saying(text))
+
+
+async def send(url: str, text: str = "Thank you.\n") -> None:
     """On the services' own event loop, whose transports differ from those of this test's."""
+
+    async def send_and_close() -> None:
+        sender = channel(url, text)
+        try:
+            await sender.send(notice())
+        finally:
+            await sender.close()
 
     def run() -> None:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            runner.run(SmtpChannel(url).send(sent or notice()))
+            runner.run(send_and_close())
 
     await asyncio.to_thread(run)
 
@@ -115,7 +138,7 @@ async def test_a_mail_is_sent_whatever_the_form_of_consent(answers: dict[str, st
 async def test_it_introduces_itself_with_a_name_that_servers_accept(
     monkeypatch: pytest.MonkeyPatch, name: str, introduced: str
 ) -> None:
-    monkeypatch.setattr(smtp, "_full_name", lambda: name)
+    monkeypatch.setattr(smtp_session, "_full_name", lambda: name)
     async with mail_server() as odd:
         await send(odd.url)
         assert odd.commands[0] == f"EHLO {introduced}"
@@ -146,14 +169,14 @@ async def test_a_mail_that_is_not_read_to_its_end_was_certainly_not_accepted() -
     longer_than_every_buffer = ("x" * 76 + "\n") * 400_000
     async with mail_server({"TEXT": SILENCE}) as odd:
         with pytest.raises(TransientError, match="the mail's text") as caught:
-            await send(odd.url + "?content_seconds=0.3", notice(longer_than_every_buffer))
+            await send(odd.url + "?content_seconds=0.3", longer_than_every_buffer)
     assert not isinstance(caught.value, OutcomeUnknown)
 
 
 async def test_the_final_dot_has_its_own_limit_and_stopping_does_not_wait_for_it() -> None:
     async with mail_server({"DOT": SILENCE}) as odd:
-        channel = SmtpChannel(odd.url + "?greeting_seconds=0.2&command_seconds=0.2&data_seconds=0.2")
-        waiting = asyncio.create_task(channel.send(notice()))
+        sender = channel(odd.url + "?greeting_seconds=0.2&command_seconds=0.2&data_seconds=0.2")
+        waiting = asyncio.create_task(sender.send(notice()))
         await eventually(lambda: odd.mails)
         done, _ = await asyncio.wait([waiting], timeout=0.6)
         assert not done
@@ -182,14 +205,14 @@ async def test_a_server_that_can_not_be_reached_is_waited_for() -> None:
 
 async def test_an_outage_is_logged_once_and_so_is_its_end() -> None:
     port = free_ports(1)[0]
-    channel = SmtpChannel(f"smtp://user:s3cret@127.0.0.1:{port}?starttls=never")
+    sender = channel(f"smtp://user:s3cret@127.0.0.1:{port}?starttls=never")
     with structlog.testing.capture_logs() as logs:
         for _ in range(3):
             with pytest.raises(NotReady):
-                await channel.send(notice())
+                await sender.send(notice())
         async with mail_server(OFFERS["AUTH"], port=port):
-            await channel.send(notice())
-            await channel.send(notice())
+            await sender.send(notice())
+            await sender.send(notice())
     logged = [line["event"] for line in logs if line["log_level"] != "debug"]
     assert logged == ["mail_server.unavailable", "mail_server.available"]
     assert "s3cret" not in repr(logs)
@@ -239,7 +262,7 @@ async def test_a_text_cannot_end_the_mail_or_add_to_its_headers() -> None:
     lines = ["", ".", "MAIL FROM:<m@example.com>", "..", ".hidden", "Bcc: m@example.com", "\x00 Tiramisù", "z" * 2000]
     async with mail_server() as odd:
         for text in ("\n".join(lines), "\r\n".join(lines), "\r".join(lines)):
-            await send(odd.url, notice(text))
+            await send(odd.url, text)
     assert {command.split()[0] for command in odd.commands} == {"EHLO", "MAIL", "RCPT", "DATA", "QUIT"}
     for raw in odd.mails:
         mail = message_from_bytes(raw)

@@ -22,9 +22,10 @@ USUAL = {
     "RCPT": "250 ok",
     "DATA": "354 go on",
     "DOT": "250 taken",
+    "RSET": "250 ok",
     "QUIT": "221 bye",
 }
-COMMAND = re.compile(r"(EHLO|HELO|AUTH) \S+.*|MAIL FROM:<\S+@\S+>|RCPT TO:<(\S+@\S+)>|(DATA|QUIT|STARTTLS)")
+COMMAND = re.compile(r"(EHLO|HELO|AUTH) \S+.*|MAIL FROM:<\S+@\S+>|RCPT TO:<(\S+@\S+)>|(DATA|RSET|QUIT|STARTTLS)")
 
 
 @dataclass
@@ -47,15 +48,27 @@ class MailServer:
     commands: list[str] = field(default_factory=list)
     url: str = ""
     conversations: "set[asyncio.Task[None]]" = field(default_factory=set)
+    most_connections: int = 0
+    writers: set[asyncio.StreamWriter] = field(default_factory=set)
 
     def received(self, recipient: str) -> list[Message]:
         return [mail for mail in map(message_from_bytes, self.mails) if mail["To"] == recipient]
 
+    def hang_up(self, last_words: str = "") -> None:
+        """Close every connection, whatever it is at."""
+        for writer in self.writers:
+            if last_words:
+                writer.write(f"{last_words}\r\n".encode())
+            writer.close()
+
     async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.conversations.add(task := asyncio.create_task(self._converse(reader, writer)))
+        self.writers.add(writer)
+        self.most_connections = max(self.most_connections, len(self.writers))
         with suppress(OSError, EOFError, asyncio.CancelledError):
             await task
         self.conversations.remove(task)
+        self.writers.remove(writer)
         writer.close()
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -14,7 +14,7 @@ import httpx
 from control_room.launcher.children import end, spawn, tail
 from control_room.launcher.ports import free_ports
 from shared.settings import BrokerSettings
-from tests.support import eventually, metric
+from tests.support import DELAYS_VARIABLES, eventually, metric
 
 OPERATOR_TOKEN = "the-operators-token"
 OPERATOR = {"Authorization": f"Bearer {OPERATOR_TOKEN}"}
@@ -78,10 +78,7 @@ async def running(
     variables = {
         **os.environ,
         "RABBITMQ_URL": settings.rabbitmq_url,
-        "RETRY_DELAYS_SECONDS": ",".join(f"{delay:g}" for delay in settings.retry_delays_seconds),
-        "EMAIL_RETRY_DELAYS_SECONDS": ",".join(
-            f"{delay:g}" for delay in settings.retry_delays_of("notification_service.email")
-        ),
+        **{name: ",".join(f"{delay:g}" for delay in getattr(settings, name.lower())) for name in DELAYS_VARIABLES},
         "HTTP_PORT": str(port),
         "OPERATOR_TOKEN": OPERATOR_TOKEN,
         "DATABASE_URL": f"sqlite:///{directory / service}.db",

@@ -25,7 +25,7 @@ from payment_service.payments import (
     Voided,
     payment_of,
 )
-from shared.events import ChannelName, NoticeKind
+from shared.events import ChannelName
 from shared.ids import new_id
 from shared.persistence.database import Database
 from shared.persistence.keyed import KeyedStore, Recording
@@ -34,7 +34,7 @@ from shared.persistence.pages import Page
 from tests import examples
 from tests.support import outbox_events, ready
 
-NOTICES: dict[ChannelName, NoticeKind] = {"email": "receipt", "sms": "receipt", "restaurant": "kitchen_ticket"}
+CHANNELS: tuple[ChannelName, ...] = ("email", "restaurant", "sms")
 
 
 ANSWERS: dict[PaymentStatus, Answer] = {
@@ -55,9 +55,11 @@ def payment(order_id: str, by: int, error: str | None) -> Recording[Payment]:
 def notification(
     order_id: str, by: int = 1, error: str | None = None, channel: ChannelName = "email"
 ) -> Recording[Notification]:
-    notice = notifications.Notice(order_id, channel, NOTICES[channel], examples.EMAIL, "", "")
+    paid = examples.payment_succeeded(order_id, phone=examples.PHONE)
+    notice = notifications.notice_of(channel, paid)
+    assert notice is not None
     made = notification_of(notice, by, error=error)
-    return Recording(made, notifications.event_of(made, examples.payment_succeeded(order_id)))
+    return Recording(made, notifications.event_of(made, paid))
 
 
 class Case(NamedTuple):
@@ -185,7 +187,7 @@ async def test_the_audit_walks_every_record_once_oldest_order_first(database: Da
 
 async def test_an_order_has_its_own_notifications_and_no_others(database_url: str) -> None:
     store, order_id, other_id = notification_service.store, new_id(), new_id()
-    made = [notification(order_id, channel=channel) for channel in NOTICES] + [notification(other_id)]
+    made = [notification(order_id, channel=channel) for channel in CHANNELS] + [notification(other_id)]
     async with ready(Database(database_url, store.metadata, name="notifications")) as database:
         await write(database, CASES["notification"], *made)
 

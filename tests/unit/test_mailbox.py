@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from notification_service.mail import mail_of
 from notification_service.notifications import Notice
+from notification_service.templates import Words
 from shared.mailbox import MAX_LENGTH, PATTERN, checked_mailbox
 from shared.messaging.retry import PermanentError
+from tests import examples
 
 GOOD = [
     "ada@example.com",
@@ -55,8 +57,10 @@ BAD = [
 ]
 
 
-def notice(recipient: str, text: str = "Hello.\n") -> Notice:
-    return Notice("019366b4-4a7e-7c3e-9d0a-3f2b8a6f1c55", "email", "receipt", recipient, "Your order", text)
+def mail_to(recipient: str, text: str = "Hello.\n", html: str = "") -> tuple[str, bytes]:
+    order = examples.order_summary(email=recipient)
+    notice = Notice("019366b4-4a7e-7c3e-9d0a-3f2b8a6f1c55", "email", "receipt", recipient, order, order.total)
+    return mail_of(notice, Words("Your order", text, html))
 
 
 @pytest.mark.parametrize("address", GOOD)
@@ -69,7 +73,7 @@ def test_an_ambiguous_address_is_refused_with_the_reason(address: str, why: str)
     with pytest.raises(ValueError, match=why):
         checked_mailbox(address)
     with pytest.raises(PermanentError, match=why) as caught:
-        mail_of(notice(address))
+        mail_to(address)
     assert caught.value.reason == "no-mailbox"
     assert not re.fullmatch(PATTERN, address) or len(address) > MAX_LENGTH
 
@@ -78,7 +82,7 @@ def test_an_ambiguous_address_is_refused_with_the_reason(address: str, why: str)
 @given(st.from_regex(PATTERN, fullmatch=True).filter(lambda address: len(address) <= MAX_LENGTH))
 def test_envelope_and_header_hold_every_accepted_address_unchanged(address: str) -> None:
     assert checked_mailbox(address) == address
-    recipient, content = mail_of(notice(address))
+    recipient, content = mail_to(address)
     mail = message_from_bytes(content, policy=policy.default)
 
     assert recipient == address
@@ -87,9 +91,9 @@ def test_envelope_and_header_hold_every_accepted_address_unchanged(address: str)
 
 
 @settings(deadline=None)
-@given(st.text(st.characters(codec="utf-8")))
-def test_no_text_breaks_out_of_the_body(text: str) -> None:
-    _, raw = mail_of(notice("ada@example.com", text))
+@given(st.text(st.characters(codec="utf-8")), st.sampled_from(["", "<p>Grüße</p>"]))
+def test_no_text_breaks_out_of_the_body(text: str, html: str) -> None:
+    _, raw = mail_to("ada@example.com", text, html)
 
     assert raw.count(b"\r\n\r\n", 0, raw.index(b"\r\n\r\n") + 4) == 1
     assert raw.isascii()

@@ -182,9 +182,10 @@ def test_by_default_the_sweep_waits_until_no_attempt_can_follow(queue: str) -> N
         assert settings.sweep_delays.seconds({queue}) > attempts_last(settings, QUEUES[queue])
 
 
-def test_by_default_the_sweep_asks_about_a_lost_order_or_ticket_after_two_minutes_or_so() -> None:
-    for missing in ({CHARGE}, {RESTAURANT, EMAIL}, {SMS}):
-        assert 60 < Settings().sweep_delays.seconds(missing) < 150
+def test_by_default_the_sweep_asks_about_a_lost_order_after_two_minutes_or_so_and_about_notices_after_an_hour() -> None:
+    assert 60 < Settings().sweep_delays.seconds({CHARGE}) < 150
+    for missing in ({RESTAURANT, EMAIL}, {SMS}, {PUSH}):
+        assert 3600 < Settings().sweep_delays.seconds(missing) < 5400
 
 
 def test_sweep_after_seconds_counts_for_every_queue_where_it_is_given() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import notification_service.app
+import notification_service.contract
 import order_service.app
 import payment_service.app
 from notification_service.smtp_url import TRY_SECONDS, SmtpUrl
@@ -32,6 +33,7 @@ EVERYWHERE = {
     "RABBITMQ_MANAGEMENT_URL": ["localhost:15672", "http://localhost:port"],
     "RETRY_DELAYS_SECONDS": DELAYS,
     "EMAIL_RETRY_DELAYS_SECONDS": DELAYS,
+    "PUSH_RETRY_DELAYS_SECONDS": DELAYS,
     "DATABASE_URL": ["orders.db", "oracle://guest:s3cret@localhost/orders", "postgresql://localhost:port/orders"],
     "OPERATOR_TOKEN": ["schlüssel", "two\nlines", " padded"],
     "HTTP_PORT": ["eighty", "-1", "65536"],
@@ -50,12 +52,18 @@ OWN = {
             "smtp://mail.example#fragment", "smtp://mail..example", *(f"smtp://mail.example?{query}" for query in (
                 "nonsense=1", "verify", "verify=perhaps", "cafile=/no/such/file.pem", "cafile=/dev/null",
                 "cafile=/etc/passwd&verify=no", "verify=yes&verify=no", "ehlo=no_name", "starttls=perhaps",
-                "final_seconds=0", "final_seconds=nan", "final_seconds=1201", "greeting_seconds=soon")),
+                "final_seconds=0", "final_seconds=nan", "final_seconds=1201", "greeting_seconds=soon",
+                "connections=0", "connections=11")),
             "smtps://mail.example?starttls=required",
             "smtp://user:s3cret@mail.example?nonsense=1", "smtp://s3cret@mail..example",
         ],
-        "SMS_URL": ["carrier-pigeon://roof"],
-        "RESTAURANT_URL": ["nonsense"],
+        "SMS_URL": ["carrier-pigeon://roof/{to}", "json://s3cret.example", "json:///{to}?s3cret=1"],
+        "PUSH_URL": ["ntfy://ntfy.example/s3cret"],
+        # There is no secret.
+        "RESTAURANT_URL": ["nonsense", "https://", "https://kitchen.example/s3cret", "https://user:s3cret@[::1/"],
+        "WEBHOOK_SECRET": ["s3cret"],
+        "WEBHOOK_SECRET_FILE": ["/no/such/file", "/dev/null"],
+        "TEMPLATES_FOLDER": ["/no/such/folder", "/tmp"],
     },
 }  # fmt: skip
 MALFORMED = [
@@ -130,13 +138,17 @@ def test_an_empty_environment_and_empty_variables_give_the_documented_defaults(
         assert settings.operator_token == ""
 
 
-def test_emails_are_tried_for_an_hour_whatever_the_other_delays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_notices_are_tried_for_an_hour_and_mails_longest_whatever_the_other_delays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("RETRY_DELAYS_SECONDS", "1,2")
 
     settings = load(notification_service.app.Settings)
 
-    assert sum(settings.retry_delays_of("notification_service.email")) > 3600
-    assert settings.retry_delays_of("notification_service.sms") == (1.0, 2.0)
+    lasting = {name: sum(settings.retry_delays_of(name)) for name in notification_service.contract.CONTRACT.queue_names}
+    assert min(lasting.values()) > 3600
+    assert max(lasting, key=lasting.__getitem__) == "notification_service.email"
+    assert settings.retry_delays_of("payment_service.charge") == (1.0, 2.0)
 
     monkeypatch.setenv("EMAIL_RETRY_DELAYS_SECONDS", "0.5, 7,86400")
     assert load(BrokerSettings).retry_delays_of("notification_service.email") == (0.5, 7.0, 86400.0)
@@ -162,3 +174,17 @@ def test_a_service_with_a_malformed_variable_does_not_start(
     assert done.stderr.startswith(f"{name}: ")
     assert len(done.stderr.splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_webhook_has_a_secret_from_a_variable_or_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RESTAURANT_URL", "https://kitchen.example/tickets")
+    (file := tmp_path / "secret").write_text("sixteen-and-more\n")
+    monkeypatch.setenv("WEBHOOK_SECRET_FILE", str(file))
+
+    assert load(notification_service.app.Settings).webhook_key == "sixteen-and-more"
+
+    monkeypatch.setenv("WEBHOOK_SECRET", "another-of-sixteen")
+    with pytest.raises(SystemExit):
+        load(notification_service.app.Settings)
+    monkeypatch.delenv("WEBHOOK_SECRET_FILE")
+    assert load(notification_service.app.Settings).webhook_key == "another-of-sixteen"

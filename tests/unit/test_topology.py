@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from shared.settings import BrokerSettings
 from shared.topology import Binding, Exchange, Queue, ServiceUser, topology
-from tests.support import SERVICES
+from tests.support import DELAYS_VARIABLES, SERVICES
 
 EMAIL = "notification_service.email"
 MAIN_QUEUES = [
@@ -43,7 +43,7 @@ def test_every_queue_has_a_dead_letter_queue_and_one_retry_queue_per_delay(name:
 
 def test_each_queue_has_the_retry_queues_of_its_own_delays() -> None:
     settings = BrokerSettings.model_validate(
-        {"retry_delays_seconds": (2.0,), "email_retry_delays_seconds": (1.0, 60.0, 60.0)}
+        {name.lower(): (1.0, 60.0, 60.0) if name.startswith("EMAIL") else (2.0,) for name in DELAYS_VARIABLES}
     )
     whole = topology(settings.retry_delays_of)
 

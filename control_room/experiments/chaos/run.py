@@ -26,11 +26,11 @@ from control_room.operations.roles import ORDERS
 from shared.management import ManagementError
 from shared.messaging.channel import BrokerUnavailable
 from shared.messaging.publisher import PublishError
+from shared.settings import delays_variables
 from shared.waiting import poll
 
 SYSTEM_SETTINGS = {
-    "RETRY_DELAYS_SECONDS": "0.5,1,2",
-    "EMAIL_RETRY_DELAYS_SECONDS": "0.5,1,2",
+    **dict.fromkeys(delays_variables(), "0.5,1,2"),
     "SWEEP_AFTER_SECONDS": "6",
     "GATEWAY_LATENCY_SECONDS": "0.05",
     "CANCEL_WITHIN_SECONDS": "86400",  # whatever the clock of a service says
