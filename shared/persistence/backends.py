@@ -3,7 +3,9 @@
 import contextlib
 import importlib
 import os
+import re
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
@@ -28,6 +30,10 @@ SERVER_TIMEOUTS: dict[str, int] = {
 """libpq's: how soon a database server that has vanished without a word (a cut network) is noticed."""
 
 _TRANSACTION_ACTIVE = 1  # libpq's PQTRANS_ACTIVE: a command is under way
+
+_PIPELINE = "pipeline"
+
+_RETURNS_NOTHING = re.compile(r"(BEGIN|(INSERT|UPDATE|DELETE) (?!.* RETURNING ))", re.DOTALL)
 
 _SCHEMA_LOCK = 0x0DDE12A11  # any constant
 
@@ -64,6 +70,11 @@ class Sqlite:
     def lock_schema(self, connection: Connection) -> None:
         """`BEGIN IMMEDIATE` has locked the file."""
 
+    @contextlib.contextmanager
+    def pipeline(self, connection: Connection) -> Iterator[None]:
+        """Nothing to wait for."""
+        yield
+
     def discard_if_stale(self, connection: Connection, error: Exception) -> None:
         """A file's connection stays the right one."""
 
@@ -84,13 +95,46 @@ class Postgresql:
         )  # fmt: skip
         self._connections: WeakSet[Any] = WeakSet()
         event.listen(self.engine, "connect", self._prepare)
+        event.listen(self.engine, "begin", self._begin)
+        event.listen(self.engine, "after_cursor_execute", self._wait_for_rows)
+        event.listen(self.engine, "rollback", self._before_rollback)
 
     def options(self, writes: bool) -> dict[str, Any]:
         """Of the connections for transactions that write, or that only read: those take no BEGIN and no COMMIT.
 
         At PostgreSQL's usual isolation level each statement sees what was committed before it, in a transaction or not.
         """
-        return {} if writes else {"isolation_level": "AUTOCOMMIT"}
+        return {"isolation_level": "AUTOCOMMIT", "writes": writes}
+
+    @contextlib.contextmanager
+    def pipeline(self, connection: Connection) -> Iterator[None]:
+        """Inside the block this waits for the server only where a statement returns rows, and at COMMIT (`tuning.py`).
+
+        Other statements are only sent. Their errors are raised where it waits next. The end of the block closes the
+        connection, and may raise. Not behind a pooler.
+        """
+        driver: Any = connection.connection.driver_connection
+        if driver.prepare_threshold is None:
+            yield
+            return
+        with driver.pipeline() as connection.info[_PIPELINE]:
+            yield
+            connection.invalidate()  # leaving the mode in order would wait for the server
+
+    def _begin(self, connection: Connection) -> None:
+        if connection.get_execution_options().get("writes", False):
+            connection.exec_driver_sql("BEGIN")  # the driver's own one would wait for its answer
+
+    def _wait_for_rows(self, connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
+        pipeline = connection.info.get(_PIPELINE)
+        if pipeline and not _RETURNS_NOTHING.match(statement):
+            pipeline.sync()
+
+    def _before_rollback(self, connection: Connection) -> None:
+        """Take what the server said to the statements after the one that failed: that they were not run."""
+        if not connection.invalidated and (pipeline := connection.info.get(_PIPELINE)):
+            with contextlib.suppress(Exception):
+                pipeline.sync()
 
     def _prepare(self, connection: Any, _record: Any) -> None:
         """Prepare no statements behind a pooler such as PgBouncer: each transaction may run on another server process.

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 from sqlalchemy import Connection
 
@@ -112,12 +111,18 @@ class SharedBacklog:
     @contextlib.asynccontextmanager
     async def claim(self, *, is_last: bool = False) -> AsyncIterator[Claim]:
         """The next rows. They are locked, and what the block notes of them is written, in one transaction."""
-        async with self._database.transaction() as run:
-            rows = await run(partial(self._outbox.waiting, locked=True), BATCH_ROWS)
-            claim = Claim(rows, [row.id for row in rows if row.id in self._confirmed])
-            yield claim
+        claim = Claim()
+
+        def lock(connection: Connection) -> None:
+            claim.rows = self._outbox.waiting(connection, BATCH_ROWS, locked=True)
+            claim.confirmed = [row.id for row in claim.rows if row.id in self._confirmed]
+
+        def forget(connection: Connection) -> None:
             self._confirmed.update(claim.confirmed)
-            await run(partial(update, self._outbox), [claim])
+            update(self._outbox, connection, [claim])
+
+        async with self._database.transaction(lock, forget):
+            yield claim
         self._confirmed.clear()
         self.read_at = asyncio.get_running_loop().time() + POLL_SECONDS
 

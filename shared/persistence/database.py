@@ -7,9 +7,8 @@ the callers when it is committed. So one fsync serves hundreds of requests, and 
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 import sqlalchemy
@@ -84,6 +83,7 @@ class Database:
         self._writes = Transactions(self._backend, writes=True)
         self._reads = Transactions(self._backend)
         self._look_ups = Transactions(self._backend)
+        self._held = Transactions(self._backend, writes=True)  # for `transaction`, whose users take turns
         self._writer = Batcher(self._writes.run, self._after_write)
         self._reader = Batcher(self._reads.run)
         self._looker = Batcher(self._look_ups.run, in_loop=not self.is_shared)
@@ -135,24 +135,35 @@ class Database:
         return result
 
     @contextlib.asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Callable[..., Awaitable[Any]]]:
-        """A transaction that stays open, and keeps its row locks, while its holder awaits other things.
+    async def transaction(
+        self, begin: Callable[[Connection], Result], end: Callable[[Connection], object]
+    ) -> AsyncIterator[Result]:
+        """A transaction that stays open, and keeps its row locks, while the block awaits other things.
 
-        Yields `run(function, *arguments)`, which calls `function(connection, *arguments)` on a thread.
+        `begin`, whose result the block gets, and `end`, which is followed by COMMIT, are called on a thread. If the
+        block fails, nothing was written.
         """
         self._expect_tables()
-        connection: Connection | None = None
+        held = contextlib.ExitStack()
+        connection: Connection
+
+        def enter() -> Result:
+            nonlocal connection
+            connection = held.enter_context(self._held.begin())
+            return begin(connection)
+
+        def leave() -> None:
+            with held:
+                end(connection)
+
         try:
-            connection = await asyncio.to_thread(self.engine.connect)
-            yield partial(_run_in_thread, connection)
-            await asyncio.to_thread(connection.commit)
-        except SQLAlchemyError as error:
-            if connection is not None:
-                await asyncio.to_thread(self._backend.discard_if_stale, connection, error)
-            raise translated(error) from error
-        finally:
-            if connection is not None:
-                await asyncio.to_thread(connection.close)
+            yield await asyncio.to_thread(enter)
+            await asyncio.to_thread(leave)
+        except BaseException as error:
+            await asyncio.to_thread(held.__exit__, type(error), error, error.__traceback__)
+            if isinstance(error, Exception) and (other := translated(error)) is not error:
+                raise other from error
+            raise
 
     async def start(self) -> None:
         for batcher in self._batchers:
@@ -168,7 +179,7 @@ class Database:
             await asyncio.gather(self._watching, return_exceptions=True)
         for batcher in self._batchers:
             await batcher.stop()
-        for transactions in (self._writes, self._reads, self._look_ups):
+        for transactions in (self._writes, self._reads, self._look_ups, self._held):
             transactions.close()
         self.engine.dispose()
 
@@ -256,7 +267,3 @@ class Database:
 def _write_probe(connection: Connection, rows: list[None]) -> list[None]:
     connection.execute(write_probe.update().values(probes=write_probe.c.probes + 1))
     return rows
-
-
-async def _run_in_thread(connection: Connection, function: Callable[..., Result], *arguments: Any) -> Result:
-    return await asyncio.to_thread(function, connection, *arguments)

@@ -53,12 +53,14 @@ class Transactions:
         self._backend = backend
         self._engine = backend.engine.execution_options(**backend.options(writes))
         self._connection: Connection | None = None  # the one of the last transaction
+        self._cleanup = contextlib.ExitStack()  # of the connection
         self._is_reused = False
         self._handed_over: list[Any] = []
 
     def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
+        with contextlib.suppress(Exception):  # a broken connection
+            self._cleanup.close()
+        self._connection = None
 
     def take_handed_over(self) -> list[Any]:
         """What operations have handed over in committed transactions since the last call."""
@@ -112,7 +114,7 @@ class Transactions:
         rows_of: dict[Operation[Any, Any], list[Any]] = {}
         for operation, row, _ in batch:
             rows_of.setdefault(operation, []).append(row)
-        with self._begin() as connection:
+        with self.begin() as connection:
             handed_over = connection.info[_HANDED_OVER] = []  # by this transaction alone
             connection.info[_IS_REPEATED] = repeated
             results = {operation: iter(operation(connection, rows)) for operation, rows in rows_of.items()}
@@ -120,24 +122,27 @@ class Transactions:
         return [next(results[operation]) for operation, _, _ in batch]
 
     @contextlib.contextmanager
-    def _begin(self) -> Iterator[Connection]:
-        """A transaction, on the connection of the last one if that went well. Raises `CommitUnknown`."""
+    def begin(self) -> Iterator[Connection]:
+        """One transaction, on the connection of the last one if that went well. Raises `CommitUnknown`."""
         self._is_reused = self._connection is not None
-        connection, self._connection = self._connection or self._engine.connect(), None
+        connection = self._connection or self._open()
         is_committing = False
         try:
             with connection.begin():
                 yield connection
                 is_committing = True
-            self._connection = connection
         except Exception as error:
             self._backend.discard_if_stale(connection, error)
+            self.close()
             if is_committing and is_lost(error):
                 raise commit_unknown(error) from error
             raise
-        finally:
-            if self._connection is None:
-                connection.close()
+
+    def _open(self) -> Connection:
+        connection = self._cleanup.enter_context(self._engine.connect())
+        self._cleanup.enter_context(self._backend.pipeline(connection))
+        self._connection = connection
+        return connection
 
 
 def _unknown(outcomes: list[Any]) -> list[int]:

@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -136,13 +137,16 @@ async def test_an_insert_passes_over_keys_that_are_there(database: Database) -> 
     assert [await database.read(read_notes, number) for number in (1, 2)] == ["old", "new"]
 
 
+def nothing(connection: Connection) -> None:
+    pass
+
+
 async def test_an_open_transaction_is_undone_when_its_holder_fails(database: Database) -> None:
     with pytest.raises(ZeroDivisionError):
-        async with database.transaction() as run:
-            await run(write_notes, [(1, "text")])
+        async with database.transaction(partial(write_notes, rows=[(1, "text")]), nothing):
             raise ZeroDivisionError
-    async with database.transaction() as run:
-        await run(write_notes, [(2, "text")])
+    async with database.transaction(nothing, partial(write_notes, rows=[(2, "text")])):
+        pass
     assert [await database.read(read_notes, number) for number in (1, 2)] == [None, "text"]
 
 

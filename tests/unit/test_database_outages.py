@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -157,16 +158,15 @@ async def test_behind_a_pooler_each_transaction_may_meet_another_server_process(
                 await asyncio.gather(
                     *(each.write(write_notes, (number + n, "text")) for n, each in enumerate(databases)),
                     *(each.read(read_notes, number) for each in databases),
-                    *(hold_a_transaction(each) for each in databases),
+                    *(hold_a_transaction(each) for each in (first, second)),
                 )
             assert await first.read(count_notes, None) == 80
             assert first.problem() is second.problem() is None
 
 
 async def hold_a_transaction(database: Database) -> None:
-    async with database.transaction() as run:
-        await run(read_notes, [1])
-        await run(count_notes, [None])
+    async with database.transaction(partial(read_notes, numbers=[1]), partial(count_notes, rows=[None])):
+        pass
 
 
 async def test_two_processes_may_create_the_same_tables_at_once(postgres: PrivatePostgres) -> None:
