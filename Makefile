@@ -46,12 +46,14 @@ format: .venv/.development ## put the code into ruff's format
 	$(BIN)/ruff format .
 
 # The newest versions: make requirements UPGRADE=--upgrade
-COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+COMPILE_ONLY = $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --quiet --custom-compile-command "make requirements" $(UPGRADE)
+COMPILE = $(COMPILE_ONLY) pyproject.toml
 requirements: ## pin the dependencies of pyproject.toml anew
 	$(COMPILE) --group build --output-file requirements.txt
-	$(COMPILE) --group dev --constraints requirements.txt --output-file requirements-dev.txt
+	$(COMPILE) --group dev --extra stripe --constraints requirements.txt --output-file requirements-dev.txt
 	$(COMPILE) --group peers --constraints requirements.txt --output-file requirements-peers.txt
+	$(COMPILE_ONLY) --group localstripe --output-file requirements-localstripe.txt
 
 generate: .venv/.development ## write docs/events.md, the tables of docs/settings.md and .env.example anew
 	$(BIN)/python -m docs.generate
@@ -75,10 +77,15 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 	$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.venv/.development: requirements-dev.txt .venv/.runtime | test-prerequisites
+.venv/.development: requirements-dev.txt .venv/.runtime .venv/localstripe/.installed | test-prerequisites
 	$(INSTALL) --require-hashes --requirement requirements-dev.txt
 	@touch $@
 
 .venv/.peers: requirements-peers.txt .venv/.runtime
 	$(INSTALL) --require-hashes --requirement requirements-peers.txt
+	@touch $@
+
+.venv/localstripe/.installed: requirements-localstripe.txt .venv/.runtime
+	$(PYTHON) -m venv .venv/localstripe
+	.venv/localstripe/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-localstripe.txt
 	@touch $@

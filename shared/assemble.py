@@ -10,7 +10,7 @@ from shared.breaker import Breaker
 from shared.contract import ContractError, ServiceContract, patterns
 from shared.controls import controls
 from shared.http.application import create_app
-from shared.http.audit import AuditSource, audit_router
+from shared.http.audit import Source, audit_router
 from shared.http.server import HttpServer
 from shared.messaging.consumer import Consumer
 from shared.messaging.processor import Subscription
@@ -57,7 +57,7 @@ class Assembly:
             self._settings.retry_delays_of,
         )
 
-    def serve(self, resources: object, *routers: APIRouter, audit: Sequence[AuditSource]) -> None:
+    def serve(self, resources: object, *routers: APIRouter, audit: Sequence[Source]) -> None:
         """Answer the calls of the routers, which find `resources` in the application's state, and `GET /audit`."""
         self.app.state.resources = resources
         for router in (*routers, audit_router(audit)):

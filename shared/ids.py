@@ -1,6 +1,7 @@
 """Identifiers: UUID version 7 (RFC 9562) as lower-case strings, so that they sort by time of creation."""
 
 import re
+import time
 from typing import Annotated
 
 from pydantic import StringConstraints
@@ -25,3 +26,8 @@ def canonical(given: str) -> str | None:
 def new_id() -> str:
     """A new UUIDv7, such as `019366b4-4a7e-7c3e-9d0a-3f2b8a6f1c55`."""
     return str(uuid7())
+
+
+def seconds_since(uuid: str) -> float | None:
+    """How long ago a UUIDv7 was made; None for one of another version, which does not say."""
+    return time.time() - int(uuid.replace("-", "")[:12], 16) / 1000 if uuid[14:15] == "7" else None

@@ -1,6 +1,8 @@
 """The port to the payment gateway, an outside system that moves the money, and its adapters by URL scheme."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import NamedTuple, Protocol
 
 from fastapi import APIRouter
@@ -8,9 +10,11 @@ from fastapi import APIRouter
 from payment_service.gateways.simulated import SimulatedGateway
 from payment_service.payments import Charged, Declined, Refunded
 from shared.events import Money
-from shared.http.audit import AuditSource
+from shared.http.audit import Source
 from shared.service import Component
 from shared.settings import checked_database_url
+
+STRIPE = "stripe://"
 
 
 class Gateway(Component, Protocol):
@@ -40,31 +44,68 @@ class Gateway(Component, Protocol):
         ...
 
     @property
-    def audit_source(self) -> AuditSource:
+    def audit_source(self) -> Source:
         """The gateway's own ledger, oldest row first, for `GET /audit`."""
         ...
 
 
+@dataclass(frozen=True)
+class Options:
+    """What an adapter may need besides its address. `connections`: as many calls may be under way at once."""
+
+    latency_seconds: float
+    connections: int
+    answer_seconds: float
+    stripe_key: str = field(default="", repr=False)
+    stripe_base: str = ""
+
+
 class Adapter(NamedTuple):
-    """`check` returns an address or raises `ValueError`; `open` takes the address and the latency in seconds."""
+    """`check` returns an address or raises `ValueError`; `open` takes the address."""
 
     check: Callable[[str], str]
-    open: Callable[[str, float], Gateway]
+    open: Callable[[str, Options], Gateway]
 
 
-ADAPTERS: Mapping[str, Adapter] = {"simulated": Adapter(checked_database_url, SimulatedGateway)}
-"""By the scheme of GATEWAY_URL, `<scheme>+<address>`. The simulated gateway's address is its ledger's database URL."""
+def _open_simulated(ledger_url: str, options: Options) -> Gateway:
+    return SimulatedGateway(ledger_url, options.latency_seconds)
+
+
+def _check_stripe(address: str) -> str:
+    if address:
+        raise ValueError("expected stripe:// alone: the key is read from STRIPE_API_KEY")
+    if find_spec("stripe") is None:
+        raise ValueError("stripe:// needs the package `stripe`: pip install 'order-rail[stripe]'")
+    return address
+
+
+def _open_stripe(_address: str, options: Options) -> Gateway:
+    from payment_service.gateways.stripe import StripeGateway  # noqa: PLC0415 - it may not be installed
+
+    return StripeGateway(options.stripe_key, options.stripe_base, options.connections, options.answer_seconds)
+
+
+ADAPTERS: Mapping[str, Adapter] = {
+    "simulated+": Adapter(checked_database_url, _open_simulated),
+    STRIPE: Adapter(_check_stripe, _open_stripe),
+}
+"""By the beginning of GATEWAY_URL; the rest is the address. The simulated gateway's is its ledger's database URL."""
 
 
 def checked_gateway_url(url: str) -> str:
     """The URL with its address as the adapter checked it. Raises `ValueError` if no adapter takes it."""
-    scheme, _, address = url.partition("+")
-    if scheme not in ADAPTERS:
-        raise ValueError("expected simulated+<database URL of its ledger>; there is no other gateway yet")
-    return f"{scheme}+{ADAPTERS[scheme].check(address)}"
+    scheme, adapter = _adapter_of(url)
+    return scheme + adapter.check(url.removeprefix(scheme))
 
 
-def open_gateway(url: str, latency_seconds: float) -> Gateway:
+def open_gateway(url: str, options: Options) -> Gateway:
     """The adapter for a URL that `checked_gateway_url` accepts; it connects when it is started."""
-    scheme, _, address = url.partition("+")
-    return ADAPTERS[scheme].open(address, latency_seconds)
+    scheme, adapter = _adapter_of(url)
+    return adapter.open(url.removeprefix(scheme), options)
+
+
+def _adapter_of(url: str) -> tuple[str, Adapter]:
+    for scheme, adapter in ADAPTERS.items():
+        if url.startswith(scheme):
+            return scheme, adapter
+    raise ValueError("expected stripe://, or simulated+<database URL of its ledger>")

@@ -10,7 +10,7 @@ from payment_service.gateways import Gateway
 from payment_service.payments import Charged, Declined, Refunded
 from shared.breaker import Breaker
 from shared.events import Money
-from shared.http.audit import AuditSource
+from shared.http.audit import Source
 from shared.messaging.retry import NoAnswer
 
 Answer = TypeVar("Answer")
@@ -42,7 +42,7 @@ class GuardedGateway:
         return self._gateway.routers
 
     @property
-    def audit_source(self) -> AuditSource:
+    def audit_source(self) -> Source:
         """As `Gateway.audit_source`."""
         return self._gateway.audit_source
 

@@ -11,8 +11,8 @@ from pydantic_core import to_json
 
 from shared.http.operators import operator
 from shared.http.problems import BrokenOff, documented
+from shared.messaging.retry import NotReady, TransientError
 from shared.persistence.database import Database
-from shared.persistence.failures import DatabaseUnavailable
 from shared.persistence.pages import Page, ReadPages
 
 NDJSON = "application/x-ndjson"
@@ -77,6 +77,6 @@ async def _lines(sources: Sequence[Source], page: Sequence[Record]) -> AsyncIter
             while page:
                 yield b"".join(to_json(record) + b"\n" for _, record in page)
                 page = await source.page(page[-1][0])
-    except DatabaseUnavailable as error:
+    except (NotReady, TransientError) as error:  # a database, or an outside system
         logger.warning("audit.broken_off", error=str(error))
         raise BrokenOff from None

@@ -44,7 +44,8 @@ OWN = {
     "payment_service": {
         "PAYMENT_CONCURRENCY": ["0", "many"],
         "GATEWAY_LATENCY_SECONDS": ["-0.1", "nan", "3600"],
-        "GATEWAY_URL": ["https://gateway.example", "simulated+nonsense"],
+        "GATEWAY_URL": ["https://gateway.example", "simulated+nonsense", "stripe://sk_s3cret@host"],
+        "STRIPE_API_BASE": ["api.example", "http://api.example", "https://"],
     },
     "notification_service": {
         "EMAIL_URL": [
@@ -94,6 +95,47 @@ def test_a_malformed_variable_is_named_on_one_line(
     assert caught.value.code == 2
     assert line.startswith(f"{name}: ")
     assert "s3cret" not in line
+
+
+@pytest.mark.parametrize(
+    ("variables", "sentence"),
+    [
+        ({}, "stripe:// needs STRIPE_API_KEY, or STRIPE_API_KEY_FILE"),
+        ({"STRIPE_API_KEY": "sk_s3cret", "STRIPE_API_KEY_FILE": "/some/file"}, "and not both"),
+        ({"STRIPE_API_KEY": "pk_s3cret"}, "expected a secret or a restricted key"),
+        ({"STRIPE_API_KEY_FILE": "/no/such/file"}, "STRIPE_API_KEY_FILE can't be read: [Errno 2]"),
+    ],
+)
+def test_stripe_without_a_usable_key_does_not_start(
+    variables: dict[str, str], sentence: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {"GATEWAY_URL": "stripe://", **variables}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit):
+        load(payment_service.app.Settings)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("STRIPE_API_KEY: ")
+    assert sentence in line
+    assert "s3cret" not in line
+
+
+def test_a_key_is_read_from_its_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("rk_live_1\n")
+    monkeypatch.setenv("GATEWAY_URL", "stripe://")
+    monkeypatch.setenv("STRIPE_API_KEY_FILE", str(tmp_path / "key"))
+    assert load(payment_service.app.Settings).gateway_options.stripe_key == "rk_live_1"
+
+
+def test_stripe_without_its_package_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("payment_service.gateways.find_spec", lambda _name: None)
+    monkeypatch.setenv("GATEWAY_URL", "stripe://")
+    with pytest.raises(SystemExit):
+        load(payment_service.app.Settings)
+    assert "GATEWAY_URL: Value error, stripe:// needs the package `stripe`: pip install 'order-rail[stripe]'" in (
+        capsys.readouterr().err
+    )
 
 
 def test_every_wrong_variable_gets_a_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
