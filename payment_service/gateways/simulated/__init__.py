@@ -5,9 +5,10 @@ The payment token decides its answer, as test cards do elsewhere. Like a real on
 
 import asyncio
 import random
-from typing import Any
+import time
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query
 
 from payment_service.gateways.simulated import store
 from payment_service.payments import Charged, Declined, Refunded
@@ -16,7 +17,7 @@ from shared.http.audit import AuditSource
 from shared.http.operators import operator
 from shared.http.problems import Problem, documented
 from shared.ids import GivenId, new_id
-from shared.messaging.retry import PermanentError, TransientError
+from shared.messaging.retry import PermanentError, TransientError, Unavailable
 from shared.persistence.database import Database
 
 FLAKY_FAILURES = 2
@@ -25,6 +26,7 @@ LATENCY_SPREAD = 0.25
 
 
 REPAIR = "/simulated-gateway/failing-refunds"
+OUTAGE = "/simulated-gateway/outage"
 
 
 class GatewayUnavailable(TransientError):
@@ -41,6 +43,7 @@ class SimulatedGateway:
     def __init__(self, ledger_url: str, latency_seconds: float) -> None:
         self._ledger = Database(ledger_url, store.metadata, name="gateway")
         self._latency_seconds = latency_seconds
+        self._down_until = 0.0
         self.start = self._ledger.start
         self.stop = self._ledger.stop
         self.problem = self._ledger.problem
@@ -92,9 +95,10 @@ class SimulatedGateway:
 
     @property
     def routers(self) -> list[APIRouter]:
-        """As `Gateway.routers`: the call that repairs a failing refund."""
+        """As `Gateway.routers`: the calls that repair a failing refund, and take the gateway down."""
         router = APIRouter(tags=["operators"], dependencies=[Depends(operator)])
         router.delete(f"{REPAIR}/{{order_id}}", status_code=204, responses=documented(401, 404, 422, 503))(self.repair)
+        router.put(OUTAGE, status_code=204, responses=documented(401, 422))(self.fail)
         return [router]
 
     async def repair(self, order_id: GivenId) -> None:
@@ -105,7 +109,13 @@ class SimulatedGateway:
         if not await self._ledger.write(store.repair_refund, order_id):
             raise Problem(404, f"order_id: no refund of an order {order_id} is set to fail")
 
+    async def fail(self, seconds: Annotated[float, Query(ge=0, le=3600)]) -> None:
+        """Let every call to the gateway fail for so many seconds from now on; 0 ends it. This process alone."""
+        self._down_until = time.monotonic() + seconds
+
     async def _take_time(self) -> None:
+        if time.monotonic() < self._down_until:
+            raise Unavailable("the gateway answers 503 Service Unavailable to everything")
         await asyncio.sleep(self._latency_seconds * random.uniform(1 - LATENCY_SPREAD, 1 + LATENCY_SPREAD))
 
     async def _fail_at_first(self, key: str) -> None:
