@@ -39,6 +39,7 @@ from order_service.orders import (
 from shared.events import OrderPlaced, OrderSummary
 from shared.persistence.bulk import BulkInsert, BulkUpdate, skip_existing
 from shared.persistence.database import UtcDateTime
+from shared.persistence.one_of import one_of
 from shared.persistence.outbox import Outbox
 from shared.persistence.pages import ReadPages
 from shared.persistence.transactions import is_repeated
@@ -102,20 +103,20 @@ duplicates = Table(
 )
 
 # Built once: building a statement costs twice as much as running it.
-_KEYS = select(idempotency_keys).where(idempotency_keys.c.key.in_(bindparam("keys", expanding=True)))
-WHOLE_ORDERS = select(orders).where(orders.c.order_id.in_(bindparam("order_ids", expanding=True)))
+_KEYS = select(idempotency_keys).where(one_of(idempotency_keys.c.key, "keys"))
+WHOLE_ORDERS = select(orders).where(one_of(orders.c.order_id, "order_ids"))
 _LOCKED_ORDERS = (
     select(orders.c.order_id, orders.c.status, orders.c.wants_sms, orders.c.wants_push, orders.c.quiet_since)
-    .where(orders.c.order_id.in_(bindparam("order_ids", expanding=True)))
+    .where(one_of(orders.c.order_id, "order_ids"))
     .order_by(orders.c.order_id)
     .with_for_update()
 )
 _TIMELINES = (
     select(timeline)
-    .where(timeline.c.order_id.in_(bindparam("order_ids", expanding=True)))
+    .where(one_of(timeline.c.order_id, "order_ids"))
     .order_by(timeline.c.order_id, timeline.c.position, timeline.c.event_id)
 )
-_DUPLICATES = select(duplicates).where(duplicates.c.order_id.in_(bindparam("order_ids", expanding=True)))
+_DUPLICATES = select(duplicates).where(one_of(duplicates.c.order_id, "order_ids"))
 _INSERT_ORDERS = BulkInsert(orders)
 _UPDATE_ORDERS = BulkUpdate(orders, "status", "updated_at", "quiet_since")
 _INSERT_TIMELINE = BulkInsert(timeline)

@@ -48,7 +48,7 @@ class Sqlite:
         if url.database:
             Path(url.database).parent.mkdir(parents=True, exist_ok=True)
         options = {"timeout": LOCK_TIMEOUT_SECONDS, "check_same_thread": False}
-        self.engine = create_engine(url, json_serializer=_json, connect_args=options)
+        self.engine = create_engine(url, json_serializer=to_json_text, connect_args=options)
         event.listen(self.engine, "connect", self._prepare)
         event.listen(self.engine, "begin", self._begin)
 
@@ -91,7 +91,7 @@ class Postgresql:
         timeouts = {name: value for name, value in SERVER_TIMEOUTS.items() if name not in url.query}
         self.engine = create_engine(
             url.set(drivername="postgresql+psycopg") if url.drivername in ("postgresql", "postgres") else url,
-            pool_pre_ping=True, pool_timeout=5, json_serializer=_json, connect_args=timeouts,
+            pool_pre_ping=True, pool_timeout=5, json_serializer=to_json_text, connect_args=timeouts,
         )  # fmt: skip
         self._connections: WeakSet[Any] = WeakSet()
         event.listen(self.engine, "connect", self._prepare)
@@ -185,6 +185,6 @@ def insert_into(dialect: str, table: Table) -> Any:
     return importlib.import_module(f"sqlalchemy.dialects.{dialect}").insert(table)
 
 
-def _json(value: Any) -> str:
+def to_json_text(value: Any) -> str:
     """How a JSON column is written; takes pydantic's models as they are."""
     return to_json(value).decode()

@@ -4,10 +4,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Row, Table, and_, bindparam, literal_column, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Table, and_, literal_column, or_, select
 
 from shared.events import Event
 from shared.persistence.bulk import BulkInsert
+from shared.persistence.one_of import one_of
 from shared.persistence.outbox import Outbox
 from shared.persistence.pages import ReadPages
 
@@ -54,7 +55,7 @@ class KeyedStore(Generic[Record]):
         self._to_row, self._from_row, self._replaces = to_row, from_row, replaces
         self._superseded_by = superseded_by
         # Built once: building a statement costs twice as much as running it.
-        self._by_key = select(table).where(key.in_(bindparam("keys", expanding=True)))
+        self._by_key = select(table).where(one_of(key, "keys"))
         self.pages = ReadPages(table, key)
 
     def get(self, connection: Connection, keys: list[str]) -> list[Record | None]:

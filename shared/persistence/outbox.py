@@ -10,6 +10,7 @@ from sqlalchemy import BigInteger, Column, Connection, Identity, Index, Integer,
 from shared.events import Event, encode
 from shared.messaging.message import Message
 from shared.persistence.bulk import BulkInsert
+from shared.persistence.one_of import one_of
 from shared.persistence.transactions import hand_over
 
 Tables = MetaData
@@ -41,14 +42,13 @@ class Outbox:
         )
         Index("outbox_order", self.table.c.returns, self.table.c.id)
         columns = self.table.c
-        ids: Any = sqlalchemy.bindparam("ids", expanding=True)
         # Built once: building a statement takes twice as long as running it.
         self._insert = BulkInsert(self.table)
         limit: Any = sqlalchemy.bindparam("limit")
         self._next = self.table.select().order_by(columns.returns, columns.id).limit(limit)
         self._next_locked = self._next.with_for_update(skip_locked=True)
-        self._forget = self.table.delete().where(columns.id.in_(ids))
-        self._put_behind = self.table.update().where(columns.id.in_(ids)).values(returns=columns.returns + 1)
+        self._forget = self.table.delete().where(one_of(columns.id, "ids"))
+        self._put_behind = self.table.update().where(one_of(columns.id, "ids")).values(returns=columns.returns + 1)
 
     def add(self, connection: Connection, events: Sequence[Event]) -> None:
         """Write the events within the caller's transaction. Raises `Oversize` before anything is inserted.

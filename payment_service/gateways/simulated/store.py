@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Connection, Integer, MetaData, Row, String, Table, bindparam, select
+from sqlalchemy import BigInteger, Column, Connection, Integer, MetaData, Row, String, Table, select
 
 from shared.persistence.backends import insert_into
 from shared.persistence.bulk import BulkInsert, skip_existing
 from shared.persistence.database import UtcDateTime
+from shared.persistence.one_of import one_of
 from shared.persistence.pages import ReadPages
 
 metadata = MetaData()
@@ -36,9 +37,9 @@ failing_refunds = Table("failing_refunds", metadata, Column("order_id", String, 
 
 _NEW_ENTRIES = BulkInsert(ledger, skip_existing)
 _NEW_FAILING = BulkInsert(failing_refunds, skip_existing)
-_BY_KEY = select(ledger).where(ledger.c.idempotency_key.in_(bindparam("values", expanding=True)))
-_BY_ID = select(ledger).where(ledger.c.charge_id.in_(bindparam("values", expanding=True)))
-_FAILING = select(failing_refunds).where(failing_refunds.c.order_id.in_(bindparam("values", expanding=True)))
+_BY_KEY = select(ledger).where(one_of(ledger.c.idempotency_key, "values"))
+_BY_ID = select(ledger).where(one_of(ledger.c.charge_id, "values"))
+_FAILING = select(failing_refunds).where(one_of(failing_refunds.c.order_id, "values"))
 
 
 @dataclass(frozen=True)
