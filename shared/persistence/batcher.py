@@ -26,6 +26,9 @@ MAX_LINGER_SECONDS = 0.03
 LINGER_FACTOR = 2.0
 """The linger after a batch, in units of the time that the batch took: the busier the machine, the more rows share."""
 
+RECENT_SECONDS = 0.1
+"""For so long after its linger, a batch counts as part of a load that goes on."""
+
 Row = TypeVar("Row")
 Result = TypeVar("Result")
 Operation = Callable[[Connection, list[Row]], Sequence[Result]]
@@ -100,8 +103,10 @@ class Batcher:
         return 0.0 if self._began_at is None else self._loop.time() - self._began_at
 
     def rows_of(self, operation: Operation[Any, Any]) -> int:
-        """Rows of this operation that wait, or are in the batch that runs or ran last."""
-        return sum(entry.operation is operation for entry in (*self._batch, *self._waiting))
+        """Rows of this operation that wait, or are in the batch that runs or ran last, unless that is long ago."""
+        is_recent = self._began_at is not None or self._loop.time() < self._lingers_until + RECENT_SECONDS
+        batch = self._batch if is_recent else []
+        return sum(entry.operation == operation for entry in (*batch, *self._waiting))
 
     def submit(self, operation: Operation[Any, Any], row: Any, linger_seconds: float = 0) -> "asyncio.Future[Any]":
         """Add a row, which may linger so long. The future gets its result."""

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import sqlalchemy
@@ -80,13 +81,12 @@ class Database:
         self._metadata = metadata
         self._name = name
         self._backend = backends.backend_of(url)
-        self._writes = Transactions(self._backend, writes=True)
-        self._reads = Transactions(self._backend)
-        self._look_ups = Transactions(self._backend)
-        self._held = Transactions(self._backend, writes=True)  # for `transaction`, whose users take turns
-        self._writer = Batcher(self._writes.run, self._after_write)
-        self._reader = Batcher(self._reads.run)
-        self._looker = Batcher(self._look_ups.run, in_loop=not self.is_shared)
+        self._transactions = [Transactions(self._backend, writes=writes) for writes in (False, False, True)]
+        reads, look_ups, self._held = self._transactions  # the last for `transaction`, whose users take turns
+        self._reader = Batcher(reads.run)
+        self._looker = Batcher(look_ups.run, in_loop=not self.is_shared)
+        self._batchers = [self._reader, self._looker]
+        self._writers: dict[Operation[Any, Any] | None, Batcher] = {}
         self._problem: str | None = "not opened yet"
         self._write_failure: str | None = None
         self._written_at = 0.0
@@ -105,8 +105,8 @@ class Database:
         return self._backend.is_shared
 
     def load_of(self, operation: Operation[Any, Any]) -> int:
-        """How many rows of `operation` were in the last transaction, or are in the one under way or wait for it."""
-        return self._writer.rows_of(operation)
+        """How many rows of `operation` were just written, are being written, or wait for it."""
+        return self._writer(operation).rows_of(operation)
 
     async def write(self, operation: Operation[Row, Result], row: Row, *, linger_seconds: float = 0) -> Result:
         """Run `operation` over this row and others; returns this row's result once it is durable.
@@ -116,7 +116,7 @@ class Database:
         may run more than once over a row, and then `is_repeated`.
         """
         self._expect_tables()
-        result: Result = await self._writer.submit(operation, row, linger_seconds)
+        result: Result = await self._writer(operation).submit(operation, row, linger_seconds)
         return result
 
     async def read(self, operation: Operation[Row, Result], row: Row) -> Result:
@@ -179,7 +179,9 @@ class Database:
             await asyncio.gather(self._watching, return_exceptions=True)
         for batcher in self._batchers:
             await batcher.stop()
-        for transactions in (self._writes, self._reads, self._look_ups, self._held):
+        self._created.clear()
+        self._problem = "closed"
+        for transactions in self._transactions:
             transactions.close()
         self.engine.dispose()
 
@@ -193,21 +195,28 @@ class Database:
         if problem := self.problem():
             raise DatabaseUnavailable(f"{self._name}: {problem}")
 
-    @property
-    def _batchers(self) -> tuple[Batcher, ...]:
-        return self._writer, self._reader, self._looker
+    def _writer(self, operation: Operation[Any, Any] | None) -> Batcher:
+        """PostgreSQL writes for several operations at the same time, each with batches of its own."""
+        key = operation if self.is_shared else None
+        if key not in self._writers:
+            transactions = Transactions(self._backend, writes=True)
+            self._transactions.append(transactions)
+            self._writers[key] = batcher = Batcher(transactions.run, partial(self._after_write, transactions))
+            self._batchers.append(batcher)
+            batcher.start()
+        return self._writers[key]
 
     def _expect_tables(self) -> None:
         if not self._created.is_set():
             raise DatabaseUnavailable(f"{self._name}: {self._problem}")
 
-    def _after_write(self, outcomes: list[Any]) -> None:
+    def _after_write(self, transactions: Transactions, outcomes: list[Any]) -> None:
         rows = sum(not isinstance(outcome, Exception) for outcome in outcomes)
         if rows:
             self._written_at = asyncio.get_running_loop().time()
             metrics.commits.labels(self._name).inc()
             metrics.rows_committed.labels(self._name).inc(rows)
-            handed_over = self._writes.take_handed_over()
+            handed_over = transactions.take_handed_over()
             for listener in self.on_commit:
                 listener(handed_over)
         failure = outcomes[-1]
@@ -220,7 +229,7 @@ class Database:
             self._cut_silent_connections()
             try:
                 if not self._created.is_set():
-                    await self._writer.submit(self._create, None)
+                    await self._writer(None).submit(self._create, None)
                     self._created.set()
                 elif loop.time() >= self._written_at + PROBE_SECONDS:
                     await self._probe()
@@ -240,7 +249,7 @@ class Database:
 
     async def _probe(self) -> None:
         try:
-            await asyncio.wait_for(self._writer.submit(_write_probe, None), PROBE_TIMEOUT_SECONDS)
+            await asyncio.wait_for(self._writer(None).submit(_write_probe, None), PROBE_TIMEOUT_SECONDS)
         except TimeoutError:
             raise DatabaseUnavailable(f"no answer within {PROBE_TIMEOUT_SECONDS:g} s") from None
 
