@@ -69,11 +69,11 @@ class WebhookChannel:
             "Idempotency-Key": f'"{notice.idempotency_key}"',
             **signed(body, self._secret, int(time.time())),
         }
+        client = self._client
+        request = client.build_request("POST", self._url, content=body, headers=headers)
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                answer = await self._client.send(
-                    self._client.build_request("POST", self._url, content=body, headers=headers), stream=True
-                )
+                answer = await client.send(request, stream=True)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise NotReady(f"{self._name} can't be reached: {_text(error)}") from error
         except (httpx.HTTPError, TimeoutError) as error:

@@ -25,6 +25,24 @@ def test_the_outcome_of_a_failed_attempt(error: Exception, attempt: int, outcome
     assert RetryPolicy((1.0, 5.0)).outcome_of(error, attempt) == outcome
 
 
+@pytest.mark.parametrize(
+    ("asked", "attempt", "delay"),
+    [
+        (0, 1, 1.0),
+        (1, 1, 1.0),
+        (1.1, 1, 5.0),
+        (5, 2, 5.0),
+        (6, 1, 30.0),
+        (20, 3, 30.0),
+        (3600, 1, 30.0),
+        (3600, 3, 30.0),
+    ],
+)
+def test_a_request_to_wait_is_honoured_within_the_schedule(asked: float, attempt: int, delay: float) -> None:
+    outcome = RetryPolicy((1.0, 5.0, 30.0)).outcome_of(TransientError("busy", retry_after_seconds=asked), attempt)
+    assert outcome == Retry(delay, "TransientError: busy")
+
+
 @given(st.lists(st.floats(0.1, 100), max_size=10))
 def test_there_is_one_attempt_more_than_delays(delays_seconds: list[float]) -> None:
     policy = RetryPolicy(delays_seconds)
