@@ -191,7 +191,9 @@ class CancellationView(BaseModel):
     """What `POST /orders/{order_id}/cancel` would do now."""
 
     possible: bool = Field(description="Whether the order can be cancelled now")
-    until: AwareDatetime | None = Field(description="The last moment for it; null where it can't be, or always can be")
+    until: AwareDatetime | None = Field(
+        description="The last moment for it, also when it is over; null if there is none"
+    )
     effect: Literal["void", "refund"] | None = Field(
         description="`void`: nothing is known to be charged, and nothing will be; a charge that is under way is paid "
         "back. `refund`: the total is paid back. null where the order can't be cancelled"
@@ -235,10 +237,11 @@ async def read_order(resources: WithResources, order_id: OrderIdInPath) -> Order
 
 def _cancellation_view(order: Order, rules: CancellationRules) -> CancellationView:
     why_not = rules.why_not(order.status, order.placed_at, datetime.now(UTC))
+    has_end = order.status in (OrderStatus.PLACED, OrderStatus.PAID, OrderStatus.CONFIRMED)
+    until = rules.until(order.placed_at) if has_end else None
     if why_not:
-        return CancellationView(possible=False, until=None, effect=None, why_not=why_not)
+        return CancellationView(possible=False, until=until, effect=None, why_not=why_not)
     is_unpaid = order.status in (OrderStatus.PLACED, OrderStatus.STALLED)
-    until = None if order.status is OrderStatus.STALLED else rules.until(order.placed_at)
     return CancellationView(possible=True, until=until, effect="void" if is_unpaid else "refund", why_not=None)
 
 

@@ -20,18 +20,18 @@ export class Cancelling {
     this.#tabs.addEventListener("message", ({ data }) => onChange(data));
   }
 
-  /** What the ticket says of it: the button and until when, or why not. */
+  /** What the ticket says of it: a button, and a note on until when it can be used, or why there is none. */
   parts(order) {
     this.#order = order;
     clearTimeout(this.#timer);
     if (this.question.isOpen && this.#asked === order.order_id) this.question.show(this.#words());
     const { cancellation } = order;
     if (!cancellation || CALLED_OFF.includes(order.status)) return {};
-    if (!cancellation.possible) return { note: element("p", { class: "quiet" }, whyNot(order)) };
+    if (!cancellation.possible) return { note: whyNot(order) };
     const { until } = cancellation;
     if (until) this.#lookOnceOver(new Date(until) - Date.now());
     return {
-      note: until ? element("p", { class: "quiet" }, "It can be cancelled until ", time(until), ".") : null,
+      note: until && ["It can be cancelled until ", time(until), "."],
       button: element("button", { type: "button", class: "small", id: "cancel", onclick: () => this.#ask() }, "Cancel the order"),
     };
   }
@@ -50,9 +50,9 @@ export class Cancelling {
 
   #words() {
     const heading = `Cancel order No. ${ticketNumber(this.#order.order_id)}?`;
-    if (CALLED_OFF.includes(this.#order.status)) return { heading, words: "It is cancelled already.", no: "Close" };
+    if (CALLED_OFF.includes(this.#order.status)) return { heading, words: ["It is cancelled already."], no: "Close" };
     if (!this.#order.cancellation?.possible) return { heading, words: whyNot(this.#order), no: "Close" };
-    return { heading, words: effect(this.#order), yes: "Cancel the order", no: "Keep it" };
+    return { heading, words: [effect(this.#order)], yes: "Cancel the order", no: "Keep it" };
   }
 
   async #cancel(orderId) {
@@ -73,7 +73,11 @@ function effect({ cancellation, status, total }) {
   return "Nothing has been charged yet, and nothing will be. Should the bank be charging it at this moment, the money comes back.";
 }
 
-const whyNot = ({ cancellation }) => `It can't be cancelled: ${cancellation?.why_not ?? "no reason was given"}.`;
+function whyNot({ cancellation }) {
+  const { until, why_not: reason } = cancellation ?? {};
+  if (until) return ["It can't be cancelled any more: that was possible until ", time(until), "."];
+  return [`It can't be cancelled: ${reason ?? "no reason was given"}.`];
+}
 
 function trouble(error) {
   if (error instanceof NoAnswer) return `${silence()} It may be cancelled all the same: press again, and it is cancelled once.`;

@@ -52,8 +52,8 @@ export class Earlier {
   #forgetting() {
     return {
       heading: "Forget these orders?",
-      words: "They stay placed. Without their addresses nobody can open or cancel them any more; your browser's history " +
-        "may still hold the addresses.",
+      words: ["They stay placed. Without their addresses nobody can open or cancel them any more; your browser's history " +
+        "may still hold the addresses."],
       yes: "Forget them",
       no: "Keep them",
       act: () => this.mine.forget(),

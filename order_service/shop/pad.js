@@ -8,8 +8,8 @@ import { money } from "./format.js";
 const CARDS = [
   ["tok_visa", "It pays", "The normal case: charged once, at once."],
   ["tok_declined", "It is declined", "The bank says no. Nothing is charged, and you are told."],
-  ["tok_flaky", "It pays after two failures", "The bank breaks off twice, and is asked again."],
-  ["tok_timeout", "It pays, but the answer is lost", "Charged, and nobody hears of it. Asked again, the bank charges no second time."],
+  ["tok_flaky", "It pays at the second attempt", "Each attempt asks the bank twice. At the first one it breaks off both times."],
+  ["tok_timeout", "It pays, but the answer is lost", "Charged, and nobody hears of it. Asked again within the same attempt, the bank charges no second time."],
   ["tok_broken", "It never works", "Given up after the last attempt. The order gets stuck, and nothing else does."],
 ];
 

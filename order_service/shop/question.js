@@ -1,6 +1,6 @@
 // The dialog that asks before something that can't be undone.
 
-import { byId, ignorePointerForAMoment, say } from "./dom.js";
+import { byId, element, ignorePointerForAMoment, say } from "./dom.js";
 
 export class Question {
   #dialog = byId("question");
@@ -9,6 +9,7 @@ export class Question {
   #isBusy = false;
 
   constructor() {
+    for (const kind of ["mousedown", "click"]) this.#dialog.addEventListener(kind, ignoreSecond, true);
     byId("question-no").addEventListener("click", () => this.#dialog.close());
     byId("question-yes").addEventListener("click", () => this.#yes());
     this.#dialog.addEventListener("close", () => this.#closed());
@@ -24,21 +25,20 @@ export class Question {
     this.show(words);
     say(byId("question-trouble"), "");
     this.#dialog.showModal();
-    byId("question-no").focus(); // the safer one: a second Enter must do nothing
-    ignorePointerForAMoment();
+    byId("question-no").focus(); // the safer one
   }
 
-  /** Without `yes` there is nothing to do but to read. */
+  /** `words`: texts and elements. Without `yes` there is nothing to do but to read. */
   show({ heading, words, yes, no }) {
     byId("question-heading").textContent = heading;
-    if (byId("question-words").textContent !== words) byId("question-words").textContent = words;
+    const said = element("p", {}, ...words);
+    if (byId("question-words").textContent !== said.textContent) byId("question-words").replaceChildren(said);
     say(byId("question-yes"), yes);
     byId("question-no").textContent = no;
     if (!yes) say(byId("question-trouble"), ""); // the words say it
   }
 
   #closed() {
-    this.#act = null;
     ignorePointerForAMoment();
     for (const id of this.#returnTo) {
       byId(id)?.focus();
@@ -47,7 +47,7 @@ export class Question {
   }
 
   async #yes() {
-    if (this.#isBusy || !this.#act) return;
+    if (this.#isBusy) return;
     this.#busy(true);
     say(byId("question-trouble"), "");
     try {
@@ -64,4 +64,11 @@ export class Question {
     this.#isBusy = isBusy;
     byId("question-yes").setAttribute("aria-disabled", isBusy);
   }
+}
+
+/** The second click of the double click that has opened the dialog, or that has answered. */
+function ignoreSecond(event) {
+  if (event.detail < 2) return;
+  event.preventDefault(); // the focus stays
+  event.stopPropagation();
 }

@@ -38,8 +38,8 @@ export class Ticket {
       element("p", { class: "choices" },
         element("button", { type: "button", class: "small", id: "again", onclick: () => this.onAgain(order.items) }, "The same again"),
         button),
-      note));
-    if (focused) byId(focused)?.focus();
+      note && element("p", { class: "quiet note" }, ...note)));
+    if (focused) (byId(focused) ?? byId("headline")).focus(); // the button that had it may be gone
   }
 
   /** With what has changed beside the order. */
