@@ -69,6 +69,12 @@ class Rail:
         self.accepted.append(order_id)
         return order_id
 
+    async def cancel(self, order_id: str) -> str:
+        """The status of an order that is cancelled now. Raises `httpx.HTTPError` where there is no 202."""
+        answer = await self.http.post(f"{self._urls['order_service']}/orders/{order_id}/cancel")
+        status: str = answer.raise_for_status().json()["status"]
+        return status
+
     async def place_many(self, tokens: Iterable[str]) -> list[str]:
         """Place them at the same time; returns those that were accepted while a service may be dying."""
         answers = await asyncio.gather(*(self.place(token) for token in tokens), return_exceptions=True)

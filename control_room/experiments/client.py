@@ -16,7 +16,7 @@ from control_room.operations.audit import AuditReport, audit
 from control_room.operations.dead_letters import parked
 from control_room.operations.dead_letters.dead_letter import DeadLetter
 from control_room.operations.replicas import NO_LABELS, parsed, replicas, sum_of
-from control_room.operations.roles import CHARGE, FINAL, ORDERS
+from control_room.operations.roles import CHARGE, FINAL, ORDERS, PAYMENTS
 from shared.management import Management, ManagementError
 from shared.messaging.channel import Channel
 from shared.messaging.connection import connected as broker_connected
@@ -70,6 +70,13 @@ class Client:
             raise Unexpected(f"the cancellation was answered {answer.status_code}: {answer.text}")
         status: str = answer.json()["status"]
         return status
+
+    async def repair_refund(self, order_id: str) -> None:
+        """Let the simulated gateway refund an order that was paid with `tok_refund_fails`. Raises Unexpected."""
+        url = f"{self.addresses.services[PAYMENTS.name]}/simulated-gateway/failing-refunds/{order_id}"
+        answer = await self.http.delete(url)
+        if not answer.is_success:
+            raise Unexpected(f"the repair was answered {answer.status_code}: {answer.text}")
 
     async def order(self, order_id: str) -> dict[str, Any]:
         """GET /orders/{id}."""

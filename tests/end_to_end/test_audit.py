@@ -28,18 +28,27 @@ STATUSES = {
     "tok_timeout": "confirmed",
     "tok_broken": "stalled",
 }
+CANCELLED = {"refunded": "tok_visa", "moot": "tok_broken", "cancelling": "tok_refund_fails"}
+"""Orders that are cancelled once they have come as far as their token lets them."""
 IDLE = ("audit", "--settle-seconds", "0")
 
 
 @pytest_asyncio.fixture(scope="module")
 async def orders(system: System) -> dict[str, str]:
-    """An order of each kind, by its token, once everything about it is done."""
+    """An order of each kind, by its token or what became of it, once everything about it is done."""
     async with Rail(system).ready() as rail:
         placed = {token: await rail.place(token) for token in STATUSES}
+        cancelled = {kind: await rail.place(token) for kind, token in CANCELLED.items()}
         for token, order_id in placed.items():
             await rail.until([order_id], STATUSES[token])
+        await rail.until([cancelled["moot"]], "stalled")
+        await rail.until([cancelled["refunded"], cancelled["cancelling"]], "confirmed")
+        for order_id in cancelled.values():
+            assert await rail.cancel(order_id) == "cancelling"
+        for kind, status in (("refunded", "refunded"), ("moot", "cancelled")):
+            await rail.until([cancelled[kind]], status)
     await final_audit(system)
-    return placed
+    return {**placed, **cancelled}
 
 
 @contextmanager
@@ -74,6 +83,12 @@ TAMPERINGS = [
         """INSERT INTO ledger SELECT idempotency_key || '/refund', charge_id || '0', order_id, 'refund', amount_minor,
            currency, at FROM ledger WHERE order_id = ?""",
     ),
+    ("refunded-once", "gateway", "ledger", "refunded", "DELETE FROM ledger WHERE order_id = ? AND type = 'charge'"),
+    (
+        "newest-told-last", "notification_service", "notifications", "refunded",
+        """UPDATE notifications SET at = strftime('%Y-%m-%d %H:%M:%f000', 'now')
+           WHERE order_id = ? AND notice = 'receipt' AND channel = 'email'""",
+    ),
     (
         "payment-agrees", "payment_service", "payments", "tok_visa",
         "UPDATE payments SET amount_minor = 1 WHERE order_id = ?",
@@ -95,7 +110,8 @@ async def test_the_audit_is_green_after_an_order_of_each_kind(system: System, or
     assert ended.status == 0, ended.output + ended.errors
     assert "All services agree." in ended.output
     assert f"{len(orders)} orders" in ended.output
-    assert "1 dead letters" in ended.output
+    assert "3 dead letters" in ended.output
+    assert "Captured minus refunded: " in ended.output
 
 
 @pytest.mark.parametrize(
@@ -210,8 +226,10 @@ async def test_a_purged_dead_letter_is_named_with_its_order(system: System, orde
         report = await audited(system)
         looked_twice = await audited(system, 0.001)  # the second look spares what is redriven
 
-    assert violations(report) == {("stalled-has-dead-letter", orders["tok_broken"])}
-    assert looked_twice.broken == {"stalled-has-dead-letter"}
+    assert violations(report) == {
+        ("stalled-has-dead-letter", orders["tok_broken"]), ("one-final-state", orders["cancelling"]),
+    }  # fmt: skip
+    assert looked_twice.broken == {"stalled-has-dead-letter", "one-final-state"}
     await final_audit(system)
 
 
@@ -223,7 +241,7 @@ async def test_a_dead_letter_that_nobody_can_explain_is_named(
     system: System, orders: dict[str, str], headers: dict[str, str], invariant: str
 ) -> None:
     async with parked_messages(system) as (management, queue):
-        (parked,) = await peek(management, queue)
+        (parked,) = [each for each in await peek(management, queue) if orders["tok_broken"] in each["payload"]]
         payload = parked["payload"].replace(orders["tok_broken"], orders["tok_visa"])
         await post(management, queue, payload, properties={"headers": headers})
         report = await audited(system)

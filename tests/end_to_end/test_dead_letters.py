@@ -114,6 +114,27 @@ async def test_redriving_twice_charges_once(system: System, rail: Rail) -> None:
     assert (await charged(rail)).count(order_id) == 1
 
 
+async def test_the_dead_letter_of_an_order_that_was_cancelled_is_moot_and_a_redrive_charges_nothing(
+    system: System, rail: Rail
+) -> None:
+    (order_id,) = await stalled_orders(system, rail, 1)
+    await rail.cancel(order_id)
+    await rail.until([order_id], "cancelled")
+    await all_agree(system)
+
+    overview, lines = await dead_letters(system, "list"), await dead_letters(system, "list", "--json")
+    assert re.search(rf"{order_id}  .*\(moot: the order is cancelled, and a redrive charges nothing\)", overview)
+    moot = {json.loads(line)["order_id"]: json.loads(line)["moot"] for line in lines.splitlines()}
+    assert moot[order_id] is True
+
+    assert "sent back 1 messages" in await dead_letters(system, "redrive", "--id", order_id)
+
+    await all_agree(system)
+    assert await listed(system) == []
+    assert order_id not in await charged(rail)
+    assert (await rail.statuses())[order_id] == "cancelled"
+
+
 async def test_a_receipt_goes_out_once_the_mail_server_takes_it(system: System, rail: Rail, mail: MailServer) -> None:
     mail.refusals["ada@example.com"] = ["450 greylisted"] * TRIES_UNTIL_PARKED
     order_id = await rail.place()

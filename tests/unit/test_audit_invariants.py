@@ -234,6 +234,9 @@ def with_rows(*more: Row, dead_letters: tuple[Row, ...] = ()) -> Rows:
         # Given up before the refund; a redrive finds the later truth told, and sends nothing: the record stays.
         with_rows(notification("refunded", "sms", "receipt", "failed")),
         with_rows(dead_letters=(dead_letter("refunded", EMAIL),)),
+        # The sweep re-emits a cancellation that was given up, so that there may be several dead letters of it.
+        with_rows(dead_letters=(dead_letter("cancelling", CHARGE, event="order.cancelled"),)),
+        with_rows(dead_letters=(dead_letter("refunded", CHARGE, event="order.cancelled"),)),
         # It was declined while its cancellation was on the way.
         with_rows(notification("cancelled", "email", "decline", at=LONG_AGO)),
         # The charge was under way when it was voided.

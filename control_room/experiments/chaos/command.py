@@ -34,7 +34,7 @@ def chaos(
     rate: Annotated[float, typer.Option(min=0.1, help="Orders a second.")] = 40.0,
     cancel_share: Annotated[
         float, typer.Option(min=0, max=1, help="The share of the orders that their customers cancel, at any moment.")
-    ] = 0.0,
+    ] = 0.2,
     faults: Annotated[str, typer.Option(help="Names, separated by commas. Default: all of them.")] = "",
     list_faults: Annotated[bool, typer.Option("--list-faults", help="List the faults, and stop.")] = False,
     recover_within_seconds: Annotated[

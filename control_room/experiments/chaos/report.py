@@ -34,7 +34,7 @@ class ChaosReport(Report):
     injections: Sequence[Injection]
     recover_within_seconds: float = 15.0
     quiet_within_seconds: float = 90.0
-    cancel_share: float = 0.0
+    cancel_share: float = 0.2
     phase: str = "starting"
     load: LoadReport = field(default_factory=LoadReport)
     cancellations: Cancellations = field(default_factory=Cancellations)

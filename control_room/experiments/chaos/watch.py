@@ -112,9 +112,8 @@ async def look_at_orders(client: Client, orders: OpenOrders) -> None:
     """See how each open order is: the list, newest first, down to the oldest open one. Raises one of UNREACHABLE."""
     after = _just_after(max(orders.ids)) if orders.ids else None
     url = f"{client.addresses.services[ORDERS.name]}/orders"
-    headers = {"Authorization": f"Bearer {client.addresses.operator_token}"}
     while after and orders.ids and after > min(orders.ids):
-        answer = await client.http.get(url, params={"limit": str(PAGE_ORDERS), "after": after}, headers=headers)
+        answer = await client.http.get(url, params={"limit": str(PAGE_ORDERS), "after": after})
         page = answer.raise_for_status().json()
         for order in page["orders"]:
             orders.see(order["order_id"], order["status"])

@@ -4,7 +4,16 @@ They know nothing of pages: `scenario.py` says what a scenario is, `runner.py` r
 other files holds one or two of them.
 """
 
-from control_room.experiments.scenarios import flash_sale, in_line, out_of_order, outage, poison, slow_mail, tour_steps
+from control_room.experiments.scenarios import (
+    cancel,
+    flash_sale,
+    in_line,
+    out_of_order,
+    outage,
+    poison,
+    slow_mail,
+    tour_steps,
+)
 from control_room.experiments.scenarios.runner import Run, Runner
 from control_room.experiments.scenarios.scenario import MailRoute, Outcome, Scenario, Setting, Target
 
@@ -15,6 +24,8 @@ SCENARIOS: tuple[Scenario, ...] = (
     slow_mail.SCENARIO,
     tour_steps.DUPLICATES,
     out_of_order.SCENARIO,
+    cancel.SCENARIO,
+    cancel.REFUND_FAILS,
     poison.SCENARIO,
     tour_steps.CARDS_SCENARIO,
 )

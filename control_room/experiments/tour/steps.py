@@ -262,6 +262,20 @@ STEPS = (
         take_duplicates,
     ),
     Step(
+        "cancelled in time",
+        "an order that is cancelled, twice, before its charge goes through",
+        "cancelled; the customer is told that nothing was charged; no charge",
+        take_cancelled_in_time,
+        "cancelled",
+    ),
+    Step(
+        "refunded",
+        "an order that is cancelled, twice, after its receipt",
+        "the money is back; customer and kitchen are told; one charge, one refund",
+        take_refunded,
+        "refunded",
+    ),
+    Step(
         "broken gateway",
         "an order whose gateway never works (tok_broken)",
         "stalled after its last attempt; a dead letter says why; no charge",
