@@ -12,6 +12,7 @@ from notification_service.contract import CONTRACT
 from notification_service.handlers import subscriptions
 from notification_service.notifications import KINDS
 from shared.assemble import Assembly
+from shared.breaker import Breaker
 from shared.events import ChannelName
 from shared.service import Service
 from shared.settings import ServiceSettings
@@ -121,6 +122,7 @@ def build(settings: Settings) -> Service:
     assembly = Assembly(CONTRACT, settings, store.metadata, store.outbox, description=description)
     database = assembly.database
     channels = {name: settings.channel(name) for name in KINDS}
-    assembly.consume(subscriptions(database, channels))
+    breakers = {name: Breaker(f"the channel {name}") for name in channels}
+    assembly.consume(subscriptions(database, channels, breakers))
     assembly.serve(database, api.router, audit=[api.audit_source(database)])
-    return assembly.service(before=[Channels(list(channels.values()))])
+    return assembly.service(before=[Channels(list(channels.values()))], breakers=list(breakers.values()))

@@ -15,6 +15,7 @@ from notification_service.notifications import (
     notification_of,
     turn_of,
 )
+from shared.breaker import Breaker
 from shared.effects import Once
 from shared.events import ChannelName, NotificationDelivered, NotificationFailed
 from shared.messaging.processor import Subscription
@@ -26,6 +27,7 @@ class Notifying:
     """One notice over one channel. A crash between sending and recording sends it twice: channels know no keys."""
 
     channel: NotificationChannel
+    breaker: Breaker
     notice: Notice
     event: PaymentOutcome
 
@@ -38,7 +40,7 @@ class Notifying:
         return known is not None and (known.idempotency_key != self.key or known.is_delivered)
 
     async def perform(self, known: Notification | None, attempt: int) -> Notification:
-        await self.channel.send(self.notice)
+        await self.breaker.call(self.channel.send, self.notice)
         return notification_of(self.notice, attempt)
 
     def given_up(self, attempts: int, error: str) -> Notification:
@@ -48,15 +50,19 @@ class Notifying:
         return event_of(notification, self.event)
 
 
-def subscriptions(database: Database, channels: Mapping[ChannelName, NotificationChannel]) -> list[Subscription]:
+def subscriptions(
+    database: Database, channels: Mapping[ChannelName, NotificationChannel], breakers: Mapping[ChannelName, Breaker]
+) -> list[Subscription]:
     """One for each channel by its name."""
-    return [_subscription(name, database, channel) for name, channel in channels.items()]
+    return [_subscription(name, database, channel, breakers[name]) for name, channel in channels.items()]
 
 
-def _subscription(name: ChannelName, database: Database, channel: NotificationChannel) -> Subscription:
+def _subscription(
+    name: ChannelName, database: Database, channel: NotificationChannel, breaker: Breaker
+) -> Subscription:
     def effect_of(event: PaymentOutcome) -> Notifying | None:
         notice = notice_of(name, event)
-        return None if notice is None else Notifying(channel, notice, event)
+        return None if notice is None else Notifying(channel, breaker, notice, event)
 
     once = Once(database, store.records, effect_of, turn_of)
     events = [event for event in CONTRACT.queue(name).takes if isinstance(event, type)]

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from shared.messaging.retry import AccessDenied, NotReady, OutcomeUnknown, Unavailable
+from shared.messaging.retry import AccessDenied, NotReady, OutcomeUnknown, TransientError, Unavailable
 from shared.observability import metrics
 from shared.persistence.failures import DatabaseUnavailable
 
@@ -22,6 +22,9 @@ FAILURES = 3
 
 FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.5, 5.0
 """Before a probe. Each failed probe doubles the pause."""
+
+MAX_ASKED_SECONDS = 60.0
+"""The longest pause that the outside system itself may ask for."""
 
 Result = TypeVar("Result")
 
@@ -109,6 +112,8 @@ class Breaker:
 
     def _pause(self, error: Exception, since: datetime, seconds: float) -> None:
         before, is_denial = self._outage, isinstance(error, AccessDenied)
+        asked = error.retry_after_seconds if isinstance(error, TransientError) else 0.0
+        seconds = max(seconds, min(asked, MAX_ASKED_SECONDS))
         self._outage = _Outage(str(error), is_denial, since, seconds, self._clock() + seconds)
         self._gauge.set(1)
         if before is None or before.is_denial is not is_denial:

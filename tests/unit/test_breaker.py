@@ -74,6 +74,16 @@ async def test_pauses_between_probes_grow_and_end_somewhere() -> None:
     assert pauses[-1] == MAX_PAUSE_SECONDS
 
 
+async def test_a_system_may_ask_for_a_longer_pause() -> None:
+    system = await System().opened()
+    system.now += FIRST_PAUSE_SECONDS
+    await system.fails(NotReady, Unavailable("too many requests", retry_after_seconds=30))
+    system.now += 29
+    await system.fails(NotReady, None)
+    system.now += 1
+    assert await system.call() == "done"
+
+
 @pytest.mark.parametrize(
     "answer", [None, TransientError("this card alone"), PermanentError("refused", "this mail alone")]
 )

@@ -13,6 +13,7 @@ from notification_service.channels import NotificationChannel
 from notification_service.handlers import subscriptions
 from notification_service.notifications import KINDS, Notice, PaymentOutcome
 from shared import effects
+from shared.breaker import Breaker
 from shared.events import ChannelName
 from shared.ids import new_id
 from shared.messaging.processor import Subscription
@@ -65,7 +66,8 @@ def channels() -> dict[ChannelName, Recorded]:
 @pytest.fixture
 def handlers(database: Database, channels: dict[ChannelName, Recorded]) -> dict[str, Subscription]:
     opened: dict[ChannelName, NotificationChannel] = {**channels}
-    return {each.queue.partition(".")[2]: each for each in subscriptions(database, opened)}
+    breakers = {name: Breaker(name) for name in opened}
+    return {each.queue.partition(".")[2]: each for each in subscriptions(database, opened, breakers)}
 
 
 async def handle(handlers: dict[str, Subscription], channel: str, event: PaymentOutcome, attempt: int = 1) -> object:
