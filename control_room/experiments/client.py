@@ -71,6 +71,11 @@ class Client:
         status: str = answer.json()["status"]
         return status
 
+    async def gateway_outage(self, seconds: int) -> bool:
+        """Take the simulated gateway down for so long from now on; 0 ends it. Raises httpx.HTTPError."""
+        url = f"{self.addresses.services[PAYMENTS.name]}/simulated-gateway/outage"
+        return (await self.http.put(url, params={"seconds": seconds})).raise_for_status().is_success
+
     async def repair_refund(self, order_id: str) -> None:
         """Let the simulated gateway refund an order that was paid with `tok_refund_fails`. Raises Unexpected."""
         url = f"{self.addresses.services[PAYMENTS.name]}/simulated-gateway/failing-refunds/{order_id}"

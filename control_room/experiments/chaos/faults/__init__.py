@@ -4,6 +4,7 @@ from control_room.experiments.chaos.faults import (
     broker,
     crashes,
     databases,
+    gateway,
     machine,
     messages,
     services,
@@ -14,7 +15,7 @@ from control_room.experiments.chaos.faults.fault import Fault, Injection
 
 FAULTS: dict[str, Fault] = {
     each.name: each
-    for part in (services, crashes, machine, databases, broker, topology, wire, messages)
+    for part in (services, crashes, machine, databases, gateway, broker, topology, wire, messages)
     for each in vars(part).values()
     if isinstance(each, Fault)
 }
