@@ -7,7 +7,6 @@ from pathlib import Path
 
 from playwright.async_api import Browser, Page, async_playwright
 
-from control_room.experiments.traffic import Customers
 from control_room.launcher.command import page as control_room_page
 from control_room.launcher.system import System, launch
 
@@ -41,11 +40,15 @@ async def take_control_room(browser: Browser, system: System) -> None:
 
 
 async def take_shop(browser: Browser, system: System) -> None:
-    """The shop with some orders on its rail."""
-    with Customers(system.url("order_service")) as customers:
-        await customers.place_all(["tok_visa", "tok_declined", "tok_visa"])
+    """The shop with an order on its rail, and earlier ones of the same browser."""
     page = await opened(browser, system.url("order_service"))
-    await page.wait_for_load_state("networkidle")
+    for dish, card in (("Cola 0.33 l", "It is declined"), ("Tiramisù", "It pays"), ("Pizza Diavola", "It pays")):
+        await page.get_by_role("button", name=f"One more {dish}").click()
+        await page.get_by_role("radio", name=card, exact=True).check()
+        await page.locator("#place").click()
+        await page.locator("#cart-empty").wait_for()
+        await page.locator("#rail[data-link=over]").wait_for()
+    await page.get_by_role("button", name="One more Lasagne").click()
     await save(page, "shop.png")
 
 

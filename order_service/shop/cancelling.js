@@ -11,13 +11,13 @@ export class Cancelling {
   #order = null;
   #asked = null; // the id of the order that the dialog is about
   #timer = null;
-  #tabs = new BroadcastChannel("order-rail.cancelled");
+  #tabs = channel();
 
   /** `question` asks; `onChange(orderId)`: the order may have changed, so read it again. */
   constructor(question, onChange) {
     this.question = question;
     this.onChange = onChange;
-    this.#tabs.addEventListener("message", ({ data }) => onChange(data));
+    this.#tabs?.addEventListener("message", ({ data }) => onChange(data));
   }
 
   /** What the ticket says of it: a button, and a note on until when it can be used, or why there is none. */
@@ -58,12 +58,21 @@ export class Cancelling {
   async #cancel(orderId) {
     try {
       await cancelOrder(orderId);
-      this.#tabs.postMessage(orderId);
+      this.#tabs?.postMessage(orderId);
     } catch (error) {
       throw new Error(trouble(error), { cause: error });
     } finally {
       this.onChange(orderId);
     }
+  }
+}
+
+/** To the other tabs; null where the browser forbids it, as it forbids storage. */
+function channel() {
+  try {
+    return new BroadcastChannel("order-rail.cancelled");
+  } catch {
+    return null;
   }
 }
 

@@ -10,6 +10,7 @@ const CARDS = [
   ["tok_declined", "It is declined", "The bank says no. Nothing is charged, and you are told."],
   ["tok_flaky", "It pays at the second attempt", "Each attempt asks the bank twice. At the first one it breaks off both times."],
   ["tok_timeout", "It pays, but the answer is lost", "Charged, and nobody hears of it. Asked again within the same attempt, the bank charges no second time."],
+  ["tok_refund_fails", "It pays, and a refund fails", "Charged. Cancel the order: the money waits until somebody repairs the bank."],
   ["tok_broken", "It never works", "Given up after the last attempt. The order gets stuck, and nothing else does."],
 ];
 

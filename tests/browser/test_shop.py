@@ -28,6 +28,7 @@ CARDS = {
     "tok_visa": "It pays",
     "tok_declined": "It is declined",
     "tok_broken": "It never works",
+    "tok_refund_fails": "It pays, and a refund fails",
     "tok_flaky": "It pays at the second attempt",
     "tok_timeout": "It pays, but the answer is lost",
 }
@@ -507,6 +508,23 @@ async def test_an_error_is_shown_at_its_field(shop: Shop, watch: Watch) -> None:
     await shop.until_link("over")
 
 
+async def test_numbers_may_be_written_as_people_do_and_a_hint_says_what_is_not_supported(
+    shop: Shop, watch: Watch
+) -> None:
+    watch.expect_complaint("422")
+    email, phone = shop.page.get_by_label(EMAIL), shop.page.get_by_label("Mobile number")
+    await expect(phone).to_have_accessible_description("With country code, such as +49 151 12345678.")
+    await phone.fill("+49 (0)151 123-45678")
+    await email.fill("jürgen@example.com")
+    await shop.order()
+    await expect(email).to_have_accessible_description(re.compile("'ü' is not supported in an email address"))
+    await expect(phone).not_to_have_attribute("aria-invalid", "true")
+    await email.fill("juergen@example.com")
+    await shop.place_button.click()
+    await shop.until_link("over")
+    await expect(shop.stations).to_contain_text("text message")
+
+
 @pytest.mark.parametrize(
     ("status", "words"),
     [
@@ -765,3 +783,30 @@ async def test_a_confirmed_order_past_its_time_says_why_it_is_not_cancelled(
     await expect(shop.ticket).to_contain_text("It can't be cancelled any more")
     await expect(shop.button("Cancel the order")).to_have_count(0)
     assert (await shop.order_on_the_rail())["status"] == "confirmed"
+
+
+async def test_a_refund_that_fails_leaves_the_order_visibly_unsettled(shop: Shop) -> None:
+    await shop.order("tok_refund_fails")
+    await shop.until_link("over")
+    await shop.button("Cancel the order").click()
+    await shop.dialog.get_by_role("button", name="Cancel the order").click()
+    await shop.until("cancelling")
+    await expect(shop.rail).to_contain_text("If the bank refuses the refund for good, somebody has to look at it.")
+    await shop.until_stations("done", "done", "waiting", "later")
+    await expect(shop.slips.first).to_contain_text("cancelling")
+
+
+async def test_where_the_browser_forbids_storage_an_order_is_placed_and_cancelled(closed_shop: Shop) -> None:
+    shop = closed_shop
+    await shop.page.add_init_script(
+        """const refuse = () => { throw new DOMException("forbidden", "SecurityError"); };
+        Object.defineProperty(window, "localStorage", { get: refuse });
+        window.BroadcastChannel = refuse;"""
+    )
+    await shop.open()
+    await shop.order()
+    await shop.until_link("over")
+    await expect(shop.slips).to_have_count(1)
+    await shop.button("Cancel the order").click()
+    await shop.dialog.get_by_role("button", name="Cancel the order").click()
+    await shop.until("refunded")
