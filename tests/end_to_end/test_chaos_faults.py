@@ -32,7 +32,6 @@ RUNS: dict[str, list[tuple[str, str, float]]] = {
     PROCESSES: [
         *((fault, name, 0.0) for name in SERVICES for fault in ("kill", "stop")),
         ("freeze", "payment_service", 9.0),
-        ("gateway-down", "payment_service", 3.0),
         ("crash", "order_service committed-not-answered", 0.0),
         ("gateway-down", "simulated gateway", 2.0),
         ("database-locked", "order_service", 3.0),

@@ -3,17 +3,13 @@
 import asyncio
 import os
 import signal
-from functools import partial
 
 import psutil
 
 from control_room.experiments.chaos.faults.fault import Injection, fault
 from control_room.experiments.chaos.system import HEARTBEAT_SECONDS, SERVICES, NoEvidence, SystemUnderTest
-from control_room.operations.roles import PAYMENTS
 
 STOP_WITHIN_SECONDS = 10.0
-GATEWAY_DOWN_SECONDS = 60.0
-"""At most, whatever becomes of this process."""
 
 
 @fault("kill", SERVICES, allowance_seconds=4)
@@ -41,20 +37,6 @@ async def freeze(system: SystemUnderTest, injection: Injection) -> None:
 async def stop(system: SystemUnderTest, injection: Injection) -> None:
     """SIGTERM to a service, which the launcher starts again."""
     await _end(system, injection, signal.SIGTERM, expected_status=0)
-
-
-@fault("gateway-down", (PAYMENTS.name,), lasts_seconds=(3, 8), allowance_seconds=12)
-async def gateway_down(system: SystemUnderTest, injection: Injection) -> None:
-    """Every call to the simulated payment gateway fails, and orders wait for it."""
-    url = f"{system.system.url(injection.target)}/simulated-gateway/outage"
-
-    async def fail(seconds: float) -> None:
-        (await system.client.http.put(url, params={"seconds": seconds})).raise_for_status()
-
-    async with injection.applied(partial(fail, GATEWAY_DOWN_SECONDS), partial(fail, 0)):
-        await system.counter(injection.target, "order_rail_degraded", at_least=1)
-        injection.saw(f"{injection.target} said that it is degraded; {await system.orders_in_flight()}")
-        await asyncio.sleep(injection.seconds)
 
 
 async def _end(system: SystemUnderTest, injection: Injection, number: signal.Signals, expected_status: int) -> None:
