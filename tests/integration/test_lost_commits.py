@@ -13,7 +13,8 @@ from sqlalchemy import Connection, MetaData, Table, func, select
 import order_service.store
 import payment_service.gateways.simulated.store
 import payment_service.store
-from order_service.orders import SweepDelays, timeline_entry
+from order_service.cancelling.store import Cancellation, Cancelled, cancel
+from order_service.orders import CancellationRules, SweepDelays, cancellation, timeline_entry
 from order_service.store import Placed, Placement, Report, Tracked
 from payment_service.gateways.simulated.store import Entry
 from payment_service.payments import Charged, event_of, payment_of
@@ -172,6 +173,26 @@ async def test_reports_about_orders_are_recorded_once_and_are_no_duplicates(post
 
 
 @pytest.mark.parametrize("reaches_the_server", [True, False])
+async def test_orders_are_cancelled_once_though_the_commit_got_no_answer(
+    postgres: PrivatePostgres, reaches_the_server: bool
+) -> None:
+    store = order_service.store
+    async with opened(postgres) as (database, cut):
+        placed = await write_all(database, store.place, placements())
+        cut.cuts, cut.swallows = 1, int(not reaches_the_server)
+        results = await write_all(database, cancel, (cancellation_of(each.order_id) for each in placed))
+
+        assert cut.done == 1
+        assert results == [Cancelled.NOW] * ROWS
+        assert await count(database, store.timeline, store.duplicates, store.outbox.table) == [ROWS, 0, 2 * ROWS]
+        assert await write_all(database, cancel, [cancellation_of(placed[0].order_id)]) == [Cancelled.EARLIER]
+
+
+def cancellation_of(order_id: str) -> Cancellation:
+    return Cancellation(order_id, cancellation("customer"), None, CancellationRules(900), SWEEP_DELAYS)
+
+
+@pytest.mark.parametrize("reaches_the_server", [True, False])
 async def test_events_whose_deletion_was_left_without_an_answer_are_published_once(
     postgres: PrivatePostgres, module_broker_settings: BrokerSettings, reaches_the_server: bool
 ) -> None:
@@ -250,3 +271,13 @@ async def test_a_customer_whose_order_is_unknown_is_told_how_to_ask_again(
         placed = {row["order_id"] for row in await service.audit()} - {again.json()["order_id"]}
         assert f"/orders/{placed.pop()}" in without_key.json()["detail"]
         assert not placed
+
+        order_id = again.json()["order_id"]
+        cut.after, cut.cuts = b"INSERT INTO timeline", 1
+        cancelled = await service.http.post(f"/orders/{order_id}/cancel")
+        assert (cut.done, cancelled.status_code) == (3, 503)
+        assert "unknown" in cancelled.json()["detail"]
+        assert "Send the same request again" in cancelled.json()["detail"]
+        cut.is_closed = False
+        cancelled = await service.http.post(f"/orders/{order_id}/cancel")
+        assert (cancelled.status_code, cancelled.headers["Idempotent-Replayed"]) == (202, "true")

@@ -104,6 +104,7 @@ async def test_a_client_of_http_1_0_gets_the_same_without_chunks(
 @pytest.mark.parametrize(
     ("method", "path", "allow"),
     [("OPTIONS", "/orders", "GET, HEAD, POST"), ("DELETE", "/orders/1", "GET, HEAD"), ("POST", "/", "GET, HEAD"),
+     ("GET", "/orders/1/cancel", "POST"),
      ("OPTIONS", "/docs", "GET, HEAD"), ("TRACE", "/livez", "GET, HEAD"), ("PUT", "/swagger/x", "GET, HEAD")],
 )  # fmt: skip
 async def test_the_answer_to_a_wrong_method_names_head_too(
@@ -249,6 +250,13 @@ async def test_unknown_names_are_left_alone(orders: RunningService, unknown: str
     assert (await orders.http.post("/orders", content=with_unknown(unknown))).status_code == 202
 
 
+@pytest.mark.parametrize("content", [b"", b"{}", b"null", b"not JSON \xff\0", b"[" * 30_000, BODY])
+async def test_a_body_that_a_call_does_not_read_changes_nothing(orders: RunningService, content: bytes) -> None:
+    placed = await orders.http.post("/orders", content=BODY)
+    answer = await orders.http.post(f"{placed.headers['location']}/cancel", content=content)
+    assert (answer.status_code, answer.json()["status"]) == (202, "cancelling")
+
+
 async def test_an_id_in_upper_case_is_the_same_id(services: Services, order_id: str) -> None:
     calls = [("order_service", "/orders/{}", 200), ("order_service", "/orders?after={}", 200),
              ("notification_service", "/notifications?order_id={}", 200), ("payment_service", "/payments/{}", 404),
@@ -269,6 +277,7 @@ HANG_UPS = {
     "in a chunk": POST + b"Transfer-Encoding: chunked\r\n\r\n500\r\n{",
     "after the body": POST + LENGTH + BODY,
     "waiting for 100": POST + b"Expect: 100-continue\r\nContent-Length: 500\r\n\r\n",
+    "after a cancellation": b"POST /orders/ORDER_ID/cancel HTTP/1.1\r\n" + HOST + b"Content-Length: 0\r\n\r\n",
     "in the body of another call": b"GET /menu HTTP/1.1\r\n" + HOST + b"Content-Length: 500\r\n\r\n{",
     "in the answer": (b"GET /swagger/swagger-ui-bundle.js" + END) * 50,
     "in the audit": (b"GET /audit HTTP/1.1\r\nAuthorization: Bearer the-operators-token\r\n" + HOST + b"\r\n") * 50,
