@@ -34,6 +34,7 @@ from shared.http.json_body import check_names, json_body, not_json
 from shared.http.operators import operator
 from shared.http.problems import Problem, documented
 from shared.ids import GivenId, canonical, new_id
+from shared.observability.delivery_log import note_replayed
 from shared.observability.tracing import start_span
 from shared.persistence.database import Database
 from shared.persistence.failures import CommitUnknown
@@ -124,6 +125,7 @@ async def place_order(request: Request) -> Response:
         return _accepted_order(event.subject, summary, event.time)
     if placed.fingerprint != request_fingerprint:
         raise Problem.of_field("Idempotency-Key", "already used for another order; send a new key")
+    note_replayed("POST /orders", placed.order_id)
     first = await database.read(store.get, placed.order_id)
     if first is None:
         raise Problem.unavailable("The order of this key cannot be read now")
@@ -285,6 +287,8 @@ async def cancel_order(request: Request, resources: WithResources, order_id: Ord
         raise _unknown(order_id)
     if isinstance(result, Refused):
         raise Problem(409, f"The order can't be cancelled: {result.reason}.")
+    if result is Cancelled.EARLIER:
+        note_replayed("POST /orders/{order_id}/cancel", known_as)
     if result is Cancelled.NOW:
         cancelled_orders.labels("customer").inc()
         resources.changes.notify(known_as)

@@ -123,7 +123,8 @@ def _published(record: Mapping[str, Any]) -> str:
 
 
 def _handled(record: Mapping[str, Any]) -> str:
-    what, detail = f"{record['type']} from {record['place']}", f" ({record['detail']})" if record["detail"] else ""
+    what = f"{record['type']} from {record['place']}" if record["type"] else record["place"]
+    detail = f" ({record['detail']})" if record["detail"] else ""
     match record["outcome"]:
         case "done":
             return f"Handled {what}{detail}"

@@ -8,8 +8,8 @@ import { money } from "./format.js";
 const CARDS = [
   ["tok_visa", "It pays", "The normal case: charged once, at once."],
   ["tok_declined", "It is declined", "The bank says no. Nothing is charged, and you are told."],
-  ["tok_flaky", "It pays at the second attempt", "Each attempt asks the bank twice. At the first one it breaks off both times."],
-  ["tok_timeout", "It pays, but the answer is lost", "Charged, and nobody hears of it. Asked again within the same attempt, the bank charges no second time."],
+  ["tok_flaky", "It pays at the third attempt", "The bank breaks off twice: the first attempt, and the second one at once, both fail."],
+  ["tok_timeout", "It pays, but the answer is lost", "Charged, and nobody hears of it. Asked again at the second attempt, the bank charges no second time."],
   ["tok_refund_fails", "It pays, and a refund fails", "Charged. Cancel the order: the money waits until somebody repairs the bank."],
   ["tok_broken", "It never works", "Given up after the last attempt. The order gets stuck, and nothing else does."],
 ];

@@ -13,7 +13,7 @@ from shared.observability import delivery_log
 
 
 class DeliveryNote(BaseModel):
-    """`place`: the queue that it came from, or the exchange or queue that it was published to."""
+    """`place`: the queue or HTTP call that it came from, or the exchange or queue that it was published to."""
 
     at: AwareDatetime
     act: Literal["published", "handled"]

@@ -8,7 +8,12 @@ from typing import Any
 from shared.events import CONTENT_TYPE
 
 ATTEMPT = "attempt"
-"""Header: which attempt at handling this is, from 1. Counted by us, since broker versions count differently."""
+"""Header: which attempt at handling this is, from 1. Counted by us, since broker versions count differently.
+
+Each try counts, also the second one that follows at once on a first one that failed.
+"""
+RETRIES = "retries"
+"""Header: how often it has been through a retry queue, which decides about the next delay."""
 FIRST_SEEN = "first-seen"
 """Header: when a consumer first had it (RFC 3339); kept through retries."""
 LAST_ERROR = "last-error"
@@ -48,12 +53,25 @@ class Delivery:
     message: Message
     undecodable: str | None = None
     """Why the AMQP properties could not be read; the message then carries none."""
+    is_second_try: bool = False
 
     @property
     def attempt(self) -> int:
-        """The number in the header, or 1 where that is missing or makes no sense."""
-        attempt = self.message.headers.get(ATTEMPT)
-        return attempt if type(attempt) is int and 1 <= attempt <= 1_000_000 else 1
+        """The number in the header, or 1 where that is missing or makes no sense; one more at the second try."""
+        return self._first_try + self.is_second_try
+
+    @property
+    def retries(self) -> int:
+        """The number in the header. A message without it was put back before each attempt but the first."""
+        return self._number(RETRIES, least=0) if RETRIES in self.message.headers else self._first_try - 1
+
+    @property
+    def _first_try(self) -> int:
+        return self._number(ATTEMPT, least=1)
+
+    def _number(self, header: str, *, least: int) -> int:
+        number = self.message.headers.get(header)
+        return number if type(number) is int and least <= number <= 1_000_000 else least
 
 
 def header_time() -> str:

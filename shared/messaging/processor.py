@@ -34,6 +34,7 @@ from shared.messaging.retry import (
     Retry,
     RetryPolicy,
     TransientError,
+    error_text,
 )
 from shared.observability import metrics
 from shared.observability.delivery_log import note_handled
@@ -99,7 +100,7 @@ class Processor:
     async def process(self, delivery: Delivery, acknowledger: Acknowledger) -> None:
         started = time.perf_counter()
         try:
-            outcome = await self._handle(delivery)
+            delivery, outcome = await self._handle(delivery)
             await self._settle(delivery, outcome, acknowledger)
         except Exception:  # a fault of ours: closing the channel gives the delivery back to the broker
             acknowledger.abandon()
@@ -107,20 +108,26 @@ class Processor:
             return
         self._handling_seconds.observe(time.perf_counter() - started)
 
-    async def _handle(self, delivery: Delivery) -> Outcome:
-        """Decode the message and give it to its handler; what became of that."""
+    async def _handle(self, delivery: Delivery) -> tuple[Delivery, Outcome]:
+        """Decode the message and give it to its handler; returns the last try at it, and what became of that."""
         try:
             event, handler = self._decode(delivery)
         except UnreadableEvent as error:
-            return DeadLetter(error.reason, str(error))
+            return delivery, DeadLetter(error.reason, str(error))
         start_span(event.traceparent)
-        try:
-            return await self._try_twice(handler, event, delivery.attempt)
-        except Exception as error:
-            if not isinstance(error, NotReady | PermanentError | TransientError):  # a bug, retried as well
-                logger.exception("delivery.handler_failed", queue=self._queue, event_id=event.id)
-            outcome = self._policy.outcome_of(error, delivery.attempt)
-        return outcome if isinstance(outcome, Retry) else await self._give_up(outcome, event, delivery.attempt)
+        started = time.monotonic()
+        result = await self._try(handler, event, delivery)
+        if isinstance(result, TransientError) and _is_tried_again_at_once(result, time.monotonic() - started):
+            note_handled(self._queue, delivery, Retry(0, error_text(result)), settled=True)
+            await asyncio.sleep(random.uniform(0, MAX_SECOND_TRY_PAUSE_SECONDS))
+            delivery = replace(delivery, is_second_try=True)
+            result = await self._try(handler, event, delivery)
+        if isinstance(result, Ack):
+            return delivery, result
+        outcome = self._policy.outcome_of(result, delivery.retries + 1)
+        if isinstance(outcome, DeadLetter):
+            return delivery, await self._give_up(outcome, event, delivery.attempt)
+        return delivery, outcome
 
     def _decode(self, delivery: Delivery) -> tuple[Event, Handler]:
         if delivery.undecodable is not None:
@@ -131,19 +138,13 @@ class Processor:
             raise NotForThisQueue(f"{self._queue} takes {sorted(self._handlers)}, got {event.type}")
         return event, handler
 
-    async def _try_twice(self, handler: Handler, event: Event, attempt: int) -> Ack:
-        """Most transient errors are over in a moment: a second try at once saves the way through a retry queue."""
-        started = time.monotonic()
+    async def _try(self, handler: Handler, event: Event, delivery: Delivery) -> Ack | Exception:
         try:
-            return await self._hold(handler, event, attempt)  # type: ignore[no-any-return]
-        except OutcomeUnknown:  # a second try at once could repeat what has happened
-            raise
-        except TransientError as error:
-            # The second try may take as long again.
-            if error.retry_after_seconds or time.monotonic() - started > SECOND_TRY_SECONDS:
-                raise
-        await asyncio.sleep(random.uniform(0, MAX_SECOND_TRY_PAUSE_SECONDS))
-        return await self._hold(handler, event, attempt)  # type: ignore[no-any-return]
+            return await self._hold(handler, event, delivery.attempt)  # type: ignore[no-any-return]
+        except Exception as error:
+            if not isinstance(error, NotReady | PermanentError | TransientError):  # a bug, retried as well
+                logger.exception("delivery.handler_failed", queue=self._queue, event_id=event.id)
+            return error
 
     async def _give_up(self, outcome: DeadLetter, event: Event, attempt: int) -> Outcome:
         """Let the service record the failure, unless another delivery has done the work meanwhile."""
@@ -178,7 +179,7 @@ class Processor:
 
     async def _settle(self, delivery: Delivery, outcome: Outcome, acknowledger: Acknowledger) -> None:
         """Carry the outcome out. This is the only place that does."""
-        message_id = delivery.message.message_id
+        decided_at, message_id = time.time(), delivery.message.message_id
         match outcome:
             case Ack(duplicate=True):
                 self._duplicates.inc()
@@ -192,7 +193,7 @@ class Processor:
                 await self._move(_parked(self._queue, delivery, outcome), acknowledger)
         if acknowledger.is_open:
             self._settled[type(outcome)].inc()
-        note_handled(self._queue, delivery, outcome, settled=acknowledger.is_open)
+        note_handled(self._queue, delivery, outcome, settled=acknowledger.is_open, at=decided_at)
         acknowledger.settle(delivery.tag)
 
     async def _move(self, message: Message, acknowledger: Acknowledger) -> None:
@@ -206,9 +207,21 @@ class Processor:
             await retrying(self._publisher.publish, message)
 
 
+def _is_tried_again_at_once(error: TransientError, took_seconds: float) -> bool:
+    """Most transient errors are over in a moment: a second try at once saves the way through a retry queue.
+
+    Not where it could repeat what has happened, nor where it may take long again.
+    """
+    is_asked_to_wait = error.retry_after_seconds > 0
+    return not (isinstance(error, OutcomeUnknown) or is_asked_to_wait) and took_seconds <= SECOND_TRY_SECONDS
+
+
 def _retried(queue: str, delivery: Delivery, outcome: Retry) -> Message:
-    attempt = delivery.attempt + outcome.spends_attempt
-    added = {headers.ATTEMPT: attempt, headers.LAST_ERROR: outcome.error[:ERROR_LENGTH]}
+    added = {
+        headers.ATTEMPT: delivery.attempt + outcome.spends_attempt,
+        headers.RETRIES: delivery.retries + outcome.spends_attempt,
+        headers.LAST_ERROR: outcome.error[:ERROR_LENGTH],
+    }
     return _redirected(delivery, retry_queue(queue, outcome.delay_seconds), added)
 
 

@@ -75,28 +75,33 @@ DUPLICATE = Ack(duplicate=True)
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """One more attempt after each delay, so there are at most `len(delays_seconds) + 1` attempts."""
+    """One more delivery after each delay, so there are at most `len(delays_seconds) + 1`."""
 
     delays_seconds: Sequence[float]
 
-    def outcome_of(self, error: Exception, attempt: int) -> Retry | DeadLetter:
-        """What becomes of a delivery whose `attempt` (from 1) failed. `NotReady` needs a policy with a delay."""
-        text = storable(f"{type(error).__name__}: {error}")
+    def outcome_of(self, error: Exception, number: int) -> Retry | DeadLetter:
+        """What becomes of delivery `number` (from 1) of a message. `NotReady` needs a policy with a delay."""
+        text = error_text(error)
         if isinstance(error, NotReady):
             return Retry(self.delays_seconds[0], text, spends_attempt=False)
         if isinstance(error, PermanentError):
             return DeadLetter(error.reason, storable(str(error)))
-        if attempt <= len(self.delays_seconds):
-            return Retry(self._delay(error, attempt), text)
+        if number <= len(self.delays_seconds):
+            return Retry(self._delay(error, number), text)
         return DeadLetter("attempts-exhausted", text)
 
-    def _delay(self, error: Exception, attempt: int) -> float:
-        """That of the attempt or, if the other side asks for more, the shortest of the delays that is long enough."""
-        usual = self.delays_seconds[attempt - 1]
+    def _delay(self, error: Exception, number: int) -> float:
+        """The usual one or, if the other side asks for more, the shortest of the delays that is long enough."""
+        usual = self.delays_seconds[number - 1]
         asked = error.retry_after_seconds if isinstance(error, TransientError) else 0.0
         if asked <= usual:
             return usual
         return min((delay for delay in self.delays_seconds if delay >= asked), default=max(self.delays_seconds))
+
+
+def error_text(error: Exception) -> str:
+    """With the error's class, for logs and headers."""
+    return storable(f"{type(error).__name__}: {error}")
 
 
 def storable(text: str) -> str:

@@ -16,7 +16,7 @@ ID_LENGTH = 36
 
 
 class Note(NamedTuple):
-    """`at` is in seconds since 1970, `act` "published" or "handled", `place` the exchange or the queue.
+    """`at` is in seconds since 1970, `act` "published" or "handled", `place` the exchange, the queue or the HTTP call.
 
     `outcome` of a publish: confirmed, or why not; of a delivery: done, duplicate, retry or dead letter.
     """
@@ -45,15 +45,23 @@ def note_published(message: Message, outcome: str) -> None:
     )  # fmt: skip
 
 
-def note_handled(queue: str, delivery: Delivery, outcome: Outcome, *, settled: bool) -> None:
-    """A delivery has an outcome; it is not `settled` if its channel closed first, so that the broker redelivers it."""
+def note_handled(queue: str, delivery: Delivery, outcome: Outcome, *, settled: bool, at: float | None = None) -> None:
+    """A delivery has an outcome; it is not `settled` if its channel closed first, so that the broker redelivers it.
+
+    `at`: when that was decided, if not now.
+    """
     message = delivery.message
     name, detail = _described(outcome)
     _notes.append(
-        Note(time.time(), "handled", queue, message.type, message.message_id, _order_id(message.body),
+        Note(at or time.time(), "handled", queue, message.type, message.message_id, _order_id(message.body),
              delivery.attempt, name, detail if settled else f"the connection was lost: it comes again. {detail}",
              delivery.redelivered)
     )  # fmt: skip
+
+
+def note_replayed(call: str, order_id: str) -> None:
+    """A request to an HTTP call, such as `POST /orders`, was sent again, and had no effect."""
+    _notes.append(Note(time.time(), "handled", call, None, None, order_id.encode(), 1, "duplicate", "", False))
 
 
 def about(order_id: str) -> list[Note]:
@@ -71,7 +79,8 @@ def _described(outcome: Outcome) -> tuple[str, str]:
     if isinstance(outcome, Ack):
         return "duplicate" if outcome.duplicate else "done", ""
     if isinstance(outcome, Retry):
-        return "retry", f"in {outcome.delay_seconds:g} s: {outcome.error}"
+        when = f"in {outcome.delay_seconds:g} s" if outcome.delay_seconds else "at once"
+        return "retry", f"{when}: {outcome.error}"
     return "dead letter", f"{outcome.reason}: {outcome.error}"
 
 

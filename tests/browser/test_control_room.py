@@ -141,9 +141,9 @@ async def test_an_orders_story_has_its_attempts(operators_page: Page, rail: Rail
         await press(operators_page, "Show its history")
         words = await history.inner_text(timeout=2000)
         assert re.search(r"Failed with order.placed.v1 from payment_service.charge, and tries again in 0.2 s", words)
-        return "attempt 2" in words and "Paid: 15.50 EUR" in words and "Notified by email: receipt" in words
+        return "attempt 3" in words and "Paid: 15.50 EUR" in words and "Notified by email: receipt" in words
 
-    await eventually(is_whole, 20, "the order's history with its second attempt")
+    await eventually(is_whole, 20, "the order's history with its three attempts")
 
 
 async def test_of_an_unknown_order_it_says_so(operators_page: Page) -> None:

@@ -24,7 +24,7 @@ from tests.service.mail import MailServer
 from tests.support import DELAYS_VARIABLES, addresses_of, eventually
 
 MOST_FAILURES = 2  # of a try at the gateway with tok_flaky; here each order begins so far below it that it stalls
-TRIES_UNTIL_PARKED = 4  # two attempts of two tries
+TRIES_UNTIL_PARKED = 4  # two deliveries of two tries
 HOSTILE = "[bold red]x[/] [/] :pizza: \\" + "\x1b[2J\n\u202e\x9b"
 
 
@@ -154,8 +154,8 @@ async def test_a_dead_letter_is_listed_and_shown_with_all_that_is_known(system: 
     overview, lines = await dead_letters(system, "list"), await dead_letters(system, "list", "--json")
     details = await dead_letters(system, "show", order_id)
 
-    assert re.search(rf"{CHARGE} .*attempts-exhausted .* 1 .* 2 ", overview), overview
-    assert f"{order_id}  order {order_id}, attempt 2" in overview
+    assert re.search(rf"{CHARGE} .*attempts-exhausted .* 1 .* 4 ", overview), overview
+    assert f"{order_id}  order {order_id}, attempt 4" in overview
     assert order_id in {json.loads(line)["order_id"] for line in lines.splitlines()}
     for part in ("dead-letter-reason", "first-seen", "503 Service Unavailable", '"payment_token": "tok_broken"'):
         assert part in details
