@@ -147,7 +147,9 @@ class Once(Generic[Record]):
                 return True
             known = await self._known(effect)
         await self._re_emit(effect, known, event)
-        return not effect.is_done(known)
+        # What the sweep re-emits comes again: with no record of the failure, each time would make a dead letter.
+        comes_again = event.again is not None and given_up is None
+        return not effect.is_done(known) and not comes_again
 
     async def _re_emit(self, effect: Effect[Record], known: Record | None, event: Event) -> None:
         """Publish the event again if the sweep asks for it: the first one may have been lost."""

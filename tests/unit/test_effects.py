@@ -184,6 +184,17 @@ async def test_giving_up_twice_is_giving_up_and_a_later_success_counts(
     assert outside.effects == 1
 
 
+async def test_what_the_sweep_re_emits_is_set_aside_once_though_no_failure_is_recorded(
+    once: Once[Fact], outside: Outside, placed: Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a refund: the dead letter of the first event is there, and the sweep goes on re-emitting."""
+    again = placed.model_copy(update={"again": True})
+    assert await once.give_up(again, 4, "no answer")  # with a record, after which the sweep stops
+
+    monkeypatch.setattr(outside, "given_up", lambda attempts, error: None)
+    assert [await once.give_up(event, 4, "no answer") for event in (placed, again, placed)] == [True, False, True]
+
+
 async def test_what_can_never_be_recorded_is_set_aside_and_not_done_again(
     once: Once[Fact], outside: Outside, placed: Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
