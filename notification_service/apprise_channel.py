@@ -17,7 +17,8 @@ from urllib.parse import quote, unquote
 
 from notification_service.notifications import Notice
 from notification_service.templates import Templates, Words
-from shared.messaging.retry import NotReady, OutcomeUnknown, PermanentError, TransientError
+from shared.messaging.retry import NotReady, OutcomeUnknown, PermanentError, TransientError, Unavailable
+from shared.urls import HOW_TO_WRITE
 
 CONNECTIONS = 10
 SEND_SECONDS = 15.0
@@ -45,6 +46,7 @@ class AppriseChannel:
     concurrency = CONNECTIONS
 
     def __init__(self, channel: str, url: str, templates: Templates) -> None:
+        _check(url)
         if channel in SAMPLES and TO not in url:
             raise ValueError(f"expected {TO} where the recipient belongs, such as ntfy://host/{TO}")
         self._url, self._templates = url, templates
@@ -71,8 +73,9 @@ class AppriseChannel:
         if error is None:
             return
         shown = self._shown(error, notice.recipient)
-        has_status = re.search(r"error=[1-5]\d\d\b", error)
-        raise (TransientError if has_status else OutcomeUnknown)(f"{self._scheme}: {shown}")
+        status = re.search(r"error=([1-5])\d\d\b", error)
+        kind = OutcomeUnknown if status is None else Unavailable if status[1] == "5" else TransientError
+        raise kind(f"{self._scheme}: {shown}")
 
     async def close(self) -> None:
         """Nothing: each call has had connections of its own."""
@@ -137,6 +140,19 @@ def _notified(plugin: Any, words: Words) -> bool:
     sender = apprise.Apprise(asset=plugin.asset)
     sender.add(plugin)
     return bool(sender.notify(words.text.strip(), words.subject, body_format=apprise.NotifyFormat.TEXT))
+
+
+def _check(url: str) -> None:
+    """Raises `ValueError` for a URL in which a part of a password may be taken for a host or a path, and be shown."""
+    if any(sign.isspace() or not sign.isprintable() for sign in url):
+        raise ValueError("expected a URL for Apprise without spaces and control characters; percent-encode them")
+    scheme, separator, rest = url.partition("://")
+    if not separator or not scheme.isalnum():
+        raise ValueError(f"expected a URL for Apprise, such as ntfy://host/{TO}")
+    address, *more = re.split("[/?#]", rest, maxsplit=1)
+    host = address.rpartition("@")[2]
+    if url.count("@") > 1 or "@" in "".join(more) or ("@" in address and not re.search(r"^[^:]*(:\d+)?$|\]", host)):
+        raise ValueError(f"expected a URL for Apprise with one @ at most, followed by a host; {HOW_TO_WRITE}")
 
 
 def _secrets(url: str) -> list[str]:

@@ -12,7 +12,7 @@ from notification_service import apprise_channel
 from notification_service.apprise_channel import RECIPIENT, AppriseChannel
 from notification_service.notifications import Notice, notice_of
 from notification_service.templates import Templates
-from shared.messaging.retry import NotReady, OutcomeUnknown, PermanentError, TransientError
+from shared.messaging.retry import NotReady, OutcomeUnknown, PermanentError, TransientError, Unavailable
 from tests import examples
 from tests.receiver import HANG_UP, SILENCE, TRICKLE, Receiver, receiving
 from tests.support import eventually
@@ -75,7 +75,8 @@ async def test_many_at_once_are_not_paced() -> None:
 @pytest.mark.parametrize(
     ("answer", "outcome"),
     [
-        *((f"{code} No", TransientError) for code in (400, 401, 404, 429, 500, 503)),
+        *((f"{code} No", TransientError) for code in (400, 401, 404, 429)),
+        *((f"{code} Oops", Unavailable) for code in (500, 503)),
         (HANG_UP, OutcomeUnknown),
         (SILENCE, OutcomeUnknown),
         (TRICKLE, OutcomeUnknown),

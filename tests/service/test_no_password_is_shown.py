@@ -14,13 +14,15 @@ from shared.settings import BrokerSettings, load
 from tests import examples
 from tests.conftest import Broker
 from tests.order_rail import order_rail
+from tests.receiver import receiving
 from tests.service.mail import mail_server
 from tests.service.process import OPERATOR, RunningService, running
 from tests.service.test_following_orders import BODY
 from tests.service.wire import Wire
-from tests.support import eventually
+from tests.support import DELAYS_VARIABLES, eventually
 from tests.unit.test_settings import SETTINGS
 
+CHANNELS = ("sms", "push", "restaurant")
 EMAIL_QUEUE = "notification_service.email"
 MARKER = "Zq7MarkerX9"
 SHOWN_AS = (MARKER, base64.b64encode(MARKER.encode()).decode().rstrip("="), MARKER[:8])
@@ -45,7 +47,9 @@ SCHEMES = [
     ("payment_service", "GATEWAY_URL", "simulated+postgresql"),
     ("notification_service", "DATABASE_URL", "postgresql"),
     ("notification_service", "EMAIL_URL", "smtp"),
-    ("notification_service", "SMS_URL", "sms"),
+    ("notification_service", "SMS_URL", "json"),
+    ("notification_service", "PUSH_URL", "ntfys"),
+    ("notification_service", "RESTAURANT_URL", "https"),
 ]
 COMMANDS = [
     ("topology", "show"),
@@ -88,7 +92,9 @@ async def answer_to(service: RunningService, method: str, path: str, **more: Any
 def test_a_malformed_url_ends_the_start_with_a_line_that_hides_it(
     service: str, name: str, scheme: str, url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv(name, url.format(scheme=scheme, marker=MARKER))
+    recipient = "/{to}" if name in ("SMS_URL", "PUSH_URL") else ""
+    monkeypatch.setenv(name, url.format(scheme=scheme, marker=MARKER) + recipient)
+    monkeypatch.setenv("WEBHOOK_SECRET", f"{MARKER} and more")
     with pytest.raises(SystemExit) as ended:
         load(SETTINGS[service])
     printed = capsys.readouterr()
@@ -135,6 +141,31 @@ async def test_a_mail_server_that_is_away_or_refuses_the_user(
             wire.send(paid := examples.payment_succeeded())
             # An outage holds the delivery, a refusal is a failed attempt: both are logged.
             await eventually(lambda: EMAIL_QUEUE in service.log.read_text(), 20, "the mail to be tried")
+            messages = [f"{each.headers}{each.body!r}" for each in wire.messages("notifications", paid.subject)]
+            assert_hidden("\n".join([await output_of(service), *messages]))
+
+
+@pytest.mark.parametrize("is_away", [True, False], ids=["away", "refusing"])
+async def test_providers_that_are_away_or_refuse_the_user(
+    is_away: bool, wire: Wire, closed_port: int, tmp_path: Path
+) -> None:
+    async with receiving() as strict:
+        strict.answer = "401 Unauthorized"
+        address = f"127.0.0.1:{closed_port}" if is_away else strict.address
+        secret = f"ada:{MARKER}@{address}/{MARKER}"
+        settings: dict[str, Any] = {
+            "SMS_URL": f"json://{secret}/{{to}}?:token={MARKER}&rto=1", "PUSH_URL": f"xml://{secret}/{{to}}",
+            "RESTAURANT_URL": f"http://{secret}?token={MARKER}", "WEBHOOK_SECRET": f"{MARKER} and more",
+        }  # fmt: skip
+        delays: dict[str, Any] = dict.fromkeys(DELAYS_VARIABLES, "0.2")
+        async with running("notification_service", wire.settings, tmp_path, **settings, **delays) as service:
+            wire.send(paid := examples.payment_succeeded(phone=examples.PHONE, push=MARKER))
+
+            def all_have_failed() -> bool:
+                lines = [line for line in service.log.read_text().splitlines() if "deliver" in line]
+                return all(any(f"notification_service.{name}" in line for line in lines) for name in CHANNELS)
+
+            await eventually(all_have_failed, 30, "every channel to fail")
             messages = [f"{each.headers}{each.body!r}" for each in wire.messages("notifications", paid.subject)]
             assert_hidden("\n".join([await output_of(service), *messages]))
 
