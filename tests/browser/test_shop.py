@@ -206,23 +206,26 @@ async def test_an_order_moves_along_the_rail_until_it_is_confirmed(shop: Shop) -
 
 
 @pytest.mark.parametrize(
-    ("token", "status", "headline", "words", "states"),
+    ("token", "status", "headline", "words", "states", "cancellation"),
     [
         ("tok_declined", "declined", "The card was declined.",
-         "The bank said no to this card. Nothing was charged", ["done", "failed", "skipped", "done"]),
+         "The bank said no to this card. Nothing was charged", ["done", "failed", "skipped", "done"],
+         "It can't be cancelled: its payment was declined"),
         ("tok_broken", "stalled", "This order is stuck: it could not be charged.",
          "given up after 6 attempts (the gateway answers 503 Service Unavailable)",
-         ["done", "stuck", "later", "later"]),
+         ["done", "stuck", "later", "later"], "Cancel the order"),
     ],
 )  # fmt: skip
 async def test_an_order_that_is_not_paid_says_why(
-    shop: Shop, token: str, status: str, headline: str, words: str, states: list[str]
+    shop: Shop, token: str, status: str, headline: str, words: str, states: list[str], cancellation: str
 ) -> None:
     await shop.order(token)
     await shop.until(status)
     await expect(shop.headline).to_have_text(headline)
     await expect(shop.rail).to_contain_text(words)
     await shop.until_stations(*states)
+    await expect(shop.ticket).to_contain_text(cancellation)
+    await expect(shop.button("Cancel the order")).to_have_count(int(status == "stalled"))
 
 
 async def test_every_status_has_words_of_its_own(shop: Shop) -> None:
@@ -757,13 +760,6 @@ async def test_an_order_that_waits_is_called_off_at_once_and_settled_later(shop:
         await shop.page.reload()
         await shop.until("cancelling")
     await expect(shop.rail).to_have_attribute("data-status", re.compile("cancelled|refunded"))
-
-
-async def test_a_declined_order_says_why_it_is_not_cancelled(shop: Shop) -> None:
-    await shop.order("tok_declined")
-    await shop.until("declined")
-    await expect(shop.ticket).to_contain_text("It can't be cancelled: its payment was declined")
-    await expect(shop.button("Cancel the order")).to_have_count(0)
 
 
 async def test_a_confirmed_order_past_its_time_says_why_it_is_not_cancelled(
