@@ -2,12 +2,14 @@
 
 import fcntl
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from control_room.launcher import LaunchError
+from shared.settings import checked_token
 
 
 class RunDirectory:
@@ -36,6 +38,25 @@ class RunDirectory:
     def sqlite_url(self, name: str) -> str:
         """The SQLAlchemy URL of a SQLite file in here."""
         return f"sqlite:///{self.path / name}.db"
+
+    def operator_token(self) -> str:
+        """The token of earlier starts in here, so that open pages and bookmarks keep their right; else a new one.
+
+        A new one also replaces a file that holds no token. The file is readable by its owner alone.
+        """
+        file = self.path / "operator-token"
+        try:
+            if token := checked_token(file.read_text(encoding="ascii").strip()):
+                return token
+        except (FileNotFoundError, ValueError):
+            pass
+        token = secrets.token_urlsafe(24)
+        new = file.with_suffix(".new")
+        new.unlink(missing_ok=True)
+        new.touch(mode=0o600)
+        new.write_text(f"{token}\n", encoding="ascii")
+        new.replace(file)
+        return token
 
     @contextmanager
     def locked(self) -> Iterator[None]:

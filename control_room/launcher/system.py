@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import secrets
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -48,7 +47,7 @@ class System:
         environment: Mapping[str, str],
     ) -> None:
         self.run, self.ports, self.broker, self.broker_settings = run, ports, broker, settings
-        self.operator_token = environment.get("OPERATOR_TOKEN") or secrets.token_urlsafe(24)
+        self.operator_token = environment.get("OPERATOR_TOKEN") or run.operator_token()
         self.control_room_url = ""
         self.http_host = _http_host(environment)
         self.processes = {contract.name: self._process(contract, environment) for contract in services()}

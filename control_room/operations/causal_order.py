@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from shared.contract import services
+from shared.contract import patterns, service, services
 
 Act = Literal["happened", "published", "handled", "set aside"]
 
@@ -52,7 +52,7 @@ def in_order(timeline: Sequence[Entry], others: Iterable[Entry]) -> list[Entry]:
 def publisher_of(event: str) -> str:
     """The service that publishes events that begin as this type does, such as `payment.`; empty if none does."""
     topic = event.partition(".")[0]
-    families = {each.family().partition(".")[0]: service.name for service in services() for each in service.publishes}
+    families = {each.family().partition(".")[0]: owner.name for owner in services() for each in owner.publishes}
     return families.get(topic, "")
 
 
@@ -70,10 +70,26 @@ def _causes(entry: Entry, entries: Sequence[Entry]) -> set[int]:
     """For an entry of the timeline those before it; for a message that its event happened and was published."""
     if entry.act == "happened":
         before = entries[: next(place for place, each in enumerate(entries) if each is entry)]
-        return {id(each) for each in before if each.act == "happened"}
+        timeline = [each for each in before if each.act == "happened"]
+        return {id(each) for each in (*timeline, *_answered(entry, timeline, entries))}
     publisher = publisher_of(entry.event)
     if entry.clock == publisher:
         return set()
     own = [each for each in entries if each.event == entry.event and each.clock == publisher]
     first = {act: next((each for each in own if each.act == act), None) for act in ("happened", "published")}
     return {id(each) for each in first.values() if each is not None}
+
+
+def _answered(entry: Entry, before: Sequence[Entry], entries: Sequence[Entry]) -> list[Entry]:
+    """The publish of the event that made a service do this: the latest one before that it takes."""
+    if not before or entry.clock in ("", before[0].clock):  # what begins an order, and what its customer does later
+        return []
+    taken = [each for each in before if _takes(entry.clock, each)]
+    published = (each for each in entries if taken and each.act == "published" and each.event == taken[-1].event)
+    return [each for each in published if each.clock == taken[-1].clock][:1]
+
+
+def _takes(service_name: str, event: Entry) -> bool:
+    exchange = service(event.clock).exchange if event.clock else ""
+    queues = service(service_name).queues
+    return any(each.exchange == exchange and each.matches(event.event) for queue in queues for each in patterns(queue))

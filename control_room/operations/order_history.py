@@ -83,7 +83,7 @@ async def _remembered(
         return [], [f"{service} could not be asked what it did ({type(error).__name__})."]
     entries = [_from_delivery_log(service, record) for answer in answers for record in answer["deliveries"]]
     since = max(_time(answer["known_since"]) for answer in answers)
-    gap = f"{service} remembers nothing from before {since:%H:%M:%S} UTC: it was started then, or has forgotten it."
+    gap = f"{service} remembers nothing from before {since.isoformat()}: it was started then, or has forgotten it."
     return entries, [gap] if since > placed_at else []
 
 

@@ -73,6 +73,14 @@ async def test_nothing_leads_where_the_clients_host_header_says(room: Room, path
     assert "location" not in answer.headers
 
 
+async def test_an_unknown_address_has_a_way_home(room: Room) -> None:
+    answer = await ask(room.port, b"GET /<nowhere> HTTP/1.1\r\n" + HOST + b"\r\n")
+
+    assert answer.status == 404
+    assert b'<a href="/">To the control room</a>' in answer.body
+    assert b"&lt;nowhere&gt;" in answer.body
+
+
 REFUSED = {
     "a long upgrade": (UPGRADE[:-2] + b"A: b\r\n" * 200 + b"\r\n", 431, "over 100 headers"),
     "a long body": (POLLING + b"Content-Length: 30000000\r\n\r\n" + b"a" * 3_000_000, 413, "over 1048576 bytes"),

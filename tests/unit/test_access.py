@@ -56,6 +56,13 @@ def test_the_token_leaves_the_address_and_is_not_in_the_cookie() -> None:
     assert all(word in answer.headers["set-cookie"] for word in ("HttpOnly", "SameSite=strict"))
 
 
+def test_a_wrong_token_is_said_to_be_wrong_and_leaves_a_good_cookie_alone() -> None:
+    answer = answer_to("token=wrong&order=1")
+    assert answer.headers["location"] == "/?order=1&refused="
+    assert "set-cookie" not in answer.headers
+    assert answer_to(f"{LINK}&refused=").headers["location"] == "/"
+
+
 def test_without_the_token_one_may_look() -> None:
     assert entered(request(), TOKEN) is None
     assert not may_act(request(), TOKEN)

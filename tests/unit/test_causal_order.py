@@ -65,6 +65,17 @@ def test_with_right_clocks_a_history_is_in_the_order_of_time(shuffler: random.Ra
     assert sorted_history(HISTORY, shuffler) == HISTORY
 
 
+def test_an_effect_is_never_shown_before_its_cause_where_times_are_equal() -> None:
+    """A confirm is noted after the consumer has seen the message."""
+    placed, paid = entry(0, ORDERS, "happened", PLACED), entry(1, PAYMENTS, "happened", PAID)
+    told = entry(1, NOTIFICATIONS, "happened", NOTIFIED)
+    confirmed = [entry(1, ORDERS, "published", PLACED), entry(1, PAYMENTS, "published", PAID)]
+
+    shown = in_order([placed, paid, told], confirmed)
+
+    assert shown.index(confirmed[0]) < shown.index(paid) < shown.index(confirmed[1]) < shown.index(told)
+
+
 def test_entries_that_contradict_each_other_are_all_there() -> None:
     """As when two replicas of a service have clocks of their own."""
     first, later = entry(9, PAYMENTS, "happened", PAID), entry(5, NOTIFICATIONS, "happened", NOTIFIED)

@@ -6,9 +6,10 @@ from prometheus_client.samples import Sample
 from control_room.dashboard.snapshots.broker import views
 from control_room.dashboard.snapshots.drain import seconds_to_drain
 from control_room.dashboard.snapshots.services import Meter
-from control_room.dashboard.snapshots.snapshot import ServiceView, Snapshot
+from control_room.dashboard.snapshots.snapshot import BROKER_DOWN, ServiceView, Snapshot
 from control_room.operations.replicas import Total, parsed
 from shared import contract
+from tests.support import SERVICES
 
 PAGE = """\
 # HELP order_rail_deliveries_settled_total Deliveries settled, by outcome
@@ -60,8 +61,16 @@ def test_each_problem_is_a_sentence_and_a_silent_broker_is_the_only_one_of_the_b
         exchanges=frozenset(contract.exchanges()) - {"payments"},
         broker_problem="",
     )
-    assert snapshot.problems == ["payment_service: it does not run", "exchange payments is missing"]
-    assert Snapshot(services={}, broker_problem="it does not answer").problems == ["RabbitMQ: it does not answer"]
+    missing = "The exchange payments is missing: order-rail topology apply creates it."
+    assert snapshot.problems == ["The payment service does not run.", missing]
+    assert Snapshot(services={}, broker_problem="it does not answer").problems == ["RabbitMQ: it does not answer."]
+
+
+def test_what_follows_from_a_broker_that_is_down_is_no_problem_of_its_own() -> None:
+    away = ("RabbitMQ at 127.0.0.1:5672: connection refused",)
+    services = {name: ServiceView(name, 1, away) for name in SERVICES}
+    snapshot = Snapshot(services=services, broker_problem=BROKER_DOWN)
+    assert snapshot.problems == ["RabbitMQ is down. Orders are still taken and wait in the outbox."]
 
 
 def test_the_backlog_is_in_outboxes_and_in_the_queues_on_the_way_to_the_customer() -> None:
@@ -91,7 +100,14 @@ def test_the_backlog_is_in_outboxes_and_in_the_queues_on_the_way_to_the_customer
     ],
 )
 def test_the_time_to_drain_follows_from_how_the_backlog_shrinks(backlogs: list[int], seconds: float | None) -> None:
-    assert seconds_to_drain(list(enumerate(backlogs))) == (None if seconds is None else pytest.approx(seconds))
+    expected = None if seconds is None else pytest.approx(seconds)
+    assert seconds_to_drain(list(enumerate(backlogs)), outflow=500) == expected
+
+
+def test_nothing_drains_while_nothing_goes_out_even_if_the_backlog_shrank_a_moment_ago() -> None:
+    shrank = [(second, 500.0 - 50 * second) for second in range(10)]
+    assert seconds_to_drain(shrank, outflow=0) is None
+    assert seconds_to_drain([*shrank, *((second, 16.0) for second in range(10, 15))], outflow=5) is None
 
 
 def test_a_counter_that_starts_again_goes_on_in_the_total() -> None:

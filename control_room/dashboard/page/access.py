@@ -1,7 +1,7 @@
 """Which viewers may change something: those whose browser once opened the page with the operator token.
 
 The link that `order-rail up` prints contains the token. The page removes it from the address at once and sets a cookie
-that no script can read and no other site can send.
+that no script can read and no other site can send. A wrong token changes nothing: the page says that it is wrong.
 """
 
 import hashlib
@@ -13,6 +13,8 @@ from starlette.responses import RedirectResponse
 COOKIE = "order-rail-operator"
 KEPT_SECONDS = 30 * 24 * 3600
 TOKEN = "token"  # noqa: S105 - a parameter's name
+REFUSED = "refused"
+"""The parameter of the page that says that a token was wrong."""
 
 
 def may_act(request: Request, operator_token: str) -> bool:
@@ -25,14 +27,15 @@ def entered(request: Request, operator_token: str) -> RedirectResponse | None:
     """For an address with a token: a redirect to the address without it, with a cookie if the token is right."""
     if TOKEN not in request.query_params:
         return None
-    url = request.url.remove_query_params(TOKEN)
+    given = request.query_params[TOKEN].strip()
+    is_right = bool(operator_token) and hmac.compare_digest(given.encode(), operator_token.encode())
+    url = request.url.remove_query_params([TOKEN, REFUSED])
+    url = url if is_right else url.include_query_params(**{REFUSED: ""})
     target = f"{url.path}?{url.query}" if url.query else url.path
     answer = RedirectResponse(target, 303, headers={"Referrer-Policy": "no-referrer"})
-    if operator_token and hmac.compare_digest(request.query_params[TOKEN].encode(), operator_token.encode()):
+    if is_right:
         proof = _proof(operator_token)
         answer.set_cookie(_cookie(request), proof, max_age=KEPT_SECONDS, httponly=True, samesite="strict")
-    else:
-        answer.delete_cookie(_cookie(request))
     return answer
 
 

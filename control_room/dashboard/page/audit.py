@@ -9,7 +9,8 @@ from nicegui import ui
 from control_room.dashboard.page.parts import STATES, Page, button, card, text
 from control_room.dashboard.snapshots.auditing import RUSH_PER_SECOND, Auditing
 from control_room.dashboard.snapshots.snapshot import Snapshot
-from control_room.text import duration
+from control_room.dashboard.words import capital, phrase, plainly
+from control_room.text import counted, duration
 
 HINT = (
     "Again and again, in the background, every order is compared with payments, the gateway's own ledger, "
@@ -28,48 +29,66 @@ def show(page: Page) -> None:
             verdict.set_text(_verdict(report))
             verdict.classes(add="fine" if report["clean"] else "broken", remove=STATES)
             counts.set_text(_counts(report))
-            _show_violations(report["violations"])
+            _show_violations(page, report["violations"])
 
     with card("Audit", HINT, "audit"):
         verdict = text("The first audit is on its way.", "verdict").props("role=status")
         counts = text("", "counts")
-        page.text(lambda snapshot: _progress(auditing, snapshot), "hint")
+        page.text(lambda snapshot: _progress(auditing, snapshot), "hint progress")
         page.redraw(ui.element("ul").classes("violations"), lambda: auditing.last, draw)
         button("Audit now", auditing.ask, kind="plain")
 
 
+def in_short(auditing: Auditing) -> tuple[str, str]:
+    """The verdict in a few words, and its CSS class."""
+    if auditing.last is None:
+        return ("Audit not possible", "broken") if auditing.trouble else ("First audit on its way", "")
+    if total := _total(auditing.last.report):
+        return f"Audit: {counted(total, 'violation')}", "broken"
+    return ("Audit clean, but old", "busy") if auditing.trouble else ("Audit clean", "fine")
+
+
 def _progress(auditing: Auditing, snapshot: Snapshot) -> str:
-    if auditing.trouble:
-        return f"It could not be carried out: {auditing.trouble}"
     last = auditing.last
-    ago = f"Last looked {duration(time.time() - last.at)} ago; it took {duration(last.took_seconds)}." if last else ""
+    ago = duration(max(1, time.time() - last.at)) if last else ""
+    if auditing.trouble:
+        old = f" The verdict above is {ago} old." if last else ""
+        again = " Looking again now …" if auditing.is_running else ""
+        return f"Audit not possible: {plainly(auditing.trouble)}.{old}{again}"
+    looked = f"Last looked {ago} ago; it took {duration(last.took_seconds)}." if last else ""
     if auditing.is_running:
-        return f"{ago} Looking again now …"
-    return f"{ago} It waits until the rush is over." if snapshot.accepted > RUSH_PER_SECOND else ago
+        return f"{looked} Looking again now …"
+    return f"{looked} It waits until the rush is over." if snapshot.accepted > RUSH_PER_SECOND else looked
+
+
+def _total(report: Mapping[str, Any]) -> int:
+    return sum(check["violations"] for check in report["checks"])
 
 
 def _verdict(report: Mapping[str, Any]) -> str:
-    total = sum(check["violations"] for check in report["checks"])
-    if total:
-        return f"{total:,} things are wrong."
+    if total := _total(report):
+        return f"{counted(total, 'thing')} {'is' if total == 1 else 'are'} wrong."
     judged = report["counts"].get("orders", 0) - report["in_flight"]
     if not judged:
         return "There is nothing to judge yet."
-    return f"All services agree on {judged:,} orders: nothing lost, nothing doubled."
+    return f"All services agree on {counted(judged, 'order')}: nothing lost, nothing doubled."
 
 
 def _counts(report: Mapping[str, Any]) -> str:
-    in_flight = f" {report['in_flight']:,} orders are in flight." if report["in_flight"] else ""
-    counts = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in report["counts"].items() if count)
+    flying = report["in_flight"]
+    in_flight = f" {counted(flying, 'order')} {'is' if flying == 1 else 'are'} in flight." if flying else ""
+    named_counts = [(name.replace("_", " "), count) for name, count in report["counts"].items() if count]
+    counts = ", ".join(counted(count, name.removesuffix("s")) for name, count in named_counts)
     return f"Looked at {counts}.{in_flight}" if counts else "There are no orders yet."
 
 
-def _show_violations(violations: Sequence[Mapping[str, Any]]) -> None:
+def _show_violations(page: Page, violations: Sequence[Mapping[str, Any]]) -> None:
     for violation in violations[:SHOWN]:
         with ui.element("li"):
-            text(f"{violation['subject']}: {violation['what']}", "what")
+            subject = violation["subject"] if page.may_act else "an order"  # its id opens the customer's page
+            text(f"{subject}: {violation['what']}", "what")
             text(violation["invariant"], "code")
-            for service, statement in violation["evidence"].items():
-                text(f"{service}: {statement}", "hint")
+            for service, statement in violation["evidence"].items() if page.may_act else ():
+                text(capital(f"{phrase(service)}: {statement}"), "hint")
     if len(violations) > SHOWN:
         text(f"and {len(violations) - SHOWN} more: see 'order-rail audit'", "hint", tag="li")

@@ -1,13 +1,16 @@
 """Dead letters by queue and cause: inspect one, redrive them, or discard one with a reason."""
 
 import json
+import re
 from collections.abc import Awaitable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Literal
 
 from nicegui import ui
 
-from control_room.dashboard.page.parts import Page, button, card, named, number_field, text, title
+from control_room.dashboard.page.parts import LocalTimes, Page, button, card, named, number_field, text
+from control_room.dashboard.snapshots.snapshot import BROKER_DOWN, Snapshot
+from control_room.dashboard.words import capital, plainly, stamp, title
 from control_room.operations.dead_letters import NotDone
 from control_room.operations.dead_letters.dead_letter import DeadLetter
 from control_room.operations.dead_letters.selection import Group, Selection
@@ -21,6 +24,10 @@ HINT = (
 SHOWN_CHARACTERS = 8000
 SHOWN_EACH = 5
 USUAL_RATE, HIGHEST_RATE = 50, 10_000
+FOCUS = """{{
+    const opener = [...document.querySelectorAll("button")].find(button => button.ariaLabel === {name});
+    (opener ?? document.getElementById("dead-letters")).focus();
+}}"""
 
 
 def show(page: Page) -> None:
@@ -33,23 +40,30 @@ def show(page: Page) -> None:
         for group in view.groups:
             _draw_group(page, group)
 
+    def trouble(snapshot: Snapshot) -> str:
+        if snapshot.broker_problem == BROKER_DOWN:
+            return "RabbitMQ is down: they are safe there, and listed again once it is back."
+        return f"They can't be listed: {plainly(view.trouble)}." if view.trouble else ""
+
     with card("Dead letters", HINT, "dead-letters"):
-        page.text(lambda _: view.trouble, "note broken")
-        page.redraw(ui.element("div").classes("groups"), lambda: [_shown(group) for group in view.groups], draw)
+        page.text(trouble, "note broken")
+        groups = ui.element("div").classes("groups")
+        page.redraw(groups, lambda: [_shown(page, group) for group in view.groups], draw)
 
 
 def _draw_group(page: Page, group: Group) -> None:
     cause = group.cause or "no reason given"
     with named(ui.element("div").classes("group"), f"{title(group.queue)}, {cause}", "group"):
         with ui.element("div").classes("what"):
-            since = f", the oldest since {group.oldest:%H:%M:%S} UTC" if group.oldest else ""
-            text(f"{cause}: {counted(group.count, 'message')}", "name", tag="h3")
-            text(f"{title(group.queue)}{since}", "hint")
+            text(f"{_cause(group)}: {counted(group.count, 'message')}", "name", tag="h3")
+            since = f", the oldest since {stamp(group.oldest)}" if group.oldest else ""
+            LocalTimes(f"{title(group.queue)}{since}", "hint")
         if group.count > 1:
             selection = Selection(cause=group.cause, queue=group.queue)
             with ui.element("div").classes("buttons"):
                 rate = number_field("a second", USUAL_RATE, "rate", 1, HIGHEST_RATE)
-                page.button(f"Send back all {group.count:,}", lambda: _redrive(page, selection, rate.value))
+                label = f"Send back all {group.count:,}"
+                page.button(label, lambda: _redrive(page, selection, rate.value) if rate.validate() else None)
         with ui.element("ul"):
             for dead_letter in group.first[:SHOWN_EACH]:
                 _draw_dead_letter(page, dead_letter)
@@ -63,27 +77,31 @@ def _draw_dead_letter(page: Page, dead_letter: DeadLetter) -> None:
     with ui.element("li"):
         with ui.element("div").classes("what"):
             text(dead_letter.error[:200] or dead_letter.reason, "name")
-            text(f"order {order_id}" if order_id else f"no order: {number}", "code")
+            if page.may_act:  # an order's id opens its customer's page
+                text(f"order {order_id}" if order_id else f"no order: {number}", "code")
             text(_tried(dead_letter), "hint")
+            if moot := page.room.dead_letters.why_moot(dead_letter):
+                text(f"{capital(moot)}.", "hint moot")
         with ui.element("div").classes("buttons"):
-            button("Inspect", lambda: _inspect(page, dead_letter), kind="plain", name=f"Inspect {number}")
-            send_back, discard = lambda: _redrive(page, selection, USUAL_RATE), lambda: _discard(page, selection)
-            page.button("Send back", send_back, kind="plain", name=f"Send back {number}")
-            page.button("Discard …", discard, kind="plain", name=f"Discard {number}")
+            inspect, send_back, discard = f"Inspect {number}", f"Send back {number}", f"Discard {number}"
+            page.button("Inspect", lambda: _inspect(page, dead_letter, inspect), kind="plain", name=inspect)
+            page.button(
+                "Send back", lambda: _redrive(page, selection, USUAL_RATE, send_back), kind="plain", name=send_back
+            )
+            page.button("Discard …", lambda: _discard(page, selection, discard), kind="plain", name=discard)
 
 
-async def _redrive(page: Page, selection: Selection, rate: float | None) -> None:
-    if rate is None or not 1 <= rate <= HIGHEST_RATE:
-        _notify(page, f"How many a second? Between 1 and {HIGHEST_RATE:,}.", "negative")
-    else:
-        await _report(page, page.room.dead_letters.redrive(selection, rate), "Sent back {:,}. Watch them on the rail.")
+async def _redrive(page: Page, selection: Selection, rate: float, opener: str = "") -> None:
+    await _report(page, page.room.dead_letters.redrive(selection, rate), "Sent back {:,}. Watch them on the rail.")
+    _focus(page, opener)
 
 
-async def _discard(page: Page, selection: Selection) -> None:
+async def _discard(page: Page, selection: Selection, opener: str) -> None:
     hint = f"{selection.id}: it is removed for good, and kept in a journal with your reason."
     if reason := await _ask_for_reason(page, hint):
         removing = page.room.dead_letters.discard(selection, reason)
         await _report(page, removing, "Removed {}; kept in the journal of discarded dead letters.")
+    _focus(page, opener)
 
 
 async def _report(page: Page, action: Awaitable[int], success: str) -> None:
@@ -91,7 +109,12 @@ async def _report(page: Page, action: Awaitable[int], success: str) -> None:
     try:
         _notify(page, success.format(await action), "positive")
     except (NotDone, BrokerUnavailable) as error:
-        _notify(page, str(error), "negative")
+        _notify(page, _failure(str(error)), "negative")
+
+
+def _failure(sentence: str) -> str:
+    """What went wrong, without what concerns only the command line and the operating system."""
+    return capital(plainly(re.sub(r", or use --.*|\[Errno \d+\] ", "", sentence)))
 
 
 def _notify(page: Page, sentence: str, kind: Literal["positive", "negative"]) -> None:
@@ -99,10 +122,16 @@ def _notify(page: Page, sentence: str, kind: Literal["positive", "negative"]) ->
         ui.notify(sentence, type=kind, multi_line=True)
 
 
+def _focus(page: Page, opener: str) -> None:
+    """Put the keyboard's focus back where it was; on the panel, if the button is gone."""
+    page.client.run_javascript(FOCUS.format(name=json.dumps(opener)))
+
+
 @contextmanager
 def _dialog(page: Page, heading: str, hint: str) -> Iterator[ui.dialog]:
     """A dialog of the page itself: the row whose button opens it may be redrawn meanwhile."""
     with page.client, ui.dialog() as dialog, ui.card().classes("dialog"):
+        named(dialog, heading)
         text(heading, tag="h2")
         text(hint, "hint", tag="p")
         yield dialog
@@ -117,7 +146,7 @@ async def _ask_for_reason(page: Page, hint: str) -> str | None:
 
     with _dialog(page, "Discard this message?", hint) as dialog:
         reason = ui.input("Reason", validation={"Say why it is right to remove it.": lambda value: bool(value.strip())})
-        reason.props("outlined autofocus").classes("wide")
+        reason.props("outlined autofocus").classes("wide").on("keydown.enter", discard)
         with ui.element("div").classes("buttons"):
             button("Keep it", dialog.close, kind="plain")
             button("Discard it", discard, kind="danger")
@@ -126,21 +155,41 @@ async def _ask_for_reason(page: Page, hint: str) -> str | None:
     return answer
 
 
-async def _inspect(page: Page, dead_letter: DeadLetter) -> None:
-    with _dialog(page, dead_letter.reason or "no reason given", dead_letter.error) as dialog:
-        message = json.dumps(dead_letter.as_json(), indent=2, ensure_ascii=False, default=str)
+async def _inspect(page: Page, dead_letter: DeadLetter, opener: str) -> None:
+    with _dialog(page, f"Dead letter: {dead_letter.reason or 'no reason given'}", dead_letter.error) as dialog:
+        message = json.dumps(_readable(dead_letter), indent=2, ensure_ascii=False, default=str)
         text(message[:SHOWN_CHARACTERS], tag="pre").props('tabindex=0 role=region aria-label="The message"')
-        button("Close", dialog.close, kind="plain")
+        button("Close", dialog.close, kind="plain").props("autofocus")
     await dialog
     dialog.delete()
+    _focus(page, opener)
 
 
-def _shown(group: Group) -> object:
+def _readable(dead_letter: DeadLetter) -> dict[str, object]:
+    """All that is known about it, with its body as JSON if it is that."""
+    shown = dead_letter.as_json()
+    with suppress(KeyError, ValueError, RecursionError):
+        shown["message"]["body"] = json.loads(shown["message"]["body"])
+    return shown
+
+
+def _shown(page: Page, group: Group) -> object:
     """All of a group that the page shows: it is redrawn if that has changed."""
-    return group.queue, group.cause, group.count, [(each.id, each.parked_at) for each in group.first]
+    first = [(each.id, each.parked_at, page.room.dead_letters.why_moot(each)) for each in group.first]
+    return group.queue, group.cause, group.count, first
+
+
+def _cause(group: Group) -> str:
+    """`Failed 4 times (attempts-exhausted)`."""
+    if group.cause == "attempts-exhausted":
+        return f"Failed {_times(group.most_attempts)} ({group.cause})"
+    return capital(group.cause or "no reason given")
 
 
 def _tried(dead_letter: DeadLetter) -> str:
-    times = "once" if dead_letter.attempts == 1 else f"{dead_letter.attempts} times"
-    sent_back = f", after it was sent back {dead_letter.redrives} times" if dead_letter.redrives else ""
-    return f"tried {times}{sent_back}"
+    sent_back = f", after it was sent back {_times(dead_letter.redrives)}" if dead_letter.redrives else ""
+    return f"tried {_times(dead_letter.attempts)}{sent_back}"
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"

@@ -1,74 +1,84 @@
-"""The whole page: a heading that says whether all is well, and the panels below it."""
+"""The whole page: a heading that stays, the rail with its chart, and beside them one of five panels."""
 
-import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from nicegui import ui
 
-from control_room.dashboard.page import audit, dead_letters, levelling, order, process_control, rail, scenarios
-from control_room.dashboard.page.parts import Page, text
-from control_room.dashboard.snapshots.snapshot import Snapshot
+from control_room.dashboard.page import (
+    audit,
+    dead_letters,
+    heading,
+    levelling,
+    order,
+    process_control,
+    rail,
+    scenarios,
+)
+from control_room.dashboard.page.parts import Page, named, text
 
 STYLES = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
 REFRESH_SECONDS = 1.0
-STALE_SECONDS = 4.0
-SHOWN_PROBLEMS = 4
 HOW_TO_ENTER = (
-    "You can look at everything here. To change something, open the link that 'order-rail up' printed, "
-    "or enter the operator token:"
+    "You can look at everything here but customers' orders. To see them, or to change something, open the link that "
+    "'order-rail up' printed, or enter the operator token:"
 )
+REFUSED = "That is not the operator token of this system. It is in the link that 'order-rail up' prints."
+PANELS: Mapping[str, tuple[str, Callable[[Page], object]]] = {
+    "scenarios": ("Scenarios", scenarios.show),
+    "process-control": ("Process control", process_control.show),
+    "dead-letters": ("Dead letters", dead_letters.show),
+    "audit": ("Audit", audit.show),
+    "order": ("An order", order.OrderStory),
+}
+"""By name, which is also the part of the address after `#`."""
+SHOW = "document.getElementById({!r}).scrollIntoView({{block: 'nearest'}})"
 
 
-def build(page: Page, order_id: str = "") -> None:
-    """The page for one viewer, kept up to date while it is open; with the history of an order, if one is named."""
+def build(page: Page, *, is_refused: bool = False) -> None:
+    """The page for one viewer, kept up to date while it is open. `is_refused`: the viewer came with a wrong token."""
     ui.add_css(STYLES)
     ui.query(".nicegui-content").classes("bare")
-    _show_heading(page)
+    heading.show(page)
     with ui.element("div").classes("room"):
-        if not page.may_act:
-            _invite()
-        for panel in (rail, levelling, process_control, scenarios):
-            panel.show(page)
-        with ui.element("div").classes("stack"):  # one column of any height
-            audit.show(page)
-            order.OrderStory(page.room, order_id)
-        dead_letters.show(page)
+        if is_refused or not page.may_act:
+            _invite(page, is_refused=is_refused)
+        with ui.element("div").classes("stack"):
+            rail.show(page)
+            levelling.show(page)
+        _show_panels(page)
     ui.timer(REFRESH_SECONDS, page.refresh)
     pace = page.room.observer.pace
     page.client.on_connect(lambda: pace.open(page.client.id))
     page.client.on_delete(lambda: pace.close(page.client.id))
 
 
-def _show_heading(page: Page) -> None:
-    """What is broken or degraded, or that nothing is."""
+def _show_panels(page: Page) -> None:
+    with ui.element("div").classes("panels").props("id=panels"):
+        with named(ui.tabs(), "Panels").props("no-caps dense") as tabs:
+            for name, (label, _) in PANELS.items():
+                ui.tab(name, label).props["data-panel"] = name
+        with ui.tab_panels(tabs, value="order" if page.order_id else "scenarios", animated=False):
+            for name, (label, show) in PANELS.items():
+                with named(ui.tab_panel(name), label):
+                    show(page)
 
-    def problems(snapshot: Snapshot) -> list[str]:
-        if time.time() - max(snapshot.at, page.room.observer.pace.opened_at) > STALE_SECONDS:
-            return ["the control room itself has stopped looking"]
-        return snapshot.problems
+    def open_panel(name: str) -> None:
+        tabs.set_value(name)
+        page.client.run_javascript(SHOW.format("panels"))
 
-    def degraded(snapshot: Snapshot) -> list[str]:
-        return [f"degraded: {sentence}" for sentence in snapshot.degraded]
-
-    def colour(snapshot: Snapshot) -> str:
-        return "broken" if problems(snapshot) else "busy" if degraded(snapshot) else "fine"
-
-    with ui.element("header").classes("heading"):
-        text("Order Rail", tag="h1")
-        state = page.text(lambda snapshot: _sentence(problems(snapshot) or degraded(snapshot)), "state", tag="p")
-        state.props("role=status")
-        page.colour(state, colour)
+    page.open_panel = open_panel
 
 
-def _sentence(problems: list[str]) -> str:
-    more = f" and {len(problems) - SHOWN_PROBLEMS} more" if len(problems) > SHOWN_PROBLEMS else ""
-    return "; ".join(problems[:SHOWN_PROBLEMS]) + more if problems else "Everything runs."
-
-
-def _invite() -> None:
+def _invite(page: Page, *, is_refused: bool) -> None:
     """How a viewer becomes one who may change something."""
     with ui.element("form").classes("card invitation").props('method=get action="/"'):
+        if is_refused:
+            still = " You keep the right that you had." if page.may_act else ""
+            text(REFUSED + still, "note broken", tag="p").props("role=alert id=refused")
         text(HOW_TO_ENTER, tag="label").props("for=token")
-        ui.element("input").props("id=token name=token type=password autocomplete=off required")
+        field = ui.element("input").props("id=token name=token type=password autocomplete=off required")
+        if is_refused:
+            field.props("aria-invalid=true aria-describedby=refused")
         with ui.element("button").props("type=submit").classes("button plain"):
             text("Enter", tag="span")

@@ -1,6 +1,6 @@
 """Load levelling: what comes in, what goes out, and what waits in between, over time on one chart."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from nicegui import ui
@@ -11,12 +11,17 @@ from control_room.text import duration
 
 SHOWN_SECONDS = 300
 POINTS = 150
-HINT = (
-    "Orders may come in faster than they can be paid. No customer waits for that: they stay in the queue, and are "
-    "worked off at the pace of the payments."
-)
+HINT = "Orders that come in faster than they can be paid wait in the queue; no customer waits for that."
 INK = "getComputedStyle(document.body).getPropertyValue('--{}').trim()"
 """A colour for the chart, evaluated in the browser: style sheets do not apply to a canvas."""
+ZONE: Mapping[str, object] = {
+    "nameTextStyle": {":color": INK.format("soft")},
+    "nameLocation": "start",
+    "nameGap": 6,
+    ":name": "new Intl.DateTimeFormat(undefined, {timeZoneName: 'short'}).formatToParts()"
+    ".find(part => part.type === 'timeZoneName').value",
+}
+"""The viewer's time zone, evaluated in the browser: the chart's times are in it."""
 
 
 def show(page: Page) -> None:
@@ -48,7 +53,7 @@ def _draw(chart: ui.echart, history: Collection[Snapshot], last: Snapshot) -> No
 
 def _time_to_drain(snapshot: Snapshot) -> str:
     if snapshot.seconds_left is None:
-        return "it grows"
+        return "not draining"
     return f"about {duration(snapshot.seconds_left)}" if snapshot.seconds_left else "nothing waits"
 
 
@@ -72,15 +77,16 @@ def _prediction(last: Snapshot) -> list[list[float]]:
 
 def _options() -> dict[str, Any]:
     ink, line, plain = {":color": INK.format("soft")}, {"lineStyle": {":color": INK.format("line")}}, {"show": False}
+    labels = {**ink, "hideOverlap": True}
     axis = {"type": "value", "min": 0, "nameTextStyle": ink, "axisLabel": ink}
     return {
         "animation": False,
         "dataset": {"source": _columns([])},
         "aria": {"enabled": False},
-        "grid": {"left": 52, "right": 60, "top": 56, "bottom": 28},
-        "legend": {"type": "scroll", "top": 0, "left": 0, "itemWidth": 18, "textStyle": ink},
+        "grid": {"left": 52, "right": 60, "top": 50, "bottom": 26},
+        "legend": {"type": "scroll", "top": 0, "left": 0, "itemWidth": 30, "textStyle": ink},
         "tooltip": {"trigger": "axis"},
-        "xAxis": {"type": "time", "axisLabel": {**ink, "hideOverlap": True}, "axisLine": line, "splitLine": plain},
+        "xAxis": {**ZONE, "type": "time", "axisLabel": labels, "axisLine": line, "splitLine": plain},
         "yAxis": [
             {**axis, "name": "per second", "splitLine": line},
             {**axis, "name": "backlog", "splitLine": plain, "minInterval": 1},
@@ -90,7 +96,7 @@ def _options() -> dict[str, Any]:
             _line("paid", "paid"),
             _line("customers notified", "notified"),
             _line("backlog", "backlog", axis=1, areaStyle={"opacity": 0.15}),
-            _line("predicted", "backlog", axis=1, dash="dashed", encode={"x": 0, "y": 1}, data=[]),
+            _line("backlog, predicted", "predicted", axis=1, dash="dashed", encode={"x": 0, "y": 1}, data=[]),
         ],
     }  # fmt: skip
 

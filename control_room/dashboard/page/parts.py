@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import TypeVar
 
 from nicegui import ui
@@ -10,7 +9,6 @@ from nicegui.elements.mixins.text_element import TextElement
 
 from control_room.dashboard.page.room import Room
 from control_room.dashboard.snapshots.snapshot import Snapshot
-from shared import contract
 
 Kind = TypeVar("Kind", bound=ui.element)
 
@@ -18,12 +16,36 @@ STATES = "fine busy broken"
 """CSS classes for what works, what works slowly and what does not."""
 
 
+class LocalTimes(ui.element, component="local_time.js"):
+    """A text whose RFC 3339 times each viewer reads in their own time zone; the server does not know that zone.
+
+    `label` is shown in place of each time, which is then only in its tooltip.
+    """
+
+    def __init__(self, content: str, classes: str = "", tag: str = "div", label: str | None = None) -> None:
+        super().__init__()
+        self.props.update({"words": content, "tag": tag} | ({"label": label} if label else {}))
+        self.classes(classes)
+
+    def set_text(self, content: str) -> None:
+        if content != self.props["words"]:
+            self.props["words"] = content
+
+
+class Connection(ui.element, component="connection.js"):
+    """Says when the page has lost its connection, and takes its buttons out of use until it is back."""
+
+
 class Page:
     """One open page, and whether its viewer may change something. It shows the latest snapshot, every second anew."""
 
-    def __init__(self, room: Room, may_act: bool) -> None:
+    def __init__(self, room: Room, may_act: bool, order_id: str = "") -> None:
         self.room, self.may_act, self.client = room, may_act, ui.context.client
+        self.order_id = order_id
+        """The order whose history the address asks for."""
         self.updates: list[Callable[[Snapshot], object]] = []
+        self.open_panel: Callable[[str], None] = lambda _name: None
+        """Shows the panel of this name; set once the panels are there."""
 
     def refresh(self) -> None:
         for update in self.updates:
@@ -32,6 +54,12 @@ class Page:
     def text(self, words: Callable[[Snapshot], str], classes: str = "", tag: str = "div") -> TextElement:
         """A text that follows the snapshot; only changes are sent to the browser."""
         element = text("", classes, tag)
+        self.updates.append(lambda snapshot: element.set_text(words(snapshot)))
+        return element
+
+    def timed(self, words: Callable[[Snapshot], str], classes: str = "", tag: str = "div") -> LocalTimes:
+        """A text with times in it that follows the snapshot."""
+        element = LocalTimes("", classes, tag)
         self.updates.append(lambda snapshot: element.set_text(words(snapshot)))
         return element
 
@@ -67,20 +95,13 @@ class Page:
         kind: str = "",
         name: str = "",
         enabled: Callable[[], bool] | None = None,
-    ) -> None:
+    ) -> ui.button:
         """A button for viewers who may act. For others it is disabled, and NiceGUI drops the clicks that they forge."""
         made = button(label, act, kind=kind, name=name)
         made.set_enabled(self.may_act)
         if enabled is not None:
             self.updates.append(lambda _: made.set_enabled(self.may_act and enabled()))
-
-
-@cache
-def title(name: str) -> str:
-    """What people call the service or queue of this name."""
-    titles = {service.name: service.title for service in contract.services()}
-    titles |= {queue_name: queue.title for queue_name, queue in contract.queues().items()}
-    return titles.get(name, name.capitalize())
+        return made
 
 
 def named(element: Kind, name: str, role: str = "") -> Kind:
@@ -116,10 +137,15 @@ def button(label: str, act: Callable[[], object], *, kind: str = "", name: str =
     return named(made, name) if name else made
 
 
-def number_field(label: str, value: int, classes: str, low: int | None = None, high: int | None = None) -> ui.number:
-    """A field for a whole number, from `low` to `high`."""
-    field = ui.number(label, value=value, precision=0, min=low, max=high)
-    return field.props("dense outlined hide-bottom-space").classes(classes)
+def number_field(label: str, value: int, classes: str, low: int, high: int) -> ui.number:
+    """A field for a whole number from `low` to `high`. It says so, and what is wrong with another one."""
+
+    def wrong(given: float | None) -> str | None:
+        fits = given is not None and low <= given <= high and given == int(given)
+        return None if fits else f"Expected a number from {low:,} to {high:,}."
+
+    field = ui.number(f"{label}, {low:,} to {high:,}", value=value, validation=wrong)
+    return field.props("dense outlined hide-bottom-space").classes(f"number {classes}")
 
 
 def number(value: float) -> str:

@@ -6,9 +6,11 @@ from operator import attrgetter
 
 from nicegui import ui
 
-from control_room.dashboard.page.parts import Page, card, named, number, text, title
+from control_room.dashboard.page.parts import Page, card, named, number, text
+from control_room.dashboard.page.process_control import restarted
 from control_room.dashboard.process_control import ProcessState
 from control_room.dashboard.snapshots.snapshot import QueueView, Snapshot
+from control_room.dashboard.words import phrase, plainly, title
 from control_room.operations.roles import NOTIFICATIONS, ORDERS, PAYMENTS
 from shared import contract
 from shared.contract import QueueContract, ServiceContract
@@ -17,26 +19,34 @@ FULL_BAR = 100_000
 """The bar of a queue that holds so many messages is full. It grows with their logarithm."""
 HELD = {ProcessState.DOWN: "stopped here", ProcessState.PAUSED: "paused here", ProcessState.SLOW: "slowed here"}
 HINT = (
-    "An order travels from left to right: a service puts a message into an exchange, that puts a copy into each queue "
-    "that wants one, and the next service takes it out."
+    "From left to right: a service publishes to its exchange, which fills the queues; the next service takes from them."
 )
-FACTS = {"in work": "in_work", "consumers": "consumers", "retrying": "retrying", "set aside": "dead"}
+FACTS = {"in work": "in_work", "consumers": "consumers", "retrying": "retrying", "dead": "dead"}
 """What a queue's box says, and the attribute of the view that holds it."""
 
 
 def show(page: Page) -> None:
     """A box for each of them."""
-    with card("The rail", HINT, "rail"), ui.element("div").classes("stops"):
+    with card("The rail", HINT, "rail"), ui.element("div").classes("stops") as stops:
+        stops.style(f"--columns: {' '.join(map(_width, contract.services()))}")
         for service in contract.services():
-            with ui.element("div"):
+            with ui.element("div").classes("stop"):
                 _show_service(page, service)
                 if service.exchange:
                     _show_exchange(page, service.exchange)
-            with ui.element("div").classes("queues"):
-                for name, queue in contract.queues().items():
-                    if _last_exchange(queue) == service.exchange:
+                with ui.element("div").classes("queues"):
+                    for name in _filled_by(service):
                         _show_queue(page, name)
-        text(f"… and the {ORDERS.title.lower()} keeps each order's history.", "hint end", tag="p")
+
+
+def _filled_by(service: ServiceContract) -> list[str]:
+    """The queues that are shown below the service's exchange."""
+    return [name for name, queue in contract.queues().items() if _last_exchange(queue) == service.exchange]
+
+
+def _width(service: ServiceContract) -> str:
+    """Of the service's column: several queues stand side by side."""
+    return "minmax(0, 1.7fr)" if len(_filled_by(service)) > 1 else "minmax(0, 1fr)"
 
 
 def _last_exchange(queue: QueueContract) -> str:
@@ -49,15 +59,12 @@ def _show_service(page: Page, service: ServiceContract) -> None:
         return page.room.control.state(service.name) if page.room.control else ProcessState.RUNNING
 
     def state(snapshot: Snapshot) -> str:
-        view = snapshot.services[service.name]
-        words = f"ready, {view.replicas} of them" if view.replicas > 1 else "ready"
-        words = f"degraded: {'; '.join(view.degraded)}" if view.degraded else words
-        words = words if view.is_ready else "; ".join(view.problems)
+        words = _says(service, snapshot)
         return f"{HELD[process()]}: {words}" if process() in HELD else words
 
     def colour(snapshot: Snapshot) -> str:
         view = snapshot.services[service.name]
-        if not view.is_ready:
+        if not view.is_ready or _untaken(service, snapshot):
             return "broken"
         return "busy" if view.degraded or process() is ProcessState.SLOW else "fine"
 
@@ -69,9 +76,27 @@ def _show_service(page: Page, service: ServiceContract) -> None:
         text(service.title, "name")
         _show_code(service.name)
         page.text(lambda snapshot: _rate(service, snapshot), "speed")
-        page.text(state, "state")
+        page.timed(state, "state")
         page.text(outbox, "outbox")
     page.colour(box, colour)
+
+
+def _says(service: ServiceContract, snapshot: Snapshot) -> str:
+    """The state of a service in a few words."""
+    view = snapshot.services[service.name]
+    if not view.is_ready:
+        return plainly("; ".join(view.problems))
+    if queues := _untaken(service, snapshot):
+        return f"does not take from {', '.join(map(phrase, queues))} yet"
+    if view.degraded:
+        return f"degraded: {plainly('; '.join(view.degraded))}"
+    ready = f"ready, {view.replicas} of them" if view.replicas > 1 else "ready"
+    return ", ".join(filter(None, (ready, restarted(view))))
+
+
+def _untaken(service: ServiceContract, snapshot: Snapshot) -> list[str]:
+    """Its queues that it takes nothing from, even if it is ready: it has just been started."""
+    return [] if snapshot.broker_problem else [name for name in service.queue_names if snapshot.queues[name].problem]
 
 
 def _rate(service: ServiceContract, snapshot: Snapshot) -> str:
@@ -108,8 +133,7 @@ def _show_queue(page: Page, name: str) -> None:
         return "busy" if view(snapshot).waiting > view(snapshot).in_work + 10 else "fine"
 
     with named(ui.element("div").classes("queue"), f"Queue: {title(name)}", "group") as box:
-        text(title(name), "name")
-        _show_code(name)
+        text(title(name), "name").props["title"] = name
         with ui.element("div").classes("depth"):
             page.text(count("waiting"), "figure")
             text("waiting", "unit")

@@ -37,6 +37,7 @@ async def opened(
     """A room whose tasks run until the block ends. `journal`: the file of discarded dead letters."""
     auditing = Auditing(addresses, ("--discards", str(journal)), lambda: observer.snapshot.accepted, observer.pace)
     dead_letters = DeadLetterView(addresses, journal, lambda: observer.snapshot.dead_letters, observer.pace)
+    observer.on_recovery = auditing.retry
     runner = Runner(Target(addresses, control, mail))
     async with running(auditing.run(), "auditing"), running(dead_letters.run(), "dead letters"):
         try:

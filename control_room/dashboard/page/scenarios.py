@@ -6,6 +6,7 @@ from nicegui import ui
 
 from control_room.dashboard.page.parts import STATES, Page, card, named, number_field, text
 from control_room.dashboard.snapshots.snapshot import Snapshot
+from control_room.dashboard.words import capital
 from control_room.experiments.scenarios import SCENARIOS, Run, Scenario
 from control_room.text import duration
 
@@ -24,11 +25,10 @@ def _show_scenario(page: Page, scenario: Scenario) -> None:
     impossible = scenario.impossible(runner.target)
 
     def start() -> None:
-        chosen = {name: None if field.value is None else int(field.value) for name, field in fields.items()}
-        if wrong := scenario.check(chosen):
-            ui.notify(wrong, type="negative")
+        if wrong := [field for field in fields.values() if not field.validate()]:
+            wrong[0].run_method("focus")
             return
-        runner.start(scenario, {name: value for name, value in chosen.items() if value is not None})
+        runner.start(scenario, {name: int(field.value or 0) for name, field in fields.items()})
         page.refresh()
 
     with named(ui.element("div").classes("play"), f"Scenario: {scenario.title}", "group"):
@@ -36,7 +36,10 @@ def _show_scenario(page: Page, scenario: Scenario) -> None:
         text(scenario.look_for, "look", tag="p")
         text(impossible, "note", tag="p")
         with ui.element("div").classes("buttons"):
-            fields = {each.name: number_field(each.label, each.usual, "field") for each in scenario.settings}
+            fields = {
+                each.name: number_field(each.label, each.usual, "field", each.low, each.high)
+                for each in scenario.settings
+            }
             page.button(
                 "Play", start, name=f"Play: {scenario.title}",
                 enabled=lambda: runner.current is None and not impossible,
@@ -47,26 +50,32 @@ def _show_scenario(page: Page, scenario: Scenario) -> None:
 def _show_result(page: Page, last_run: Callable[[], Run | None]) -> None:
     with ui.element("div").classes("outcome") as box:
         verdict = text("", "verdict").props("role=status")
-        with ui.element("dl") as details:
-            text("Expected", tag="dt")
-            expected = text("", tag="dd")
-            text("Seen", tag="dt")
-            seen = text("", tag="dd")
+        details = ui.element("dl")
 
     def update(_snapshot: Snapshot) -> None:
         run = last_run()
         box.set_visibility(run is not None)
-        details.set_visibility(run is not None and run.outcome is not None)
-        if run is None:
-            return
-        if run.outcome is None:
-            words, state = f"Playing: {run.now} ...", "busy"
-        else:
-            held, state = ("As expected", "fine") if run.outcome.held else ("Not as expected", "broken")
-            words = f"{held}, after {duration(run.took_seconds)}."
-            expected.set_text(run.outcome.expected)
-            seen.set_text(run.outcome.seen)
-        verdict.set_text(words)
-        box.classes(add=state, remove=STATES)
+        if run is not None:
+            words, state = _verdict(run)
+            verdict.set_text(words)
+            box.classes(add=state, remove=STATES)
+
+    def draw() -> None:
+        run = last_run()
+        if run is not None and run.outcome is not None:
+            for name, words in (("Expected", run.outcome.expected), ("Seen", run.outcome.seen)):
+                text(name, tag="dt")
+                with ui.element("dd"), ui.element("ul"):
+                    for each in words.split("; "):
+                        text(capital(each), tag="li")
 
     page.updates.append(update)
+    page.redraw(details, lambda: (run := last_run()) and run.outcome, draw)
+
+
+def _verdict(run: Run) -> tuple[str, str]:
+    """A sentence on how far it is or how it ended, and its CSS class."""
+    if run.outcome is None:
+        return f"Playing: {run.now} …", "busy"
+    held, state = ("As expected", "fine") if run.outcome.held else ("Not as expected", "broken")
+    return f"{held}, after {duration(run.took_seconds)}.", state

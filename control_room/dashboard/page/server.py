@@ -2,10 +2,11 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from html import escape
 from pathlib import Path
 
 from fastapi import FastAPI
-from fastapi.responses import Response
+from fastapi.responses import HTMLResponse, Response
 from nicegui import app as framework
 from nicegui import ui
 from starlette.requests import Request
@@ -25,6 +26,22 @@ MESSAGES_KEPT = 100
 """Updates kept for a browser that reconnects; one that has missed more gets the whole page again."""
 MAX_MESSAGE_BYTES = 256 * 1024
 """For a message that a browser sends over its WebSocket: a click or an entry."""
+NOWHERE = """\
+<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>Not found · Order Rail: control room</title>
+<body style="font: 1rem/1.5 system-ui, sans-serif; max-width: 40rem; margin: 15vh auto; padding: 0 1rem">
+<main>
+<h1>There is no such page</h1>
+<p>The control room has nothing at <code style="overflow-wrap: anywhere">{path}</code>.</p>
+<p><a href="/">To the control room</a></p>
+</main>
+</body>
+</html>
+"""
 FAVICON = Path(__file__).with_name("favicon.svg")
 
 
@@ -56,12 +73,17 @@ def _application(room: Room) -> FastAPI:
         return {"status": "ok"}  # also while the system has problems: the page shows them
 
     @ui.page("/")
-    def page(request: Request) -> Response | None:
+    def control_room(request: Request) -> Response | None:
         token = room.addresses.operator_token
         answer = access.entered(request, token)
         if answer is None:
-            layout.build(Page(room, access.may_act(request, token)), request.query_params.get("order", ""))
+            page = Page(room, access.may_act(request, token), request.query_params.get("order", ""))
+            layout.build(page, is_refused=access.REFUSED in request.query_params)
         return answer
+
+    @framework.exception_handler(404)
+    async def nowhere(request: Request, _error: Exception) -> Response:
+        return HTMLResponse(NOWHERE.format(path=escape(request.url.path[:200])), 404)
 
     ui.run_with(
         app, title="Order Rail: control room", dark=None, tailwind=False, show_welcome_message=False,

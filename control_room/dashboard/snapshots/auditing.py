@@ -8,6 +8,7 @@ one is killed, since the services would have to read all their rows for it.
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -34,6 +35,8 @@ SHORTEST_PAUSE_SECONDS, SHORTEST_UNWATCHED_SECONDS, LONGEST_PAUSE_SECONDS = 5.0,
 MEASURE_SECONDS = 0.25
 RUSH_PER_SECOND = 100.0
 """Orders accepted per second from which on no audit runs."""
+NOT_POSSIBLE = "The audit could not be carried out"
+"""How the command begins what it says if there is no verdict."""
 COMPLETED = (0, 1)
 """Exit status of an audit without and with violations."""
 
@@ -61,19 +64,29 @@ class Auditing:
         self._environment = {**os.environ, **addresses.variables}
         self._arguments, self._accepted, self._pace = arguments, accepted, pace
         self._pausing: asyncio.Task[None] | None = None
+        self._has_recovered = False
 
     def ask(self) -> None:
         """Start the next audit now, if none is running."""
         if self._pausing is not None:
             self._pausing.cancel()
 
+    def retry(self) -> None:
+        """The system works again: if the last audit was not possible, or fails just now, start the next at once."""
+        self._has_recovered = True
+        if self.trouble:
+            self.ask()
+
     async def run(self) -> None:
         """Audit and pause until cancelled."""
         while True:
             if self._is_rush():
                 await self._pause(SHORTEST_PAUSE_SECONDS, SHORTEST_PAUSE_SECONDS)
-            else:
-                await self._pause(*pauses(await self._audit()))
+                continue
+            self._has_recovered = False
+            pause = pauses(await self._audit())
+            if not (self.trouble and self._has_recovered):
+                await self._pause(*pause)
 
     async def _audit(self) -> float:
         """Audit once; returns the processor time in seconds."""
@@ -115,7 +128,7 @@ class Auditing:
 
     def _conclude(self, status: int | None, output: bytes, errors: str, took_seconds: float) -> None:
         if status not in COMPLETED:
-            self.trouble = errors or f"the audit ended with status {status}"
+            self.trouble = _why(errors) or f"it ended with status {status}"
             return
         self.last, self.trouble = Verdict(time.time(), took_seconds, json.loads(output)), ""
         if not self.last.report["clean"]:
@@ -127,6 +140,12 @@ class Auditing:
             await asyncio.wait([self._pausing])
         finally:
             self._pausing.cancel()
+
+
+def _why(errors: str) -> str:
+    """The reason alone, in the words of the last line, without its subject "it"."""
+    reason = errors.rpartition("\n")[2].replace(f"{NOT_POSSIBLE}: ", "").rstrip(".")
+    return re.sub(r" at http\S+", "", re.sub(r"^(\w+): it ", r"\1 ", reason))
 
 
 def pauses(processor_seconds: float) -> tuple[float, float]:

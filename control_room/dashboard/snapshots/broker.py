@@ -8,7 +8,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from control_room.dashboard.snapshots.snapshot import QueueView
+import httpx
+
+from control_room.dashboard.snapshots.snapshot import BROKER_DOWN, NOT_LOOKED, QueueView
 from shared import contract
 from shared.management import Management, ManagementError
 from shared.topology import dead_queue
@@ -27,7 +29,7 @@ class WatchedBroker:
         self.exchanges = frozenset(contract.exchanges())
         self._management = management
         self._asked_at: float | None = None
-        self._why = "not looked yet"
+        self._why = NOT_LOOKED
         self._looks = 0
         self._consumers: Counter[str] = Counter()
 
@@ -48,7 +50,7 @@ class WatchedBroker:
             if self._looks % EXCHANGES_EVERY == 0:
                 self.exchanges = frozenset(each["name"] for each in await self._find("exchanges", columns="name"))
         except ManagementError as error:
-            self._why = str(error)
+            self._why = BROKER_DOWN if isinstance(error.__cause__, httpx.ConnectError) else str(error)
             return
         finally:
             self._asked_at = None

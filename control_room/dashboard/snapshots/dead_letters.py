@@ -2,30 +2,39 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from control_room.dashboard.pace import Pace
 from control_room.operations.addresses import SystemAddresses
 from control_room.operations.dead_letters.dead_letter import DeadLetter
 from control_room.operations.dead_letters.discard import discard
+from control_room.operations.dead_letters.moot import statuses_of, why_moot
 from control_room.operations.dead_letters.parked import connected
 from control_room.operations.dead_letters.redrive import redrive
 from control_room.operations.dead_letters.selection import Group, Selection, groups, selected
 from shared.messaging.channel import BrokerUnavailable
 
 SHOWN_EACH = 20
+MOOT_SECONDS = 30.0
+"""How often the orders of dead letters are asked for again; there are none as long as all is well."""
 LOOK_SECONDS, UNWATCHED_LOOK_SECONDS = 1.0, 60.0
 SHARE_OF_TIME = 0.1
 """Listing holds the messages while it lasts, so for nine tenths of the time nothing is listed."""
 
 
 class DeadLetterView:
-    """`groups` are the dead letters by queue and cause, as last listed; `trouble` says why listing failed."""
+    """`groups` are the dead letters by queue and cause, as last listed; `trouble` says why listing failed.
+
+    `statuses` of their orders, as last asked for, say which are moot.
+    """
 
     def __init__(self, addresses: SystemAddresses, journal: Path, count: Callable[[], int], pace: Pace) -> None:
         self.groups: Sequence[Group] = ()
         self.trouble = ""
+        self.statuses: Mapping[str, str] = {}
+        self._addresses = addresses
+        self._asked_at = 0.0
         self._url, self._journal, self._count = addresses.rabbitmq_url, journal, count
         self._pace = pace
         self._lock = asyncio.Lock()
@@ -35,13 +44,21 @@ class DeadLetterView:
         while True:
             await self._pace.pause(LOOK_SECONDS, UNWATCHED_LOOK_SECONDS)
             if self._count() == sum(group.count for group in self.groups):
+                if time.monotonic() - self._asked_at > MOOT_SECONDS:
+                    await self._look_for_moot()
                 continue
             began = time.monotonic()
-            await self.look()
-            await asyncio.sleep((time.monotonic() - began) / SHARE_OF_TIME)
+            await self._list()
+            spent = time.monotonic() - began
+            await self._look_for_moot()
+            await asyncio.sleep(spent / SHARE_OF_TIME)
 
     async def look(self) -> None:
-        """List them now."""
+        """List them now, and ask which are moot."""
+        await self._list()
+        await self._look_for_moot()
+
+    async def _list(self) -> None:
         async with self._lock:
             try:
                 async with connected(self._url) as connection:
@@ -49,6 +66,19 @@ class DeadLetterView:
                 self.trouble = ""
             except BrokerUnavailable as error:
                 self.trouble = str(error)
+
+    def why_moot(self, dead_letter: DeadLetter) -> str:
+        """A few words if its order was taken back since; else nothing."""
+        return why_moot(dead_letter, self.statuses)
+
+    async def _look_for_moot(self) -> None:
+        """Ask for the orders of those that may become moot: an order may be cancelled at any time."""
+        self._asked_at = time.monotonic()
+        first = [dead_letter for group in self.groups for dead_letter in group.first]
+        order_ids = {each.order_id for each in first}
+        known = {order_id: status for order_id, status in self.statuses.items() if order_id in order_ids}
+        asked = [dead_letter for dead_letter in first if not self.why_moot(dead_letter)]
+        self.statuses = {**known, **(await statuses_of(self._addresses, asked) if asked else {})}
 
     async def about(self, order_id: str) -> list[DeadLetter]:
         """The dead letters of one order. Raises BrokerUnavailable."""

@@ -34,6 +34,8 @@ class Observer:
         self.history: deque[Snapshot] = deque(maxlen=HISTORY_LENGTH)
         self.services, self.management, self._broker = services, management, WatchedBroker(management)
         self.pace = Pace()
+        self.on_recovery: Callable[[], None] = lambda: None
+        """Called whenever everything runs after something did not."""
 
     async def watch(self) -> None:
         """Read everything until cancelled, each component in a loop of its own, so that none waits for a frozen one."""
@@ -55,7 +57,12 @@ class Observer:
         )
         self.history.append(snapshot)
         readings = [(each.at, each.backlog) for each in self.history]
-        self.snapshot = self.history[-1] = replace(snapshot, seconds_left=seconds_to_drain(readings))
+        left = seconds_to_drain(readings, snapshot.paid + snapshot.notified)
+        since = (self.snapshot.broken_since or snapshot.at) if snapshot.problems else 0.0
+        has_recovered = self.snapshot.broken_since and not since
+        self.snapshot = self.history[-1] = replace(snapshot, seconds_left=left, broken_since=since)
+        if has_recovered:
+            self.on_recovery()
 
     def _with_rate(self, queue: QueueView) -> QueueView:
         outcomes = [(SETTLED, queue.name, outcome) for outcome in ("ack", "retry", "deadletter")]

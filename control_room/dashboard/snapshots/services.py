@@ -4,14 +4,14 @@ import asyncio
 import time
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 
 import httpx
 from prometheus_client.samples import Sample
 
 from control_room.dashboard.pace import UNWATCHED_SECONDS
 from control_room.dashboard.process_control import ProcessState
-from control_room.dashboard.snapshots.snapshot import ServiceView
+from control_room.dashboard.snapshots.snapshot import NOT_RUNNING, SILENT, ServiceView
 from control_room.operations.replicas import Total, parsed, replicas
 
 TIMEOUT_SECONDS = 3.0
@@ -25,6 +25,15 @@ DUPLICATES = "order_rail_duplicate_deliveries_total"
 
 Counter = tuple[str, str, str]
 """Metric, queue, outcome; the last two are empty where the metric has no such label."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Of one replica. `page`: what it counts; None if it does not answer."""
+
+    page: list[Sample] | None = None
+    problems: tuple[str, ...] = ()
+    degraded: tuple[str, ...] = ()
 
 
 class Meter:
@@ -65,37 +74,38 @@ class WatchedService:
             except OSError:
                 urls = []
             found = await asyncio.gather(*(self._look_at(url) for url in urls))
-            pages = {url: samples for url, (samples, _, _) in zip(urls, found, strict=True) if samples is not None}
-            problems = dict.fromkeys(problem for _, problems, _ in found for problem in problems)
-            degraded = dict.fromkeys(sentence for _, _, degraded in found for sentence in degraded)
+            pages = {url: answer.page for url, answer in zip(urls, found, strict=True) if answer.page is not None}
             self._count(pages)
-            view = self._view(list(pages.values()), tuple(problems) if urls else ("it does not run",))
-            self.view = replace(view, degraded=tuple(degraded))
+            self.view = self._view(list(pages.values()), found or [Answer(problems=(NOT_RUNNING,))])
 
-    def _view(self, pages: Sequence[Sequence[Sample]], problems: tuple[str, ...]) -> ServiceView:
+    def _view(self, pages: Sequence[Sequence[Sample]], answers: Sequence[Answer]) -> ServiceView:
         def highest(metric: str) -> float:
             return max((sample.value for page in pages for sample in page if sample.name == metric), default=0)
 
+        problems = tuple(dict.fromkeys(problem for answer in answers for problem in answer.problems))
+        degraded = tuple(dict.fromkeys(each for answer in answers for each in answer.degraded))
         slow_or_not = ProcessState.SLOW if highest(SLOWED) else ProcessState.RUNNING
         process = ProcessState.PAUSED if highest(PAUSED) else slow_or_not
-        return ServiceView(self._name, len(pages), problems, int(highest(OUTBOX)), process)
+        has_returned = NOT_RUNNING in self.view.problems and NOT_RUNNING not in problems
+        restarted_at = time.time() if has_returned else self.view.restarted_at
+        return ServiceView(self._name, len(pages), problems, int(highest(OUTBOX)), process, degraded, restarted_at)
 
     def per_second(self, *counters: Counter) -> float:
         """The sum of the rates of these counters, over all replicas."""
         return self._meter.per_second(time.monotonic(), *counters)
 
-    async def _look_at(self, url: str) -> tuple[list[Sample] | None, list[str], list[str]]:
-        """What one replica counts, None if it does not answer; its problems; and how it is degraded."""
+    async def _look_at(self, url: str) -> Answer:
         try:
             ready, page = await asyncio.gather(
                 *(self._http.get(f"{url}/{call}", timeout=TIMEOUT_SECONDS) for call in ("readyz", "metrics"))
             )
             health = ready.json()
-            return parsed(page.raise_for_status().text), list(health["problems"]), list(health.get("degraded", ()))
+            problems = () if ready.is_success else tuple(health["problems"])
+            return Answer(parsed(page.raise_for_status().text), problems, tuple(health.get("degraded", ())))
         except httpx.TimeoutException:
-            return None, ["it is there and does not answer"], []
+            return Answer(problems=(SILENT,))
         except (httpx.HTTPError, ValueError, KeyError):
-            return None, ["it does not run"], []
+            return Answer(problems=(NOT_RUNNING,))
 
     def _count(self, pages: Mapping[str, Iterable[Sample]]) -> None:
         """Read the counters. A replica that is gone keeps its total, so that the sum does not fall."""

@@ -5,8 +5,15 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from control_room.dashboard.process_control import ProcessState
+from control_room.dashboard.words import capital, phrase, plainly
 from control_room.operations.roles import CHARGE, EMAIL, ORDERS, PAYMENTS
 from shared import contract
+
+NOT_LOOKED = "not looked yet"
+NOT_RUNNING, SILENT = "it does not run", "it is there and does not answer"
+"""Problems of a service."""
+BROKER_DOWN = "it is down"
+"""The problem of a broker whose management API takes no connection."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +50,17 @@ class ServiceView:
     """A service as it reports itself. `outbox`: events that are committed and not yet confirmed by the broker.
 
     `process`: the effect of the commands that it has received; see `exchange.py` in `process_control`. `degraded`: for
-    each outside system that fails, since when and why; work for it waits.
+    each outside system that fails, since when and why; work for it waits. `restarted_at`: when it answered again after
+    it had not run, in seconds since 1970; 0 if it has not been seen to.
     """
 
     name: str
     replicas: int = 0
-    problems: tuple[str, ...] = ("not looked yet",)
+    problems: tuple[str, ...] = (NOT_LOOKED,)
     outbox: int = 0
     process: ProcessState = ProcessState.RUNNING
     degraded: tuple[str, ...] = ()
+    restarted_at: float = 0.0
 
     @property
     def is_ready(self) -> bool:
@@ -63,7 +72,8 @@ class Snapshot:
     """Rates are per second, over the last seconds; `at` is in seconds since 1970.
 
     `broker_problem` says why the queues' counts are out of date; empty if they are not. `seconds_left`: until the
-    backlog is gone; None if it does not shrink.
+    backlog is gone; None if it does not shrink. `broken_since`: since when not everything runs, in seconds since 1970;
+    0 if everything does.
     """
 
     at: float = 0.0
@@ -74,11 +84,12 @@ class Snapshot:
         default_factory=lambda: {name: QueueView(name) for name in contract.queues()}
     )
     exchanges: frozenset[str] = frozenset(contract.exchanges())
-    broker_problem: str = "not looked yet"
+    broker_problem: str = NOT_LOOKED
     accepted: float = 0.0
     paid: float = 0.0
     notified: float = 0.0
     seconds_left: float | None = 0.0
+    broken_since: float = 0.0
 
     @cached_property
     def backlog(self) -> int:
@@ -93,16 +104,53 @@ class Snapshot:
 
     @property
     def problems(self) -> list[str]:
-        """A sentence for each problem."""
-        found = [f"RabbitMQ: {self.broker_problem}"] if self.broker_problem else []
+        """A sentence for each problem: causes alone, and not what follows from them."""
+        found = [self._broker_sentence] if self.broker_problem else []
         for service in self.services.values():
-            found += [f"{service.name}: {problem}" for problem in service.problems]
+            found += [_sentence(service.name, problem) for problem in service.problems if not self._follows(problem)]
         if not self.broker_problem:
-            found += [f"{queue.name}: {queue.problem}" for queue in self.queues.values() if queue.problem]
-            found += [f"exchange {name} is missing" for name in contract.exchanges() if name not in self.exchanges]
+            found += [_lack(queue) for queue in self.queues.values() if self._lacks(queue)]
+            missing = [name for name in contract.exchanges() if name not in self.exchanges]
+            found += [f"The exchange {name} is missing: order-rail topology apply creates it." for name in missing]
         return found
 
     @property
     def degraded(self) -> list[str]:
         """A sentence for each outside system that fails, while the rest goes on."""
-        return [f"{service.name}: {sentence}" for service in self.services.values() for sentence in service.degraded]
+        return [
+            f"{capital(phrase(service.name))} is degraded: {plainly(sentence)}."
+            for service in self.services.values()
+            for sentence in service.degraded
+        ]
+
+    @property
+    def _broker_sentence(self) -> str:
+        if self.broker_problem != BROKER_DOWN:
+            return f"RabbitMQ: {self.broker_problem}."
+        if any(service.is_ready for service in self.services.values()):
+            return "RabbitMQ's management API is down: the counts of the queues are old."
+        orders = self.services.get(ORDERS.name)
+        taken = " Orders are still taken and wait in the outbox." if orders and orders.replicas else ""
+        return f"RabbitMQ is down.{taken}"
+
+    def _follows(self, problem: str) -> bool:
+        """Whether a service's problem follows from the broker's."""
+        return bool(self.broker_problem) and "RabbitMQ" in problem
+
+    def _lacks(self, queue: QueueView) -> bool:
+        """Whether a queue has a problem that is not its consumer's."""
+        consumer = self.services.get(contract.service_of(queue.name).name)
+        return bool(queue.problem) and (not queue.exists or consumer is None or consumer.is_ready)
+
+
+def _lack(queue: QueueView) -> str:
+    if not queue.exists:
+        return f"The queue {phrase(queue.name)} is missing: order-rail topology apply creates it."
+    return f"{capital(phrase(contract.service_of(queue.name).name))} does not take from {phrase(queue.name)}."
+
+
+def _sentence(service: str, problem: str) -> str:
+    name = capital(phrase(service))
+    if problem in (NOT_RUNNING, SILENT):
+        return f"{name} {'does not run' if problem == NOT_RUNNING else 'does not answer'}."
+    return f"{name}: {plainly(problem)}."

@@ -42,7 +42,8 @@ def rate(looks: Sequence[Look], count: Literal["accepted", "paid"], over_seconds
 
 def seconds_to_drain(looks: Sequence[Look]) -> float | None:
     """When the orders accepted so far are paid, if no more orders come; None without payments."""
-    return drain.seconds_to_drain([(look.seconds, looks[-1].accepted - look.paid) for look in looks])
+    readings = [(look.seconds, looks[-1].accepted - look.paid) for look in looks]
+    return drain.seconds_to_drain(readings, rate(looks, "paid"))
 
 
 def oldest_age_seconds(looks: Sequence[Look]) -> float:

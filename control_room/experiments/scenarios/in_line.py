@@ -1,4 +1,4 @@
-"""In line versus queued: how long a customer would wait if everything were done before the answer."""
+"""With a queue, or without: how long a customer would wait if everything were done before the answer."""
 
 from statistics import median
 
@@ -26,20 +26,20 @@ async def play(playing: Playing) -> Outcome:
     queued = [each.answered_seconds for each in placed]
     in_line = [notified_after_seconds(order, "email") for order in orders.values()]
     return Outcome(
-        expected=f"Queued, customers wait at least {AT_LEAST_TIMES} times less than in line, "
+        expected=f"With the queue, customers wait at least {AT_LEAST_TIMES} times less than without it, "
         "and nobody waits for a retry.",
-        seen=f"queued: answered after {duration(median(queued))} (the slowest after {duration(max(queued))}); "
-        f"in line it would have been {duration(median(in_line))} (the slowest {duration(max(in_line))})",
+        seen=f"with the queue: answered after {duration(median(queued))} (the slowest after {duration(max(queued))}); "
+        f"without it: {duration(median(in_line))} (the slowest {duration(max(in_line))})",
         held=median(in_line) > AT_LEAST_TIMES * median(queued) and max(in_line) > max(queued),
     )
 
 
 SCENARIO = Scenario(
     name="in-line",
-    title="In line or queued",
-    look_for="The same orders, measured twice. Queued: until the answer. In line: until the charge and the email were "
-    "really done, which is how long a customer would wait if they came first. Every tenth card is flaky: in line, its "
-    "retries would be the customer's wait.",
+    title="With a queue, or without",
+    look_for="The same orders, measured twice. With the queue a customer waits until the order is safe; without it, "
+    "until the charge and the email are done. Every tenth card is flaky: without the queue, its customer waits for the "
+    "retries, too.",
     play=play,
     settings=(Setting("orders", "orders", 50, 2, 500),),
 )

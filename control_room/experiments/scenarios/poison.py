@@ -42,7 +42,7 @@ async def play(playing: Playing) -> Outcome:
     return Outcome(
         expected=f"Each is set aside at once, with its reason; all {GOOD_ORDERS} good orders are confirmed.",
         seen=f"set aside as {', '.join(sorted(reasons))}, and {GOOD_ORDERS} orders confirmed meanwhile. They are among "
-        "the dead letters below: have a look, and discard them.",
+        "the dead letters: have a look, and discard them.",
         held=True,
     )
 

@@ -1,0 +1,69 @@
+"""The heading that stays in sight: whether all runs, the audit's verdict, the scenario that plays, the dead letters."""
+
+import time
+from collections.abc import Callable
+
+from nicegui import ui
+
+from control_room.dashboard.page import audit
+from control_room.dashboard.page.parts import STATES, Connection, Page, button, named, text
+from control_room.dashboard.snapshots.snapshot import Snapshot
+from control_room.dashboard.words import stamp
+from control_room.text import counted
+
+STALE_SECONDS = 4.0
+SHOWN_PROBLEMS = 3
+
+
+def show(page: Page) -> None:
+    """A sentence on the system, and a button for each panel that has something to say."""
+    with named(ui.element("section").classes("heading"), "At a glance"):
+        text("Control room", tag="h1")
+        with ui.element("div").classes("chips"):
+            _show_chip(page, "audit", lambda _: audit.in_short(page.room.auditing))
+            _show_chip(page, "scenarios", lambda _: _scenario(page))
+            _show_chip(page, "dead-letters", _dead_letters)
+        state = page.timed(lambda snapshot: _sentence(page, snapshot), "state", tag="p")
+        state.props["role"] = "status"
+        page.colour(state, lambda snapshot: _colour(page, snapshot))
+        Connection()
+
+
+def _show_chip(page: Page, panel: str, words: Callable[[Snapshot], tuple[str, str]]) -> None:
+    chip = button("", lambda: page.open_panel(panel), kind="chip")
+
+    def update(snapshot: Snapshot) -> None:
+        label, state = words(snapshot)
+        chip.set_text(label)
+        chip.classes(add=state, remove=STATES)
+
+    page.updates.append(update)
+
+
+def _scenario(page: Page) -> tuple[str, str]:
+    run = page.room.runner.current
+    return (f"Playing: {run.scenario.title}", "busy") if run else ("No scenario", "")
+
+
+def _dead_letters(snapshot: Snapshot) -> tuple[str, str]:
+    count = snapshot.dead_letters
+    return (counted(count, "dead letter"), "broken") if count else ("No dead letters", "")
+
+
+def _problems(page: Page, snapshot: Snapshot) -> list[str]:
+    if time.time() - max(snapshot.at, page.room.observer.pace.opened_at) > STALE_SECONDS:
+        return ["The control room itself has stopped looking: see its log."]
+    return snapshot.problems if snapshot.at else ["Looking for the first time …"]
+
+
+def _colour(page: Page, snapshot: Snapshot) -> str:
+    return "broken" if _problems(page, snapshot) else "busy" if snapshot.degraded else "fine"
+
+
+def _sentence(page: Page, snapshot: Snapshot) -> str:
+    problems = _problems(page, snapshot) or snapshot.degraded
+    if not problems:
+        return "Everything runs."
+    more = f" And {len(problems) - SHOWN_PROBLEMS} more." if len(problems) > SHOWN_PROBLEMS else ""
+    since = f" (since {stamp(int(snapshot.broken_since))})" if snapshot.broken_since else ""
+    return " ".join(problems[:SHOWN_PROBLEMS]) + more + since
