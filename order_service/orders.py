@@ -35,7 +35,8 @@ from shared.ids import new_id
 MAX_LINES = 50
 MAX_QUANTITY = 100
 
-_BETWEEN = r"[ \u00a0\u2009\u202f().\/\u2010-\u2015\u2212-]*"  # what people write between the digits
+# What people write between the digits, and the invisible characters that come along when a number is copied.
+_BETWEEN = r"[ \t\u00a0\u2009\u202f\u200b-\u200f\u202a-\u202e\u2060\ufeff().\/\u2010-\u2015\u2212-]*"
 PHONE_PATTERN = rf"^{_BETWEEN}(?:\+|00){_BETWEEN}[1-9](?:{_BETWEEN}[0-9]){{6,14}}{_BETWEEN}$"
 PUSH_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
 TOKEN_PATTERN = r"^tok_[a-z_]{1,60}$"  # noqa: S105 - a pattern, not a token

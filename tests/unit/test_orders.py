@@ -63,7 +63,8 @@ def test_a_dish_that_is_not_on_the_menu_is_named_with_its_place() -> None:
 @pytest.mark.parametrize(
     "number",
     ["+49 151 123-45678", "+49 (0)151 / 123.456.78", "0049 151 12345678", " +49\u00a0151\u202f123 45678 ",
-     "+49(151)12345678", "+49 151 123\u201345678", "+4915112345678"],
+     "+49(151)12345678", "+49 151 123\u201345678", "+4915112345678", "\u202a+49\u00a0151\u201112345678\u202c",
+     "+49\u200b151\t12345678\u2060"],
 )  # fmt: skip
 def test_a_phone_number_may_be_written_as_people_do(number: str) -> None:
     assert request(customer_phone=number).customer_phone == "+4915112345678"
