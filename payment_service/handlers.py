@@ -69,7 +69,7 @@ class Paying:
         return await self._pay_back(Charged(cast(Payment, known).charge_id or ""))
 
     async def refund_if_charged(self, _known: Payment | None) -> Refunded | None:
-        """Voided, but the charge may have gone through meanwhile, or before its answer was lost."""
+        """Voided, but a charge may have gone through meanwhile, or before its answer was lost."""
         charge = await self._gateway.find(self.key)
         return None if charge is None else await self._pay_back(charge)
 
@@ -94,6 +94,8 @@ STEPS: Mapping[type[OrderEvent], Mapping[PaymentStatus | None, Step]] = {
         PaymentStatus.STALLED: Paying.void_unless_charged,
         PaymentStatus.DECLINED: Paying.void,
         PaymentStatus.SUCCEEDED: Paying.refund,
+        # Between the question and the record another replica's charge may have lost its answer and been given up.
+        PaymentStatus.VOIDED: Paying.refund_if_charged,
     },
 }
 """What each event has to do, by the status of the recorded payment. With any other status nothing is left to do."""

@@ -30,7 +30,8 @@ class Gateway(Component, Protocol):
     async def find(self, idempotency_key: str) -> Charged | None:
         """The charge of a key whose answer may have been lost, or None: then the order is voided.
 
-        Raises `TransientError` while a request to charge this key may still be under way at the provider.
+        It may use the key up, so that no charge under it can succeed any more. Raises `TransientError` while a request
+        to charge this key may still be under way at the provider.
         """
         ...
 

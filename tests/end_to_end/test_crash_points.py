@@ -1,5 +1,7 @@
 """A service dies between two steps that belong together: whatever the moment, the work is done once."""
 
+from collections import Counter
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,10 @@ ENVIRONMENT = {
     "SWEEP_AFTER_SECONDS": "3600",  # none of this needs the sweep
 }
 ORDERS = 20
+REFUND_POINTS = {
+    "before-refund": "payment_service.gateways.simulated:SimulatedGateway.refund",
+    "refunded-not-recorded": "payment_service.gateways.simulated:Refunded",
+}
 
 
 @pytest.fixture
@@ -41,3 +47,20 @@ async def test_work_that_was_cut_in_two_is_done_once(system: System, rail: Rail,
             return await rail.metric(service, "duplicate_deliveries_total") >= 1
 
         await eventually(counted, expecting="a duplicate to be counted")
+
+
+@pytest.mark.parametrize("point", REFUND_POINTS)
+async def test_a_refund_that_was_cut_in_two_pays_back_once(system: System, rail: Rail, flag: Path, point: str) -> None:
+    orders = await rail.place_many(["tok_visa"] * ORDERS)
+    await rail.until(orders, "confirmed")
+    process = system.processes["payment_service"]
+    process.command = crashing("payment_service", REFUND_POINTS[point], flag)
+    await process.restart()
+    await rail.is_ready()
+    for order_id in orders:
+        await rail.cancel(order_id)
+    await eventually(flag.exists, 30, "the call to be reached")
+    await rail.until(orders, "refunded")
+
+    rows = [row for row in await rail.audit("payment_service") if row["kind"] == "charge" and row["order_id"] in orders]
+    assert Counter((row["order_id"], row["type"]) for row in rows) == Counter(product(orders, ("charge", "refund")))

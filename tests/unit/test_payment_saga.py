@@ -1,15 +1,18 @@
 """Charge, cancellation and refund in any order, any number of times, over crashes and lost answers: one right end.
 
-A hypothesis state machine over the real handlers and the real stores of two replicas. Each replica stops at every step,
-before and after each request to the gateway and each commit: there the machine decides what happens next, and where.
+A hypothesis state machine over the real handlers and the real stores of two replicas. Each replica stops before every
+request to the gateway and before every commit: there the machine decides how it ends, and which replica goes on.
 """
 
 import asyncio
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -28,23 +31,30 @@ from payment_service.payments import Charged, Declined, OrderEvent, Refunded
 from shared.effects import Once
 from shared.events import Event, Money, decode
 from shared.ids import new_id
-from shared.messaging.retry import DONE, DUPLICATE, OutcomeUnknown, TransientError
+from shared.messaging.retry import DONE, DUPLICATE, OutcomeUnknown, PermanentError, TransientError
 from shared.persistence.database import Database
 from tests import examples
 from tests.support import start_ready
 
 
 class Decision(Enum):
-    """How a step ends. A step that can't fail goes well."""
+    """How a request or a commit ends. LOST: done, but there is no answer. SLOW: no answer, and done later or never."""
 
-    OK, FAILS, SLOW = auto(), auto(), auto()
+    OK, FAILS, LOST, SLOW = auto(), auto(), auto(), auto()
+
+
+NUMBERS = st.integers(0, 1)
 
 
 class Ledger:
-    """A gateway that honours idempotency keys. A request that took too long is carried out later, or never."""
+    """A gateway that honours idempotency keys. A request that took too long is carried out later, or never.
 
-    def __init__(self, is_declined: bool) -> None:
-        self.is_declined = is_declined
+    `uses_keys_up`: a key that was not charged when it was asked for can't be charged later.
+    """
+
+    def __init__(self, is_declined: bool, uses_keys_up: bool) -> None:
+        self.is_declined, self.uses_keys_up = is_declined, uses_keys_up
+        self.used_up: set[str] = set()
         self.moved: dict[str, tuple[str, int]] = {}
         self.under_way: list[tuple[str, str, int]] = []
 
@@ -62,7 +72,7 @@ class Ledger:
         return [amount for each, amount in self.moved.values() if each == kind]
 
 
-@dataclass
+@dataclass(eq=False)
 class Delivery:
     event: OrderEvent
     attempt: int = 1
@@ -75,14 +85,15 @@ class Replica:
         self._database, self._ledger = database, ledger
         self.once = Once(self, store.records, lambda event: Paying(self, event))  # type: ignore[arg-type]
         self.delivery: Delivery | None = None
-        self.step: str | None = None
+        self.gives_up = False
         self._task: asyncio.Task[str] | None = None
         self._stopped, self._decided = asyncio.Event(), asyncio.Event()
         self._decision = Decision.OK
 
-    async def start(self, delivery: Delivery, gives_up: bool) -> str | None:
-        self.delivery = delivery
-        self._task = asyncio.create_task(self._handle(delivery, gives_up))
+    async def start(self, delivery: Delivery) -> str | None:
+        self.delivery, self.gives_up = delivery, False
+        self._stopped.clear()
+        self._task = asyncio.create_task(self._handle(delivery))
         return await self._until_stopped()
 
     async def go_on(self, decision: Decision) -> str | None:
@@ -96,7 +107,7 @@ class Replica:
         assert self._task is not None
         self._task.cancel()
         await asyncio.wait([self._task])
-        self.delivery = self.step = None
+        self.delivery = None
         self.once = Once(self, store.records, lambda event: Paying(self, event))  # type: ignore[arg-type]
 
     async def _until_stopped(self) -> str | None:
@@ -106,20 +117,19 @@ class Replica:
         stopped.cancel()
         if not self._task.done():
             return None
-        self.delivery = self.step = None
+        self.delivery = None
         return self._task.result()
 
-    async def _handle(self, delivery: Delivery, gives_up: bool) -> str:
+    async def _handle(self, delivery: Delivery) -> str:
         try:
             assert await self.once.handle(delivery.event, delivery.attempt) in (DONE, DUPLICATE)
-        except TransientError as error:
-            if not gives_up:
+        except (PermanentError, TransientError) as error:
+            if isinstance(error, TransientError) and not self.gives_up:
                 return "retried"
             return "parked" if await self.once.give_up(delivery.event, delivery.attempt, str(error)) else "done"
         return "done"
 
-    async def _stop(self, step: str) -> Decision:
-        self.step = step
+    async def _stop(self) -> Decision:
         self._decided.clear()
         self._stopped.set()
         await self._decided.wait()
@@ -128,6 +138,8 @@ class Replica:
     # The gateway, as the handler sees it.
 
     async def charge(self, key: str, token: str, amount: Money) -> Charged | Declined:
+        if key in self._ledger.used_up:
+            raise PermanentError("idempotency-mismatch", "the key was used for something else")
         await self._move("charge", key, amount)
         return Declined("card_declined") if self._ledger.is_declined else Charged(f"charge of {key}")
 
@@ -137,23 +149,22 @@ class Replica:
         return Refunded(charge.charge_id, f"refund {key}")
 
     async def _move(self, kind: str, key: str, amount: Money) -> None:
-        match await self._stop(kind):
-            case Decision.FAILS:
-                raise TransientError("the gateway is away")
-            case Decision.SLOW:
-                self._ledger.under_way.append((key, kind, amount.amount_minor))
-                raise OutcomeUnknown("no answer in time")
-        self._ledger.move(key, kind, amount.amount_minor)
-        if await self._stop(f"{kind} answered") != Decision.OK:
-            raise OutcomeUnknown("the answer was lost")
+        decision = await self._stop()
+        if decision is Decision.SLOW:
+            self._ledger.under_way.append((key, kind, amount.amount_minor))
+        elif decision is not Decision.FAILS:
+            self._ledger.move(key, kind, amount.amount_minor)
+        if decision is not Decision.OK:
+            raise OutcomeUnknown("no answer")
 
     async def find(self, key: str) -> Charged | None:
-        if await self._stop("find") != Decision.OK or any(each == key for each, *_ in self._ledger.under_way):
+        if await self._stop() is not Decision.OK or any(each == key for each, *_ in self._ledger.under_way):
             raise TransientError("the gateway does not know")
-        found = Charged(f"charge of {key}") if key in self._ledger.moved else None
-        if await self._stop("find answered") != Decision.OK:
-            raise TransientError("the answer was lost")
-        return found
+        if key in self._ledger.moved:
+            return Charged(f"charge of {key}")
+        if self._ledger.uses_keys_up:
+            self._ledger.used_up.add(key)
+        return None
 
     # The database, as the handler sees it.
 
@@ -161,14 +172,13 @@ class Replica:
         self._database.expect_writable()
 
     async def look_up(self, operation: Any, row: Any) -> Any:
-        await self._stop("look up")
         return await self._database.look_up(operation, row)
 
     async def write(self, operation: Any, row: Any) -> Any:
-        await self._stop("write")
+        decision = await self._stop()
         written = await self._database.write(operation, row)
-        if await self._stop("written") != Decision.OK and operation == store.records.record:
-            return False  # its answer was lost, and the second run found the row
+        if decision is Decision.LOST and operation == store.records.record:
+            return False  # the answer was lost, and the second run found the row
         return written
 
 
@@ -178,81 +188,85 @@ class Saga(RuleBasedStateMachine):
     databases: list[Database]
     runner: asyncio.Runner
 
-    @initialize(is_declined=st.sampled_from([False, False, False, True]))
-    def begin(self, is_declined: bool) -> None:
-        self.order_id = new_id()
-        self.placed, self.cancelled = examples.order_placed(self.order_id), examples.order_cancelled(self.order_id)
-        self.published: list[OrderEvent] = []
-        self.waiting: list[Delivery] = []
+    @initialize(
+        is_declined=st.sampled_from([False] * 5 + [True]),
+        is_cancelled=st.sampled_from([True] * 5 + [False]),
+        uses_keys_up=st.booleans(),
+    )
+    def begin(self, is_declined: bool, is_cancelled: bool, uses_keys_up: bool) -> None:
+        order_id = new_id()
+        self.order_id = order_id
+        self.placed, self.cancelled = examples.order_placed(order_id), examples.order_cancelled(order_id)
+        both: list[OrderEvent] = [self.placed, self.cancelled]
+        self.published = both[: 1 + is_cancelled]
+        self.waiting = [Delivery(event) for event in self.published]
         self.parked: list[Delivery] = []
-        self.ledger = Ledger(is_declined)
+        self.moot: list[Delivery] = []
+        self.ledger = Ledger(is_declined, uses_keys_up)
         self.replicas = [Replica(database, self.ledger) for database in self.databases]
         self.runner.run(self.databases[0].write(_forget_events, None))
 
-    def idle(self) -> list[Replica]:
-        return [each for each in self.replicas if each.delivery is None]
+    @rule(steps=st.lists(st.tuples(NUMBERS, st.booleans()), min_size=4, max_size=12))
+    def go_on(self, steps: list[tuple[int, bool]]) -> None:
+        """Replicas take their next steps in this order; an idle one takes the newest or the oldest message."""
+        for number, takes_newest in steps:
+            replica = self.replicas[number]
+            if replica.delivery is not None:
+                self.leave(replica, Decision.OK)
+            elif self.waiting:
+                delivery = self.waiting.pop(-1 if takes_newest else 0)
+                self.settle(delivery, self.runner.run(replica.start(delivery)))
 
-    def busy(self) -> list[Replica]:
-        return [each for each in self.replicas if each.delivery is not None]
+    @rule(number=NUMBERS, takes_newest=st.booleans(), decision=st.sampled_from(Decision), gives_up=st.booleans())
+    def fail(self, number: int, takes_newest: bool, decision: Decision, gives_up: bool) -> None:
+        if self.replicas[number].delivery is None:
+            self.go_on([(number, takes_newest)])
+        if self.replicas[number].delivery is not None:
+            self.replicas[number].gives_up = gives_up
+            self.leave(self.replicas[number], decision)
 
-    def publish(self, event: OrderEvent) -> None:
-        self.published.append(event)
-        self.waiting.append(Delivery(event))
+    @rule(number=NUMBERS)
+    def crash(self, number: int) -> None:
+        if (delivery := self.replicas[number].delivery) is not None:
+            self.waiting.append(delivery)
+            self.runner.run(self.replicas[number].crash())
 
-    @precondition(lambda self: self.placed not in self.published)
-    @rule()
-    def place(self) -> None:
-        self.publish(self.placed)
-
-    @precondition(lambda self: self.cancelled not in self.published)
-    @rule()
-    def cancel(self) -> None:
-        self.publish(self.cancelled)
-
-    @precondition(lambda self: self.published and len(self.waiting) < 3)
-    @rule(data=st.data(), by_the_sweep=st.booleans())
-    def repeat(self, data: st.DataObject, by_the_sweep: bool) -> None:
-        event = data.draw(st.sampled_from(self.published), "event")
+    @precondition(lambda self: len(self.waiting) < 3)
+    @rule(is_cancellation=st.booleans(), by_the_sweep=st.booleans())
+    def repeat(self, is_cancellation: bool, by_the_sweep: bool) -> None:
+        event = self.published[-1 if is_cancellation else 0]
         self.waiting.append(Delivery(event.model_copy(update={"again": True}) if by_the_sweep else event))
 
     @precondition(lambda self: self.parked)
     @rule()
     def redrive(self) -> None:
-        self.waiting.append(Delivery(self.parked.pop(0).event))
+        delivery = self.parked.pop(0)
+        self.moot = [each for each in self.moot if each is not delivery]
+        self.waiting.append(Delivery(delivery.event))
 
-    @precondition(lambda self: self.waiting and self.idle())
-    @rule(data=st.data(), gives_up=st.booleans())
-    def deliver(self, data: st.DataObject, gives_up: bool) -> None:
-        replica = data.draw(st.sampled_from(self.idle()), "replica")
-        delivery = self.waiting.pop(data.draw(st.integers(0, len(self.waiting) - 1), "delivery"))
-        self.carry_out(replica.start(delivery, gives_up), delivery)
-
-    @precondition(lambda self: self.busy())
-    @rule(data=st.data(), decision=st.sampled_from([Decision.OK] * 3 + [Decision.FAILS, Decision.SLOW]))
-    def go_on(self, data: st.DataObject, decision: Decision) -> None:
-        replica = data.draw(st.sampled_from(self.busy()), "replica")
-        self.carry_out(replica.go_on(decision), replica.delivery)
-
-    @precondition(lambda self: self.busy())
-    @rule(data=st.data())
-    def crash(self, data: st.DataObject) -> None:
-        replica = data.draw(st.sampled_from(self.busy()), "replica")
-        assert replica.delivery is not None
-        self.waiting.append(replica.delivery)
-        self.runner.run(replica.crash())
+    @precondition(lambda self: self.moot)
+    @rule()
+    def discard(self) -> None:
+        """Nobody redrives the charge of a cancelled order that has stalled."""
+        self.parked.remove(self.moot.pop())
 
     @precondition(lambda self: self.ledger.under_way)
     @rule(is_carried_out=st.booleans())
     def land(self, is_carried_out: bool) -> None:
         self.ledger.land(is_carried_out)
 
-    def carry_out(self, step: Any, delivery: Delivery | None) -> None:
+    def leave(self, replica: Replica, decision: Decision) -> None:
+        delivery = replica.delivery
         assert delivery is not None
-        match self.runner.run(step):
-            case "retried":
-                self.waiting.append(Delivery(delivery.event, delivery.attempt + 1))
-            case "parked":
-                self.parked.append(delivery)
+        self.settle(delivery, self.runner.run(replica.go_on(decision)))
+
+    def settle(self, delivery: Delivery, result: str | None) -> None:
+        if result == "retried":
+            self.waiting.append(Delivery(delivery.event, delivery.attempt + 1))
+        elif result == "parked":
+            self.parked.append(delivery)
+            if len(self.published) > 1 and delivery.event.type == "order.placed.v1" and self.status() == "stalled":
+                self.moot.append(delivery)
 
     @invariant()
     def money_is_moved_once(self) -> None:
@@ -268,31 +282,29 @@ class Saga(RuleBasedStateMachine):
 
     def everything_arrives(self) -> None:
         """Nothing fails any more, and every dead letter is redriven."""
-        while self.busy() or self.waiting or self.parked or self.ledger.under_way:
+        while self.waiting or self.parked or self.ledger.under_way or any(each.delivery for each in self.replicas):
             if self.ledger.under_way:
                 self.ledger.land(True)
-            elif self.busy():
-                self.carry_out(self.busy()[0].go_on(Decision.OK), self.busy()[0].delivery)
-            elif self.waiting:
-                self.carry_out(self.replicas[0].start(delivery := self.waiting.pop(0), False), delivery)
-            else:
+            if self.parked:
                 self.redrive()
+            self.go_on([(0, False), (1, False)])
 
     def expect_the_right_end(self) -> None:
-        payment = self.runner.run(self.databases[0].read(store.records.get, self.order_id))
-        status = None if payment is None else payment.status
+        status = self.status()
         types = self.runner.run(self.event_types())
         charged, refunded = (sum(self.ledger.amounts(kind)) for kind in ("charge", "refund"))
         if self.cancelled in self.published:
             assert charged - refunded == 0
             assert status == ("refunded" if charged else "voided")
             assert types[-1] == f"payment.{status}.v1"
-        elif self.published:
+        else:
             assert status == ("declined" if self.ledger.is_declined else "succeeded")
             assert (charged > 0, refunded) == (not self.ledger.is_declined, 0)
             assert types[-1] == f"payment.{status}.v1"
-        else:
-            assert (status, types) == (None, [])
+
+    def status(self) -> str | None:
+        payment = self.runner.run(self.databases[0].read(store.records.get, self.order_id))
+        return None if payment is None else payment.status
 
     async def event_types(self) -> list[str]:
         """Of the events about this order, in the order of their first publication. No fact has two of them."""
@@ -311,12 +323,38 @@ def _forget_events(connection: Connection, rows: list[None]) -> list[None]:
     return rows
 
 
-def test_whatever_happens_a_cancelled_order_costs_nothing_and_another_what_it_should(tmp_path: Path) -> None:
+@pytest.fixture
+def saga(tmp_path: Path) -> Iterator[type[Saga]]:
+    """The machine, with the databases of two replicas."""
     url = f"sqlite:///{tmp_path / 'payments.db'}"
     with asyncio.Runner() as runner:
         Saga.runner, Saga.databases = runner, [Database(url, store.metadata, name="payments") for _ in range(2)]
         for database in Saga.databases:
             runner.run(start_ready(database))
-        run_state_machine_as_test(Saga, settings=settings(max_examples=200, stateful_step_count=40, deadline=None))
+        yield Saga
         for database in Saga.databases:
             runner.run(database.stop())
+
+
+def test_whatever_happens_a_cancelled_order_costs_nothing_and_another_what_it_should(saga: type[Saga]) -> None:
+    run_state_machine_as_test(saga, settings=settings(max_examples=200, stateful_step_count=12, deadline=None))
+
+
+@pytest.mark.parametrize("decision", [Decision.OK, Decision.FAILS, Decision.LOST])
+def test_every_order_of_the_steps_of_a_charge_and_a_cancellation_ends_the_same(
+    saga: type[Saga], decision: Decision
+) -> None:
+    """A charge without an answer is given up, and nobody redrives it."""
+    for steps in sorted(set(permutations([0] * 3 + [1] * 4))):
+        machine = saga()
+        machine.begin(is_declined=False, is_cancelled=True, uses_keys_up=False)
+        is_asked = False
+        for number in steps:
+            if number == 0 and machine.replicas[0].delivery is not None and not is_asked:
+                is_asked = True
+                machine.fail(0, False, decision, True)
+            else:
+                machine.go_on([(number, number == 1)])
+            if machine.moot:
+                machine.discard()
+        machine.teardown()

@@ -6,7 +6,7 @@ The payment token decides its answer, as test cards do elsewhere. Like a real on
 import asyncio
 import random
 import time
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Depends, Query
 
@@ -70,9 +70,9 @@ class SimulatedGateway:
         return Charged(made.charge_id)
 
     async def find(self, idempotency_key: str) -> Charged | None:
-        """As `Gateway.find`. It waits in line with the writes: a charge that was given up may be among them."""
+        """As `Gateway.find`."""
         await self._take_time()
-        made = await self._ledger.write(store.find, idempotency_key)
+        made = await self._ledger.write(store.move, idempotency_key)
         return None if made is None else Charged(made.charge_id)
 
     async def refund(self, idempotency_key: str, charge: Charged, amount: Money) -> Refunded:
@@ -123,13 +123,13 @@ class SimulatedGateway:
             raise GatewayUnavailable("the gateway closed the connection")
 
     async def _let_refund_fail(self, key: str) -> None:
-        if await self._ledger.read(store.find, key) is None:  # once repaired it stays so, also if it is charged again
+        if await self._ledger.write(store.move, key) is None:  # once repaired it stays so, also if it is charged again
             await self._ledger.write(store.let_refunds_fail, key)
 
     async def _move(self, key: str, order_id: str, type: str, amount: Money) -> tuple[store.Entry, bool]:
         """The ledger's entry for this key, and whether it is new."""
         requested = store.Entry(key, new_id(), order_id, type, amount.amount_minor, amount.currency)
-        made = await self._ledger.write(store.move, requested)
+        made = cast(store.Entry, await self._ledger.write(store.move, requested))
         if (made.amount_minor, made.currency) != (amount.amount_minor, amount.currency):
             raise PermanentError("idempotency-mismatch", f"key {key} was used for another amount")
         return made, made == requested

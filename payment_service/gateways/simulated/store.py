@@ -1,5 +1,6 @@
 """The simulated gateway's SQL: its ledger, the attempts for each idempotency key, and the refunds that are to fail."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -54,19 +55,19 @@ class Entry:
     currency: str
 
 
-def move(connection: Connection, entries: list[Entry]) -> list[Entry]:
-    """Insert each entry whose key is new; returns the entry that the ledger has for each key."""
+def move(connection: Connection, requests: Sequence[Entry | str]) -> list[Entry | None]:
+    """The entry that the ledger has for each key, after each entry was inserted whose key is new.
+
+    A request that is a key alone inserts nothing. It is no operation of its own, so that it waits in line with the
+    entries: one that its caller has given up may be among them.
+    """
     now = datetime.now(UTC)
-    _NEW_ENTRIES.run(connection, [{**vars(each), "at": now} for each in entries])
-    rows = connection.execute(_BY_KEY, {"values": {each.idempotency_key for each in entries}})
-    made = {row.idempotency_key: _entry(row) for row in rows}
-    return [made[each.idempotency_key] for each in entries]
-
-
-def find(connection: Connection, keys: list[str]) -> list[Entry | None]:
-    """The entry of each idempotency key, if there is one."""
-    found = {row.idempotency_key: _entry(row) for row in connection.execute(_BY_KEY, {"values": set(keys)})}
-    return [found.get(key) for key in keys]
+    entries = [each for each in requests if isinstance(each, Entry)]
+    if entries:
+        _NEW_ENTRIES.run(connection, [{**vars(each), "at": now} for each in entries])
+    keys = [each.idempotency_key if isinstance(each, Entry) else each for each in requests]
+    made = {row.idempotency_key: _entry(row) for row in connection.execute(_BY_KEY, {"values": set(keys)})}
+    return [made.get(key) for key in keys]
 
 
 def charge_of(connection: Connection, charge_ids: list[str]) -> list[Entry | None]:
