@@ -88,9 +88,11 @@ def _show_service(page: Page, control: ProcessControl, service: str) -> None:
 
 
 def _show_button(page: Page, control: ProcessControl, service: str, actions: Mapping[ProcessState, Action]) -> None:
-    shown = next(iter(actions.values()))  # what its label said when it was pressed
+    shown: Action | None = None  # what its label said when it was pressed
 
     async def act() -> None:
+        if shown is None:
+            return
         try:
             await control.apply(shown, service)
         except ControlFailed as error:
@@ -105,7 +107,7 @@ def _show_button(page: Page, control: ProcessControl, service: str, actions: Map
         nonlocal shown
         action = actions.get(control.state(service))
         made.set_visibility(action in control.actions)
-        if action is not None:
+        if action not in (None, shown):  # what is set again is sent again
             shown = action
             made.set_text(action.capitalize())
             named(made, f"{action.capitalize()}: {title(service).lower()}")
