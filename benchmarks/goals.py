@@ -11,7 +11,7 @@ from benchmarks.results import Results
 
 OURS = ORDER_RAIL.name
 PEER_NAMES = {peer.name for peer in PEERS}
-SAME_WORK = {peer.name for peer in PEERS if peer.deliveries == ORDER_RAIL.deliveries}
+SAME_WORK = {peer.name for peer in PEERS if peer.relay}
 
 ON_BOTH = f"--database {BOTH}"
 

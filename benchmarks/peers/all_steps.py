@@ -1,7 +1,7 @@
 """All that Order Rail does for an order, for the peers that do the same work.
 
-7 deliveries an order, as in Order Rail: the charge; its payment for three channels and for the order service; and the
-order service's of the two notices that are sent, since nobody gave a number for a text message.
+8 deliveries an order, as in Order Rail: the charge; its payment for four channels and for the order service; and the
+order service's of the two notices that are sent, since nobody left an address for text and push messages.
 
 The order and its outbox row are one commit, and a relay publishes the row. The workers need no outbox: they publish
 before they acknowledge, so that after a crash in between the delivery comes again, and the same event with the same id
@@ -38,7 +38,7 @@ RELAY_BATCH = 100
 RELAY_POLL_SECONDS = 0.01
 """How long a relay rests that found no row. It must not be what an order's latency consists of."""
 
-NOTICES = {"email": "receipt", "sms": "receipt", "restaurant": "kitchen_ticket"}
+NOTICES = {"email": "receipt", "sms": "receipt", "push": "receipt", "restaurant": "kitchen_ticket"}
 """The kind of each channel's notice."""
 
 
@@ -126,7 +126,7 @@ def _gateway() -> Engine:
 def notify(channel: str, paid: Paid) -> Report | None:
     """Send the channel's notice, which goes nowhere, and commit that; None where there is nobody to send it to."""
     recipients = {"email": paid.order.customer_email, "sms": paid.order.customer_phone, "restaurant": "kitchen"}
-    recipient, kind = recipients[channel], NOTICES[channel]
+    recipient, kind = recipients.get(channel), NOTICES[channel]  # nobody left an address for push messages
     if recipient is None:
         return None
     now = time.time()

@@ -16,7 +16,7 @@ dramatiq.set_broker(broker)
 @dramatiq.actor(queue_name="charge")
 def charge(placed: dict[str, Any]) -> None:
     paid = all_steps.charge(PlacedOrder.model_validate(placed)).model_dump(mode="json")
-    for actor in (email, sms, restaurant, track):
+    for actor in (email, sms, push, restaurant, track):
         actor.send(paid)
 
 
@@ -28,6 +28,11 @@ def email(paid: dict[str, Any]) -> None:
 @dramatiq.actor(queue_name="sms")
 def sms(paid: dict[str, Any]) -> None:
     notify("sms", paid)
+
+
+@dramatiq.actor(queue_name="push")
+def push(paid: dict[str, Any]) -> None:
+    notify("push", paid)
 
 
 @dramatiq.actor(queue_name="restaurant")

@@ -9,6 +9,7 @@ from benchmarks.peers.faststream.all_steps.topology import (
     EMAIL,
     EVENTS,
     NOTIFICATION_DELIVERED,
+    PUSH,
     RESTAURANT,
     SMS,
     declare,
@@ -33,6 +34,11 @@ async def email(paid: Paid) -> None:
 @broker.subscriber(SMS, ack_policy=AckPolicy.NACK_ON_ERROR)
 async def sms(paid: Paid) -> None:
     await notify("sms", paid)
+
+
+@broker.subscriber(PUSH, ack_policy=AckPolicy.NACK_ON_ERROR)
+async def push(paid: Paid) -> None:
+    await notify("push", paid)
 
 
 @broker.subscriber(RESTAURANT, ack_policy=AckPolicy.NACK_ON_ERROR)

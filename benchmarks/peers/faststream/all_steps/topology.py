@@ -8,14 +8,15 @@ from faststream.rabbit import Channel, ExchangeType, QueueType, RabbitBroker, Ra
 PREFETCH = 64
 
 EVENTS = RabbitExchange("events", type=ExchangeType.TOPIC, durable=True)
-CHARGE, EMAIL, SMS, RESTAURANT, TRACK = (
-    RabbitQueue(name, queue_type=QueueType.QUORUM) for name in ("charge", "email", "sms", "restaurant", "track")
+CHARGE, EMAIL, SMS, PUSH, RESTAURANT, TRACK = (
+    RabbitQueue(name, queue_type=QueueType.QUORUM) for name in ("charge", "email", "sms", "push", "restaurant", "track")
 )
 ORDER_PLACED, PAYMENT_SUCCEEDED, NOTIFICATION_DELIVERED = "order.placed", "payment.succeeded", "notification.delivered"
 BINDINGS = (
     (CHARGE, ORDER_PLACED),
     (EMAIL, PAYMENT_SUCCEEDED),
     (SMS, PAYMENT_SUCCEEDED),
+    (PUSH, PAYMENT_SUCCEEDED),
     (RESTAURANT, PAYMENT_SUCCEEDED),
     (TRACK, PAYMENT_SUCCEEDED),
     (TRACK, NOTIFICATION_DELIVERED),
