@@ -119,9 +119,9 @@ def in_seconds(seconds: int) -> str:
         *((f"{code} Oops", Unavailable, 0) for code in (500, 501, 502, 503, 504, 599)),
         ("429 Slow down; Retry-After: 90", TransientError, 90),
         ("503 Away; Retry-After: 120", Unavailable, 120),
-        (f"503 Away; Retry-After: {in_seconds(3600)}", Unavailable, 3600),
+        ("503 Away; Retry-After: <3600>", Unavailable, 3600),  # the date in so many seconds
         *((f"503 Away; Retry-After: {odd}", Unavailable, 0) for odd in (
-            in_seconds(-9), "soon", "-1", "1.5", "²", "Fri, 99 Foo 2026 99:99:99 GMT")),
+            "<-9>", "soon", "-1", "1.5", "²", "Fri, 99 Foo 2026 99:99:99 GMT")),
         (HANG_UP, NoAnswer, 0),
         (SILENCE, NoAnswer, 0),
         (TRICKLE, NoAnswer, 0),
@@ -130,6 +130,7 @@ def in_seconds(seconds: int) -> str:
 )  # fmt: skip
 async def test_what_an_answer_means(answer: str, outcome: type[Exception] | None, retry_after_seconds: float) -> None:
     async with receiving() as receiver, hooked(receiver) as channel:
+        answer = re.sub(r"<(-?\d+)>", lambda seconds: in_seconds(int(seconds[1])), answer)
         receiver.answer, receiver.body = answer, b"" if answer.startswith("204") else b"thanks"
         caught: Exception | None = None
         try:
