@@ -25,6 +25,9 @@ HERE = ("127.0.0.1", "localhost")
 WCAG = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa")
 BEST_PRACTICE = (*WCAG, "best-practice")
 
+AT_REST = """!document.getAnimations().some(
+    each => each.playState === "running" && each.effect.getComputedTiming().endTime < Infinity)"""
+
 expect.set_options(timeout=TIMEOUT_SECONDS * 1000)
 
 OpenPage = Callable[..., Awaitable[Page]]
@@ -109,6 +112,7 @@ async def page(open_page: OpenPage) -> Page:
 
 async def assert_accessible(page: Page, tags: Sequence[str] = BEST_PRACTICE) -> None:
     """axe finds nothing against names, roles, contrast and the rest of what `tags` select."""
+    await page.wait_for_function(AT_REST)  # what fades in has too little contrast
     found = await Axe().run(page, options={"runOnly": {"type": "tag", "values": list(tags)}})
     assert not found.violations_count, found.generate_report()
 
