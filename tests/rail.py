@@ -148,5 +148,7 @@ class Rail:
             assert charges[order_id] == (1 if status == "confirmed" else 0), f"{order_id}: {charges[order_id]} charges"
             if status == "confirmed":
                 assert amounts[order_id] == orders[order_id]["total"], order_id
-        notified = Counter((row["order_id"], row["channel"]) for row in await self.audit("notification_service"))
+        notified = Counter(
+            (row["order_id"], row["channel"], row["notice"]) for row in await self.audit("notification_service")
+        )
         assert set(notified.values()) <= {1}  # none yet where every answer was lost
