@@ -215,7 +215,7 @@ async def test_a_message_that_fails_again_says_so_and_once_discarded_the_journal
 
     await dead_letters(system, "redrive", "--id", order_id)
 
-    await until_parked(system, CHARGE, [order_id], redrives=1, attempts=2)
+    await until_parked(system, CHARGE, [order_id], redrives=1, attempts=4)
     await all_agree(system)
 
     await dead_letters(system, "discard", order_id, "--reason", "the customer gave up")
