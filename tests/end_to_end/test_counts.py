@@ -170,7 +170,11 @@ class Counting:
                 look,
                 within_seconds=60,
                 every_seconds=STATISTICS_SECONDS,
-                until=lambda now: now["acks"] >= DELIVERIES * orders and seen[-2:-1] == [now],
+                until=lambda now: (
+                    now["acks"] >= DELIVERIES * orders
+                    and now["publishes"] >= PUBLISHES * orders  # each channel reports at times of its own
+                    and seen[-2:-1] == [now]
+                ),
             )
 
 
