@@ -71,8 +71,7 @@ async def dead_letters(connection: Connection, queue: str) -> AsyncIterator[Asyn
             yield found
     finally:
         with suppress(BrokerUnavailable):  # the broker puts everything back when a connection closes, too
-            await _give_back(windows)
-            await _until_back(connection, queue, alone.messages - sum(window.taken for window in windows))
+            await _give_back(connection, queue, windows, alone.messages)
 
 
 async def _read(connection: Connection, queue: str, count: int, windows: "list[_Window]") -> AsyncGenerator[Held]:
@@ -87,12 +86,18 @@ async def _read(connection: Connection, queue: str, count: int, windows: "list[_
             yield held
 
 
-async def _give_back(windows: "Sequence[_Window]") -> None:
-    """All consumers end before the first message goes back, or one would get what another returns; then in order."""
+async def _give_back(connection: Connection, queue: str, windows: "Sequence[_Window]", count: int) -> None:
+    """All consumers end before the first message goes back, or one would get what another returns; then in order.
+
+    `count`: how many dead letters there were.
+    """
     for window in windows:
         await window.stop()
+    back = count - sum(window.taken + window.unacknowledged for window in windows)
     for window in windows:
+        back += window.unacknowledged
         await window.channel.close()
+        await _until_back(connection, queue, back)  # else those of the next channel may get ahead of them
 
 
 async def _until_back(connection: Connection, queue: str, count: int) -> None:
@@ -136,6 +141,10 @@ class _Window:
         dead_letter = DeadLetter(self._queue, delivery.message, delivery.undecodable)
         return Held(dead_letter, partial(self._take, delivery.tag))
 
+    @property
+    def unacknowledged(self) -> int:
+        return self.held + self._arrived.qsize()
+
     def _take(self, tag: int) -> None:
         self._check_open()
         self.channel.ack(tag, multiple=False)
@@ -146,8 +155,7 @@ class _Window:
         """End the consumer, once no message is on its way to it: that would go back at once, ahead of those held."""
 
         async def nothing_comes() -> bool:
-            is_full = self.held + self._arrived.qsize() >= WINDOW
-            return is_full or not (await self.channel.inspect(dead_queue(self._queue))).messages
+            return self.unacknowledged >= WINDOW or not (await self.channel.inspect(dead_queue(self._queue))).messages
 
         await poll(nothing_comes, within_seconds=BACK_SECONDS, every_seconds=POLL_SECONDS)
         await self.channel.cancel(self._consumer_tag)
