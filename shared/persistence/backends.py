@@ -144,9 +144,11 @@ class Postgresql:
         self._connections.add(connection)
         connection.autocommit = True
         server_pid = connection.execute("SELECT pg_backend_pid()").fetchone()[0]
-        connection.autocommit = False
         if connection.info.backend_pid != server_pid:
             connection.prepare_threshold = None
+        else:  # a plan that was made for an empty table would be kept while the table grows
+            connection.execute("SET plan_cache_mode = force_custom_plan")
+        connection.autocommit = False
 
     def lock_schema(self, connection: Connection) -> None:
         """Replicas that start together create the tables one after the other."""
