@@ -16,8 +16,8 @@ Gains are processor time, unless a line says otherwise. These tricks can't leave
   more without. On PostgreSQL that saves the pool's test of the connection, a message to the server and back.
 - `shared/persistence/backends.py`, `Postgresql.options`: reading takes one message in place of three.
 - `shared/persistence/backends.py`, `Postgresql.pipeline`: statements that return nothing are not waited for. With a
-  writer for each operation and two messages for a batch of the relay in place of five, orders taken a second while
-  all services work: PIPELINE_GAIN.
+  writer for each operation and two messages for a batch of the relay in place of five, 2.7 times as many orders are
+  taken while all services work, on a busy machine.
 - `shared/persistence/one_of.py`: one parameter for all keys, so that a statement stays prepared: a look-up on SQLite
   takes 34 µs in place of 46.
 - `shared/persistence/backends.py`, `Sqlite._begin`: BEGIN goes past SQLAlchemy. A look-up takes 15 % more without.

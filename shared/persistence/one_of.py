@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from sqlalchemy import ARRAY, Boolean, Column, ColumnElement, Dialect, String, TypeDecorator, bindparam
+from sqlalchemy import ARRAY, Column, ColumnElement, Dialect, String, TypeDecorator, bindparam
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import NullType
 
 from shared.persistence.backends import to_json_text
 
@@ -31,8 +32,8 @@ class _Values(TypeDecorator[Any]):
         return to_json_text(list(values)) if dialect.name == "sqlite" else list(values)
 
 
-class _OneOf(FunctionElement[bool]):
-    type = Boolean()
+class _OneOf(FunctionElement[Any]):
+    type = NullType()  # where a database has no booleans, SQLAlchemy adds `= 1` to one, and SQLite uses no index then
     inherit_cache = True
 
 

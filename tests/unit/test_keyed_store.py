@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import pytest
 import pytest_asyncio
+import sqlalchemy
+from sqlalchemy import Column, MetaData, String, Table
 
 import notification_service.store
 import payment_service.store
@@ -29,6 +31,7 @@ from shared.events import ChannelName
 from shared.ids import new_id
 from shared.persistence.database import Database
 from shared.persistence.keyed import KeyedStore, Recording
+from shared.persistence.one_of import one_of
 from shared.persistence.outbox import Outbox
 from shared.persistence.pages import Page
 from tests import examples
@@ -196,3 +199,14 @@ async def test_an_order_has_its_own_notifications_and_no_others(database_url: st
             (order_id, channel) for channel in ("email", "restaurant", "sms")
         ]
         assert await database.read(store.of_orders, new_id()) == []
+
+
+def test_a_look_up_by_keys_uses_the_index_on_sqlite() -> None:
+    metadata = MetaData()
+    table = Table("things", metadata, Column("id", String, primary_key=True), Column("text", String))
+    engine = sqlalchemy.create_engine("sqlite://")
+    metadata.create_all(engine)
+    query = str(sqlalchemy.select(table).where(one_of(table.c.id, "ids")).compile(engine))
+    with engine.connect() as connection:
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}", ('["a"]',)).all()
+    assert plan[0][3].startswith("SEARCH things"), plan
