@@ -1,12 +1,10 @@
 """Which orders the sweep re-emits: those that a later order overtook, or else one of those that may just wait."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from itertools import combinations
 
 import pytest
-import pytest_asyncio
 from sqlalchemy import Connection
 
 from order_service import store
@@ -19,7 +17,7 @@ from shared import contract
 from shared.events import Event
 from shared.persistence.database import Database
 from tests import examples
-from tests.support import outbox_events, ready
+from tests.support import outbox_events
 
 LIMIT = 100
 EMAIL, SMS, PUSH, RESTAURANT = "email", "sms", "push", "restaurant"
@@ -72,12 +70,6 @@ def test_an_older_notice_does_not_tell_the_customer_what_became_of_the_order(sta
 def test_a_notification_that_was_given_up_is_no_longer_waited_for() -> None:
     reports = [timeline_entry(event) for event in (examples.receipt_failed(), examples.ticket_delivered())]
     assert not awaits(OrderStatus.PAID, reports, [])
-
-
-@pytest_asyncio.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    async with ready(Database(database_url, store.metadata, name="orders")) as database:
-        yield database
 
 
 async def placed(database: Database, count: int) -> list[str]:

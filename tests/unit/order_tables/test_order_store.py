@@ -1,9 +1,6 @@
 """The order service's tables: orders and keys are written once, timelines keep every event, pages miss no order."""
 
 import asyncio
-from collections.abc import AsyncIterator
-
-import pytest_asyncio
 
 from order_service import store
 from order_service.orders import Order, OrderStatus, SweepDelays, timeline_entry
@@ -13,22 +10,9 @@ from shared.ids import new_id
 from shared.persistence.database import Database
 from shared.persistence.pages import Page, ReadPages
 from tests import examples
-from tests.support import outbox_events, ready
+from tests.support import outbox_events
 
 SWEEP_DELAYS = SweepDelays(dict.fromkeys(("charge", "email", "sms", "restaurant"), 60.0))
-
-
-@pytest_asyncio.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    async with ready(Database(database_url, store.metadata, name="orders")) as database:
-        yield database
-
-
-@pytest_asyncio.fixture
-async def replica(database: Database, database_url: str) -> AsyncIterator[Database]:
-    """A second replica on the same tables."""
-    async with ready(Database(database_url, store.metadata, name="replica")) as replica:
-        yield replica
 
 
 async def place(database: Database, *placements: Placement) -> list[Placed]:

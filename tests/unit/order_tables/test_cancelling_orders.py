@@ -1,13 +1,12 @@
 """An order is cancelled once, whatever else happens to it: its event, its status and what the sweep re-emits agree."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
@@ -40,7 +39,7 @@ from shared.events import Event, OrderCancelled, OrderPlaced, decode
 from shared.ids import new_id
 from shared.persistence.database import Database
 from tests import examples
-from tests.support import outbox_events, ready
+from tests.support import outbox_events
 
 RULES = CancellationRules(900)
 DELAYS = SweepDelays(dict.fromkeys(("charge", "email", "sms", "push", "restaurant"), 60.0))
@@ -65,19 +64,6 @@ def test_an_order_can_be_cancelled_in_time_unless_nothing_was_charged_and_nothin
         assert why_not is None
     else:
         assert "until 2026-01-01 00:15:00 UTC, 900 s after" in (why_not or "")
-
-
-@pytest_asyncio.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    async with ready(Database(database_url, store.metadata, name="orders")) as database:
-        yield database
-
-
-@pytest_asyncio.fixture
-async def replica(database: Database, database_url: str) -> AsyncIterator[Database]:
-    """A second replica on the same tables."""
-    async with ready(Database(database_url, store.metadata, name="replica")) as replica:
-        yield replica
 
 
 async def placed(database: Database, orders: int = 1, age_seconds: float = 0) -> list[str]:
