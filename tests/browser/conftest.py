@@ -12,6 +12,8 @@ import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]  # it has no py.typed
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright, expect
 
+from control_room.launcher.system import System
+from tests.browser.shop import Shop
 from tests.support import eventually
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -110,6 +112,18 @@ async def open_page(browser: Browser, watch: Watch) -> AsyncIterator[OpenPage]:
 async def page(open_page: OpenPage) -> Page:
     """A new page. The test fails if it logs an error (see `Watch.expect_complaint`) or asks any other machine."""
     return await open_page()
+
+
+@pytest.fixture
+def closed_shop(page: Page, system: System) -> Shop:
+    """A shop whose page is not open yet."""
+    return Shop(page, system)
+
+
+@pytest_asyncio.fixture
+async def shop(closed_shop: Shop) -> Shop:
+    await closed_shop.open()
+    return closed_shop
 
 
 async def assert_accessible(page: Page, tags: Sequence[str] = BEST_PRACTICE) -> None:

@@ -1,118 +1,28 @@
-"""The shop page in a browser, on the whole system."""
+"""The shop page in a browser, on the whole system: an order is placed and followed."""
 
 import asyncio
 import re
-import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import httpx
 import pytest
-import pytest_asyncio
-from playwright.async_api import Locator, Page, Route, expect
+from playwright.async_api import Page, Route, expect
 
 from control_room.launcher.system import System
 from order_service.orders import OrderStatus
 from tests.browser.conftest import OpenPage, Watch, assert_accessible, assert_fits
+from tests.browser.shop import CUT, Shop
 from tests.order_rail import frozen
 from tests.rail import Rail
-from tests.support import eventually
 
 CONTROL_ROOM = "http://127.0.0.1:8080"
 ENVIRONMENT = {"GATEWAY_LATENCY_SECONDS": "0.02", "CONTROL_ROOM_URL": CONTROL_ROOM}
-CUT = "net::ERR_|Failed to load resource"
-CARDS = {
-    "tok_visa": "It pays",
-    "tok_declined": "It is declined",
-    "tok_broken": "It never works",
-    "tok_refund_fails": "It pays, and a refund fails",
-    "tok_flaky": "It pays at the third attempt",
-    "tok_timeout": "It pays, but the answer is lost",
-}
 TIMES = "\N{MULTIPLICATION SIGN}"
 EMAIL = "Email, for the receipt"
 NO_ORDER = "019366b4-4a7e-7c3e-9d0a-3f2b8a6f1c55"
-
-
-class Shop:
-    """What a customer does on the page, and what the service has recorded."""
-
-    def __init__(self, page: Page, system: System) -> None:
-        self.page, self.url = page, system.url("order_service")
-        self._operator = {"Authorization": f"Bearer {system.operator_token}"}
-        self.rail = page.locator("#rail")
-        self.stations = page.locator("#stations")
-        self.headline = page.get_by_role("heading", level=1)
-        self.ticket = page.get_by_role("article")
-        self.trouble = page.get_by_role("alert")
-        self.place_button = page.get_by_role("button", name=re.compile("^Place order"))
-        self.dialog = page.get_by_role("dialog")
-        self.slips = page.locator(".slip")
-
-    async def open(self, path: str = "/") -> None:
-        await self.page.goto(self.url + path)
-        await expect(self.button("One more Pizza Margherita")).to_be_visible()
-
-    def button(self, name: str) -> Locator:
-        return self.page.get_by_role("button", name=name, exact=True)
-
-    async def order(self, token: str = "tok_visa", dish: str = "Pizza Margherita") -> None:
-        """One dish, paid with this card; does not wait for the answer."""
-        await self.button(f"One more {dish}").click()
-        await self.page.get_by_role("radio", name=CARDS[token], exact=True).check()
-        await self.place_button.click()
-
-    async def until(self, status: str) -> None:
-        await expect(self.rail).to_have_attribute("data-status", status)
-
-    async def until_link(self, link: str) -> None:
-        """How the page follows the order: `live`, `away`, or `over` once nothing more will happen to it."""
-        await expect(self.rail).to_have_attribute("data-link", link)
-
-    async def until_stations(self, *states: str) -> None:
-        for station, state in enumerate(states):
-            await expect(self.stations.locator("li").nth(station)).to_have_attribute("data-state", state)
-
-    async def order_on_the_rail(self) -> dict[str, Any]:
-        return await self.order_of((await self.rail.get_attribute("data-order")) or "")
-
-    async def order_of(self, order_id: str) -> dict[str, Any]:
-        return await self._get(f"/orders/{order_id}")
-
-    async def orders(self) -> list[str]:
-        """The ids of all orders, newest first."""
-        return [order["order_id"] for order in (await self._get("/orders?limit=100"))["orders"]]
-
-    @asynccontextmanager
-    async def placing(self, count: int = 1) -> AsyncIterator[None]:
-        """In this block exactly so many orders are placed."""
-        before = len(await self.orders())
-        yield
-
-        async def are_placed() -> bool:
-            return len(await self.orders()) >= before + count
-
-        await eventually(are_placed, expecting=f"{count} more orders")
-        assert len(await self.orders()) == before + count
-
-    async def _get(self, path: str) -> dict[str, Any]:
-        async with httpx.AsyncClient(trust_env=False) as http:
-            return (await http.get(self.url + path, headers=self._operator)).raise_for_status().json()  # type: ignore[no-any-return]
-
-
-@pytest.fixture
-def closed_shop(page: Page, system: System) -> Shop:
-    """A shop whose page is not open yet."""
-    return Shop(page, system)
-
-
-@pytest_asyncio.fixture
-async def shop(closed_shop: Shop) -> Shop:
-    await closed_shop.open()
-    return closed_shop
 
 
 @asynccontextmanager
@@ -138,19 +48,6 @@ async def abort(route: Route) -> None:
 async def remember(page: Page, orders: list[dict[str, Any]]) -> None:
     """As if they had been placed in this browser; the page must be opened again."""
     await page.evaluate("orders => localStorage.setItem('order-rail.mine', JSON.stringify(orders))", orders)
-
-
-async def refunds(rail: Rail, order_id: str) -> list[dict[str, Any]]:
-    """The amounts that the gateway has paid back for an order."""
-    rows = [row for row in await rail.audit("payment_service") if row["kind"] == "charge"]
-    return [row["amount"] for row in rows if (row["order_id"], row["type"]) == (order_id, "refund")]
-
-
-def make_older(order_id: str, system: System) -> None:
-    """As if the order had been placed an hour earlier."""
-    with closing(sqlite3.connect(system.run.path / "order_service.db")) as database, database:
-        older = "UPDATE orders SET placed_at = datetime(placed_at, '-1 hour') WHERE order_id = ?"
-        assert database.execute(older, [order_id]).rowcount == 1
 
 
 async def broken_words(page: Page) -> list[str]:
@@ -685,123 +582,3 @@ async def test_on_a_phone_the_button_is_in_reach_and_no_word_is_broken(open_page
     await expect(shop.page.get_by_text("Demo data is filled in.")).to_be_visible()
     border = await shop.place_button.evaluate("button => getComputedStyle(button).borderTopWidth")
     assert border != "0px"  # the shape of a button where colours are the viewer's own
-
-
-@pytest.mark.parametrize("width", [360, 1440])
-async def test_a_charged_order_is_cancelled_once_and_paid_back(
-    open_page: OpenPage, system: System, rail: Rail, width: int
-) -> None:
-    shop = Shop(await open_page(viewport={"width": width, "height": 800}), system)
-    other = Shop(await shop.page.context.new_page(), system)
-    await shop.open()
-    await shop.order()
-    await shop.until_link("over")
-    await other.page.goto(shop.page.url)
-    await other.until_link("over")
-
-    await expect(shop.ticket).to_contain_text("It can be cancelled until ")
-    await shop.button("Cancel the order").dblclick()
-    await expect(shop.dialog).to_contain_text(
-        "€9.50 was charged, and goes back to the card. The kitchen is told to stop."
-    )
-    await expect(shop.dialog.get_by_role("button", name="Keep it")).to_be_focused()
-    await assert_accessible(shop.page)
-    await assert_fits(shop.page)
-    await shop.page.keyboard.press("Escape")
-    await expect(shop.button("Cancel the order")).to_be_focused()
-    await shop.page.keyboard.press("Enter")
-    await shop.dialog.get_by_role("button", name="Cancel the order").dblclick()
-    for tab in (shop, other):
-        await tab.until("refunded")
-        await expect(tab.headline).to_have_text("Cancelled. The money is back on the card.")
-        await expect(tab.stations).to_contain_text("Money back")
-        await expect(tab.button("Cancel the order")).to_have_count(0)
-    await expect(shop.dialog).to_be_hidden()
-    await expect(shop.headline).to_be_focused()
-    await expect(shop.slips.first).to_contain_text("refunded")
-    order = await shop.order_on_the_rail()
-    assert order["status"] == "refunded"
-    assert await refunds(rail, order["order_id"]) == [order["total"]]
-
-
-async def test_an_order_that_was_not_charged_is_cancelled_and_never_will_be(
-    shop: Shop, rail: Rail, watch: Watch
-) -> None:
-    watch.expect_complaint(CUT)
-    await shop.order("tok_broken")
-    await shop.until("stalled")
-    await shop.button("Cancel the order").click()
-    await expect(shop.dialog).to_contain_text("It could not be charged, and never will be.")
-    yes = shop.dialog.get_by_role("button", name="Cancel the order")
-    await shop.page.context.set_offline(True)
-    await yes.click()
-    await expect(shop.dialog.get_by_role("alert")).to_contain_text(
-        "Your browser is offline. It may be cancelled all the same"
-    )
-    await shop.page.context.set_offline(False)
-    await yes.click()
-    await expect(shop.dialog).to_be_hidden()
-    await shop.until("cancelled")
-    await expect(shop.headline).to_have_text("Cancelled. Nothing was charged.")
-    await expect(shop.stations).to_contain_text("Nothing charged")
-    assert await refunds(rail, (await shop.order_on_the_rail())["order_id"]) == []
-
-
-async def test_an_order_that_waits_is_called_off_at_once_and_settled_later(shop: Shop, system: System) -> None:
-    with frozen(system, "payment_service"):
-        await shop.order()
-        await shop.until_link("live")
-        await shop.button("Cancel the order").click()
-        await expect(shop.dialog).to_contain_text("Nothing has been charged yet, and nothing will be.")
-        await shop.dialog.get_by_role("button", name="Cancel the order").click()
-        await shop.until("cancelling")
-        await expect(shop.headline).to_have_text("Called off. The money is being settled.")
-        await shop.until_stations("done", "done", "waiting", "later")
-        await shop.page.reload()
-        await shop.until("cancelling")
-    await expect(shop.rail).to_have_attribute("data-status", re.compile("cancelled|refunded"))
-
-
-async def test_a_confirmed_order_past_its_time_says_why_it_is_not_cancelled(
-    shop: Shop, system: System, watch: Watch
-) -> None:
-    watch.expect_complaint("409")
-    await shop.order()
-    await shop.until_link("over")
-    await shop.button("Cancel the order").click()
-    make_older((await shop.order_on_the_rail())["order_id"], system)
-    yes = shop.dialog.get_by_role("button", name="Cancel the order")
-    await yes.click()
-    await expect(shop.dialog).to_contain_text("It can't be cancelled any more: that was possible until ")
-    await expect(yes).to_be_hidden()
-    await shop.dialog.get_by_role("button", name="Close").click()
-    await expect(shop.ticket).to_contain_text("It can't be cancelled any more")
-    await expect(shop.button("Cancel the order")).to_have_count(0)
-    assert (await shop.order_on_the_rail())["status"] == "confirmed"
-
-
-async def test_a_refund_that_fails_leaves_the_order_visibly_unsettled(shop: Shop) -> None:
-    await shop.order("tok_refund_fails")
-    await shop.until_link("over")
-    await shop.button("Cancel the order").click()
-    await shop.dialog.get_by_role("button", name="Cancel the order").click()
-    await shop.until("cancelling")
-    await expect(shop.rail).to_contain_text("If the bank refuses the refund for good, somebody has to look at it.")
-    await shop.until_stations("done", "done", "waiting", "later")
-    await expect(shop.slips.first).to_contain_text("cancelling")
-
-
-async def test_where_the_browser_forbids_storage_an_order_is_placed_and_cancelled(closed_shop: Shop) -> None:
-    shop = closed_shop
-    await shop.page.add_init_script(
-        """const refuse = () => { throw new DOMException("forbidden", "SecurityError"); };
-        Object.defineProperty(window, "localStorage", { get: refuse });
-        window.BroadcastChannel = refuse;"""
-    )
-    await shop.open()
-    await shop.order()
-    await shop.until_link("over")
-    await expect(shop.slips).to_have_count(1)
-    await shop.button("Cancel the order").click()
-    await shop.dialog.get_by_role("button", name="Cancel the order").click()
-    await shop.until("refunded")
