@@ -9,6 +9,7 @@ import asyncio
 import os
 import secrets
 import shutil
+import sys
 import time
 import uuid
 from asyncio.subprocess import Process
@@ -38,6 +39,8 @@ LOOK_SECONDS, QUIET_PERCENT = 0.5, 10.0
 STOP_GRACE_SECONDS = 10.0
 GATEWAY = "gateway"
 """The database of the simulated payment gateway, which is no program of its own."""
+MIGRATIONS = "order_service/migrations"
+UPGRADE = (sys.executable, "-c", "from control_room.cli import app; app()", "database", "upgrade")
 DELIVERY_LIMIT = 20
 AMQP_1_0 = "rabbitmq_amqp1_0"
 """The plugin that a peer needs on RabbitMQ before version 4, which does without."""
@@ -71,6 +74,17 @@ class Scene:
 
     def url_of(self, program: str) -> str:
         return f"http://127.0.0.1:{self._ports[program]}"
+
+    async def upgrade_databases(self) -> None:
+        """Create the tables as the checkout does. A version from before there were migrations does it at its start."""
+        if not (self.contender.directory / MIGRATIONS).is_dir():
+            return
+        urls = {f"{name.upper()}_DATABASE_URL": url for name, url in self.databases.items()}
+        environment = {**os.environ, **urls, "GATEWAY_URL": f"simulated+{self.databases[GATEWAY]}"}
+        log = self.directory / "database-upgrade.log"
+        upgrade = await spawn(UPGRADE, environment, log, self.contender.directory)
+        if await upgrade.wait():
+            raise MeasurementFailed(f"{self.contender.title}: its databases were not upgraded\n{tail(log)}")
 
     async def start_web(self) -> float:
         """Start what takes orders; returns the seconds until it was ready. Raises MeasurementFailed."""
@@ -224,6 +238,7 @@ class Stage:
 async def _prepare(scene: Scene, management: Management) -> None:
     if scene.contender.is_order_rail:
         await provision.apply(scene.settings)
+        await scene.upgrade_databases()
         return
     await _make_virtual_host(scene.contender, management)
     for url in scene.databases.values():

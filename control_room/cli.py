@@ -9,7 +9,7 @@ from control_room.experiments.chaos.command import chaos
 from control_room.experiments.flash_sale.command import flash_sale
 from control_room.experiments.tour.command import tour
 from control_room.launcher.command import up
-from control_room.operations import topology
+from control_room.operations import databases, topology
 from control_room.operations.audit.command import audit_command
 from control_room.operations.dead_letters import command as dead_letters
 from shared.output import accept_any_text
@@ -42,3 +42,4 @@ app.command("flash-sale")(flash_sale)
 app.command()(chaos)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(topology.app, name="topology")
+app.add_typer(databases.app, name="database")

@@ -20,6 +20,7 @@ from sqlalchemy import (
     String,
     Table,
     bindparam,
+    false,
     select,
     update,
 )
@@ -60,7 +61,7 @@ orders = Table(
     Column("summary", JSON, nullable=False),
     Column("payment_token", String, nullable=False),
     Column("wants_sms", Boolean, nullable=False),
-    Column("wants_push", Boolean, nullable=False),
+    Column("wants_push", Boolean, nullable=False, server_default=false()),
     Column("placed_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
     Column("sweeps", Integer, nullable=False, default=0),

@@ -18,5 +18,13 @@ CONTRACT = ServiceContract(
     exchange="payments",
     publishes=(PaymentSucceeded, PaymentDeclined, PaymentStalled, PaymentVoided, PaymentRefunded),
     queues=(QueueContract("charge", title="To be charged", takes=(OrderPlaced, OrderCancelled)),),
-    further_databases=(DatabaseContract("GATEWAY_URL", name="gateway", label="gateway", scheme="simulated+"),),
+    further_databases=(
+        DatabaseContract(
+            "GATEWAY_URL",
+            name="gateway",
+            label="gateway",
+            migrations="payment_service.gateways.simulated.migrations",
+            scheme="simulated+",
+        ),
+    ),
 )

@@ -75,12 +75,13 @@ class QueueContract:
 class DatabaseContract:
     """A database that a service opens: `variable` holds its URL (after `scheme`), `name` is its file's and its user's.
 
-    `label` is its name in metrics.
+    `label` is its name in metrics, `migrations` the package that holds its history.
     """
 
     variable: str
     name: str
     label: str
+    migrations: str
     scheme: str = ""
 
 
@@ -108,7 +109,8 @@ class ServiceContract:
 
     @property
     def databases(self) -> tuple[DatabaseContract, ...]:
-        return (DatabaseContract("DATABASE_URL", self.name, self.label), *self.further_databases)
+        own = DatabaseContract("DATABASE_URL", self.name, self.label, f"{self.name}.migrations")
+        return (own, *self.further_databases)
 
     @property
     def queue_names(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import sqlalchemy
 from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, insert, select
 
 from shared.persistence.database import Database, UtcDateTime
-from tests.support import start_ready
+from tests.support import new_database, start_ready
 
 metadata = MetaData()
 notes = Table(
@@ -46,8 +46,9 @@ def refuse_odd(connection: Connection, numbers: list[int]) -> list[int]:
 
 @asynccontextmanager
 async def opened(url: str, metadata: MetaData = metadata, *, is_ready: bool = True) -> AsyncIterator[Database]:
-    """A database, until the block ends. `is_ready`: wait until it is."""
-    database = Database(url, metadata, name=f"test-{uuid.uuid4().hex[:8]}")
+    """A database, until the block ends. `is_ready`: create its tables, and wait until it is."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    database = new_database(url, metadata, name=name) if is_ready else Database(url, metadata, name=name)
     await (start_ready(database) if is_ready else database.start())
     try:
         yield database

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol, Self
 
@@ -105,6 +105,12 @@ class Rail:
         """The status of every accepted order."""
         rows = {row["order_id"]: row["status"] for row in await self.audit("order_service")}
         return {order_id: rows.get(order_id, "lost") for order_id in self.accepted}
+
+    async def have(self, expected: Mapping[str, str]) -> bool:
+        """Whether the accepted orders have these statuses; for `eventually`."""
+        statuses = await self.statuses()
+        assert statuses == expected
+        return True
 
     async def in_flight(self) -> int:
         """How many accepted orders are not final."""

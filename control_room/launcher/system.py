@@ -19,9 +19,16 @@ from control_room.launcher.children import tail
 from control_room.launcher.ports import CONTROL_ROOM, MANAGEMENT, RABBITMQ, Ports, check_free, unused_ports
 from control_room.launcher.processes import SupervisedProcess
 from control_room.launcher.run_directory import RunDirectory
+from control_room.operations.databases import (
+    DatabaseError,
+    database_values,
+    database_variables,
+    databases_of,
+    upgrade,
+)
 from control_room.operations.environment_file import Unwritable, write_variables
 from control_room.operations.roles import NOTIFICATIONS
-from shared.contract import DatabaseContract, ServiceContract, service, services
+from shared.contract import ServiceContract, service, services
 from shared.http import address
 from shared.management import ManagementError
 from shared.settings import BrokerSettings, checked_token, wrong_variables
@@ -94,10 +101,7 @@ class System:
         write_variables(self.run.environment_file, self.environment)
 
     def _process(self, contract: ServiceContract, environment: Mapping[str, str]) -> SupervisedProcess:
-        databases = {
-            database.variable: environment.get(variable) or f"{database.scheme}{self.run.sqlite_url(database.name)}"
-            for variable, database in database_variables(contract).items()
-        }
+        databases = database_values(contract, environment, self.run.sqlite_url)
         http = {"HTTP_HOST": self.http_host, "HTTP_PORT": str(self.ports[contract.variable("PORT")])}
         variables = {**environment, **databases, **http, **self._of_every_service(), "PYTHONUNBUFFERED": "1"}
         command = [sys.executable, "-m", contract.name]
@@ -137,15 +141,6 @@ async def _unready(client: httpx.AsyncClient, url: str) -> str:
     except httpx.HTTPError as error:
         return f"{url} does not answer ({type(error).__name__})"
     return "" if answer.status_code == httpx.codes.OK else answer.text
-
-
-def database_variables(contract: ServiceContract) -> dict[str, DatabaseContract]:
-    """The databases of a service, by the environment variable of a whole system that holds the URL.
-
-    Every service reads the URL of its main database from DATABASE_URL, so a system's is `<SERVICE>_DATABASE_URL`.
-    """
-    own, *further = contract.databases
-    return {contract.variable(own.variable): own, **{database.variable: database for database in further}}
 
 
 def private_settings() -> dict[str, str]:
@@ -193,9 +188,11 @@ async def launch(
             progress("Applying the topology")
             await apply(settings)
             await stack.enter_async_context(running(keep(settings), "topology keeper"))
+            progress("Upgrading the databases")
+            await upgrade(databases_of(services(), variables, run.sqlite_url), report=progress)
             system = System(run, ports, broker, settings, variables)
             await _start(stack, system, progress, page)
-        except (ManagementError, TopologyDiffers, Unwritable) as error:
+        except (ManagementError, TopologyDiffers, DatabaseError, Unwritable) as error:
             raise LaunchError(str(error)) from error
         yield system
 

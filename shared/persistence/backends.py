@@ -35,7 +35,10 @@ _PIPELINE = "pipeline"
 
 _RETURNS_NOTHING = re.compile(r"(BEGIN|(INSERT|UPDATE|DELETE) (?!.* RETURNING ))", re.DOTALL)
 
-_SCHEMA_LOCK = 0x0DDE12A11  # any constant
+_SCHEMA_LOCK = 0x0DDE12A11  # any constant; versions before there were migrations take the same one
+
+MIGRATION_LOCK_SECONDS = 1
+"""How long a migration on PostgreSQL waits for a lock: meanwhile all other statements on that table wait behind it."""
 
 
 class Sqlite:
@@ -67,8 +70,11 @@ class Sqlite:
         driver: Any = connection.connection.driver_connection  # past SQLAlchemy, for speed (`tuning.py`)
         driver.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
 
-    def lock_schema(self, connection: Connection) -> None:
-        """`BEGIN IMMEDIATE` has locked the file."""
+    @contextlib.contextmanager
+    def changing_schema(self) -> Iterator[Connection]:
+        """One transaction for a migration, which locks the file at once: DDL is undone with the rest if it fails."""
+        with self.engine.execution_options(**self.options(writes=True)).begin() as connection:
+            yield connection
 
     @contextlib.contextmanager
     def pipeline(self, connection: Connection) -> Iterator[None]:
@@ -150,9 +156,13 @@ class Postgresql:
             connection.execute("SET plan_cache_mode = force_custom_plan")
         connection.autocommit = False
 
-    def lock_schema(self, connection: Connection) -> None:
-        """Replicas that start together create the tables one after the other."""
-        connection.execute(sqlalchemy.select(sqlalchemy.func.pg_advisory_xact_lock(_SCHEMA_LOCK)))
+    @contextlib.contextmanager
+    def changing_schema(self) -> Iterator[Connection]:
+        """One transaction for a migration. Two of them take turns, and none makes services wait for long."""
+        with self.engine.begin() as connection:
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{MIGRATION_LOCK_SECONDS}s'")
+            connection.execute(sqlalchemy.select(sqlalchemy.func.pg_advisory_xact_lock(_SCHEMA_LOCK)))
+            yield connection
 
     def discard_if_stale(self, connection: Connection, error: Exception) -> None:
         """After a failure of the server, give up this connection and those in the pool.

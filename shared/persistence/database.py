@@ -14,15 +14,16 @@ from typing import Any
 
 import sqlalchemy
 import structlog
-from sqlalchemy import Column, DateTime, Integer, MetaData, Table, TypeDecorator
+from sqlalchemy import DateTime, MetaData, TypeDecorator
 from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.observability import metrics
-from shared.persistence import backends
+from shared.persistence import backends, schema
 from shared.persistence.batcher import Batcher, Operation, Result, Row
 from shared.persistence.bulk import BulkInsert, skip_existing
 from shared.persistence.failures import DatabaseUnavailable, translated
+from shared.persistence.schema import write_probe
 from shared.persistence.transactions import Transactions
 
 PROBE_SECONDS = 3.0
@@ -41,15 +42,6 @@ Far longer than any statement of ours takes; a lock that somebody holds for a mi
 """
 
 logger = structlog.get_logger(__name__)
-
-_probe_metadata = MetaData()
-write_probe = Table(
-    "write_probe",
-    _probe_metadata,
-    Column("id", Integer, primary_key=True, autoincrement=False),
-    Column("probes", Integer, nullable=False),
-)
-"""One row that the probe writes: a database that can be read may still refuse to be written."""
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -75,7 +67,7 @@ def _sqlite_text(value: datetime | None) -> str | None:
 
 
 class Database:
-    """One service's tables. `start` returns at once; until the database answers, calls raise `DatabaseUnavailable`."""
+    """One service's tables. `start` returns at once; until they are there, calls raise `DatabaseUnavailable`."""
 
     def __init__(self, url: str, metadata: MetaData, *, name: str) -> None:
         self._metadata = metadata
@@ -90,7 +82,7 @@ class Database:
         self._problem: str | None = "not opened yet"
         self._write_failure: str | None = None
         self._written_at = 0.0
-        self._created = asyncio.Event()
+        self._has_tables = asyncio.Event()
         self._watching: asyncio.Task[None] | None = None
         self.on_commit: list[Callable[[Sequence[Any]], None]] = []
         """Called in the event loop with what `hand_over` was given in transactions of `write` that are committed."""
@@ -170,7 +162,7 @@ class Database:
             batcher.start()
         self._watching = asyncio.create_task(self._watch(), name=f"{self._name} database")
         with contextlib.suppress(TimeoutError):  # usually the tables are there before anything needs them
-            await asyncio.wait_for(self._created.wait(), 1.0)
+            await asyncio.wait_for(self._has_tables.wait(), 1.0)
 
     async def stop(self) -> None:
         """Finish what is waiting, then close. Later calls raise `DatabaseUnavailable`."""
@@ -179,7 +171,7 @@ class Database:
             await asyncio.gather(self._watching, return_exceptions=True)
         for batcher in self._batchers:
             await batcher.stop()
-        self._created.clear()
+        self._has_tables.clear()
         self._problem = "closed"
         for transactions in self._transactions:
             transactions.close()
@@ -207,7 +199,7 @@ class Database:
         return self._writers[key]
 
     def _expect_tables(self) -> None:
-        if not self._created.is_set():
+        if not self._has_tables.is_set():
             raise DatabaseUnavailable(f"{self._name}: {self._problem}")
 
     def _after_write(self, transactions: Transactions, outcomes: list[Any]) -> None:
@@ -223,14 +215,14 @@ class Database:
         self._write_failure = str(failure) if isinstance(failure, DatabaseUnavailable) else None
 
     async def _watch(self) -> None:
-        """Create the tables as soon as the database answers, then go on asking whether it can be written."""
+        """Wait for the database and its tables, then go on asking whether it can be written."""
         loop = asyncio.get_running_loop()
         while True:
             self._cut_silent_connections()
             try:
-                if not self._created.is_set():
-                    await self._writer(None).submit(self._create, None)
-                    self._created.set()
+                if not self._has_tables.is_set():
+                    await self._writer(None).submit(self._find_tables, None)
+                    self._has_tables.set()
                 elif loop.time() >= self._written_at + PROBE_SECONDS:
                     await self._probe()
                 self._problem = None
@@ -253,24 +245,12 @@ class Database:
         except TimeoutError:
             raise DatabaseUnavailable(f"no answer within {PROBE_TIMEOUT_SECONDS:g} s") from None
 
-    def _create(self, connection: Connection, rows: list[None]) -> list[None]:
-        self._backend.lock_schema(connection)
-        _probe_metadata.create_all(connection)
-        self._metadata.create_all(connection)
-        self._check_columns(connection)
+    def _find_tables(self, connection: Connection, rows: list[None]) -> list[None]:
+        """Tables are made and altered by migrations alone. What is missing is said here, not by an order that fails."""
+        if missing := schema.missing(connection, self._metadata):
+            raise DatabaseUnavailable(f"{missing}; {schema.HOW_TO_MEND}")
         BulkInsert(write_probe, skip_existing).run(connection, [{"id": 1, "probes": 0}])
         return _write_probe(connection, rows)
-
-    def _check_columns(self, connection: Connection) -> None:
-        """Tables are created, never changed. Those of another version are reported here, not by an order that fails."""
-        inspector = sqlalchemy.inspect(connection)
-        for table in self._metadata.sorted_tables:
-            missing = set(table.columns.keys()) - {column["name"] for column in inspector.get_columns(table.name)}
-            if missing:
-                raise DatabaseUnavailable(
-                    f"table {table.name} has no column {', '.join(sorted(missing))}: another version made it; "
-                    "use another database, or migrate this one"
-                )
 
 
 def _write_probe(connection: Connection, rows: list[None]) -> list[None]:

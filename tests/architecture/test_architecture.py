@@ -71,7 +71,7 @@ def test_sql_is_in_the_listed_modules_alone(file: Path) -> None:
 
 @pytest.mark.parametrize("service", ["order_service", "payment_service", "notification_service"])
 def test_a_service_does_not_wait_at_its_start_for_what_it_never_uses(service: str) -> None:
-    never = {"httpx", "rich.console", "nicegui", "pygal", "sqlalchemy.dialects.postgresql"}
+    never = {"httpx", "rich.console", "nicegui", "pygal", "alembic", "sqlalchemy.dialects.postgresql"}
     start = f"from shared.tuning import quick_imports\nwith quick_imports():\n    import {service}.app, shared.service"
     imported = subprocess.run(
         [sys.executable, "-c", f"{start}\nimport sys\nprint(*sys.modules)"],

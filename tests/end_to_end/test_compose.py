@@ -188,6 +188,13 @@ async def test_an_order_is_confirmed_within_two_seconds_and_mailed(stack: Stack,
     assert mail["to"][0]["address"] == "ada@example.com"
 
 
+async def test_a_job_has_made_the_tables_and_ended(stack: Stack) -> None:
+    (job,) = await stack.containers("migrations")
+    assert (job["State"]["Status"], job["State"]["ExitCode"], job["RestartCount"]) == ("exited", 0, 0)
+    log = await stack.compose("logs", "--no-color", "migrations")
+    assert all(f"{name}_0001" in log for name in (*SERVICES, "gateway")), log
+
+
 async def test_no_container_of_ours_runs_as_root_or_can_be_reached_from_outside(stack: Stack) -> None:
     containers = await stack.containers()
     ours = [container for container in containers if container["Config"]["Image"] == f"{stack.project}-image"]
@@ -298,8 +305,10 @@ async def _kill_in(container: str) -> None:
 
 
 async def _restarts(stack: Stack) -> dict[str, int]:
-    """How often the engine has started the program of each container again."""
-    return {each["Name"].lstrip("/"): each["RestartCount"] for each in await stack.containers()}
+    """How often the engine has started the program of each container again; without the job, which has ended."""
+    containers = await stack.containers()
+    job = {each["Id"] for each in await stack.containers("migrations")}
+    return {each["Name"].lstrip("/"): each["RestartCount"] for each in containers if each["Id"] not in job}
 
 
 async def test_every_replica_of_a_service_can_be_paused_and_killed_through_the_broker(stack: Stack, rail: Rail) -> None:

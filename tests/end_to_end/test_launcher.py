@@ -3,11 +3,12 @@
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -186,6 +187,14 @@ async def test_a_service_that_cannot_start_is_named_with_its_reason(
 ) -> None:
     sentence = r"payment_service ended with status 2 while it started(.|\n)*GATEWAY_LATENCY_SECONDS"
     await assert_refused(run_directory, sentence, {**given_broker, "GATEWAY_LATENCY_SECONDS": "soon"})
+
+
+async def test_a_database_that_is_not_ours_is_refused(given_broker: dict[str, str], run_directory: Path) -> None:
+    run_directory.mkdir()
+    with closing(sqlite3.connect(run_directory / "gateway.db")) as connection:
+        connection.execute("CREATE TABLE customers (id INTEGER)")
+    sentence = r"gateway \(sqlite://.*/gateway.db\) was not upgraded: it is another program's.* it has customers"
+    await assert_refused(run_directory, sentence, given_broker)
 
 
 @pytest.mark.parametrize(

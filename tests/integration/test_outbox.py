@@ -21,7 +21,7 @@ from shared.persistence.relay import THROTTLE_ROWS, OutboxRelay
 from shared.settings import BrokerSettings
 from tests import examples
 from tests.amqp import arrivals, queue_of
-from tests.support import eventually, ready
+from tests.support import eventually, new_database, ready
 
 metadata = MetaData()
 outbox = Outbox(metadata, "orders")
@@ -44,7 +44,7 @@ def count(connection: Connection, rows: list[None]) -> list[int]:
 
 @pytest_asyncio.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    async with ready(Database(database_url, metadata, name="test")) as database:
+    async with ready(new_database(database_url, metadata, name="test")) as database:
         yield database
 
 

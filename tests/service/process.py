@@ -13,6 +13,8 @@ import httpx
 
 from control_room.launcher.children import end, spawn, tail
 from control_room.launcher.ports import free_ports
+from control_room.operations.databases import databases_of, upgrade
+from shared import contract
 from shared.settings import BrokerSettings
 from tests.support import DELAYS_VARIABLES, eventually, metric
 
@@ -68,11 +70,13 @@ async def running(
     *,
     until: str = "/readyz",
     ends_with: int = 0,
+    has_tables: bool = True,
     **environment: str,
 ) -> AsyncIterator[RunningService]:
     """Run `python -m <service>` and wait until it answers `until`; afterwards SIGTERM must end it with status 0.
 
-    `ends_with`: another status, of a service that does not live to see the SIGTERM.
+    `ends_with`: another status, of a service that does not live to see the SIGTERM. `has_tables`: whether its databases
+    are upgraded before.
     """
     (port,) = free_ports(1)
     variables = {
@@ -87,6 +91,9 @@ async def running(
         "PYTHONUNBUFFERED": "1",
         **environment,
     }
+    if has_tables:
+        own = {contract.service(service).variable("DATABASE_URL"): variables["DATABASE_URL"]}
+        await upgrade(databases_of([contract.service(service)], {**variables, **own}, str), print)
     log = directory / f"{service}-{port}.log"
     process = await spawn([sys.executable, "-m", service], variables, log)
     try:
@@ -99,7 +106,7 @@ async def running(
     assert status == ends_with, f"{service} ended with status {status}:\n{tail(log)}"
 
 
-def running_alone(service: str, directory: Path, **environment: str) -> AbstractAsyncContextManager[RunningService]:
+def running_alone(service: str, directory: Path, **environment: Any) -> AbstractAsyncContextManager[RunningService]:
     """The same without a broker, for what needs none."""
     nobody = BrokerSettings(rabbitmq_url=f"amqp://guest:s3cret@127.0.0.1:{free_ports(1)[0]}/")
     return running(service, nobody, directory, until="/livez", ends_with=0, **environment)

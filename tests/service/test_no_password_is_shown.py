@@ -121,7 +121,8 @@ async def test_a_server_that_is_away_or_refuses_the_user(
         open_port, why = request.getfixturevalue("postgres").port, "refused" if is_away else "does not exist"
     port = closed_port if is_away else open_port
     given: dict[str, Any] = {name: f"{scheme}://nobody:{MARKER}@127.0.0.1:{port}/nothing"}
-    async with running(service, module_broker_settings, tmp_path, until="/livez", **given) as running_service:
+    alone = running(service, module_broker_settings, tmp_path, until="/livez", has_tables=scheme == "amqp", **given)
+    async with alone as running_service:
 
         async def says_why() -> bool:
             return why in (await running_service.http.get("/readyz")).text

@@ -9,6 +9,7 @@ from shared.settings import BrokerSettings
 from shared.topology import provision
 from tests import examples
 from tests.conftest import Broker
+from tests.order_rail import order_rail
 from tests.postgres import PrivatePostgres
 from tests.service.process import RunningService, running, running_alone
 from tests.service.test_cancelling_orders import cancel
@@ -44,6 +45,19 @@ async def test_orders_are_taken_while_the_broker_is_away(tmp_path: Path) -> None
 
         await eventually(counted, expecting="the event to wait in the outbox")
     assert service.process.returncode == 0  # and it stopped in time, with the broker still away
+
+
+async def test_tables_that_are_missing_are_waited_for(module_broker_settings: BrokerSettings, tmp_path: Path) -> None:
+    alone = running("order_service", module_broker_settings, tmp_path, until="/livez", has_tables=False)
+    async with alone as service:
+        await problems(service, "there is no table", "orders", "run `order-rail database upgrade`")
+        assert (await service.http.post("/orders", json=BODY)).status_code == 503
+
+        url = f"sqlite:///{tmp_path / 'order_service'}.db"
+        ended = await order_rail("database", "upgrade", "--service", "order_service", DATABASE_URL=url)
+        assert ended.status == 0, ended.errors
+        await eventually(lambda: service.answers("/readyz", 200), 10, "the service to go on by itself")
+        await place(service)
 
 
 async def test_a_missing_topology_is_waited_for(broker: Broker, tmp_path: Path) -> None:

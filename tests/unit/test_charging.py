@@ -8,17 +8,20 @@ from payment_service.app import Settings
 from payment_service.contract import CONTRACT
 from payment_service.gateways.guarded import GuardedGateway
 from payment_service.gateways.simulated import SimulatedGateway
+from payment_service.gateways.simulated.store import metadata
 from payment_service.handlers import Paying
 from shared.breaker import FAILURES
 from shared.messaging.retry import NoAnswer, NotReady
 from tests import examples
-from tests.support import ready
+from tests.support import create_tables, ready
 
 
 async def test_a_missing_answer_is_waited_for_a_limited_time_and_a_few_of_them_pause_all_charges(
     tmp_path: Path,
 ) -> None:
-    simulated = SimulatedGateway(f"sqlite:///{tmp_path / 'gateway.db'}", latency_seconds=3600)
+    url = f"sqlite:///{tmp_path / 'gateway.db'}"
+    create_tables(url, metadata)
+    simulated = SimulatedGateway(url, latency_seconds=3600)
     async with ready(GuardedGateway(simulated, 0.05)) as gateway:
         for expected in [NoAnswer] * (FAILURES - 1) + [NotReady] * 2:
             with pytest.raises(expected, match=r"no answer within 0\.05 s") as caught:

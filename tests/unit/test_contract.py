@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from control_room.operations.databases import database_variables
 from docs.generate import GENERATED
 from shared import contract
 from shared.assemble import check
@@ -143,8 +144,11 @@ def test_the_compose_file_runs_every_registered_service_as_its_contract_says(ser
     assert f"command: [python, -m, {service.name}]" in block
     assert f"HTTP_PORT: {service.port}\n" in block
     assert f"amqp://{service.name}:${{{password}:-{service.name}}}@rabbitmq:5672/" in block
-    for database in service.databases:
-        assert re.search(rf"{database.variable}: {re.escape(database.scheme)}postgresql://{database.name}:", block)
+    for variable, database in database_variables(service).items():
+        url = f"{re.escape(database.scheme)}postgresql://{database.name}:"
+        named = re.search(rf"{database.variable}: &([a-z-]+) {url}", block)
+        assert named
+        assert f"{variable}: *{named[1]}\n" in blocks["migrations"]
         assert f"{database.name}_DATABASE_PASSWORD".upper() in blocks["postgres"]
     assert f"{password}: ${{{password}:-{service.name}}}" in blocks["topology"]
     assert f'"{service.name}:{service.port}"' in blocks["front_door"]

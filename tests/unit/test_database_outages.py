@@ -8,16 +8,17 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from sqlalchemy import Column, Connection, Integer, MetaData, Table
+from sqlalchemy import Column, Connection, Integer, MetaData, String, Table
 
 from shared.persistence import backends
 from shared.persistence import database as module
+from shared.persistence.backends import backend_of
 from shared.persistence.database import Database
 from shared.persistence.failures import DatabaseUnavailable
-from tests.notes import count_notes, notes, opened, read_notes, write_notes
+from tests.notes import count_notes, metadata, notes, opened, read_notes, write_notes
 from tests.pgbouncer import PrivatePgBouncer
 from tests.postgres import PrivatePostgres, read_only
-from tests.support import eventually
+from tests.support import create_tables, eventually
 
 
 async def test_a_locked_database_is_unavailable_and_recovers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,19 +115,33 @@ def limit_pages(connection: Connection, limits: list[int]) -> list[int]:
     return [connection.exec_driver_sql(f"PRAGMA max_page_count = {limit}").scalar_one() for limit in limits]
 
 
-async def test_tables_of_another_version_are_told_apart_at_the_start(database_url: str) -> None:
-    async with opened(database_url):
-        pass
-    newer = MetaData()
-    Table(notes.name, newer, Column("id", Integer, primary_key=True), Column("colour", Integer))
+async def test_what_migrations_have_not_made_yet_is_named_and_waited_for(database_url: str) -> None:
+    older, newer = MetaData(), MetaData()
+    Table(notes.name, older, Column("id", Integer, primary_key=True))
+    Table(notes.name, newer, Column("id", Integer, primary_key=True), Column("text", String), Column("colour", Integer))
     async with opened(database_url, newer, is_ready=False) as database:
-        await eventually(lambda: "table notes has no column colour" in (database.problem() or ""))
-        with pytest.raises(DatabaseUnavailable, match="colour"):
-            await database.read(count_notes, None)
+        upgrade = "; run `order-rail database upgrade`"
+        expected = f"database: there is no table notes, write_probe{upgrade}"
+        await eventually(lambda: database.problem() == expected, expecting="the missing tables to be named")
+        with pytest.raises(DatabaseUnavailable, match="there is no table notes"):
+            await database.write(write_notes, (1, "text"))
+
+        create_tables(database_url, older)
+        expected = f"database: table notes has no column colour, text{upgrade}"
+        await eventually(lambda: database.problem() == expected, expecting="the missing columns to be named")
+
+        engine = backend_of(database_url).engine
+        with engine.begin() as connection:
+            for column in ("text VARCHAR", "colour INTEGER"):
+                connection.exec_driver_sql(f"ALTER TABLE notes ADD COLUMN {column}")
+        engine.dispose()
+        await eventually(lambda: database.problem() is None, expecting="it to go on by itself")
+        assert await database.write(write_notes, (1, "text")) == "wrote 1"
 
 
 async def test_a_database_server_that_is_away_is_waited_for(postgres: PrivatePostgres) -> None:
     url = postgres.create_database()
+    create_tables(url, metadata)
     postgres.stop()
     try:
         async with opened(url, is_ready=False) as database:
@@ -135,7 +150,7 @@ async def test_a_database_server_that_is_away_is_waited_for(postgres: PrivatePos
                 await database.write(write_notes, (1, "text"))
 
             postgres.start()
-            await eventually(lambda: database.problem() is None, expecting="the tables to be created")
+            await eventually(lambda: database.problem() is None, expecting="the database to be found")
             assert await database.write(write_notes, (1, "text")) == "wrote 1"
 
             postgres.stop()
@@ -167,11 +182,3 @@ async def test_behind_a_pooler_each_transaction_may_meet_another_server_process(
 async def hold_a_transaction(database: Database) -> None:
     async with database.transaction(partial(read_notes, numbers=[1]), partial(count_notes, rows=[None])):
         pass
-
-
-async def test_two_processes_may_create_the_same_tables_at_once(postgres: PrivatePostgres) -> None:
-    url = postgres.create_database()
-    async with opened(url) as first, opened(url) as second:
-        await first.write(write_notes, (1, "text"))
-        assert await second.read(read_notes, 1) == "text"
-        assert first.is_shared

@@ -20,7 +20,7 @@ from shared.persistence.keyed import KeyedStore, Recording
 from shared.persistence.outbox import Outbox
 from tests import examples
 from tests.postgres import read_only
-from tests.support import eventually, ready
+from tests.support import eventually, new_database, ready
 
 metadata = MetaData()
 table = Table("done", metadata, Column("key", String, primary_key=True), Column("status", String, nullable=False))
@@ -88,7 +88,7 @@ def once(database: Database, outside: Outside) -> Once[Fact]:
 @pytest_asyncio.fixture
 async def database(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Database]:
     monkeypatch.setattr(backends, "LOCK_TIMEOUT_SECONDS", 0.05)
-    async with ready(Database(database_url, metadata, name="effects")) as database:
+    async with ready(new_database(database_url, metadata, name="effects")) as database:
         yield database
 
 

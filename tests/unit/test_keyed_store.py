@@ -35,7 +35,7 @@ from shared.persistence.one_of import one_of
 from shared.persistence.outbox import Outbox
 from shared.persistence.pages import Page
 from tests import examples
-from tests.support import outbox_events, ready
+from tests.support import new_database, outbox_events, ready
 
 CHANNELS: tuple[ChannelName, ...] = ("email", "restaurant", "sms")
 
@@ -100,7 +100,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 @pytest_asyncio.fixture
 async def database(database_url: str, case: Case) -> AsyncIterator[Database]:
-    async with ready(Database(database_url, case.metadata, name="records")) as database:
+    async with ready(new_database(database_url, case.metadata, name="records")) as database:
         yield database
 
 
@@ -151,7 +151,7 @@ async def test_a_payment_replaces_one_whose_status_makes_way_and_no_other(
     first, second = (
         [made(order_id, ANSWERS[pair[number]]) for pair, order_id in order_ids.items()] for number in range(2)
     )
-    async with ready(Database(database_url, case.metadata, name="payments")) as database:
+    async with ready(new_database(database_url, case.metadata, name="payments")) as database:
         batches = [[*first, *second]] if in_one_batch else [first, second]
         written = [each for batch in batches for each in await write(database, case, *batch)]
         found = await asyncio.gather(*(database.read(case.records.get, order_id) for order_id in order_ids.values()))
@@ -164,7 +164,7 @@ async def test_a_payment_replaces_one_whose_status_makes_way_and_no_other(
 
 async def test_two_replicas_at_once_record_a_key_once(database: Database, database_url: str, case: Case) -> None:
     order_ids = [new_id() for _ in range(50)]
-    async with ready(Database(database_url, case.metadata, name="replica")) as replica:
+    async with ready(new_database(database_url, case.metadata, name="replica")) as replica:
         recordings = [[case.make(order_id, by, None) for order_id in order_ids] for by in (1, 2)]
         first, second = await asyncio.gather(
             *(write(each, case, *made) for each, made in zip((database, replica), recordings, strict=True))
@@ -191,7 +191,7 @@ async def test_the_audit_walks_every_record_once_oldest_order_first(database: Da
 async def test_an_order_has_its_own_notifications_and_no_others(database_url: str) -> None:
     store, order_id, other_id = notification_service.store, new_id(), new_id()
     made = [notification(order_id, channel=channel) for channel in CHANNELS] + [notification(other_id)]
-    async with ready(Database(database_url, store.metadata, name="notifications")) as database:
+    async with ready(new_database(database_url, store.metadata, name="notifications")) as database:
         await write(database, CASES["notification"], *made)
 
         found = await database.read(store.of_orders, order_id)

@@ -20,7 +20,7 @@ from shared.messaging.processor import Subscription
 from shared.messaging.retry import DUPLICATE, NotReady, PermanentError, TransientError
 from shared.persistence.database import Database
 from tests import examples
-from tests.support import eventually, outbox_events, ready
+from tests.support import eventually, new_database, outbox_events, ready
 
 RANKS = {"receipt": 0, "decline": 0, "kitchen_ticket": 0, "cancellation": 1, "refund": 2, "kitchen_stop": 2}
 CHANNELS: tuple[ChannelName, ...] = ("email", "sms", "push", "restaurant")
@@ -54,7 +54,7 @@ class Recorded:
 
 @pytest_asyncio.fixture
 async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    async with ready(Database(f"sqlite:///{tmp_path / 'notices'}.db", store.metadata, name="notices")) as database:
+    async with ready(new_database(f"sqlite:///{tmp_path / 'notices'}.db", store.metadata, name="notices")) as database:
         yield database
 
 

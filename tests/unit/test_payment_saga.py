@@ -34,7 +34,7 @@ from shared.ids import new_id
 from shared.messaging.retry import DONE, DUPLICATE, OutcomeUnknown, PermanentError, TransientError
 from shared.persistence.database import Database
 from tests import examples
-from tests.support import start_ready
+from tests.support import new_database, start_ready
 
 
 class Decision(Enum):
@@ -328,7 +328,7 @@ def saga(tmp_path: Path) -> Iterator[type[Saga]]:
     """The machine, with the databases of two replicas."""
     url = f"sqlite:///{tmp_path / 'payments.db'}"
     with asyncio.Runner() as runner:
-        Saga.runner, Saga.databases = runner, [Database(url, store.metadata, name="payments") for _ in range(2)]
+        Saga.runner, Saga.databases = runner, [new_database(url, store.metadata, name="payments") for _ in range(2)]
         for database in Saga.databases:
             runner.run(start_ready(database))
         yield Saga

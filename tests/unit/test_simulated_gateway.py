@@ -9,17 +9,19 @@ import pytest
 import pytest_asyncio
 
 from payment_service.gateways.simulated import GatewayTimeout, GatewayUnavailable, SimulatedGateway
+from payment_service.gateways.simulated.store import metadata
 from payment_service.payments import Charged, Declined, Refunded
 from shared.http.problems import Problem
 from shared.ids import new_id
 from shared.messaging.retry import PermanentError
 from tests.examples import euros
-from tests.support import ready
+from tests.support import create_tables, ready
 
 PRICE = euros(950)
 
 
 def opened(database_url: str) -> AbstractAsyncContextManager[SimulatedGateway]:
+    create_tables(database_url, metadata)
     return ready(SimulatedGateway(database_url, latency_seconds=0))
 
 
