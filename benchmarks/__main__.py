@@ -11,7 +11,19 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from benchmarks import accept, at_work, drain, footprint, growth, latency, pass_through, reconcile, table, watching
+from benchmarks import (
+    accept,
+    at_work,
+    drain,
+    footprint,
+    growth,
+    latency,
+    pass_through,
+    proxy,
+    reconcile,
+    table,
+    watching,
+)
 from benchmarks.bench import QUICK, Bench, Scale
 from benchmarks.contenders import PEERS, PEERS_FILE, Contender, order_rail_before
 from benchmarks.databases import BOTH, POSTGRESQL, SQLITE, TITLES
@@ -30,7 +42,7 @@ from tests.postgres import PostgresNotInstalled
 
 MEASUREMENTS = {
     module.NAME: module
-    for module in (accept, at_work, drain, latency, pass_through, footprint, watching, growth, reconcile)
+    for module in (accept, proxy, at_work, drain, latency, pass_through, footprint, watching, growth, reconcile)
 }
 """In the order in which they are measured."""
 

@@ -81,7 +81,8 @@ class Assembly:
         if self._outbox is not None:
             components.append(OutboxRelay(self.database, self._outbox, self.publisher, throttled_for=throttled_for))
         components += [self.consumer, *after, *controls(settings, name, self.consumer)]
-        return Service(components, HttpServer(self.app, settings.http_host, settings.http_port), breakers)
+        http = HttpServer(self.app, settings.http_host, settings.http_port)
+        return Service(components, http, breakers, settings.drain_seconds)
 
 
 def check(contract: ServiceContract, subscriptions: Sequence[Subscription]) -> None:

@@ -17,7 +17,7 @@ from shared.settings import ServiceSettings
 from shared.tuning import SWITCH_SECONDS, new_event_loop
 
 STOP_SECONDS = 8.0
-"""For all components together: container runtimes kill a service 10 s after SIGTERM."""
+"""For all components together: container runtimes kill a service 10 s after SIGTERM (and `drain_seconds`)."""
 
 logger = structlog.get_logger(__name__)
 
@@ -33,12 +33,21 @@ class Component(Protocol):
 class Service:
     """The components, in the order in which they start; the HTTP server comes last.
 
-    `breakers`: those around the calls of outside systems.
+    `breakers`: those around the calls of outside systems. `drain_seconds`: how long it goes on serving after a signal,
+    with `/readyz` at 503, so that a proxy sends its requests elsewhere by then.
     """
 
-    def __init__(self, components: Sequence[Component], http: HttpServer, breakers: Sequence[Breaker] = ()) -> None:
+    def __init__(
+        self,
+        components: Sequence[Component],
+        http: HttpServer,
+        breakers: Sequence[Breaker] = (),
+        drain_seconds: float = 0.0,
+    ) -> None:
         self._components = [*components, http]
         self._breakers = breakers
+        self._drain_seconds = drain_seconds
+        self._is_draining = False
         http.report(self._problems, self._degraded)
 
     async def run(self) -> bool:
@@ -51,6 +60,8 @@ class Service:
         logger.info("service.started")
         await stop_asked.wait()
         logger.info("service.stopping")
+        self._is_draining = True
+        await asyncio.sleep(self._drain_seconds)
         in_time = await self._stop()
         logger.info("service.stopped", in_time=in_time)
         return in_time
@@ -71,7 +82,8 @@ class Service:
 
     def _problems(self) -> list[str]:
         parts: list[Component | Breaker] = [*self._components, *self._breakers]
-        return list(dict.fromkeys(problem for each in parts if (problem := each.problem())))
+        draining = ["the service is being stopped"] if self._is_draining else []
+        return list(dict.fromkeys([*draining, *(problem for each in parts if (problem := each.problem()))]))
 
     def _degraded(self) -> list[str]:
         return [sentence for each in self._breakers if (sentence := each.degraded())]

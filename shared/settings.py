@@ -181,6 +181,13 @@ class ServiceSettings(BrokerSettings):
     )
     http_host: str = Field("127.0.0.1", description="may be IPv6 (`::1`), `0.0.0.0`, or `::` for both kinds")
     http_port: int = Field(ge=0, le=65535, description="the port of the service's contract unless it is given")
+    drain_seconds: float = Field(
+        0.0,
+        ge=0,
+        le=60,
+        description="how long a service that is asked to stop goes on serving, with `/readyz` at 503, so that a proxy "
+        "sends its requests elsewhere; 3 in `docker-compose.yml`. Whatever kills it must wait so much longer than 10 s",
+    )
     operator_token: OperatorToken = Field(
         "",
         repr=False,

@@ -32,10 +32,13 @@ class ClosedLoad:
     processor_share: float
 
 
-async def place_for_a_while(scene: Scene, scale: Scale) -> ClosedLoad:
-    """Place orders for the time that the scale says. Raises MeasurementFailed if one is refused."""
+async def place_for_a_while(scene: Scene, scale: Scale, url: str = "") -> ClosedLoad:
+    """Place orders for the time that the scale says. Raises MeasurementFailed if one is refused.
+
+    `url`: where they are placed, if that is not the contender itself.
+    """
     warm_up, seconds = str(scale.warm_up_seconds), str(scale.accept_seconds)
-    return await _closed(scene, scale, "--warm-up-seconds", warm_up, "--seconds", seconds)
+    return await _closed(scene, scale, "--warm-up-seconds", warm_up, "--seconds", seconds, url=url)
 
 
 async def place_many(scene: Scene, scale: Scale, orders: int) -> ClosedLoad:
@@ -43,8 +46,9 @@ async def place_many(scene: Scene, scale: Scale, orders: int) -> ClosedLoad:
     return await _closed(scene, scale, "--orders", str(orders))
 
 
-async def _closed(scene: Scene, scale: Scale, *options: str) -> ClosedLoad:
-    output = await run_program("benchmarks.load.closed", scene.url, "--connections", str(scale.connections), *options)
+async def _closed(scene: Scene, scale: Scale, *options: str, url: str = "") -> ClosedLoad:
+    connections = ("--connections", str(scale.connections))
+    output = await run_program("benchmarks.load.closed", url or scene.url, *connections, *options)
     load = ClosedLoad(**json.loads(output))
     if load.refused:
         raise MeasurementFailed(f"{scene.contender.title} refused {load.refused} orders: {load.first_refusal}")

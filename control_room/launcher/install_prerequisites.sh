@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes sure that a RabbitMQ server is installed (unless RABBITMQ_URL names one), and Python's venv module; with
-# FOR_TESTS=1 also PostgreSQL's server programs, PgBouncer, Chromium and libfaketime, without which some tests are
-# skipped. PYTHON names the interpreter.
+# FOR_TESTS=1 also PostgreSQL's server programs, PgBouncer, HAProxy, Chromium and libfaketime, without which some tests
+# are skipped. PYTHON names the interpreter.
 # Installs them with apt-get where it may; else says what to do, with status 1 if it can't be done without.
 # Order Rail runs a private node of its own, so the package's system-wide service is neither started nor enabled.
 set -eu
@@ -36,6 +36,10 @@ has_pgbouncer() {
   command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ]
 }
 
+has_haproxy() {
+  command -v haproxy >/dev/null || [ -x /usr/sbin/haproxy ]
+}
+
 has_libfaketime() {
   [ -n "$(find /usr/lib -name 'libfaketimeMT.so.1' 2>/dev/null | head -n 1)" ]
 }
@@ -50,6 +54,7 @@ missing_packages() {
   [ -n "${FOR_TESTS:-}" ] || return 0
   has_postgresql || echo postgresql
   has_pgbouncer || echo pgbouncer
+  has_haproxy || echo haproxy
   has_chromium || echo chromium
   has_libfaketime || echo libfaketime
 }
@@ -109,6 +114,7 @@ as_root() {
   command -v epmd >/dev/null && erlang=yes
   without_starting_services install || explain
   case $missing in *rabbitmq-server*) disable_services $erlang ;; esac
+  case $missing in *haproxy*) [ ! -d /run/systemd/system ] || systemctl --quiet disable haproxy.service ;; esac
   [ -z "$(missing_packages)" ] || explain
 }
 

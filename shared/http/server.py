@@ -48,7 +48,7 @@ class HttpServer(Server):
     def __init__(self, app: FastAPI, host: str, port: int, limits: Limits | None = None) -> None:
         super().__init__(
             app, host, port, limits or Limits(), lifespan="off", ws="none", timeout_graceful_shutdown=GRACE_SECONDS,
-            proxy_headers=False,  # the client's address is not used
+            proxy_headers=False,  # the client's address is not used; the proxy logs it
         )  # fmt: skip
         self._state = app.state
 

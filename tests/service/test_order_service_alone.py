@@ -60,6 +60,14 @@ async def test_tables_that_are_missing_are_waited_for(module_broker_settings: Br
         await place(service)
 
 
+async def test_a_service_that_is_asked_to_stop_goes_on_serving_for_a_while_and_is_not_ready(tmp_path: Path) -> None:
+    async with running_alone("order_service", tmp_path, DRAIN_SECONDS="1") as service:
+        service.process.terminate()
+        await problems(service, "the service is being stopped")
+        assert (await service.http.post("/orders", json=BODY)).status_code == 202
+        await asyncio.wait_for(service.process.wait(), 10)
+
+
 async def test_a_missing_topology_is_waited_for(broker: Broker, tmp_path: Path) -> None:
     settings = BrokerSettings(
         rabbitmq_url=broker.amqp_url("not-applied-yet"), rabbitmq_management_url=broker.management_url

@@ -137,6 +137,15 @@ def compose_services() -> Mapping[str, str]:
     return dict(zip(blocks[::2], blocks[1::2], strict=True))
 
 
+def assert_published(service: ServiceContract, proxy: str) -> None:
+    """The proxy's configuration has the service's port, its replicas that are ready, and all of them."""
+    name, address = service.name, f"{service.name}:{service.port}"
+    assert f"frontend {name} from published\n    bind :{service.port}\n" in proxy
+    assert f"backend {name}_ready from common\n    server-template replica 16 {address} check\n" in proxy
+    assert f"backend {name} from common\n    server-template replica 16 {address}\n" in proxy
+    assert f"{{ nbsrv({name}) eq 0 }}" in proxy
+
+
 @pytest.mark.parametrize("service", contract.services(), ids=lambda service: service.name)
 def test_the_compose_file_runs_every_registered_service_as_its_contract_says(service: ServiceContract) -> None:
     blocks = compose_services()
@@ -151,7 +160,7 @@ def test_the_compose_file_runs_every_registered_service_as_its_contract_says(ser
         assert f"{variable}: *{named[1]}\n" in blocks["migrations"]
         assert f"{database.name}_DATABASE_PASSWORD".upper() in blocks["postgres"]
     assert f"{password}: ${{{password}:-{service.name}}}" in blocks["topology"]
-    assert f'"{service.name}:{service.port}"' in blocks["front_door"]
+    assert_published(service, (ROOT / "deploy/haproxy/haproxy.cfg").read_text())
     assert f"127.0.0.1:${{{service.variable('PORT')}:-{service.port}}}:{service.port}" in blocks["front_door"]
     for client in ("control_room", "order-rail"):
         assert f"{service.variable('URL')}: http://{service.name}:{service.port}\n" in blocks[client]
