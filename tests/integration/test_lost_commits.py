@@ -33,7 +33,7 @@ from tests.amqp import arrivals, queue_of
 from tests.cut import Cut, cut_in_front_of
 from tests.postgres import PrivatePostgres
 from tests.service.process import RunningService, running
-from tests.support import eventually, new_database, ready
+from tests.support import create_tables, eventually, ready
 
 ROWS = 19
 SWEEP_DELAYS = SweepDelays(dict.fromkeys(("charge", "email", "sms", "restaurant"), 60.0))
@@ -43,9 +43,10 @@ SWEEP_DELAYS = SweepDelays(dict.fromkeys(("charge", "email", "sms", "restaurant"
 async def opened(
     postgres: PrivatePostgres, metadata: MetaData = order_service.store.metadata
 ) -> AsyncIterator[tuple[Database, Cut]]:
+    create_tables(direct := postgres.create_database(), metadata)
     async with (
-        cut_in_front_of(postgres.create_database()) as (cut, url),
-        ready(new_database(url, metadata, name=f"cut-{uuid.uuid4().hex[:8]}")) as database,
+        cut_in_front_of(direct) as (cut, url),
+        ready(Database(url, metadata, name=f"cut-{uuid.uuid4().hex[:8]}")) as database,
     ):
         yield database, cut
 
