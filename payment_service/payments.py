@@ -41,12 +41,13 @@ class PaymentStatus(StrEnum):
 REPLACES: Mapping[str, Collection[str]] = {
     PaymentStatus.SUCCEEDED: {PaymentStatus.STALLED},
     PaymentStatus.DECLINED: {PaymentStatus.STALLED},
-    PaymentStatus.STALLED: (),
+    PaymentStatus.STALLED: {PaymentStatus.STALLED},
     PaymentStatus.VOIDED: {PaymentStatus.STALLED, PaymentStatus.DECLINED},
     PaymentStatus.REFUNDED: {PaymentStatus.SUCCEEDED, PaymentStatus.VOIDED},
 }
 """The statuses that each may replace. So a charge, a cancellation and their repetitions may come in any order: a charge
-whose order is voided meanwhile is not recorded as succeeded, and its handler sees that it has to be refunded."""
+whose order is voided meanwhile is not recorded as succeeded, and its handler sees that it has to be refunded. A charge
+that is given up again, after a redrive, says so again."""
 
 
 @dataclass(frozen=True)

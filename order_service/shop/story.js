@@ -120,7 +120,7 @@ export class Story {
   #stalledExplanation() {
     const { attempts, error, at } = this.payment;
     const stalls = this.#events("payment.stalled").length;
-    const again = stalls > 1 ? ` It was sent back and given up again, ${duration(this.#sinceMs(at))} after it was placed.` : "";
+    const again = stalls > 1 ? ` It was tried again, and given up again ${duration(this.#sinceMs(at))} after it was placed.` : "";
     return `The payment was given up after ${tries(attempts)} (${inWords(error)}).${again} ` +
       "Its ticket was set aside as a dead letter, and holds up nobody else. It goes on only if somebody mends the cause " +
       "and sends it back (order-rail dead-letters redrive); once it has been discarded, it never does.";

@@ -52,7 +52,7 @@ class PaymentDeclined(Event):
 
 
 class PaymentStalled(Event):
-    """The charge was given up for now: a dead letter says why, and a redrive may still bring an answer."""
+    """The charge was given up for now: a dead letter says why, and a redrive may bring an answer, or this once more."""
 
     type: Literal["payment.stalled.v1"] = "payment.stalled.v1"
     data: PaymentStalledData

@@ -35,7 +35,8 @@ class Recording(Generic[Record]):
 class KeyedStore(Generic[Record]):
     """A table with one record for each idempotency key, and the store functions for it.
 
-    The table has one primary key column, and a column `status`. `to_row` and `from_row` convert a record.
+    The table has one primary key column, and a column `status`; where a status replaces itself, also `event_id`.
+    `to_row` and `from_row` convert a record.
     `superseded_by` a key: the keys of later work, latest first, whose records make the work of the key out of date.
     """
 
@@ -94,20 +95,21 @@ def upsert(table: Table, replaces: Replaces) -> BulkInsert:
 
     def complete(insert: Any) -> Any:
         new = insert.excluded
+        makes_way = [_makes_way(table, new, old, status) for status, olds in replaces.items() for old in olds]
         insert = insert.on_conflict_do_update(
             index_elements=[key],
             set_={column.name: new[column.name] for column in table.columns if column is not key},
-            where=or_(
-                *(
-                    and_(table.c.status == _literal(old), new.status == _literal(status))
-                    for status, olds in replaces.items()
-                    for old in olds
-                )
-            ),
+            where=or_(*makes_way),
         )
         return insert.returning(key)
 
     return BulkInsert(table, complete)
+
+
+def _makes_way(table: Table, new: Any, old: str, status: str) -> ColumnElement[bool]:
+    """Of two records of the same status only another one is new: after a lost answer the same one is written again."""
+    statuses = and_(table.c.status == _literal(old), new.status == _literal(status))
+    return and_(statuses, table.c.event_id != new.event_id) if old == status else statuses
 
 
 def _literal(status: str) -> ColumnElement[str]:

@@ -216,6 +216,8 @@ async def test_a_message_that_fails_again_says_so_and_once_discarded_the_journal
     await dead_letters(system, "redrive", "--id", order_id)
 
     await until_parked(system, CHARGE, [order_id], redrives=1, attempts=4)
+    types = [entry["type"] for entry in (await rail.order(order_id))["timeline"]]
+    assert types == ["order.placed.v1", "payment.stalled.v1", "payment.stalled.v1"]
     await all_agree(system)
 
     await dead_letters(system, "discard", order_id, "--reason", "the customer gave up")
