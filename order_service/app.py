@@ -1,6 +1,8 @@
 """The order service, put together: what is its own; the rest is `shared/assemble.py`."""
 
-from pydantic import Field, field_validator
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
 
 from order_service import api, shop, store
 from order_service.cancelling import PaymentTimeout
@@ -14,7 +16,7 @@ from shared.contract import queues_taking
 from shared.events import OrderPlaced, PaymentSucceeded
 from shared.service import Component, Service
 from shared.settings import ServiceSettings
-from shared.urls import checked_url, without_credentials
+from shared.urls import public_url
 
 REPORT_SECONDS = 10.0
 """Added to each sweep delay: the time of a report from its service's outbox to this service."""
@@ -44,16 +46,9 @@ class Settings(ServiceSettings):
         le=30 * 86400,
         description="an order that is not paid by then is cancelled, also a stalled one. Off without a number",
     )
-    control_room_url: str = Field(
+    control_room_url: Annotated[str, AfterValidator(public_url)] = Field(
         "", description="where people reach the control room, such as `http://localhost:8080`: the shop links to it"
     )
-
-    @field_validator("control_room_url")
-    @classmethod
-    def _is_public_url(cls, value: str) -> str:
-        if value:
-            checked_url(value, ("http", "https"), "http://host:port")
-        return without_credentials(value).rstrip("/")  # everybody sees it
 
     @property
     def sweep_delays(self) -> SweepDelays:

@@ -23,6 +23,16 @@ def checked_url(value: str, schemes: tuple[str, ...], expected: str) -> SplitRes
     raise ValueError(f"expected {expected}; {HOW_TO_WRITE}" if "@" in value else f"expected {expected}")
 
 
+def public_url(value: str) -> str:
+    """The address of a page that everybody may see, without credentials and a slash at its end; empty if it is.
+
+    Raises `ValueError` as `checked_url` does.
+    """
+    if value:
+        checked_url(value, ("http", "https"), "http://host:port")
+    return without_credentials(value).rstrip("/")
+
+
 def parameters(query: str, known: Collection[str]) -> dict[str, str]:
     """A query's parameters, decoded; `+` stands for itself. Raises ValueError if one is unknown, empty or repeated.
 

@@ -97,6 +97,11 @@ class Rail:
         answer = await self.http.get(f"{self._urls[service]}/audit", headers=self._operator)
         return [json.loads(line) for line in answer.raise_for_status().text.splitlines()]
 
+    async def fail_gateway(self, seconds: float) -> None:
+        """Let the simulated gateway fail for so many seconds from now on; 0 ends it."""
+        url = f"{self._urls['payment_service']}/simulated-gateway/outage"
+        (await self.http.put(url, params={"seconds": seconds}, headers=self._operator)).raise_for_status()
+
     async def metric(self, service: str, name: str, **labels: str) -> float:
         """The sum of a metric's samples that carry these labels."""
         return metric((await self.http.get(f"{self._urls[service]}/metrics")).raise_for_status().text, name, **labels)

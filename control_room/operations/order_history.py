@@ -42,8 +42,16 @@ class OrderHistory:
     gaps: Sequence[str]
 
 
-async def order_history(addresses: SystemAddresses, order_id: str, dead_letters: Iterable[DeadLetter]) -> OrderHistory:
-    """The history of an order, given its dead letters. Raises NoSuchOrder, or httpx.HTTPError."""
+async def order_history(
+    addresses: SystemAddresses,
+    order_id: str,
+    dead_letters: Iterable[DeadLetter],
+    discards: Iterable[Mapping[str, Any]] = (),
+) -> OrderHistory:
+    """The history of an order, given its dead letters and what the journal of discards says of it.
+
+    Raises NoSuchOrder, or httpx.HTTPError.
+    """
     check(order_id)
     headers = {"Authorization": f"Bearer {addresses.operator_token}"}
     async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS, trust_env=False, headers=headers) as http:
@@ -55,6 +63,7 @@ async def order_history(addresses: SystemAddresses, order_id: str, dead_letters:
     timeline = [_from_timeline(entry) for entry in order["timeline"]]
     others = [entry for entries, _ in remembered for entry in entries]
     others += [_from_dead_letter(dead_letter, placed_at) for dead_letter in dead_letters]
+    others += [_from_discard(line) for line in discards]
     gaps = [gap for _, gaps in remembered for gap in gaps]
     return OrderHistory(order_id, order["status"], _money(order["total"]), in_order(timeline, others), gaps)
 
@@ -79,8 +88,8 @@ async def _remembered(
     """What all replicas of a service remember of the order, and what they can't know."""
     try:
         answers = await asyncio.gather(*(_deliveries(http, each, order_id) for each in await replicas(url)))
-    except FAILURES as error:
-        return [], [f"{service} could not be asked what it did ({type(error).__name__})."]
+    except FAILURES:
+        return [], [f"{service} does not answer, so what it did is missing here."]
     entries = [_from_delivery_log(service, record) for answer in answers for record in answer["deliveries"]]
     since = max(_time(answer["known_since"]) for answer in answers)
     gap = f"{service} remembers nothing from before {since.isoformat()}: it was started then, or has forgotten it."
@@ -142,6 +151,15 @@ def _from_dead_letter(dead_letter: DeadLetter, placed_at: datetime) -> Entry:
         dead_letter.parked_at or placed_at, "dead letters", f"Set aside from {dead_letter.queue}: {why}.", "broken",
         dead_letter.queue.partition(".")[0], dead_letter.message.type or "", "set aside",
     )  # fmt: skip
+
+
+def _from_discard(line: Mapping[str, Any]) -> Entry:
+    queue, event = line["queue"], line["message"].get("type") or ""
+    why = f": {line['because']}" if line["because"] else ""
+    what = f"Discarded from the dead letters of {queue} by an operator{why}."
+    return Entry(
+        _time(line["discarded_at"]), "dead letters", what, "broken", queue.partition(".")[0], event, "set aside"
+    )
 
 
 def _time(text: str) -> datetime:

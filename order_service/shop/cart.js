@@ -9,6 +9,17 @@ const NAME = "order-rail.cart";
 export const DEMO = { email: "ada@example.com", phone: "+4915112345678" };
 const EMPTY = { items: {}, ...DEMO, token: "tok_visa", key: null, sentAt: null, isStopped: false };
 export const MAX_QUANTITY = 100;
+const isText = (value) => typeof value === "string";
+const isQuantity = (value) => Number.isInteger(value) && value > 0 && value <= MAX_QUANTITY;
+const FORMS = { // of what is stored
+  items: (value) => value !== null && typeof value === "object" && Object.values(value).every(isQuantity),
+  email: isText,
+  phone: isText,
+  token: isText,
+  key: (value) => value === null || isText(value),
+  sentAt: (value) => value === null || Number.isFinite(value),
+  isStopped: (value) => typeof value === "boolean",
+};
 
 /** Fires "change" after each change, in this tab or another one. */
 export class Cart extends EventTarget {
@@ -103,7 +114,11 @@ export class Cart extends EventTarget {
   }
 }
 
-function stored() { return { ...EMPTY, ...recall(NAME, {}) }; }
+/** What is stored in the form that is expected, and what is usual in place of the rest. */
+function stored() {
+  const fitting = Object.entries(recall(NAME, {})).filter(([name, value]) => FORMS[name]?.(value));
+  return { ...EMPTY, ...Object.fromEntries(fitting) };
+}
 
 /** 128 random bits. Not `randomUUID`, which browsers offer on localhost and over HTTPS only. */
 function newKey() {

@@ -2,10 +2,13 @@
 
 const unstored = new Map();
 
+/** The value of this name; `otherwise` if there is none, or none of that form: another version may have left it. */
 export function recall(name, otherwise) {
   if (unstored.has(name)) return unstored.get(name);
   try {
-    return JSON.parse(localStorage.getItem(name)) ?? otherwise;
+    const value = JSON.parse(localStorage.getItem(name));
+    const isOfThatForm = value && typeof value === typeof otherwise && Array.isArray(value) === Array.isArray(otherwise);
+    return isOfThatForm ? value : otherwise;
   } catch {
     return otherwise;
   }

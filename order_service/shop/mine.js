@@ -13,7 +13,7 @@ export class Mine extends EventTarget {
   }
 
   /** Each is `{order_id, placed_at, total, status, tookMs}`; `tookMs`: from the click to the answer. */
-  get orders() { return recall(NAME, []).filter((order) => order?.order_id && order.total); }
+  get orders() { return recall(NAME, []).filter(isOrder); }
 
   find(orderId) { return this.orders.find((order) => order.order_id === orderId); }
 
@@ -42,4 +42,9 @@ export class Mine extends EventTarget {
   }
 
   #changed() { this.dispatchEvent(new Event("change")); }
+}
+
+/** Whether it can be shown. */
+function isOrder(stored) {
+  return typeof stored?.order_id === "string" && Number.isInteger(stored.total?.amount_minor) && Boolean(stored.total.currency);
 }

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -33,6 +34,15 @@ AT_REST = """!document.getAnimations().some(
     each => each.playState === "running" && each.effect.getComputedTiming().endTime < Infinity)"""
 
 expect.set_options(timeout=TIMEOUT_SECONDS * 1000)
+
+COVERED = """() => {
+    const focused = document.activeElement, box = focused.getBoundingClientRect();
+    if (focused === document.body) return "";
+    const seen = document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2);
+    const isSeen = seen && (focused.contains(seen) || seen.contains(focused));
+    return isSeen ? "" : `${focused.ariaLabel ?? focused.id ?? focused.innerText} is under ${seen?.className}`;
+}"""
+"""What has the focus, and what covers its middle; empty if nothing does."""
 
 OpenPage = Callable[..., Awaitable[Page]]
 
@@ -138,3 +148,16 @@ async def assert_fits(page: Page) -> None:
     """Nothing is wider than the window."""
     wide = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert wide <= 0, f"{wide} px of the page are outside of the window"
+
+
+async def assert_focus_is_in_sight(page: Page, key: str, presses: int) -> None:
+    """Whatever the focus comes to with this key stands beside what sticks to the window's edges (WCAG 2.2, 2.4.11)."""
+    for _ in range(presses):
+        await page.keyboard.press(key)
+        await eventually(partial(is_uncovered, page), 3, "the focus to be in sight")
+
+
+async def is_uncovered(page: Page) -> bool:
+    covered = await page.evaluate(COVERED)
+    assert not covered, covered
+    return True

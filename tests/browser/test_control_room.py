@@ -8,12 +8,13 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Locator, Page, WebSocketRoute, expect
 
+from control_room.dashboard.snapshots import dead_letters
 from control_room.launcher.command import page as control_room
 from control_room.launcher.ports import CONTROL_ROOM
 from control_room.launcher.system import System
 from control_room.operations.addresses import DISCARDS
 from shared.management import Management
-from tests.browser.conftest import OpenPage, assert_accessible, assert_fits
+from tests.browser.conftest import OpenPage, assert_accessible, assert_fits, assert_focus_is_in_sight
 from tests.rail import Rail
 from tests.support import eventually
 
@@ -22,6 +23,11 @@ NO_ORDER = "00000000-0000-7000-8000-000000000000"
 
 FOCUSED = "document.activeElement.ariaLabel ?? document.activeElement.innerText.trim()"
 RING = "(style => [style.outlineStyle, style.outlineWidth])(getComputedStyle(document.activeElement))"
+STORY = (
+    "The order was placed.", "Published order.placed.v1 to orders", "tries again at once", "tries again in 0.2 s",
+    "Paid: 9.50 EUR", "Published payment.succeeded.v1 to payments", "Notified by email: receipt",
+)  # fmt: skip
+"""What happens to an order whose gateway fails twice: each is the cause of the next."""
 RECORD = """selectors => {
     window.seen = [];
     const look = () => window.seen.push(selectors.map(selector => document.querySelector(selector).innerText));
@@ -71,6 +77,21 @@ async def tab_to(page: Page, name: str, *, backwards: bool = False) -> None:
     raise AssertionError(f"the Tab key does not lead to {name!r}")
 
 
+async def park(system: System, queue: str, headers: dict[str, str], message_id: str) -> None:
+    """Put a message of a stranger among the dead letters; its body is its id."""
+    message = {"payload": message_id, "payload_encoding": "string", "routing_key": queue,
+               "properties": {"message_id": message_id, "headers": headers}}  # fmt: skip
+    async with Management(system.broker_settings) as management:
+        await management.post("exchanges", management.vhost, "amq.default", "publish", body=message)
+
+
+async def discard(page: Page, number: str) -> None:
+    """Discard the dead letter of this id; its id is the reason."""
+    await page.get_by_role("button", name=f"Discard {number}", exact=True).click()
+    await page.get_by_label("Reason").fill(number)
+    await press(page, "Discard it")
+
+
 async def until_everything_runs(page: Page) -> None:
     await expect(page.get_by_text("Everything runs.")).to_be_visible()
 
@@ -80,7 +101,11 @@ async def test_the_token_leaves_the_address(operators_page: Page, address: str) 
     assert operators_page.url == f"{address}/"
 
 
-async def test_orders_wait_for_a_killed_service_and_go_on_when_it_is_back(operators_page: Page, rail: Rail) -> None:
+async def test_orders_wait_for_a_killed_service_and_go_on_when_it_is_back(
+    operators_page: Page, system: System, rail: Rail
+) -> None:
+    poison = {"dead-letter-reason": "not-json", "dead-letter-error": "of a test"}
+    await park(system, "payment_service.charge.dead", poison, "poison")
     await open_panel(operators_page, "Process control")
     await press(operators_page, "Kill, keep down: payment service")
     service, queue = group(operators_page, "Payment service"), group(operators_page, "Queue: To be charged")
@@ -91,6 +116,17 @@ async def test_orders_wait_for_a_killed_service_and_go_on_when_it_is_back(operat
     await expect(queue.locator(".figure")).to_have_text("30")
     await expect(queue).to_contain_text("nobody takes from it")
     await expect(operators_page.locator(".levelling")).to_contain_text("not draining")
+    await open_panel(operators_page, "Dead letters")
+    await press(operators_page, "Send back poison")
+    refusal = operators_page.get_by_role("alert").filter(has_text="Start it first")
+    await expect(refusal).to_contain_text(
+        "“To be charged” has no consumer now: the payment service does not run, or has lost its connection. "
+        "Nothing was sent back. Start it first."
+    )
+    await assert_accessible(operators_page)
+    await refusal.get_by_role("button", name="Close").click()
+    await expect(refusal).to_have_count(0)
+    await discard(operators_page, "poison")
     await open_panel(operators_page, "Audit")
     await press(operators_page, "Audit now")
     progress = operators_page.locator(".audit .progress")
@@ -162,29 +198,72 @@ async def test_a_dead_letter_is_inspected_sent_back_and_discarded(
     await expect(row).to_have_count(0)
     journal = (system.run.path / DISCARDS).read_text().splitlines()
     assert "the card does not exist" in [json.loads(line)["because"] for line in journal]
+    await open_panel(operators_page, "An order")
+    await operators_page.get_by_label("Order id").fill(order_id)
+    await press(operators_page, "Show its history")
+    await expect(operators_page.locator(".history")).to_contain_text(
+        "Discarded from the dead letters of payment_service.charge by an operator: the card does not exist."
+    )
+    await expect(operators_page.locator(".history").get_by_text("The charge was given up")).to_have_count(2)
+
+
+async def test_a_dead_letter_is_said_to_be_moot_once_its_order_is_cancelled(
+    operators_page: Page, rail: Rail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dead_letters, "MOOT_SECONDS", 0.5)
+    order_id = await rail.place("tok_broken")
+    await rail.until([order_id], "stalled")
+    await open_panel(operators_page, "Dead letters")
+    row = operators_page.get_by_role("listitem").filter(has_text=order_id)
+    await expect(row).to_be_visible()
+    await expect(row).not_to_contain_text("Moot")
+    inspect = row.get_by_role("button", name="Inspect")
+    await inspect.focus()
+    await rail.cancel(order_id)
+    await expect(row).to_contain_text("Moot: the order is cancelled, and a redrive charges nothing.")
+    await expect(inspect).to_be_focused()  # though the list was drawn anew
+    await expect(operators_page.get_by_role("button", name="1 moot dead letter")).to_be_visible()
+    await row.get_by_role("button", name="Send back").click()
+    await expect(row).to_have_count(0)
+
+
+async def test_while_the_gateway_fails_the_page_says_what_waits_and_that_it_goes_on(
+    operators_page: Page, rail: Rail
+) -> None:
+    await until_everything_runs(operators_page)
+    await rail.fail_gateway(3600)
+    await rail.place_many(["tok_visa"] * 5)
+    state = operators_page.get_by_role("region", name="At a glance").get_by_role("status")
+    await expect(state).to_contain_text(
+        re.compile(
+            r"The payment gateway has failed since \d\d:\d\d:\d\d .*\(the gateway answers 503 .*\): "
+            r"what the payment service has for it waits, and goes on by itself\."
+        )
+    )
+    await expect(state).to_have_class(re.compile("busy"))
+    service = group(operators_page, "Payment service")
+    await expect(service).to_contain_text("the payment gateway has failed since")
+    await expect(service).to_have_class(re.compile("busy"))
+    await rail.fail_gateway(0)
+    await until_everything_runs(operators_page)
+    await rail.all_final()
 
 
 async def test_a_strangers_words_are_text_and_nothing_else(operators_page: Page, system: System) -> None:
     """In names for screen readers, too: an id that ends its attribute would bring others, of its own choice."""
     hostile = 'x" innerHTML="<img id=planted src=x>" onclick="planted" [bold] <b id=planted>y</b>'
     headers = dict.fromkeys(("dead-letter-reason", "dead-letter-error"), hostile)
-    async with Management(system.broker_settings) as management:
-        message = {"payload": hostile, "payload_encoding": "string", "routing_key": "order_service.track.dead",
-                   "properties": {"message_id": hostile, "headers": headers}}  # fmt: skip
-        await management.post("exchanges", management.vhost, "amq.default", "publish", body=message)
+    await park(system, "order_service.track.dead", headers, hostile)
     await open_panel(operators_page, "Dead letters")
     row = operators_page.get_by_role("listitem").filter(has_text=hostile)
     await expect(row).to_be_visible()
-    discard = row.get_by_role("button", name=f"Discard {hostile}")
-    await expect(discard).to_be_visible()
+    await expect(row.get_by_role("button", name=f"Discard {hostile}")).to_be_visible()
     await expect(group(operators_page, f"Reports to the order service, {hostile}")).to_be_visible()
     await row.get_by_role("button", name=f"Inspect {hostile}").click()
     await expect(operators_page.get_by_label("The message")).to_contain_text("planted")
     await press(operators_page, "Close")
     assert await operators_page.locator("#planted").count() == 0
-    await discard.click()
-    await operators_page.get_by_label("Reason").fill(hostile)
-    await press(operators_page, "Discard it")
+    await discard(operators_page, hostile)
     await expect(row).to_have_count(0)
 
 
@@ -209,9 +288,13 @@ async def test_an_orders_story_has_every_try_and_every_request(
         for when in ("at once", "in 0.2 s"):
             assert f"Failed with order.placed.v1 from payment_service.charge, and tries again {when}" in words
         assert "A duplicate of POST /orders" in words
-        return "attempt 3" in words and "Paid: 9.50 EUR" in words and "Notified by email: receipt" in words
+        assert "attempt 3" in words
+        places = [words.find(each) for each in STORY]
+        assert -1 not in places
+        assert places == sorted(places), words
+        return True
 
-    await eventually(is_whole, 20, "the order's history with its second attempt")
+    await eventually(is_whole, 20, "the order's whole history, with causes before effects")
 
 
 async def test_of_an_unknown_order_it_says_so(operators_page: Page) -> None:
@@ -264,17 +347,32 @@ async def test_without_the_token_one_can_look_and_not_act(system: System, addres
     await expect(page.get_by_text("You keep the right that you had.")).to_be_visible()
     await expect(play).to_be_enabled()
     await open_panel(page, "Dead letters")
-    await page.get_by_role("listitem").filter(has_text=order_id).get_by_role("button", name="Discard").click()
-    await page.get_by_label("Reason").fill("a test")
-    await page.get_by_label("Reason").press("Enter")
+    await discard(page, order_id)
 
 
-async def test_operators_list_the_latest_orders(operators_page: Page, rail: Rail) -> None:
+async def test_operators_list_the_latest_orders_and_find_their_way_to_the_shop(
+    operators_page: Page, system: System, rail: Rail
+) -> None:
+    shop = system.url("order_service")
+    await expect(operators_page.get_by_role("link", name="Shop", exact=True)).to_have_attribute("href", shop)
     order_id = await rail.place()
     await open_panel(operators_page, "An order")
     await press(operators_page, "Latest orders")
     await operators_page.get_by_role("button", name=f"Order {order_id}").click()
     await expect(operators_page.locator(".order")).to_contain_text("The order was placed.")
+    ticket = operators_page.get_by_role("link", name="Its ticket in the shop")
+    await expect(ticket).to_have_attribute("href", f"{shop}/#/orders/{order_id}")
+    await expect(ticket).to_have_attribute("rel", "noreferrer")
+
+
+@pytest.mark.parametrize(("width", "height", "key"), [(360, 640, "Shift+Tab"), (1440, 700, "Tab")])
+async def test_what_has_the_focus_is_never_under_what_sticks(
+    link: str, open_page: OpenPage, width: int, height: int, key: str
+) -> None:
+    page = await open_page(viewport={"width": width, "height": height})
+    await page.goto(link)
+    await until_everything_runs(page)
+    await assert_focus_is_in_sight(page, key, 40)
 
 
 async def test_an_address_with_an_order_shows_its_story_in_the_viewers_own_time(
@@ -351,9 +449,7 @@ async def test_with_the_keyboard_alone_a_scenario_is_played_and_a_dead_letter_se
     await operators_page.keyboard.press("Enter")
     await expect(operators_page.get_by_text("Sent back 1.")).to_be_visible()
     await expect(row).to_contain_text("after it was sent back once", timeout=START_SECONDS * 1000)
-    await row.get_by_role("button", name="Discard").click()
-    await operators_page.get_by_label("Reason").fill("a test")
-    await operators_page.get_by_label("Reason").press("Enter")
+    await discard(operators_page, order_id)
     await expect(row).to_have_count(0)
 
 

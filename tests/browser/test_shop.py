@@ -12,17 +12,42 @@ import pytest
 from playwright.async_api import Page, Route, expect
 
 from control_room.launcher.system import System
+from control_room.operations.addresses import DISCARDS
+from control_room.operations.dead_letters import NotDone
+from control_room.operations.dead_letters.discard import discard
+from control_room.operations.dead_letters.parked import connected
+from control_room.operations.dead_letters.redrive import redrive
+from control_room.operations.dead_letters.selection import Selection
 from order_service.orders import OrderStatus
-from tests.browser.conftest import OpenPage, Watch, assert_accessible, assert_fits
+from tests.browser.conftest import OpenPage, Watch, assert_accessible, assert_fits, assert_focus_is_in_sight
 from tests.browser.shop import CUT, Shop
 from tests.order_rail import frozen
 from tests.rail import Rail
+from tests.support import eventually
 
 CONTROL_ROOM = "http://127.0.0.1:8080"
 ENVIRONMENT = {"GATEWAY_LATENCY_SECONDS": "0.02", "CONTROL_ROOM_URL": CONTROL_ROOM}
 TIMES = "\N{MULTIPLICATION SIGN}"
 EMAIL = "Email, for the receipt"
 NO_ORDER = "019366b4-4a7e-7c3e-9d0a-3f2b8a6f1c55"
+
+
+class DeadLetters:
+    """What an operator does with the dead letter of an order's charge; False while there is none."""
+
+    def __init__(self, system: System) -> None:
+        self._url, self._journal = system.broker_settings.rabbitmq_url, system.run.path / DISCARDS
+
+    async def redrive(self, order_id: str) -> bool:
+        async with connected(self._url) as connection:
+            return bool(await redrive(self._url, connection, Selection(id=order_id), 50))
+
+    async def discard(self, order_id: str) -> bool:
+        async with connected(self._url) as connection:
+            try:
+                return bool(await discard(connection, Selection(id=order_id), "a test", self._journal))
+            except NotDone:
+                return False
 
 
 @asynccontextmanager
@@ -211,6 +236,27 @@ async def test_an_order_that_the_service_does_not_know_any_more_is_listed_as_suc
     await remember(shop.page, [{**order, "order_id": NO_ORDER}])
     await shop.open()
     await expect(shop.slips).to_contain_text("not known here")
+
+
+@pytest.mark.parametrize(
+    ("cart", "mine"),
+    [
+        ({"items": None, "email": 5, "sentAt": "x"}, {"0": "x"}),
+        ({"items": {"margherita": "2"}, "key": 7}, [None, {"order_id": NO_ORDER, "total": 5}]),
+        ([], "x"),
+    ],
+)
+async def test_what_another_version_has_stored_does_no_harm(shop: Shop, cart: object, mine: object) -> None:
+    await shop.page.evaluate(
+        "stored => { for (const name in stored) localStorage.setItem(name, JSON.stringify(stored[name])); }",
+        {"order-rail.cart": cart, "order-rail.mine": mine},
+    )
+    await shop.open()
+    await expect(shop.page.get_by_label(EMAIL)).to_have_value("ada@example.com")
+    await expect(shop.slips).to_have_count(0)
+    await shop.order()
+    await shop.until_link("over")
+    await expect(shop.slips).to_have_count(1)
 
 
 async def test_a_double_click_places_one_order(shop: Shop) -> None:
@@ -465,6 +511,16 @@ async def test_everything_can_be_done_with_the_keyboard(shop: Shop) -> None:
     await expect(shop.place_button).to_have_text("Place order for €12.00")
 
 
+@pytest.mark.parametrize(("width", "height"), [(360, 640), (1440, 700)])
+async def test_what_has_the_focus_is_never_under_the_button_that_sticks(
+    open_page: OpenPage, system: System, width: int, height: int
+) -> None:
+    shop = Shop(await open_page(viewport={"width": width, "height": height}), system)
+    await shop.open()
+    await shop.button("One more Pizza Margherita").click()
+    await assert_focus_is_in_sight(shop.page, "Tab", 45)
+
+
 @pytest.mark.parametrize(("scheme", "width"), [("light", 360), ("dark", 1600)])
 async def test_it_fits_the_window_and_axe_finds_nothing(
     open_page: OpenPage, system: System, watch: Watch, scheme: str, width: int
@@ -526,21 +582,24 @@ async def test_an_order_may_be_named_in_capitals_and_leads_to_its_story(shop: Sh
     await expect(shop.page.get_by_role("link", name="Control room", exact=True)).to_have_attribute("href", CONTROL_ROOM)
 
 
-async def test_a_stuck_order_promises_nothing_and_says_that_it_was_tried_again(shop: Shop) -> None:
-    stalls = [
-        {"type": "payment.stalled.v1", "at": f"2026-01-01T12:00:0{second}Z", "attempts": 4, "error": "X: no"}
-        for second in (2, 9)
-    ]
-    words = await shop.page.evaluate(
-        """async timeline => {
-            const { Story } = await import("/shop/story.js");
-            return new Story({ status: "stalled", placed_at: "2026-01-01T12:00:00Z", timeline }).explanation();
-        }""",
-        stalls,
+async def test_a_stuck_order_says_that_it_was_tried_again_and_promises_nothing(shop: Shop, system: System) -> None:
+    """It is sent back while its card still never works; then its dead letter is discarded."""
+    dead_letters = DeadLetters(system)
+    await shop.order("tok_broken")
+    await shop.until("stalled")
+    await expect(shop.rail).not_to_contain_text("tried again")
+    order_id = (await shop.order_on_the_rail())["order_id"]
+
+    await eventually(lambda: dead_letters.redrive(order_id), 20, "its dead letter")
+    await expect(shop.rail).to_contain_text(
+        re.compile(r"It was tried again, and given up again \d.* s after it was placed\.")
     )
-    assert "It was sent back and given up again, 9.0 s after it was placed." in words
-    assert "It goes on only if somebody mends the cause" in words
-    assert "once it has been discarded, it never does" in words
+    await expect(shop.ticket).to_contain_text("What was reported (3)")
+    await eventually(lambda: dead_letters.discard(order_id), 20, "its dead letter")
+    await shop.page.reload()
+    await shop.until("stalled")
+    await expect(shop.rail).to_contain_text("It goes on only if somebody mends the cause")
+    await expect(shop.rail).to_contain_text("once it has been discarded, it never does")
 
 
 @pytest.mark.parametrize(

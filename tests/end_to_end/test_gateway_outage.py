@@ -6,7 +6,6 @@
 import os
 import time
 
-import httpx
 import pytest
 
 from control_room.dashboard.snapshots.services import WatchedService
@@ -27,7 +26,7 @@ async def test_a_gateway_that_is_down_under_load_costs_no_attempt_and_no_order_i
 ) -> None:
     payments = WatchedService(PAYMENTS.name, system.url(PAYMENTS.name), rail.http)
     await rail.place_many(["tok_visa"] * 20)
-    await take_down(system, rail.http, DOWN_SECONDS)
+    await rail.fail_gateway(DOWN_SECONDS)
     back_at, seen = time.monotonic() + DOWN_SECONDS, set[str]()
     while time.monotonic() < back_at:
         await rail.place_many(["tok_visa", "tok_declined", "tok_visa", "tok_timeout"] * 3)
@@ -52,7 +51,7 @@ async def test_a_gateway_that_is_down_under_load_costs_no_attempt_and_no_order_i
 
 
 async def test_a_probe_at_a_time_while_it_is_down_and_a_kill_changes_nothing(system: System, rail: Rail) -> None:
-    await take_down(system, rail.http, 3600)
+    await rail.fail_gateway(3600)
     await rail.place_many(["tok_visa"] * 10)
     await eventually(lambda: held(rail, 10), 20, "ten deliveries to be held")
     await system.processes[PAYMENTS.name].kill()
@@ -61,9 +60,3 @@ async def test_a_probe_at_a_time_while_it_is_down_and_a_kill_changes_nothing(sys
 
 async def held(rail: Rail, count: int) -> bool:
     return await rail.metric(PAYMENTS.name, "deliveries_held", queue=CHARGE) == count
-
-
-async def take_down(system: System, http: httpx.AsyncClient, seconds: float) -> None:
-    url = f"{system.url(PAYMENTS.name)}/simulated-gateway/outage"
-    operator = {"Authorization": f"Bearer {system.operator_token}"}
-    (await http.put(url, params={"seconds": seconds}, headers=operator)).raise_for_status()

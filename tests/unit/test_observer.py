@@ -6,7 +6,7 @@ from prometheus_client.samples import Sample
 from control_room.dashboard.snapshots.broker import views
 from control_room.dashboard.snapshots.drain import seconds_to_drain
 from control_room.dashboard.snapshots.services import Meter
-from control_room.dashboard.snapshots.snapshot import BROKER_DOWN, ServiceView, Snapshot
+from control_room.dashboard.snapshots.snapshot import BROKER_DOWN, BROKER_SILENT, ServiceView, Snapshot
 from control_room.operations.replicas import Total, parsed
 from shared import contract
 from tests.support import SERVICES
@@ -63,7 +63,19 @@ def test_each_problem_is_a_sentence_and_a_silent_broker_is_the_only_one_of_the_b
     )
     missing = "The exchange payments is missing: order-rail topology apply creates it."
     assert snapshot.problems == ["The payment service does not run.", missing]
-    assert Snapshot(services={}, broker_problem="it does not answer").problems == ["RabbitMQ: it does not answer."]
+    silent = Snapshot(services={}, broker_problem=BROKER_SILENT)
+    assert silent.problems == ["RabbitMQ does not answer: the counts of the queues are old."]
+
+
+def test_before_the_first_look_nothing_is_said_to_be_wrong() -> None:
+    assert Snapshot().problems == ["Looking for the first time …"]
+
+
+def test_an_outside_system_that_fails_is_named_with_since_when_why_and_what_follows() -> None:
+    why = "the gateway, since 2026-01-01T12:00:00Z: it answers 503"
+    snapshot = Snapshot(services={"payment_service": ServiceView("payment_service", 1, (), degraded=(why,))})
+    said = "The gateway has failed since 2026-01-01T12:00:00Z (it answers 503): "
+    assert snapshot.degraded == [said + "what the payment service has for it waits, and goes on by itself."]
 
 
 def test_what_follows_from_a_broker_that_is_down_is_no_problem_of_its_own() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from control_room.operations.addresses import (
@@ -19,6 +19,7 @@ from control_room.operations.addresses import (
 from control_room.signals import run_until_signal
 from shared.observability.logging import configure as configure_logging
 from shared.settings import load
+from shared.urls import public_url
 
 
 class PageSettings(BaseSettings):
@@ -29,6 +30,8 @@ class PageSettings(BaseSettings):
     http_host: str = "127.0.0.1"
     http_port: int = Field(8080, ge=1, le=65535)
     controls_enabled: bool = False
+    shop_url: Annotated[str, AfterValidator(public_url)] = ""
+    """Where people reach the shop; without it the order service's address."""
 
 
 def control_room(
@@ -38,7 +41,8 @@ def control_room(
 ) -> None:
     """Show a running system live, on http://HTTP_HOST:HTTP_PORT, until Ctrl-C. `order-rail up` has it built in.
 
-    With CONTROLS_ENABLED=true services can be stopped and slowed down there, if it is set for them, too.
+    With CONTROLS_ENABLED=true services can be stopped and slowed down there, if it is set for them, too. SHOP_URL is
+    where people reach the shop, if not at ORDER_SERVICE_URL.
     """
     configure_logging("control_room", os.environ.get("LOG_FORMAT", "console"))
     settings = load(PageSettings)
@@ -60,7 +64,7 @@ async def _serve(settings: PageSettings, addresses: SystemAddresses, journal: Pa
     async with watching(addresses) as observer:
         control = ExchangeControl(observer.services, observer.management) if settings.controls_enabled else None
         async with (
-            opened(addresses, journal, observer, control) as room,
+            opened(addresses, journal, observer, control, shop_url=settings.shop_url) as room,
             serving(room, settings.http_host, settings.http_port),
         ):
             await asyncio.Event().wait()

@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Literal
 
 from nicegui import ui
 
@@ -107,19 +106,15 @@ async def _discard(page: Page, selection: Selection, opener: str) -> None:
 async def _report(page: Page, action: Awaitable[int], success: str) -> None:
     """Carry the action out, and say how many messages it concerned, or why it failed."""
     try:
-        _notify(page, success.format(await action), "positive")
+        page.report(success.format(await action))
     except (NotDone, BrokerUnavailable) as error:
-        _notify(page, _failure(str(error)), "negative")
+        page.report(_failure(str(error)), failed=True)
 
 
 def _failure(sentence: str) -> str:
     """What went wrong, without what concerns only the command line and the operating system."""
-    return capital(plainly(re.sub(r", or use --.*|\[Errno \d+\] ", "", sentence)))
-
-
-def _notify(page: Page, sentence: str, kind: Literal["positive", "negative"]) -> None:
-    with page.client:
-        ui.notify(sentence, type=kind, multi_line=True)
+    for_people = re.sub(r"\[Errno \d+\] ", "", re.sub(r", or use --.*", ".", sentence))
+    return capital(plainly(for_people))
 
 
 def _focus(page: Page, opener: str) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from nicegui import ui
 
 from control_room.dashboard.page import audit
-from control_room.dashboard.page.parts import STATES, Connection, Page, button, named, text
-from control_room.dashboard.snapshots.snapshot import Snapshot
+from control_room.dashboard.page.parts import STATES, Connection, Page, button, link, named, text
+from control_room.dashboard.snapshots.snapshot import LOOKING, Snapshot
 from control_room.dashboard.words import stamp
 from control_room.text import counted
 
@@ -19,10 +19,11 @@ def show(page: Page) -> None:
     """A sentence on the system, and a button for each panel that has something to say."""
     with named(ui.element("section").classes("heading"), "At a glance"):
         text("Control room", tag="h1")
+        link("Shop", page.room.shop_url)
         with ui.element("div").classes("chips"):
             _show_chip(page, "audit", lambda _: audit.in_short(page.room.auditing))
             _show_chip(page, "scenarios", lambda _: _scenario(page))
-            _show_chip(page, "dead-letters", _dead_letters)
+            _show_chip(page, "dead-letters", lambda snapshot: _dead_letters(page, snapshot))
         state = page.timed(lambda snapshot: _sentence(page, snapshot), "state", tag="p")
         state.props["role"] = "status"
         page.colour(state, lambda snapshot: _colour(page, snapshot))
@@ -45,15 +46,17 @@ def _scenario(page: Page) -> tuple[str, str]:
     return (f"Playing: {run.scenario.title}", "busy") if run else ("No scenario", "")
 
 
-def _dead_letters(snapshot: Snapshot) -> tuple[str, str]:
+def _dead_letters(page: Page, snapshot: Snapshot) -> tuple[str, str]:
     count = snapshot.dead_letters
+    if count and count == page.room.dead_letters.moot:  # nobody has to decide about them
+        return counted(count, "moot dead letter"), ""
     return (counted(count, "dead letter"), "broken") if count else ("No dead letters", "")
 
 
 def _problems(page: Page, snapshot: Snapshot) -> list[str]:
     if time.time() - max(snapshot.at, page.room.observer.pace.opened_at) > STALE_SECONDS:
         return ["The control room itself has stopped looking: see its log."]
-    return snapshot.problems if snapshot.at else ["Looking for the first time …"]
+    return snapshot.problems if snapshot.at else [LOOKING]
 
 
 def _colour(page: Page, snapshot: Snapshot) -> str:
@@ -61,9 +64,8 @@ def _colour(page: Page, snapshot: Snapshot) -> str:
 
 
 def _sentence(page: Page, snapshot: Snapshot) -> str:
-    problems = _problems(page, snapshot) or snapshot.degraded
-    if not problems:
-        return "Everything runs."
+    problems = _problems(page, snapshot) or snapshot.degraded or ["Everything runs."]
     more = f" And {len(problems) - SHOWN_PROBLEMS} more." if len(problems) > SHOWN_PROBLEMS else ""
-    since = f" (since {stamp(int(snapshot.broken_since))})" if snapshot.broken_since else ""
+    is_broken = snapshot.broken_since and problems[0] != LOOKING
+    since = f" (since {stamp(int(snapshot.broken_since))})" if is_broken else ""
     return " ".join(problems[:SHOWN_PROBLEMS]) + more + since

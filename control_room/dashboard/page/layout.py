@@ -15,7 +15,7 @@ from control_room.dashboard.page import (
     rail,
     scenarios,
 )
-from control_room.dashboard.page.parts import Page, named, text
+from control_room.dashboard.page.parts import KeepFocus, Page, named, text
 
 STYLES = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
 REFRESH_SECONDS = 1.0
@@ -39,6 +39,7 @@ def build(page: Page, *, is_refused: bool = False) -> None:
     """The page for one viewer, kept up to date while it is open. `is_refused`: the viewer came with a wrong token."""
     ui.add_css(STYLES)
     ui.query(".nicegui-content").classes("bare")
+    KeepFocus()
     heading.show(page)
     with ui.element("div").classes("room"):
         if is_refused or not page.may_act:

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 from nicegui import ui
 
-from control_room.dashboard.page.parts import LocalTimes, Page, button, card, text
+from control_room.dashboard.page.parts import LocalTimes, Page, button, card, link, text
 from control_room.dashboard.words import capital, phrase, plainly, stamp, title
 from control_room.operations.causal_order import Entry
 from control_room.operations.order_history import NoSuchOrder, OrderHistory, check, order_history
@@ -50,7 +50,7 @@ class OrderStory:
         try:
             order_id = await self._order_id(asked)
             letters = await self._room.dead_letters.about(order_id)
-            history = await order_history(self._room.addresses, order_id, letters)
+            history = await order_history(self._room.addresses, order_id, letters, self._discards(order_id))
         except NoSuchOrder as error:
             self._say(str(error))
         except BrokerUnavailable:
@@ -60,7 +60,12 @@ class OrderStory:
         else:
             self._answer.clear()
             with self._answer:
-                _draw(history)
+                _draw(history, self._room.shop_url)
+
+    def _discards(self, order_id: str) -> list[dict[str, Any]]:
+        """Without an operator's reasons for viewers who are none: a customer knows the id of an order, too."""
+        found = self._room.dead_letters.discarded(order_id)
+        return found if self._page.may_act else [{**line, "because": ""} for line in found]
 
     async def _order_id(self, asked: str) -> str:
         """The id of the order that was asked for. Raises NoSuchOrder, httpx.HTTPError."""
@@ -114,9 +119,10 @@ class OrderStory:
             text(sentence, "note", tag="p")
 
 
-def _draw(history: OrderHistory) -> None:
+def _draw(history: OrderHistory, shop_url: str) -> None:
     text(f"{capital(history.status)}, {history.total}", "name", tag="h3")
     text(history.order_id, "code")
+    link("Its ticket in the shop", f"{shop_url}/#/orders/{history.order_id}")
     if history.entries:
         LocalTimes(f"Placed {stamp(history.entries[0].at)}", "hint")
     for gap in history.gaps:

@@ -36,6 +36,10 @@ class Connection(ui.element, component="connection.js"):
     """Says when the page has lost its connection, and takes its buttons out of use until it is back."""
 
 
+class KeepFocus(ui.element, component="focus.js"):
+    """A button that is drawn anew keeps the focus."""
+
+
 class Page:
     """One open page, and whether its viewer may change something. It shows the latest snapshot, every second anew."""
 
@@ -87,6 +91,14 @@ class Page:
 
         self.updates.append(update)
 
+    def report(self, sentence: str, *, failed: bool = False) -> None:
+        """Say it at the window's edge: a success for some seconds, a failure until its reader closes it."""
+        with self.client:
+            if failed:
+                ui.notify(sentence, type="negative", multi_line=True, timeout=0, close_button="Close")
+            else:
+                ui.notify(sentence, type="positive", multi_line=True)
+
     def button(
         self,
         label: str,
@@ -119,6 +131,13 @@ def named(element: Kind, name: str, role: str = "") -> Kind:
 def text(content: str, classes: str = "", tag: str = "div") -> TextElement:
     """A text that stays."""
     return TextElement(tag=tag, text=content).classes(classes)
+
+
+def link(content: str, url: str) -> TextElement:
+    """A link to another page, which does not learn where its visitors come from: an address may hold an order's id."""
+    made = text(content, "elsewhere", tag="a")
+    made.props.update({"href": url, "rel": "noreferrer"})
+    return made
 
 
 @contextmanager

@@ -96,7 +96,7 @@ def _show_button(page: Page, control: ProcessControl, service: str, actions: Map
         try:
             await control.apply(shown, service)
         except ControlFailed as error:
-            ui.notify(capital(plainly(str(error))), type="negative")
+            page.report(capital(plainly(str(error))), failed=True)
         if shown in (Action.KILL, Action.KEEP_DOWN, Action.START):
             await page.room.observer.services[service].look()
         page.refresh()

@@ -12,11 +12,12 @@ from control_room.dashboard.snapshots.dead_letters import DeadLetterView
 from control_room.dashboard.snapshots.observer import Observer
 from control_room.experiments.scenarios import MailRoute, Runner, Target
 from control_room.operations.addresses import SystemAddresses
+from control_room.operations.roles import ORDERS
 
 
 @dataclass(frozen=True)
 class Room:
-    """`control` is None where services can't be stopped from here."""
+    """`control` is None where services can't be stopped from here. `shop_url`: where people reach the shop."""
 
     addresses: SystemAddresses
     observer: Observer
@@ -24,6 +25,7 @@ class Room:
     dead_letters: DeadLetterView
     runner: Runner
     control: ProcessControl | None
+    shop_url: str
 
 
 @asynccontextmanager
@@ -33,6 +35,7 @@ async def opened(
     observer: Observer,
     control: ProcessControl | None = None,
     mail: MailRoute | None = None,
+    shop_url: str = "",
 ) -> AsyncIterator[Room]:
     """A room whose tasks run until the block ends. `journal`: the file of discarded dead letters."""
     auditing = Auditing(addresses, ("--discards", str(journal)), lambda: observer.snapshot.accepted, observer.pace)
@@ -41,6 +44,7 @@ async def opened(
     runner = Runner(Target(addresses, control, mail))
     async with running(auditing.run(), "auditing"), running(dead_letters.run(), "dead letters"):
         try:
-            yield Room(addresses, observer, auditing, dead_letters, runner, control)
+            shop_url = shop_url or addresses.services[ORDERS.name]
+            yield Room(addresses, observer, auditing, dead_letters, runner, control, shop_url)
         finally:
             await runner.stop()

@@ -6,7 +6,7 @@ from nicegui import ui
 
 from control_room.dashboard.page.parts import STATES, Page, card, named, number_field, text
 from control_room.dashboard.snapshots.snapshot import Snapshot
-from control_room.dashboard.words import capital
+from control_room.dashboard.words import capital, plainly
 from control_room.experiments.scenarios import SCENARIOS, Run, Scenario
 from control_room.text import duration
 
@@ -67,7 +67,7 @@ def _show_result(page: Page, last_run: Callable[[], Run | None]) -> None:
                 text(name, tag="dt")
                 with ui.element("dd"), ui.element("ul"):
                     for each in words.split("; "):
-                        text(capital(each), tag="li")
+                        text(capital(plainly(each)), tag="li")
 
     page.updates.append(update)
     page.redraw(details, lambda: (run := last_run()) and run.outcome, draw)
@@ -76,6 +76,6 @@ def _show_result(page: Page, last_run: Callable[[], Run | None]) -> None:
 def _verdict(run: Run) -> tuple[str, str]:
     """A sentence on how far it is or how it ended, and its CSS class."""
     if run.outcome is None:
-        return f"Playing: {run.now} …", "busy"
+        return f"Playing: {plainly(run.now)} …", "busy"
     held, state = ("As expected", "fine") if run.outcome.held else ("Not as expected", "broken")
     return f"{held}, after {duration(run.took_seconds)}.", state

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from control_room.dashboard.snapshots.snapshot import BROKER_DOWN, NOT_LOOKED, QueueView
+from control_room.dashboard.snapshots.snapshot import BROKER_DOWN, BROKER_SILENT, NOT_LOOKED, QueueView
 from shared import contract
 from shared.management import Management, ManagementError
 from shared.topology import dead_queue
@@ -37,7 +37,7 @@ class WatchedBroker:
     def problem(self) -> str:
         """Why the views are out of date; empty if they are not."""
         silent = self._asked_at is not None and time.monotonic() - self._asked_at > SILENT_AFTER_SECONDS
-        return self._why or ("it does not answer" if silent else "")
+        return self._why or (BROKER_SILENT if silent else "")
 
     async def look(self) -> None:
         """Read once; what goes wrong is in `problem`."""
@@ -50,7 +50,7 @@ class WatchedBroker:
             if self._looks % EXCHANGES_EVERY == 0:
                 self.exchanges = frozenset(each["name"] for each in await self._find("exchanges", columns="name"))
         except ManagementError as error:
-            self._why = BROKER_DOWN if isinstance(error.__cause__, httpx.ConnectError) else str(error)
+            self._why = _why(error)
             return
         finally:
             self._asked_at = None
@@ -59,6 +59,15 @@ class WatchedBroker:
 
     async def _find(self, what: str, **query: str) -> list[dict[str, Any]]:
         return await self._management.find(what, self._management.vhost, **query) or []
+
+
+def _why(error: ManagementError) -> str:
+    match error.__cause__:
+        case httpx.ConnectError():
+            return BROKER_DOWN
+        case httpx.TransportError():
+            return BROKER_SILENT
+    return str(error)
 
 
 def views(found: Iterable[Mapping[str, Any]], consumers: Mapping[str, int]) -> dict[str, QueueView]:

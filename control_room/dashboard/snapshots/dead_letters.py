@@ -4,11 +4,14 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import structlog
 
 from control_room.dashboard.pace import Pace
 from control_room.operations.addresses import SystemAddresses
 from control_room.operations.dead_letters.dead_letter import DeadLetter
-from control_room.operations.dead_letters.discard import discard
+from control_room.operations.dead_letters.discard import discard, discarded
 from control_room.operations.dead_letters.moot import statuses_of, why_moot
 from control_room.operations.dead_letters.parked import connected
 from control_room.operations.dead_letters.redrive import redrive
@@ -21,6 +24,8 @@ MOOT_SECONDS = 30.0
 LOOK_SECONDS, UNWATCHED_LOOK_SECONDS = 1.0, 60.0
 SHARE_OF_TIME = 0.1
 """Listing holds the messages while it lasts, so for nine tenths of the time nothing is listed."""
+
+logger = structlog.get_logger(__name__)
 
 
 class DeadLetterView:
@@ -71,6 +76,11 @@ class DeadLetterView:
         """A few words if its order was taken back since; else nothing."""
         return why_moot(dead_letter, self.statuses)
 
+    @property
+    def moot(self) -> int:
+        """How many of those that are listed one by one are moot."""
+        return sum(bool(self.why_moot(each)) for group in self.groups for each in group.first)
+
     async def _look_for_moot(self) -> None:
         """Ask for the orders of those that may become moot: an order may be cancelled at any time."""
         self._asked_at = time.monotonic()
@@ -87,6 +97,14 @@ class DeadLetterView:
         async with self._lock, connected(self._url) as connection:
             found = selected(connection, Selection())
             return [held.dead_letter async for held in found if held.dead_letter.order_id == order_id]
+
+    def discarded(self, order_id: str) -> list[dict[str, Any]]:
+        """The journal's lines about an order; none if the journal can't be read."""
+        try:
+            return discarded(self._journal, order_id)
+        except (OSError, ValueError) as error:
+            logger.warning("journal.unreadable", journal=str(self._journal), error=str(error))
+            return []
 
     async def redrive(self, selection: Selection, rate: float) -> int:
         """Send the selected ones back, at most `rate` per second; returns how many. Raises what `redrive` raises."""

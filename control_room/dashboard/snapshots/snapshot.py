@@ -10,10 +10,11 @@ from control_room.operations.roles import CHARGE, EMAIL, ORDERS, PAYMENTS
 from shared import contract
 
 NOT_LOOKED = "not looked yet"
+LOOKING = "Looking for the first time …"
 NOT_RUNNING, SILENT = "it does not run", "it is there and does not answer"
 """Problems of a service."""
-BROKER_DOWN = "it is down"
-"""The problem of a broker whose management API takes no connection."""
+BROKER_DOWN, BROKER_SILENT = "it is down", "it does not answer"
+"""Problems of a broker: its management API takes no connection, or gives no answer."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,8 @@ class Snapshot:
     @property
     def problems(self) -> list[str]:
         """A sentence for each problem: causes alone, and not what follows from them."""
+        if self.broker_problem == NOT_LOOKED or any(NOT_LOOKED in each.problems for each in self.services.values()):
+            return [LOOKING]
         found = [self._broker_sentence] if self.broker_problem else []
         for service in self.services.values():
             found += [_sentence(service.name, problem) for problem in service.problems if not self._follows(problem)]
@@ -118,15 +121,17 @@ class Snapshot:
     def degraded(self) -> list[str]:
         """A sentence for each outside system that fails, while the rest goes on."""
         return [
-            f"{capital(phrase(service.name))} is degraded: {plainly(sentence)}."
+            f"{capital(failing(sentence))}: what {phrase(service.name)} has for it waits, and goes on by itself."
             for service in self.services.values()
             for sentence in service.degraded
         ]
 
     @property
     def _broker_sentence(self) -> str:
+        if self.broker_problem == BROKER_SILENT:
+            return "RabbitMQ does not answer: the counts of the queues are old."
         if self.broker_problem != BROKER_DOWN:
-            return f"RabbitMQ: {self.broker_problem}."
+            return f"{self.broker_problem}."
         if any(service.is_ready for service in self.services.values()):
             return "RabbitMQ's management API is down: the counts of the queues are old."
         orders = self.services.get(ORDERS.name)
@@ -141,6 +146,13 @@ class Snapshot:
         """Whether a queue has a problem that is not its consumer's."""
         consumer = self.services.get(contract.service_of(queue.name).name)
         return bool(queue.problem) and (not queue.exists or consumer is None or consumer.is_ready)
+
+
+def failing(degraded: str) -> str:
+    """What a service reports of an outside system (`the gateway, since 2026-...: it answers 503`), as a clause."""
+    system, _, since_and_why = degraded.partition(", since ")
+    since, _, why = since_and_why.partition(": ")
+    return f"{plainly(system)} has failed since {since} ({plainly(why)})" if why else plainly(degraded)
 
 
 def _lack(queue: QueueView) -> str:

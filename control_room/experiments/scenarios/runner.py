@@ -67,7 +67,7 @@ class Runner:
             raise
         except Exception as error:  # a bug: viewers see it, and the others can still be played
             logger.exception("scenario.failed", scenario=run.scenario.name)
-            run.outcome = _failed(f"it failed: {error!r}")
+            run.outcome = _failed(f"it failed with a {type(error).__name__}: see the log of the control room")
         finally:
             run.took_seconds = time.monotonic() - run.started_at
             self.current = None
@@ -82,7 +82,19 @@ class Runner:
         except TimeoutError:
             return _failed(f"after {run.scenario.limit_seconds:.0f} s it was still here: {run.now}")
         except FAILURES as error:
-            return _failed(str(error) or type(error).__name__)
+            return _failed(self._why(error))
+
+    def _why(self, error: Exception) -> str:
+        """Without what libraries and the operating system say of a connection."""
+        match error:
+            case httpx.RequestError():
+                url, services = str(error.request.url), self.target.addresses.services
+                missing = next((name for name, address in services.items() if url.startswith(address)), "a service")
+            case OSError():
+                missing = "a service"
+            case _:
+                return str(error) or type(error).__name__
+        return f"{missing} does not answer: play it again once everything runs"
 
 
 def _failed(seen: str) -> Outcome:

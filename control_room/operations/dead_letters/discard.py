@@ -49,6 +49,15 @@ def entry(dead_letter: DeadLetter, because: str) -> dict[str, Any]:
     }
 
 
+def discarded(journal: Path, order_id: str) -> list[dict[str, Any]]:
+    """The lines about an order. A last line without an end was never finished. Raises OSError, or ValueError."""
+    if not journal.exists():
+        return []
+    with journal.open(encoding="utf-8") as file:
+        entries = [json.loads(line) for line in file if order_id in line and line.endswith("\n")]
+    return [each for each in entries if each["order_id"] == order_id]
+
+
 def write(journal: Path, entries: Sequence[dict[str, Any]]) -> None:
     """Append the entries; they are on disk when this returns. Raises NotDone."""
     text = "".join(json.dumps(each, default=str, ensure_ascii=False) + "\n" for each in entries)
