@@ -1,6 +1,7 @@
 """`python docs/screenshots.py`: takes the images of the README from a system of its own. It needs Chromium."""
 
 import asyncio
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -14,6 +15,8 @@ IMAGES = Path(__file__).with_name("images")
 LARGEST_BYTES = 150_000
 WIDTH, HEIGHT = 1280, 700
 TIMEOUT_MILLISECONDS = 30_000
+SOLD = "2,[5-9]"
+"""What waits in the queue shortly before the end of the sale."""
 
 
 async def main() -> None:
@@ -32,11 +35,14 @@ async def main() -> None:
 async def take_control_room(browser: Browser, system: System) -> None:
     """A flash sale while the payment service is down."""
     page = await opened(browser, f"{system.control_room_url}/?token={system.operator_token}")
+    await page.get_by_role("tab", name="Process control").click()
     await page.get_by_role("button", name="Kill, keep down: payment service").click()
+    await page.get_by_role("tab", name="Scenarios").click()
     await page.get_by_role("button", name="Play: Flash sale").click()
-    await page.locator(".play .verdict", has_text="expected").wait_for()
+    waiting = page.get_by_role("group", name="Queue: To be charged").locator(".figure")
+    await waiting.filter(has_text=re.compile(SOLD)).wait_for()
     await save(page, "control-room.png")
-    await page.get_by_role("button", name="Start: payment service").click()
+    system.processes["payment_service"].release()
 
 
 async def take_shop(browser: Browser, system: System) -> None:

@@ -132,7 +132,7 @@ class OrderRequest(BaseModel):
     )
 
     customer_email: Annotated[str, AfterValidator(mailbox.checked_mailbox)] = Field(
-        max_length=mailbox.MAX_LENGTH, json_schema_extra={"pattern": mailbox.PATTERN}
+        json_schema_extra={"maxLength": mailbox.MAX_LENGTH, "pattern": mailbox.PATTERN}
     )
     customer_phone: (
         Annotated[str, AfterValidator(_phone), Field(json_schema_extra={"pattern": PHONE_PATTERN})] | None

@@ -13,6 +13,8 @@ PATTERN = rf"^(?!.*=\?)(?![^@]{{{MAX_LOCAL_LENGTH + 1}}}){_ATOM}(?:\.{_ATOM})*@{
 
 def checked_mailbox(address: str) -> str:
     """The address. Raises `ValueError` with the reason if it is not accepted."""
+    if len(address) > MAX_LENGTH:
+        raise ValueError(f"expected an email address with at most {MAX_LENGTH} characters")
     local, _, domain = address.partition("@")
     if other := next((character for character in address if character > "\x7f"), None):
         raise ValueError(_not_supported(other, local, domain))
@@ -25,7 +27,7 @@ def checked_mailbox(address: str) -> str:
         raise ValueError(f"expected an email address with at most {MAX_LOCAL_LENGTH} characters before the @")
     if local.startswith(".") or local.endswith(".") or ".." in local:
         raise ValueError("expected an email address without dots at the ends of the part before the @, or in a row")
-    if len(address) > MAX_LENGTH or not re.fullmatch(PATTERN, address):
+    if not re.fullmatch(PATTERN, address):
         raise ValueError("expected an email address such as ada@example.com")
     return address
 
