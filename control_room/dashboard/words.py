@@ -1,9 +1,12 @@
 """How the control-room page names things and says times. No I/O."""
 
+import re
 from datetime import UTC, datetime
 from functools import cache
 
 from shared import contract
+
+CLASS_NAME = re.compile(r"\b(?:[A-Z][a-z]+){2,}: ")
 
 
 @cache
@@ -24,6 +27,11 @@ def plainly(sentence: str) -> str:
     for name in (*contract.queues(), *(service.name for service in contract.services())):
         sentence = sentence.replace(name, phrase(name))
     return sentence
+
+
+def without_class(sentence: str) -> str:
+    """The sentence without the names of exceptions that errors begin with, such as `GatewayUnavailable: `."""
+    return CLASS_NAME.sub("", sentence)
 
 
 def capital(sentence: str) -> str:

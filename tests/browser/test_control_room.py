@@ -242,7 +242,7 @@ async def test_while_the_gateway_fails_the_page_says_what_waits_and_that_it_goes
     )
     await expect(state).to_have_class(re.compile("busy"))
     service = group(operators_page, "Payment service")
-    await expect(service).to_contain_text("the payment gateway has failed since")
+    await expect(service).to_contain_text("waits for the payment gateway")
     await expect(service).to_have_class(re.compile("busy"))
     await rail.fail_gateway(0)
     await until_everything_runs(operators_page)

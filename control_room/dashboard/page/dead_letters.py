@@ -9,7 +9,7 @@ from nicegui import ui
 
 from control_room.dashboard.page.parts import LocalTimes, Page, button, card, named, number_field, text
 from control_room.dashboard.snapshots.snapshot import BROKER_DOWN, Snapshot
-from control_room.dashboard.words import capital, plainly, stamp, title
+from control_room.dashboard.words import capital, plainly, stamp, title, without_class
 from control_room.operations.dead_letters import NotDone
 from control_room.operations.dead_letters.dead_letter import DeadLetter
 from control_room.operations.dead_letters.selection import Group, Selection
@@ -25,7 +25,7 @@ SHOWN_EACH = 5
 USUAL_RATE, HIGHEST_RATE = 50, 10_000
 FOCUS = """{{
     const opener = [...document.querySelectorAll("button")].find(button => button.ariaLabel === {name});
-    (opener ?? document.getElementById("dead-letters")).focus();
+    (opener ?? document.getElementById("dead-letters"))?.focus(); // the viewer may be at another panel by now
 }}"""
 
 
@@ -75,7 +75,7 @@ def _draw_dead_letter(page: Page, dead_letter: DeadLetter) -> None:
     selection = Selection(id=number, queue=dead_letter.queue)
     with ui.element("li"):
         with ui.element("div").classes("what"):
-            text(dead_letter.error[:200] or dead_letter.reason, "name")
+            text(capital(without_class(dead_letter.error))[:200] or dead_letter.reason, "name")
             if page.may_act:  # an order's id opens its customer's page
                 text(f"order {order_id}" if order_id else f"no order: {number}", "code")
             text(_tried(dead_letter), "hint")
@@ -119,7 +119,8 @@ def _failure(sentence: str) -> str:
 
 def _focus(page: Page, opener: str) -> None:
     """Put the keyboard's focus back where it was; on the panel, if the button is gone."""
-    page.client.run_javascript(FOCUS.format(name=json.dumps(opener)))
+    if not page.client.is_deleted:
+        page.client.run_javascript(FOCUS.format(name=json.dumps(opener)))
 
 
 @contextmanager
@@ -130,6 +131,14 @@ def _dialog(page: Page, heading: str, hint: str) -> Iterator[ui.dialog]:
         text(heading, tag="h2")
         text(hint, "hint", tag="p")
         yield dialog
+
+
+async def _answer(dialog: ui.dialog) -> str | None:
+    """What is submitted; None if the dialog is closed, or the whole page, which deletes it as well."""
+    answer: str | None = await dialog
+    if not dialog.is_deleted:
+        dialog.delete()
+    return answer
 
 
 async def _ask_for_reason(page: Page, hint: str) -> str | None:
@@ -145,18 +154,17 @@ async def _ask_for_reason(page: Page, hint: str) -> str | None:
         with ui.element("div").classes("buttons"):
             button("Keep it", dialog.close, kind="plain")
             button("Discard it", discard, kind="danger")
-    answer: str | None = await dialog
-    dialog.delete()
-    return answer
+    return await _answer(dialog)
 
 
 async def _inspect(page: Page, dead_letter: DeadLetter, opener: str) -> None:
-    with _dialog(page, f"Dead letter: {dead_letter.reason or 'no reason given'}", dead_letter.error) as dialog:
+    with _dialog(
+        page, f"Dead letter: {dead_letter.reason or 'no reason given'}", capital(without_class(dead_letter.error))
+    ) as dialog:
         message = json.dumps(_readable(dead_letter), indent=2, ensure_ascii=False, default=str)
         text(message[:SHOWN_CHARACTERS], tag="pre").props('tabindex=0 role=region aria-label="The message"')
         button("Close", dialog.close, kind="plain").props("autofocus")
-    await dialog
-    dialog.delete()
+    await _answer(dialog)
     _focus(page, opener)
 
 

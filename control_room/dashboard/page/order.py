@@ -8,7 +8,7 @@ import httpx
 from nicegui import ui
 
 from control_room.dashboard.page.parts import LocalTimes, Page, button, card, link, text
-from control_room.dashboard.words import capital, phrase, plainly, stamp, title
+from control_room.dashboard.words import capital, phrase, plainly, stamp, title, without_class
 from control_room.operations.causal_order import Entry
 from control_room.operations.order_history import NoSuchOrder, OrderHistory, check, order_history
 from control_room.operations.roles import ORDERS
@@ -136,5 +136,5 @@ def _draw_entry(entry: Entry, began: datetime) -> None:
     with ui.element("li").classes(entry.state):
         LocalTimes(stamp(entry.at), "at", label=f"+{(entry.at - began).total_seconds():.3f} s")
         with ui.element("div"):
-            text(entry.what, "what")
+            text(without_class(entry.what), "what")
             text(title(entry.source), "hint")

@@ -144,7 +144,7 @@ def link(content: str, url: str) -> TextElement:
 def card(heading: str, hint: str, anchor: str) -> Iterator[None]:
     """A panel with a heading and a sentence that explains it."""
     with ui.element("section").classes(f"card {anchor}") as section:
-        section.props.update({"id": anchor, "aria-labelledby": f"{anchor}-title"})
+        section.props.update({"id": anchor, "aria-labelledby": f"{anchor}-title", "tabindex": -1})
         text(heading, tag="h2").props["id"] = f"{anchor}-title"
         text(hint, "hint", tag="p")
         yield

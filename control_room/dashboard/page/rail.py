@@ -9,7 +9,7 @@ from nicegui import ui
 from control_room.dashboard.page.parts import Page, card, named, number, text
 from control_room.dashboard.page.process_control import restarted
 from control_room.dashboard.process_control import ProcessState
-from control_room.dashboard.snapshots.snapshot import QueueView, Snapshot, failing
+from control_room.dashboard.snapshots.snapshot import QueueView, Snapshot, failing_system
 from control_room.dashboard.words import phrase, plainly, title
 from control_room.operations.roles import NOTIFICATIONS, ORDERS, PAYMENTS
 from shared import contract
@@ -89,7 +89,7 @@ def _says(service: ServiceContract, snapshot: Snapshot) -> str:
     if queues := _untaken(service, snapshot):
         return f"does not take from {', '.join(map(phrase, queues))} yet"
     if view.degraded:
-        return "; ".join(map(failing, view.degraded))
+        return f"waits for {' and '.join(map(failing_system, view.degraded))}"
     ready = f"ready, {view.replicas} of them" if view.replicas > 1 else "ready"
     return ", ".join(filter(None, (ready, restarted(view))))
 

@@ -121,7 +121,7 @@ class Snapshot:
     def degraded(self) -> list[str]:
         """A sentence for each outside system that fails, while the rest goes on."""
         return [
-            f"{capital(failing(sentence))}: what {phrase(service.name)} has for it waits, and goes on by itself."
+            f"{capital(_failing(sentence))}: what {phrase(service.name)} has for it waits, and goes on by itself."
             for service in self.services.values()
             for sentence in service.degraded
         ]
@@ -148,11 +148,15 @@ class Snapshot:
         return bool(queue.problem) and (not queue.exists or consumer is None or consumer.is_ready)
 
 
-def failing(degraded: str) -> str:
-    """What a service reports of an outside system (`the gateway, since 2026-...: it answers 503`), as a clause."""
-    system, _, since_and_why = degraded.partition(", since ")
-    since, _, why = since_and_why.partition(": ")
-    return f"{plainly(system)} has failed since {since} ({plainly(why)})" if why else plainly(degraded)
+def failing_system(degraded: str) -> str:
+    """The outside system of what a service reports: `the gateway, since 2026-...: it answers 503`."""
+    return plainly(degraded.partition(", since ")[0])
+
+
+def _failing(degraded: str) -> str:
+    """The whole report as a clause."""
+    since, _, why = degraded.partition(", since ")[2].partition(": ")
+    return f"{failing_system(degraded)} has failed since {since} ({plainly(why)})" if why else plainly(degraded)
 
 
 def _lack(queue: QueueView) -> str:
