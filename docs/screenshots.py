@@ -12,8 +12,8 @@ from control_room.launcher.command import page as control_room_page
 from control_room.launcher.system import System, launch
 
 IMAGES = Path(__file__).with_name("images")
-LARGEST_BYTES = 150_000
-WIDTH, HEIGHT = 1280, 700
+LARGEST_BYTES = 260_000
+WIDTH, HEIGHT = 1440, 900
 TIMEOUT_MILLISECONDS = 30_000
 SOLD = "2,[5-9]"
 """What waits in the queue shortly before the end of the sale."""
