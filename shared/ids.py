@@ -2,10 +2,13 @@
 
 import re
 import time
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from pydantic import StringConstraints
 from uuid_utils import uuid7
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 UUID_PATTERN = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 ID_PATTERN = UUID_PATTERN.replace("a-f", "A-Fa-f")
@@ -31,3 +34,14 @@ def new_id() -> str:
 def seconds_since(uuid: str) -> float | None:
     """How long ago a UUIDv7 was made; None for one of another version, which does not say."""
     return time.time() - int(uuid.replace("-", "")[:12], 16) / 1000 if uuid[14:15] == "7" else None
+
+
+def first_id(at: datetime) -> str:
+    """The smallest UUIDv7 of a moment: all that were made earlier sort before it, and no others do."""
+    milliseconds = f"{max(at - EPOCH, timedelta(0)) // timedelta(milliseconds=1):012x}"
+    return f"{milliseconds[:8]}-{milliseconds[8:]}-7000-8000-000000000000"
+
+
+def made_at(uuid: str) -> datetime:
+    """The moment at which a UUIDv7 was made, to the millisecond."""
+    return EPOCH + timedelta(milliseconds=int(uuid.replace("-", "")[:12], 16))

@@ -22,6 +22,7 @@ from sqlalchemy import (
     BigInteger,
     Column,
     Connection,
+    DateTime,
     Identity,
     Index,
     Integer,
@@ -38,7 +39,7 @@ from shared.persistence.backends import backend_of
 from shared.persistence.failures import is_unavailable, translated
 
 VERSION_TABLE = "alembic_version"
-SHARED_TABLES = {"outbox", "write_probe"}
+SHARED_TABLES = {"outbox", "write_probe", "milestones"}
 """Names that say nothing about the owner of a database."""
 
 _SQLITE_CODES = {
@@ -190,6 +191,12 @@ def create_write_probe() -> None:
     """The table of `Database` that every database has."""
     columns = (Column("id", Integer, primary_key=True, autoincrement=False), Column("probes", Integer, nullable=False))
     Table("write_probe", MetaData(), *columns).create(op.get_bind(), checkfirst=True)
+
+
+def create_milestones() -> None:
+    """The table of `milestones.py` that every database has."""
+    columns = (Column("name", String, primary_key=True), Column("at", DateTime(timezone=True), nullable=False))
+    Table("milestones", MetaData(), *columns).create(op.get_bind(), checkfirst=True)
 
 
 def is_missing_file(url: str) -> bool:

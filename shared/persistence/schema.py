@@ -1,7 +1,7 @@
 """The tables that a database must have. `order-rail database upgrade` creates them; a service only looks for them."""
 
 import sqlalchemy
-from sqlalchemy import Column, Connection, Integer, MetaData, Table
+from sqlalchemy import Column, Connection, DateTime, Integer, MetaData, String, Table
 
 HOW_TO_MEND = "run `order-rail database upgrade`"
 
@@ -15,6 +15,14 @@ write_probe = Table(
     Column("probes", Integer, nullable=False),
 )
 """One row that `Database` writes now and then: a database that can be read may still refuse to be written."""
+
+milestones = Table(
+    "milestones",
+    every_database,
+    Column("name", String, primary_key=True),
+    Column("at", DateTime(timezone=True), nullable=False),
+)
+"""A row for each of the moments in `milestones.py` that the database has reached."""
 
 
 def missing(connection: Connection, metadata: MetaData) -> str:
