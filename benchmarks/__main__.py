@@ -20,6 +20,7 @@ from benchmarks import (
     latency,
     pass_through,
     proxy,
+    prune,
     reconcile,
     table,
     watching,
@@ -42,11 +43,11 @@ from tests.postgres import PostgresNotInstalled
 
 MEASUREMENTS = {
     module.NAME: module
-    for module in (accept, proxy, at_work, drain, latency, pass_through, footprint, watching, growth, reconcile)
+    for module in (accept, proxy, at_work, drain, latency, pass_through, footprint, watching, growth, prune, reconcile)
 }
 """In the order in which they are measured."""
 
-SQLITE_ALONE = (pass_through.NAME, growth.NAME, reconcile.NAME)
+SQLITE_ALONE = (pass_through.NAME, growth.NAME, prune.NAME, reconcile.NAME)
 """These use no service's database, or fill it past SQLAlchemy in SQLite's own form."""
 
 SCRATCH, JSON_FILE, MARKDOWN_FILE, PICTURE_FILE = "scratch", "results.json", "results.md", "results.svg"

@@ -117,6 +117,10 @@ CONTROL_ROOM = Program("control_room", (PYTHON, "-c", "from control_room.cli imp
 """Watches a system whose addresses are in its environment."""
 
 
+PRUNE = Program("prune", (PYTHON, "-c", "from control_room.cli import app; app()", "prune", "--discards", "none"))
+"""Deletes old orders from a system whose addresses are in its environment, and ends."""
+
+
 def _celery(queue: str) -> Program:
     return _worker(
         queue, "celery", "-A", "benchmarks.peers.celery.tasks", "worker", "-Q", queue, "-n", f"{queue}@%h",

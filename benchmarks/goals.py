@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from benchmarks import accept, at_work, drain, footprint, growth, latency, pass_through, watching
+from benchmarks import accept, at_work, drain, footprint, growth, latency, pass_through, prune, watching
 from benchmarks.contenders import BEFORE, ORDER_RAIL, PEERS
 from benchmarks.databases import BOTH, POSTGRESQL, SQLITE
 from benchmarks.results import Results
@@ -122,6 +122,11 @@ def _watched(results: Results) -> float | None:
     return _ratio(watched, alone)
 
 
+def _pruned(results: Results) -> float | None:
+    values = [results.median(prune.NAME, OURS, f"accept, p99, {when}") for when in (prune.MEANWHILE, prune.BEFORE)]
+    return _ratio(*values)
+
+
 def _longest_gap(results: Results) -> float | None:
     return results.median(watching.NAME, OURS, "longest time between two updates")
 
@@ -215,6 +220,7 @@ GOALS = (
     Goal("accept with a full database, beside an empty one", growth.NAME, _grown("accept"), at_least=0.9),
     Goal("drain with a full database, beside an empty one", growth.NAME, _grown("drain"), at_least=0.9),
     Goal("memory with a large backlog, beside a small one", growth.NAME, _memory_grown, at_most=1.2),
+    Goal("p99 of accept while a million old orders are pruned, beside before", prune.NAME, _pruned, at_most=1.2),
     Goal("accept while the control room is watched, beside without", watching.NAME, _watched, at_least=0.9),
     Goal("the longest time between two updates of the control room (s)", watching.NAME, _longest_gap, at_most=2),
     Goal("memory with 50 streams of an order, later beside first", watching.NAME, _memory_with_streams, at_most=1.1),

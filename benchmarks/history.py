@@ -31,12 +31,17 @@ BACKLOG_GROUP = 500
 NAMED = sqlite.dialect(paramstyle="named")
 
 
-def write_past(directory: Path, orders: int) -> None:
-    """The four databases of Order Rail with so many orders in them, each placed, paid and notified of long ago."""
+def write_past(directory: Path, orders: int, *, with_keys: bool = False) -> None:
+    """The four databases of Order Rail with so many orders in them, each placed, paid and notified of long ago.
+
+    `with_keys`: each was placed with an idempotency key.
+    """
     directory.mkdir(parents=True)
     order, gateway = order_store.metadata, gateway_store.metadata
     _fill(directory / "order_service.db", order, order_store.orders, _each(_order, orders))
     _fill(directory / "order_service.db", order, order_store.timeline, _each(_timeline, orders))
+    if with_keys:
+        _fill(directory / "order_service.db", order, order_store.idempotency_keys, _each(_key, orders))
     _fill(directory / "payment_service.db", payment_store.metadata, payment_store.payments, _each(_payment, orders))
     _fill(directory / "gateway.db", gateway, gateway_store.ledger, _each(_charge, orders))
     notifications = notification_store.notifications
@@ -81,14 +86,18 @@ def _order(number: int) -> list[Row]:
     at = _placed_at(number)
     return [
         {
-            "order_id": _order_id(number), "status": "confirmed", "summary": _SUMMARY, "payment_token": "tok_visa",
+            "order_id": past_order_id(number), "status": "confirmed", "summary": _SUMMARY, "payment_token": "tok_visa",
             "wants_sms": 0, "wants_push": 0, "placed_at": at, "updated_at": at, "sweeps": 0,
         }
     ]  # fmt: skip
 
 
+def _key(number: int) -> list[Row]:
+    return [{"key": _id(number, 8), "fingerprint": "0" * 64, "order_id": past_order_id(number)}]
+
+
 def _timeline(number: int) -> list[Row]:
-    about = {"order_id": _order_id(number), "at": _placed_at(number)}
+    about = {"order_id": past_order_id(number), "at": _placed_at(number)}
     return [
         {"event_id": _id(number, position + 1), "position": position, **about, "type": event_type, "detail": detail}
         for position, (event_type, detail) in enumerate(_REPORTS)
@@ -98,7 +107,7 @@ def _timeline(number: int) -> list[Row]:
 def _payment(number: int) -> list[Row]:
     return [
         {
-            "order_id": _order_id(number), "status": "succeeded", **SUMMARY.total.model_dump(), "attempts": 1,
+            "order_id": past_order_id(number), "status": "succeeded", **SUMMARY.total.model_dump(), "attempts": 1,
             "at": _placed_at(number), "event_id": _id(number, 1), "charge_id": _id(number, 9),
         }
     ]  # fmt: skip
@@ -107,14 +116,14 @@ def _payment(number: int) -> list[Row]:
 def _charge(number: int) -> list[Row]:
     return [
         {
-            "idempotency_key": _order_id(number), "charge_id": _id(number, 9), "order_id": _order_id(number),
+            "idempotency_key": past_order_id(number), "charge_id": _id(number, 9), "order_id": past_order_id(number),
             "type": "charge", **SUMMARY.total.model_dump(), "at": _placed_at(number),
         }
     ]  # fmt: skip
 
 
 def _notices(number: int) -> list[Row]:
-    order_id = _order_id(number)
+    order_id = past_order_id(number)
     return [
         {
             "idempotency_key": f"{order_id}/{channel}/{notice}", "order_id": order_id, "channel": channel,
@@ -136,7 +145,8 @@ _REPORTS = (
 )
 
 
-def _order_id(number: int) -> str:
+def past_order_id(number: int) -> str:
+    """The id of an order of the past, from 0."""
     return _id(number, 0)
 
 

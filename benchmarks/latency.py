@@ -28,6 +28,7 @@ class OpenLoad:
     due_at: dict[str, float]
     refused: int
     processor_share: float
+    answered_seconds: dict[str, float]
 
 
 async def measure_round(bench: Bench, round_number: int) -> None:

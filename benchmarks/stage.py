@@ -116,6 +116,15 @@ class Scene:
                 log = tail(self.directory / f"{name}.log")
                 raise MeasurementFailed(f"{self.contender.title}: {name} ended with {process.returncode}\n{log}")
 
+    def has_ended(self, program: Program) -> bool:
+        """Whether a program that ends by itself has. Raises MeasurementFailed if it failed."""
+        status = self._processes[program.name].returncode
+        if status:
+            raise MeasurementFailed(
+                f"{program.name} ended with {status}\n{tail(self.directory / f'{program.name}.log')}"
+            )
+        return status is not None
+
     def memory(self) -> dict[str, int]:
         """Resident bytes of each program that runs, its child processes included."""
         return {name: resident_bytes(process.pid) for name, process in self._processes.items()}

@@ -12,6 +12,7 @@ from control_room.launcher.command import up
 from control_room.operations import databases, topology
 from control_room.operations.audit.command import audit_command
 from control_room.operations.dead_letters import command as dead_letters
+from control_room.operations.prune.command import prune_command
 from shared.output import accept_any_text
 
 
@@ -38,6 +39,7 @@ app.command()(up)
 app.command("control-room")(control_room)
 app.command()(tour)
 app.command("audit")(audit_command)
+app.command("prune")(prune_command)
 app.command("flash-sale")(flash_sale)
 app.command()(chaos)
 app.add_typer(dead_letters.app, name="dead-letters")

@@ -13,7 +13,9 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
+from pydantic_settings import BaseSettings
 
+from control_room.operations.prune import RetentionSettings
 from shared.contract import ServiceContract, patterns, queues, services
 from shared.events import Event
 from shared.settings import BrokerSettings, ServiceSettings
@@ -102,10 +104,13 @@ def _type_of(schema: Mapping[str, Any]) -> str:
 
 def settings_tables() -> str:
     """A table of every setting: those of all processes, those of every service, and those of one service alone."""
-    every = [("RabbitMQ, read by every process", BrokerSettings, frozenset[str]())]
+    every: list[tuple[str, type[BaseSettings], frozenset[str]]] = []
+    every.append(("RabbitMQ, read by every process", BrokerSettings, frozenset[str]()))
     every.append(("Every service", ServiceSettings, frozenset(BrokerSettings.model_fields)))
     inherited = frozenset(ServiceSettings.model_fields)
+    pruning = ("Retention, read by the control room and `order-rail prune`", RetentionSettings, frozenset[str]())
     every += [(each.title, import_module(f"{each.name}.app").Settings, inherited) for each in services()]
+    every.append(pruning)
     return "\n\n".join(f"### {title}\n\n{_settings_table(own.model_fields, known)}" for title, own, known in every)
 
 

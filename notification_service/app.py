@@ -14,6 +14,7 @@ from notification_service.notifications import KINDS
 from shared.assemble import Assembly
 from shared.breaker import Breaker
 from shared.events import ChannelName
+from shared.http.prune import Prunable
 from shared.service import Service
 from shared.settings import ServiceSettings
 
@@ -124,5 +125,5 @@ def build(settings: Settings) -> Service:
     channels = {name: settings.channel(name) for name in KINDS}
     breakers = {name: Breaker(f"the channel {name}") for name in channels}
     assembly.consume(subscriptions(database, channels, breakers))
-    assembly.serve(database, api.router, audit=[api.audit_source(database)])
+    assembly.serve(database, api.router, audit=[api.audit_source(database)], prune=[Prunable(database, store.prune)])
     return assembly.service(before=[Channels(list(channels.values()))], breakers=list(breakers.values()))

@@ -9,6 +9,7 @@ from notification_service.notifications import Notification, NotificationStatus,
 from shared.persistence.database import UtcDateTime
 from shared.persistence.keyed import KeyedStore
 from shared.persistence.outbox import Outbox
+from shared.persistence.prune import Prune
 
 metadata = MetaData()
 outbox = Outbox(metadata, CONTRACT.exchange)
@@ -40,6 +41,7 @@ records = KeyedStore(
     replaces={NotificationStatus.DELIVERED: {NotificationStatus.FAILED}, NotificationStatus.FAILED: ()},
     superseded_by=later_keys,
 )
+prune = Prune(notifications.c.idempotency_key)
 
 
 def of_orders(connection: Connection, order_ids: list[str]) -> list[list[Notification]]:

@@ -10,10 +10,13 @@ from order_service.contract import CONTRACT
 from order_service.handlers import Tracking, subscriptions
 from order_service.live import Changes, LiveTimelines
 from order_service.orders import CancellationRules, OrderRequest, SweepDelays
+from order_service.pruning import SettledOrders
+from order_service.pruning.store import prune_duplicates, prune_orders
 from order_service.sweep import Sweeper
 from shared.assemble import Assembly
 from shared.contract import queues_taking
 from shared.events import OrderPlaced, PaymentSucceeded
+from shared.http.prune import Prunable
 from shared.service import Component, Service
 from shared.settings import ServiceSettings
 from shared.urls import public_url
@@ -68,11 +71,16 @@ def build(settings: Settings) -> Service:
     database, changes = assembly.database, Changes()
     assembly.consume(subscriptions(Tracking(database, changes, settings.sweep_delays)))
     live = LiveTimelines(database, changes, assembly.app.state.stopping.is_set)
-    resources = api.Resources(
-        database, live, changes, CancellationRules(settings.cancel_within_seconds), settings.sweep_delays
+    rules = CancellationRules(settings.cancel_within_seconds)
+    resources = api.Resources(database, live, changes, rules, settings.sweep_delays)
+    assembly.serve(
+        resources,
+        api.router,
+        shop.router(settings.control_room_url),
+        audit=[api.audit_source(database)],
+        prune=[Prunable(database, prune_orders), Prunable(database, prune_duplicates)],
+        horizon_of=SettledOrders(database, rules).horizon,
     )
-    shop_page = shop.router(settings.control_room_url)
-    assembly.serve(resources, api.router, shop_page, audit=[api.audit_source(database)])
     assembly.app.add_short_cut("POST", "/orders", api.place_order)
     background: list[Component] = [Sweeper(database, assembly.consumer, settings.sweep_delays)]
     if after_seconds := settings.payment_timeout_seconds:

@@ -79,6 +79,7 @@ idempotency_keys = Table(
     Column("key", String, primary_key=True),
     Column("fingerprint", String, nullable=False),
     Column("order_id", String, nullable=False),
+    Index("idempotency_key_of_order", "order_id"),  # to delete a key together with its order
 )
 
 # The events of the other services, and the order's cancellation. The event's id is the primary key, so that a second

@@ -9,6 +9,7 @@ from payment_service.gateways.guarded import GuardedGateway
 from payment_service.gateways.stripe_settings import checked_base, checked_key
 from payment_service.handlers import subscriptions
 from shared.assemble import Assembly
+from shared.http.prune import Prunable
 from shared.service import Service
 from shared.settings import ServiceSettings
 
@@ -69,5 +70,11 @@ def build(settings: Settings) -> Service:
     database = assembly.database
     gateway = GuardedGateway(open_gateway(settings.gateway_url, settings.gateway_options), settings.answer_seconds)
     assembly.consume(subscriptions(database, gateway, settings.payment_concurrency))
-    assembly.serve(database, api.router, *gateway.routers, audit=[api.audit_source(database), gateway.audit_source])
+    assembly.serve(
+        database,
+        api.router,
+        *gateway.routers,
+        audit=[api.audit_source(database), gateway.audit_source],
+        prune=[Prunable(database, store.prune), *gateway.prunables],
+    )
     return assembly.service(before=[gateway], breakers=[gateway.breaker])

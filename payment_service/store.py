@@ -9,6 +9,7 @@ from payment_service.payments import REPLACES, Payment, PaymentStatus
 from shared.persistence.database import UtcDateTime
 from shared.persistence.keyed import KeyedStore
 from shared.persistence.outbox import Outbox
+from shared.persistence.prune import Prune
 
 metadata = MetaData()
 outbox = Outbox(metadata, CONTRACT.exchange)
@@ -36,3 +37,4 @@ def _payment(row: Row[Any]) -> Payment:
 
 
 records = KeyedStore(payments, outbox, to_row=vars, from_row=_payment, replaces=REPLACES)
+prune = Prune(payments.c.order_id)

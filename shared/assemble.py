@@ -1,6 +1,7 @@
 """A service from its components: what every service has is put together here, in the order in which it starts."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter
@@ -9,14 +10,18 @@ from pydantic import BaseModel
 from shared.breaker import Breaker
 from shared.contract import ContractError, ServiceContract, patterns
 from shared.controls import controls
+from shared.events import Event
 from shared.http.application import create_app
 from shared.http.audit import Source, audit_router
+from shared.http.prune import HorizonOf, Prunable, no_limit, prune_router
 from shared.http.server import HttpServer
 from shared.messaging.consumer import Consumer
-from shared.messaging.processor import Subscription
+from shared.messaging.processor import Handler, Subscription
 from shared.messaging.publisher import Publisher
+from shared.messaging.retry import Ack
 from shared.persistence.batcher import Operation
 from shared.persistence.database import Database
+from shared.persistence.milestones import expect_kept, is_pruned
 from shared.persistence.outbox import Outbox, Tables
 from shared.persistence.relay import OutboxRelay
 from shared.service import Component, Service
@@ -52,15 +57,25 @@ class Assembly:
         self.consumer = Consumer(
             self._settings.rabbitmq_url,
             self._contract.name,
-            subscriptions,
+            [_without_pruned_orders(each, self.database) for each in subscriptions],
             self.publisher,
             self._settings.retry_delays_of,
         )
 
-    def serve(self, resources: object, *routers: APIRouter, audit: Sequence[Source]) -> None:
-        """Answer the calls of the routers, which find `resources` in the application's state, and `GET /audit`."""
+    def serve(
+        self,
+        resources: object,
+        *routers: APIRouter,
+        audit: Sequence[Source],
+        prune: Sequence[Prunable],
+        horizon_of: HorizonOf = no_limit,
+    ) -> None:
+        """Answer the calls of the routers, which find `resources` in the application's state, and operators' calls.
+
+        `audit`: what `GET /audit` streams. `prune`: what `POST /prune` deletes, in this order, up to `horizon_of`.
+        """
         self.app.state.resources = resources
-        for router in (*routers, audit_router(audit)):
+        for router in (*routers, audit_router(audit), prune_router(self.database, prune, horizon_of)):
             self.app.include_router(router)
 
     def service(
@@ -83,6 +98,28 @@ class Assembly:
         components += [self.consumer, *after, *controls(settings, name, self.consumer)]
         http = HttpServer(self.app, settings.http_host, settings.http_port)
         return Service(components, http, breakers, settings.drain_seconds)
+
+
+def _without_pruned_orders(subscription: Subscription, database: Database) -> Subscription:
+    """The subscription; an event about an order whose records are pruned becomes a dead letter, and nothing is done.
+
+    No record would tell whether it is a duplicate: a charge would be made again.
+    """
+
+    def guarded(handler: Handler) -> Handler:
+        async def handle(event: Event, attempt: int) -> Ack:
+            await expect_kept(database, event.subject)
+            return await handler(event, attempt)
+
+        return handle
+
+    async def give_up(event: Event, attempts: int, error: str) -> bool:
+        if subscription.give_up is None or await is_pruned(database, event.subject):
+            return True
+        return await subscription.give_up(event, attempts, error)
+
+    handlers = {event: guarded(handler) for event, handler in subscription.handlers.items()}
+    return replace(subscription, handlers=handlers, give_up=give_up)
 
 
 def check(contract: ServiceContract, subscriptions: Sequence[Subscription]) -> None:

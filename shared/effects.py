@@ -19,6 +19,7 @@ from shared.messaging.processor import Subscription
 from shared.messaging.retry import DONE, DUPLICATE, Ack, NotReady, PermanentError
 from shared.persistence.database import Database
 from shared.persistence.keyed import KeyedStore, Record, Recording
+from shared.persistence.milestones import expect_kept
 
 RECORDING_TRIES = 5
 """For a recording that fails although the database is available."""
@@ -107,6 +108,8 @@ class Once(Generic[Record]):
 
     async def _do(self, effect: Effect[Record], event: Event, attempt: int) -> Ack:
         known, outcome = await self._known(effect), DUPLICATE
+        if known is None:
+            await expect_kept(self._database, effect.key)  # it may have been pruned just now
         while not effect.is_done(known):
             self._database.expect_writable()
             record = await effect.perform(known, attempt)

@@ -1,6 +1,7 @@
 """An open model: customers come when they come, whether or not those before them have been answered.
 
-`python -m benchmarks.load.open URL --rate 50 --seconds 15` prints one JSON object: when each order was due, by its id.
+`python -m benchmarks.load.open URL --rate 50 --seconds 15` prints one JSON object: when each order was due, by its
+id, and the latencies of the answers (p50 and so on).
 """
 
 import asyncio
@@ -35,8 +36,10 @@ async def run_load(url: str, rate: float, seconds: float) -> dict[str, object]:
                 due_at[(await customers.place(request, due)).order_id] = epoch + due
 
         await at_their_times(times, place)
+        answered_seconds = customers.report().latency_seconds
     share = (time.process_time() - processor_began) / (time.perf_counter() - began)
-    return {"due_at": due_at, "refused": sum(customers.tally.refused.values()), "processor_share": share}
+    refused = sum(customers.tally.refused.values())
+    return {"due_at": due_at, "refused": refused, "processor_share": share, "answered_seconds": answered_seconds}
 
 
 def main(

@@ -17,9 +17,11 @@ from control_room.launcher import LaunchError
 from control_room.launcher.ports import CONTROL_ROOM, Ports, ports_of_environment
 from control_room.launcher.system import System, launch
 from control_room.operations.addresses import DISCARDS, SystemAddresses
+from control_room.operations.prune import RetentionSettings
 from control_room.operations.roles import NOTIFICATIONS, ORDERS
 from control_room.signals import run_until_signal
 from shared.observability.logging import configure as configure_logging
+from shared.settings import load
 from shared.urls import without_credentials
 
 console = Console(highlight=False, soft_wrap=True, emoji=False)
@@ -31,6 +33,7 @@ def up(
     """Start RabbitMQ (unless RABBITMQ_URL is set), the services and the control room; stay until Ctrl-C."""
     configure_logging("control_room", os.environ.get("LOG_FORMAT", "console"))
     ports = ports_of_environment()
+    load(RetentionSettings)  # a wrong value ends it here
     try:
         run_until_signal(_stay_up(run_directory, ports))
     except LaunchError as error:

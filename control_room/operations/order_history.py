@@ -1,7 +1,7 @@
 """An order's whole history: its timeline, what each service did with each message, and its dead letters.
 
-The order service keeps timelines for good. Which messages were published and handled, each service remembers for a
-while only: the history names what is missing.
+The order service keeps timelines as long as their orders. Which messages were published and handled, each service
+remembers for a while only: the history names what is missing.
 """
 
 import asyncio

@@ -11,6 +11,7 @@ from payment_service.gateways.simulated import SimulatedGateway
 from payment_service.payments import Charged, Declined, Refunded
 from shared.events import Money
 from shared.http.audit import Source
+from shared.http.prune import Prunable
 from shared.service import Component
 from shared.settings import checked_database_url
 
@@ -47,6 +48,11 @@ class Gateway(Component, Protocol):
     @property
     def audit_source(self) -> Source:
         """The gateway's own ledger, oldest row first, for `GET /audit`."""
+        ...
+
+    @property
+    def prunables(self) -> Sequence[Prunable]:
+        """What the gateway keeps in databases of ours."""
         ...
 
 

@@ -11,6 +11,7 @@ from payment_service.payments import Charged, Declined, Refunded
 from shared.breaker import Breaker
 from shared.events import Money
 from shared.http.audit import Source
+from shared.http.prune import Prunable
 from shared.messaging.retry import NoAnswer
 
 Answer = TypeVar("Answer")
@@ -45,6 +46,11 @@ class GuardedGateway:
     def audit_source(self) -> Source:
         """As `Gateway.audit_source`."""
         return self._gateway.audit_source
+
+    @property
+    def prunables(self) -> Sequence[Prunable]:
+        """As `Gateway.prunables`."""
+        return self._gateway.prunables
 
     async def _ask(self, function: Callable[..., Awaitable[Answer]], *arguments: Any) -> Answer:
         return await self.breaker.call(self._in_time, function, *arguments)

@@ -149,6 +149,7 @@ class StripeGateway:
         return Refunded(intent, refund.id)
 
     routers = ()
+    prunables = ()
 
     @property
     def audit_source(self) -> Source:

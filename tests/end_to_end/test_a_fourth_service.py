@@ -2,7 +2,11 @@
 
 import json
 import os
+import re
+import sqlite3
 from collections.abc import AsyncIterator, Mapping
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -11,6 +15,7 @@ import pytest
 import pytest_asyncio
 
 from control_room.launcher.ports import free_ports
+from shared.ids import first_id
 from tests.conftest import Broker
 from tests.end_to_end.test_launcher import Up, brought_up
 from tests.order_rail import order_rail
@@ -45,7 +50,8 @@ class Running:
     """The system with the fourth service in it: its addresses, and the command line beside it."""
 
     def __init__(self, up: Up, registry: Mapping[str, str]) -> None:
-        self._file, self._registry = up.run_directory / "environment", registry
+        self.directory, self._registry = up.run_directory, registry
+        self._file = up.run_directory / "environment"
         self.addresses = {name: str(value) for name, value in up.environment.items()}
         headers = {"Authorization": f"Bearer {self.addresses['OPERATOR_TOKEN']}"}
         self.http = httpx.AsyncClient(headers=headers, trust_env=False, timeout=10)
@@ -107,6 +113,18 @@ async def test_its_dead_letters_are_listed_and_sent_back(running: Running) -> No
 
     await eventually(listed, 30, "its dead letter")
     await running.command("dead-letters", "discard", "poison", "--reason", "a test")
+
+
+async def test_its_old_records_are_pruned_with_those_of_the_others(running: Running) -> None:
+    with closing(sqlite3.connect(running.directory / "loyalty_service.db", timeout=10)) as database:
+        database.execute("INSERT INTO points VALUES (?, 5)", (first_id(datetime(2026, 1, 1, tzinfo=UTC)),))
+        database.commit()
+    before = await running.points()
+
+    assert re.search("loyalty_service +1 records deleted", await running.command("prune"))
+
+    assert len(await running.points()) == len(before) - 1
+    assert "pruned_before" in (await running.get("LOYALTY_SERVICE", "/milestones")).json()
 
 
 async def test_its_box_is_on_the_dashboard(running: Running) -> None:

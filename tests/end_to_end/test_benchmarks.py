@@ -111,13 +111,15 @@ async def test_a_quick_round_measures_what_watching_costs(tmp_path: Path) -> Non
 
 
 async def test_a_quick_round_measures_what_full_databases_cost(tmp_path: Path) -> None:
-    options = ("--quick", "--rounds", "1", "--only", "growth,audit", "--peers", "none", "--output", str(tmp_path))
+    options = ("--quick", "--rounds", "1", "--only", "growth,audit,prune", "--peers", "none", "--output", str(tmp_path))
     status, output = await run_benchmarks(*options)
 
     assert status == 0, output
     results = json.loads((tmp_path / "results.json").read_text())
     for quantity in ("accept, 2,000 orders", "drain, 2,000 orders", "drain, backlog 500"):
         assert values_of(results, "growth", "order_rail", quantity)[0] > 0
+    for quantity in ("accept, p99, before", "accept, p99, while old orders are pruned", "pruned, from all services"):
+        assert values_of(results, "prune", "order_rail", quantity)[0] > 0
 
 
 async def test_the_picture_fetches_nothing(tmp_path: Path) -> None:

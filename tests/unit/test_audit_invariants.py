@@ -21,6 +21,7 @@ from tests.audit_rows import (
     audited,
     charge,
     dead_letter,
+    filled,
     notification,
     order,
     payment,
@@ -250,6 +251,20 @@ def with_rows(*more: Row, dead_letters: tuple[Row, ...] = ()) -> Rows:
 def test_what_a_cancellation_may_leave_behind_breaks_nothing(rows: Rows) -> None:
     report = audited(rows)
     assert report.is_clean, report.violations
+
+
+def test_pruned_orders_are_left_out_whatever_is_missing_of_them() -> None:
+    rows = right_rows()
+    rows["orders"] = [row for row in rows["orders"] if row["order_id"] != "confirmed"]
+    rows["rows"] = [row for row in rows["rows"] if (row["kind"], row["order_id"]) != ("payment", "cancelled")]
+    assert {"confirmed", "cancelled"} <= {subject for _, subject in violations(audited(rows))}
+
+    with filled(rows) as database:
+        database.leave_out("d")  # all whose ids begin with "c"
+        report = judge(database, 60)
+
+    assert report.is_clean, report.violations
+    assert report.counts["orders"] == len([row for row in rows["orders"] if row["order_id"] >= "d"])
 
 
 @pytest.mark.parametrize("at", ["2025-12-31T23:00:00Z", "2999-01-01T00:00:00Z"])

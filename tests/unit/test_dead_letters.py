@@ -1,7 +1,8 @@
 """What a dead letter says of itself, how a redriven one looks, and what the audit reads of journals. No broker."""
 
 import json
-from datetime import UTC, datetime
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from control_room.operations.dead_letters.moot import why_moot
 from control_room.operations.dead_letters.redrive import redriven
 from control_room.operations.dead_letters.selection import Selection, queue_named
 from shared.events import encode
+from shared.ids import first_id
 from shared.messaging.message import Message
 from tests.examples import order_placed, payment_voided
 
@@ -171,3 +173,37 @@ def test_the_last_line_of_a_journal_may_be_unfinished(tmp_path: Path) -> None:
 def test_a_journal_that_is_not_there_is_said(tmp_path: Path) -> None:
     with reconciliation_database(0) as database, pytest.raises(AuditImpossible, match="can't be read"):
         read_journal(database.accept, tmp_path / "accepted")
+
+
+def test_the_journal_of_discards_forgets_old_orders_and_old_poison(tmp_path: Path) -> None:
+    journal, july = tmp_path / "discards.ndjson", datetime(2026, 7, 1, tzinfo=UTC)
+    old, kept = (encode(order_placed(first_id(july + days * timedelta(days=1)))) for days in (-1, 1))
+    discard.write(journal, [discard.entry(dead_letter(body, **PARKED), "done") for body in (old, kept, b"poison")])
+    poison_of_june = discard.entry(dead_letter(b"old poison"), "done") | {"discarded_at": "2026-06-01T00:00:00+00:00"}
+    discard.write(journal, [poison_of_june])
+    with journal.open("a") as file:
+        file.write("written by hand\n")
+    lines = journal.read_text().splitlines()
+
+    assert discard.forget(journal, july) == 2
+
+    assert journal.read_text().splitlines() == [lines[1], lines[2], lines[4]]
+    assert journal.stat().st_mode & 0o777 == 0o600
+    assert discard.forget(journal, july) == 0
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["discards.ndjson", "discards.ndjson.lock"]
+
+
+def test_a_discard_waits_while_the_journal_is_rewritten(tmp_path: Path) -> None:
+    journal = tmp_path / "discards.ndjson"
+    discard.write(journal, [discard.entry(dead_letter(), "first")])
+    with ThreadPoolExecutor(1) as pool:
+        with discard._locked(journal):
+            written = pool.submit(discard.write, journal, [discard.entry(dead_letter(), "second")])
+            with pytest.raises(TimeoutError):
+                written.result(0.1)
+        written.result(10)
+    assert len(journal.read_text().splitlines()) == 2
+
+
+def test_there_may_be_no_journal_to_forget(tmp_path: Path) -> None:
+    assert discard.forget(tmp_path / "discards.ndjson", datetime.now(UTC)) == 0

@@ -11,7 +11,8 @@ from shared.messaging.retry import PermanentError
 from shared.persistence import milestones
 from shared.persistence.database import Database
 from shared.persistence.milestones import PRUNED_BEFORE, RESTORED_TO, Milestone, expect_kept, is_pruned, reach, read
-from tests.notes import opened
+from tests.notes import metadata, opened
+from tests.support import create_tables
 
 JULY = datetime(2026, 7, 1, tzinfo=UTC)
 MOMENT, DAY = timedelta(milliseconds=1), timedelta(days=1)
@@ -53,6 +54,7 @@ async def test_a_young_order_is_kept_without_a_look_at_the_database(database: Da
 
 
 async def test_a_restored_database_is_given_its_milestone_before_a_service_opens_it(database_url: str) -> None:
+    create_tables(database_url, metadata)
     for at in (JULY, JULY - DAY):
         milestones.write(database_url, {RESTORED_TO: at})
 

@@ -11,6 +11,7 @@ import notification_service.app
 import notification_service.contract
 import order_service.app
 import payment_service.app
+from control_room.operations.prune import RetentionSettings
 from notification_service.smtp_url import TRY_SECONDS, SmtpUrl
 from shared.contract import SECOND_TRY_SECONDS
 from shared.messaging.processor import HOLD_SECONDS
@@ -216,6 +217,18 @@ def test_a_service_with_a_malformed_variable_does_not_start(
     assert done.stderr.startswith(f"{name}: ")
     assert len(done.stderr.splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "ninety", "1.5", "36501"])
+def test_records_are_kept_for_a_day_at_least(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], value: str
+) -> None:
+    assert load(RetentionSettings).retain_days == 90
+    monkeypatch.setenv("RETAIN_DAYS", value)
+    with pytest.raises(SystemExit) as ended:
+        load(RetentionSettings)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("RETAIN_DAYS: Input should be ")
 
 
 def test_a_webhook_has_a_secret_from_a_variable_or_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

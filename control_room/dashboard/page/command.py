@@ -16,6 +16,7 @@ from control_room.operations.addresses import (
     discards_beside,
     find_system,
 )
+from control_room.operations.prune import RetentionSettings
 from control_room.signals import run_until_signal
 from shared.observability.logging import configure as configure_logging
 from shared.settings import load
@@ -46,6 +47,7 @@ def control_room(
     """
     configure_logging("control_room", os.environ.get("LOG_FORMAT", "console"))
     settings = load(PageSettings)
+    load(RetentionSettings)  # a wrong value ends it here
     try:
         addresses = find_system(environment_file)
         run_until_signal(_serve(settings, addresses, discards_beside(environment_file)))

@@ -12,6 +12,8 @@ from control_room.dashboard.snapshots.dead_letters import DeadLetterView
 from control_room.dashboard.snapshots.observer import Observer
 from control_room.experiments.scenarios import MailRoute, Runner, Target
 from control_room.operations.addresses import SystemAddresses
+from control_room.operations.prune import RetentionSettings
+from control_room.operations.prune.hourly import prune_hourly
 from control_room.operations.roles import ORDERS
 
 
@@ -37,12 +39,16 @@ async def opened(
     mail: MailRoute | None = None,
     shop_url: str = "",
 ) -> AsyncIterator[Room]:
-    """A room whose tasks run until the block ends. `journal`: the file of discarded dead letters."""
+    """A room whose tasks run until the block ends. `journal`: the file of discarded dead letters. Reads RETAIN_DAYS."""
     auditing = Auditing(addresses, ("--discards", str(journal)), lambda: observer.snapshot.accepted, observer.pace)
     dead_letters = DeadLetterView(addresses, journal, lambda: observer.snapshot.dead_letters, observer.pace)
     observer.on_recovery = auditing.retry
     runner = Runner(Target(addresses, control, mail))
-    async with running(auditing.run(), "auditing"), running(dead_letters.run(), "dead letters"):
+    async with (
+        running(auditing.run(), "auditing"),
+        running(dead_letters.run(), "dead letters"),
+        running(prune_hourly(addresses, RetentionSettings(), journal), "pruning"),
+    ):
         try:
             shop_url = shop_url or addresses.services[ORDERS.name]
             yield Room(addresses, observer, auditing, dead_letters, runner, control, shop_url)

@@ -6,12 +6,16 @@ order that those rows belong to. An order that changed between the two readings,
 not judged. An order that lacks something is in flight while a message that may be its own is on the way; messages are
 counted before the services are read. On a running system, an audit that finds violations is repeated once, to avoid
 false alarms.
+
+Old orders may be pruned meanwhile. Each service records how far it is pruned before it deletes anything: so what the
+services say of that after everything else was read covers all that was missing, and such orders are left out.
 """
 
 import asyncio
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,15 +37,18 @@ from control_room.operations.audit.reading import (
     read_dead_letters,
     read_discards,
     read_journal,
+    read_milestones,
     read_service,
 )
 from control_room.operations.audit.reconciliation import ReconciliationDatabase, reconciliation_database
 from control_room.operations.audit.report import AuditImpossible, AuditReport, Check, Violation
 from control_room.operations.dead_letters.parked import connected
 from control_room.operations.roles import CHARGE, ORDERS, channel_queue
+from shared.ids import first_id
 from shared.management import Management, ManagementError
 from shared.messaging.channel import BrokerUnavailable
 from shared.messaging.connection import Connection
+from shared.persistence.milestones import PRUNED_BEFORE
 
 SHOWN = 100
 """Violations of one invariant that are reported in full, and orders in flight that are named."""
@@ -110,12 +117,16 @@ class _Auditor:
         with reconciliation_database(changed_before, self.only) as database:
             coming = await on_the_way(self.system, self.http, self.management, self.connection)
             await self._read(database)
+            pruned_before = await self._pruned_before()
+            if pruned_before is not None:
+                database.leave_out(first_id(pruned_before))
             await self._explain_dead_letters(database)
             before = began_at - OUTBOX_COUNT_SECONDS
             await asyncio.to_thread(database.call_waiting, coming, before, self.settle_seconds)
             if self.only is None:
                 await self._look_for_leftovers(database)
-            return await asyncio.to_thread(judge, database, self.settle_seconds, whole=self.only is None)
+            report = await asyncio.to_thread(judge, database, self.settle_seconds, whole=self.only is None)
+            return replace(report, pruned_before=None if pruned_before is None else pruned_before.isoformat())
 
     async def _read(self, database: ReconciliationDatabase) -> None:
         """Fill the database; the order of these steps is what makes it safe on a running system."""
@@ -133,6 +144,11 @@ class _Auditor:
         if self.journals.discards is not None:
             read_discards(database, self.journals.discards)
         await read(ORDERS.name, database.last_orders)
+
+    async def _pruned_before(self) -> datetime | None:
+        """The latest moment up to which a service is pruned, if one is."""
+        milestones = [await read_milestones(self.system, self.http, service) for service in self.system.services]
+        return max((each[PRUNED_BEFORE] for each in milestones if PRUNED_BEFORE in each), default=None)
 
     async def _explain_dead_letters(self, database: ReconciliationDatabase) -> None:
         """Read the timelines of orders whose dead letters seem to be wrong.

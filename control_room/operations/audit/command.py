@@ -88,6 +88,8 @@ def _show_counts(output: Console, report: AuditReport) -> None:
     output.print(escape(f"Looked at {counts or 'nothing: there are no orders yet'}."), soft_wrap=True)
     for line in money_lines(report.money):
         output.print(line)
+    if report.pruned_before:
+        output.print(f"Left out: orders from before {report.pruned_before}. Their records are pruned.")
     if report.in_flight:
         output.print(escape(_in_flight(report)), soft_wrap=True)
     total = sum(check.violations for check in report.checks)

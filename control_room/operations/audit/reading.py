@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -50,9 +51,8 @@ async def read_service(
 
 
 async def _batches(system: SystemAddresses, http: httpx.AsyncClient, service: str) -> AsyncIterator[list[Row]]:
-    headers = {"Authorization": f"Bearer {system.operator_token}"}
-    async with http.stream("GET", f"{system.services[service]}/audit", headers=headers) as stream:
-        await _check(service, stream)
+    async with http.stream("GET", f"{system.services[service]}/audit", headers=operator(system)) as stream:
+        await check(service, stream)
         unfinished = b""
         async for chunk in stream.aiter_bytes():
             *lines, unfinished = (unfinished + chunk).split(b"\n")
@@ -61,13 +61,20 @@ async def _batches(system: SystemAddresses, http: httpx.AsyncClient, service: st
             raise ValueError(f"the last line has no end: {unfinished[:100]!r}")
 
 
-async def _check(service: str, stream: httpx.Response) -> None:
-    if stream.is_success:
+def operator(system: SystemAddresses) -> dict[str, str]:
+    """The header that operators' calls need."""
+    return {"Authorization": f"Bearer {system.operator_token}"}
+
+
+async def check(service: str, answer: httpx.Response) -> None:
+    """Raises AuditImpossible unless the answer of a service is a success."""
+    if answer.is_success:
         return
-    await stream.aread()
-    if stream.status_code == httpx.codes.UNAUTHORIZED:
+    await answer.aread()
+    if answer.status_code == httpx.codes.UNAUTHORIZED:
         raise AuditImpossible(service, "it refused the operator's token; is OPERATOR_TOKEN the one that it runs with?")
-    raise AuditImpossible(service, f"GET /audit was answered {stream.status_code}: {_why(stream)[:300]}")
+    asked = f"{answer.request.method} {answer.request.url.path}"
+    raise AuditImpossible(service, f"{asked} was answered {answer.status_code}: {_why(answer)[:300]}")
 
 
 def _why(answer: httpx.Response) -> str:
@@ -77,6 +84,17 @@ def _why(answer: httpx.Response) -> str:
         return str(problem.get("detail") or problem["title"])
     except (ValueError, KeyError, AttributeError):
         return answer.text
+
+
+async def read_milestones(system: SystemAddresses, http: httpx.AsyncClient, service: str) -> dict[str, datetime]:
+    """A service's milestones by name; none of a version that knows none. Raises AuditImpossible."""
+    url = system.services[service]
+    with explained(service, url, http, "its milestones"):
+        answer = await http.get(f"{url}/milestones", headers=operator(system))
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            return {}
+        await check(service, answer)
+        return {name: datetime.fromisoformat(at) for name, at in answer.json().items()}
 
 
 async def read_dead_letters(database: ReconciliationDatabase, connection: Connection) -> None:

@@ -50,6 +50,8 @@ TABLES = (
        PRIMARY KEY (order_id, queue))""",
     "waiting (order_id TEXT, queue TEXT, PRIMARY KEY (order_id, queue))",
 )
+PRUNED = ("accepted", "called_off", "orders", "payments", "charges", "notifications", "others")
+"""The tables with rows that go with an order."""
 FIRST_READING = "INSERT INTO orders (order_id, first_status) VALUES (?, ?) ON CONFLICT (order_id) DO NOTHING"
 LAST_READING = """
     INSERT INTO orders (order_id, status, amount, currency, wants_sms, wants_push, placed_at, updated_at, listed)
@@ -204,6 +206,12 @@ class ReconciliationDatabase:
                     connection.execute(text(LATEST), {"queue": each.queue, "at_least": each.at_least})
                 elif each.counted and each.queue in lacking:
                     _call_waiting(connection, each, before, settle_seconds)
+
+    def leave_out(self, before: str) -> None:
+        """Remove what is said of orders whose ids come before this one. Their dead letters stay."""
+        with self._engine.begin() as connection:
+            for table in PRUNED:
+                connection.exec_driver_sql(f"DELETE FROM {table} WHERE order_id < ?", (before,))
 
     def waiting(self) -> dict[str, int]:
         """How many orders wait for a message of each queue."""

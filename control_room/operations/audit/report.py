@@ -53,7 +53,7 @@ class AuditReport:
     `counts`: rows by kind. `in_flight`: orders that changed so recently that they can't be judged yet, and those that a
     message may still be on its way to; `in_flight_orders` are some of them. `waiting`: how many of them wait for a
     message of each queue. `statuses`: orders by status. `money`: by currency what was `charged` and `refunded`, and
-    what is `due`: the total of the paid orders.
+    what is `due`: the total of the paid orders. `pruned_before`: orders from before this time (RFC 3339) are left out.
     """
 
     checks: tuple[Check, ...]
@@ -65,6 +65,7 @@ class AuditReport:
     waiting: Mapping[str, int] = field(default_factory=dict)
     statuses: Mapping[str, int] = field(default_factory=dict)
     money: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    pruned_before: str | None = None
 
     @property
     def is_clean(self) -> bool:

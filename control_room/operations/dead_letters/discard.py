@@ -1,9 +1,10 @@
 """Removes dead letters on purpose, after writing each, with the reason, to a journal on disk."""
 
+import fcntl
 import json
 import os
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from control_room.operations.dead_letters import NotDone
 from control_room.operations.dead_letters.dead_letter import DeadLetter
 from control_room.operations.dead_letters.parked import Held, dead_letters
 from control_room.operations.dead_letters.selection import Selection
+from shared.ids import first_id
 from shared.messaging.connection import Connection
 
 
@@ -64,7 +66,7 @@ def write(journal: Path, entries: Sequence[dict[str, Any]]) -> None:
     try:
         journal.parent.mkdir(parents=True, exist_ok=True)
         is_new = not journal.exists()
-        with journal.open("a", encoding="utf-8") as file:
+        with _locked(journal), journal.open("a", encoding="utf-8") as file:
             journal.chmod(0o600)  # customers' data
             file.write(text)
             file.flush()
@@ -73,6 +75,56 @@ def write(journal: Path, entries: Sequence[dict[str, Any]]) -> None:
             _sync_directory(journal.parent)
     except OSError as error:
         raise NotDone(f"the journal {journal} can't be written, so nothing was removed: {error}") from error
+
+
+def forget(journal: Path, before: datetime) -> int:
+    """Remove the entries about orders that were placed before, and those about no order that are older themselves.
+
+    Returns how many. Raises NotDone; then the journal is as it was.
+    """
+    try:
+        if not journal.exists():
+            return 0
+        with _locked(journal):
+            return _rewrite(journal, before)
+    except OSError as error:
+        raise NotDone(f"the journal {journal} can't be written, so nothing was removed from it: {error}") from error
+
+
+def _rewrite(journal: Path, before: datetime) -> int:
+    new, removed = journal.with_name(f"{journal.name}.new"), 0
+    new.unlink(missing_ok=True)
+    new.touch(mode=0o600)
+    with journal.open(encoding="utf-8") as old, new.open("w", encoding="utf-8") as file:
+        for line in old:
+            if _is_older(line, before):
+                removed += 1
+            else:
+                file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(journal) if removed else new.unlink()
+    _sync_directory(journal.parent)
+    return removed
+
+
+def _is_older(line: str, before: datetime) -> bool:
+    """Not of a line that can't be read: somebody should look at it."""
+    try:
+        entry = json.loads(line)
+        if entry["order_id"]:
+            return bool(entry["order_id"] < first_id(before))
+        return datetime.fromisoformat(entry["discarded_at"]) < before
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+@contextmanager
+def _locked(journal: Path) -> Iterator[None]:
+    """One process at a time changes the journal. The lock ends with the process, however that ends."""
+    with journal.with_name(f"{journal.name}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _sync_directory(directory: Path) -> None:

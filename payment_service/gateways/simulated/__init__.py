@@ -16,6 +16,7 @@ from shared.events import Money
 from shared.http.audit import AuditSource
 from shared.http.operators import operator
 from shared.http.problems import Problem, documented
+from shared.http.prune import Prunable
 from shared.ids import GivenId, new_id
 from shared.messaging.retry import PermanentError, TransientError, Unavailable
 from shared.persistence.database import Database
@@ -92,6 +93,11 @@ class SimulatedGateway:
     def audit_source(self) -> AuditSource:
         """As `Gateway.audit_source`."""
         return AuditSource(self._ledger, store.pages, _audit_row)
+
+    @property
+    def prunables(self) -> list[Prunable]:
+        """As `Gateway.prunables`."""
+        return [Prunable(self._ledger, prune) for prune in store.PRUNES]
 
     @property
     def routers(self) -> list[APIRouter]:

@@ -12,6 +12,7 @@ from shared.persistence.bulk import BulkInsert, skip_existing
 from shared.persistence.database import UtcDateTime
 from shared.persistence.one_of import one_of
 from shared.persistence.pages import ReadPages
+from shared.persistence.prune import Prune
 
 metadata = MetaData()
 
@@ -109,3 +110,4 @@ def repair_refund(connection: Connection, order_ids: list[str]) -> list[bool]:
 
 
 pages = ReadPages(ledger, ledger.c.charge_id)
+PRUNES = [Prune(key) for key in (ledger.c.idempotency_key, tries.c.idempotency_key, failing_refunds.c.order_id)]

@@ -5,6 +5,7 @@ from loyalty_service.contract import CONTRACT
 from loyalty_service.handlers import subscriptions
 from shared.assemble import Assembly
 from shared.http.audit import AuditSource
+from shared.http.prune import Prunable
 from shared.service import Service
 from shared.settings import ServiceSettings
 
@@ -21,5 +22,6 @@ def build(settings: Settings) -> Service:
     database = assembly.database
     assembly.consume(subscriptions(database))
     shape = lambda row: {"kind": "points", "order_id": row.order_id, "points": row.points}  # noqa: E731
-    assembly.serve(None, audit=[AuditSource(database, store.pages, shape)])
+    audit, prune = AuditSource(database, store.pages, shape), Prunable(database, store.prune)
+    assembly.serve(None, audit=[audit], prune=[prune])
     return assembly.service()

@@ -7,6 +7,7 @@ from sqlalchemy import Column, Connection, Integer, MetaData, String, Table
 from loyalty_service.points import Points
 from shared.persistence.bulk import BulkInsert, skip_existing
 from shared.persistence.pages import ReadPages
+from shared.persistence.prune import Prune
 
 metadata = MetaData()
 
@@ -19,6 +20,7 @@ points = Table(
 
 insert_new = BulkInsert(points, lambda insert: skip_existing(insert).returning(points.c.order_id))
 pages = ReadPages(points, points.c.order_id)
+prune = Prune(points.c.order_id)
 
 
 def record(connection: Connection, rows: list[Points]) -> list[bool]:

@@ -1,0 +1,124 @@
+"""Works out the horizon, and has each service delete what is before it: batch by batch, with pauses.
+
+The order service comes first: it knows which orders are not settled, and says how far the others may go. Whatever stops
+a run, the next one goes on where it ended.
+"""
+
+import asyncio
+import time
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from control_room.operations.addresses import SystemAddresses
+from control_room.operations.audit.reading import check, explained, operator, read_milestones
+from control_room.operations.audit.report import AuditImpossible
+from control_room.operations.dead_letters import NotDone
+from control_room.operations.dead_letters.dead_letter import DeadLetter
+from control_room.operations.dead_letters.discard import forget
+from control_room.operations.dead_letters.parked import connected
+from control_room.operations.dead_letters.selection import Selection, selected
+from control_room.operations.roles import ORDERS
+from shared.ids import first_id, made_at
+from shared.messaging.channel import BrokerUnavailable
+from shared.persistence.milestones import PRUNED_BEFORE
+
+FAILURES = (AuditImpossible, BrokerUnavailable, NotDone)
+"""What `prune` raises: something can't be asked, or does not answer."""
+
+TIMEOUT_SECONDS = 60.0
+"""The first answer of the order service may take a while: it looks at every order that may go."""
+
+FIRST_RECORDS, FEWEST_RECORDS, MOST_RECORDS = 50, 10, 500
+BATCH_SECONDS = 0.005
+"""As long as a batch should take, with its way there and back: a customer's order may have to wait for it."""
+
+SHARE_OF_TIME = 0.25
+"""For three quarters of the time a service deletes nothing."""
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """Orders from before `before` are gone. `held_by`: why it is not RETAIN_DAYS ago; empty if it is.
+
+    `deleted`: records by service. `discards`: entries of the journal of discarded dead letters.
+    """
+
+    before: datetime
+    held_by: str
+    deleted: dict[str, int]
+    discards: int
+
+
+async def prune(system: SystemAddresses, retain_days: int, discards: Path) -> Pruned:
+    """Prune every service, and the journal of discarded dead letters. Raises FAILURES."""
+    before = datetime.now(UTC) - timedelta(days=retain_days)
+    async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS, trust_env=False, headers=operator(system)) as http:
+        reached = [await read_milestones(system, http, service) for service in system.services]  # all of them answer
+        last = max((each[PRUNED_BEFORE] for each in reached if PRUNED_BEFORE in each), default=None)
+        before, held_by = await _before_dead_letters(system, before, last)
+        deleted = {}
+        for service in sorted(system.services, key=lambda name: name != ORDERS.name):
+            deleted[service], answer = await _prune_service(system, http, service, before)
+            if service == ORDERS.name:
+                before, held_by = _as_far_as(answer, before, held_by)
+    before = max(before, last or before)  # orders may have been kept for fewer days than now
+    return Pruned(before, held_by, deleted, await asyncio.to_thread(forget, discards, before))
+
+
+async def _before_dead_letters(
+    system: SystemAddresses, before: datetime, last: datetime | None
+) -> tuple[datetime, str]:
+    """The moment, or the placement of the oldest order with a dead letter, and why it is that."""
+    oldest: DeadLetter | None = None
+    # What is parked about orders that are pruned already, such as events that came late, holds nothing back.
+    pruned, first = first_id(last) if last else "", first_id(before)
+    async with connected(system.rabbitmq_url) as connection, aclosing(selected(connection, Selection())) as found:
+        async for held in found:
+            order_id = held.dead_letter.order_id or ""
+            if pruned <= order_id < first and order_id:
+                oldest, first = held.dead_letter, order_id
+    if oldest is None:
+        return before, ""
+    return made_at(first), f"order {first} has a dead letter for {oldest.queue}: redrive it, or discard it"
+
+
+def _as_far_as(answer: dict[str, Any], before: datetime, held_by: str) -> tuple[datetime, str]:
+    """How far the order service went, and why not further."""
+    reached = datetime.fromisoformat(answer["before"])
+    if reached >= before:
+        return before, held_by
+    if answer["held_by"] is None:
+        return reached, "younger orders can still be cancelled"
+    return reached, f"order {answer['held_by']} is not settled"
+
+
+async def _prune_service(
+    system: SystemAddresses, http: httpx.AsyncClient, service: str, before: datetime
+) -> tuple[int, dict[str, Any]]:
+    """How many records were deleted, and the first answer."""
+    deleted, limit = 0, FIRST_RECORDS
+    first: dict[str, Any] | None = None
+    while True:
+        began = time.monotonic()
+        answer = await _ask(system, http, service, {"before": before.isoformat(), "limit": limit})
+        seconds = time.monotonic() - began
+        first = first or answer
+        deleted += answer["deleted"]
+        if not answer["more"]:
+            return deleted, first
+        limit = max(FEWEST_RECORDS, min(MOST_RECORDS, int(limit * min(2.0, BATCH_SECONDS / seconds))))
+        await asyncio.sleep(seconds * (1 / SHARE_OF_TIME - 1))
+
+
+async def _ask(system: SystemAddresses, http: httpx.AsyncClient, service: str, batch: dict[str, Any]) -> dict[str, Any]:
+    url = system.services[service]
+    with explained(service, url, http, "its answer"):
+        answer = await http.post(f"{url}/prune", json=batch)
+        await check(service, answer)
+        said: dict[str, Any] = answer.json()
+        return said

@@ -1,0 +1,117 @@
+"""`POST /prune` and `GET /milestones`: operators' calls that delete the records of old orders, and say how far."""
+
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, NamedTuple
+
+from fastapi import APIRouter, Depends
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field
+
+from shared.http.operators import operator
+from shared.http.problems import documented
+from shared.ids import EPOCH, first_id
+from shared.persistence import milestones
+from shared.persistence.database import Database
+from shared.persistence.milestones import PRUNED_BEFORE, YOUNGEST_SECONDS, Milestone, pruned_before
+from shared.persistence.prune import Prune, Stretch
+
+MAX_ROWS = 1000
+
+
+class Prunable:
+    """Rows of one database that go with old orders. Remembers where the last batch ended.
+
+    PostgreSQL would else read again, for each batch, over the entries of all rows that are deleted and not vacuumed.
+    """
+
+    def __init__(self, database: Database, prune: Prune) -> None:
+        self._database, self._prune = database, prune
+        self._after = ""
+
+    async def delete(self, before: str, limit: int) -> int:
+        """Delete a batch of rows about orders whose ids come before this one; returns how many."""
+        keys = await self._database.write(self._prune, Stretch(self._after, before, limit))
+        self._after = keys[-1] if keys else ""
+        return len(keys)
+
+
+class Horizon(NamedTuple):
+    """Orders that were placed before this moment may be pruned. `held_by`: the order that holds it back, if any."""
+
+    before: datetime
+    held_by: str | None = None
+
+
+HorizonOf = Callable[[datetime], Awaitable[Horizon]]
+"""How far a service may be pruned, at most up to the given moment."""
+
+
+async def no_limit(before: datetime) -> Horizon:
+    """For a service that can't say which orders others are not done with."""
+    return Horizon(before)
+
+
+def _time(value: object) -> object:
+    """Not a number, which pydantic would take for a time too."""
+    if not isinstance(value, str) or not re.match(r"\d{4}-", value):
+        raise ValueError("expected a time such as 2026-08-28T00:00:00Z")
+    return value
+
+
+class PruneRequest(BaseModel):
+    """One batch, to be asked for again and again. What is younger than a day stays in any case."""
+
+    before: Annotated[AwareDatetime, BeforeValidator(_time)] = Field(
+        description="Records of orders that were placed before are deleted", examples=["2026-08-28T00:00:00Z"]
+    )
+    limit: int = Field(strict=True, ge=1, le=MAX_ROWS, description="How many records at most, in one commit")
+
+
+class PruneAnswer(BaseModel):
+    """`before`: how far this service may be pruned, up to what was asked for. `more`: whether to ask again."""
+
+    before: AwareDatetime
+    held_by: str | None = Field(description="The oldest order that is not settled, if it holds `before` back")
+    deleted: int = Field(description="Records; what belongs to a record, such as an order's timeline, goes with it")
+    more: bool
+
+
+def prune_router(database: Database, prunables: Sequence[Prunable], horizon_of: HorizonOf) -> APIRouter:
+    """The two calls of a service. Its milestones are in `database`."""
+    router = APIRouter(tags=["operators"], dependencies=[Depends(operator)])
+
+    @router.post("/prune", responses=documented(401, 413, 422, 503))
+    async def prune(request: PruneRequest) -> PruneAnswer:
+        """Delete a batch of the records of old orders, the oldest first. `order-rail prune` calls it as it should be.
+
+        All services have to agree on `before`, and a dead letter has to be younger: only the order service knows which
+        orders are not settled.
+        """
+        before, held_by = await _reached(database, horizon_of, request.before)
+        for prunable in prunables:
+            if deleted := await prunable.delete(first_id(before), request.limit):
+                return PruneAnswer(before=before, held_by=held_by, deleted=deleted, more=True)
+        return PruneAnswer(before=before, held_by=held_by, deleted=0, more=False)
+
+    @router.get("/milestones", responses=documented(401, 503))
+    async def read_milestones() -> dict[str, AwareDatetime]:
+        """`pruned_before`: records of older orders may be gone. `restored_to`: the moment of a restored backup.
+
+        A milestone that was never reached is left out.
+        """
+        return await database.look_up(milestones.read, None)
+
+    return router
+
+
+async def _reached(database: Database, horizon_of: HorizonOf, asked: datetime) -> Horizon:
+    """How far to prune now. The milestone is recorded before anything is deleted: `milestones.is_pruned` needs that."""
+    youngest = datetime.now(UTC) - timedelta(seconds=YOUNGEST_SECONDS)
+    before = max(EPOCH, min(asked, youngest)).astimezone(UTC)
+    reached = await pruned_before(database)
+    if reached is not None and before <= reached:
+        return Horizon(before)
+    horizon = await horizon_of(before)
+    await database.write(milestones.reach, Milestone(PRUNED_BEFORE, horizon.before))
+    return horizon

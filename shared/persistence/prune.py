@@ -1,0 +1,44 @@
+"""Deletes the records of old orders in small batches. Orders' ids are UUIDv7: "old" is a range of every key."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from sqlalchemy import Column, Connection, Table, bindparam, delete, select
+
+from shared.persistence.one_of import one_of
+
+
+class Stretch(NamedTuple):
+    """At most `limit` rows whose key comes after the key `after`, and before the order id `before`."""
+
+    after: str
+    before: str
+    limit: int
+
+
+class Prune:
+    """A store function: deletes the rows of each stretch by `key`, the oldest first; returns their keys.
+
+    `key` is the primary key, and an order id, or begins with one. `others`: order ids of further tables, whose rows go
+    together with those of `key`; each needs an index. Replicas delete different rows at the same time.
+    """
+
+    def __init__(self, key: Column[str], *others: Column[str]) -> None:
+        oldest = select(key).where(key > bindparam("after"), key < bindparam("before")).order_by(key)
+        self._oldest = oldest.limit(bindparam("limit")).with_for_update(skip_locked=True)
+        self._deletions = [delete(_table(column)).where(one_of(column, "keys")) for column in (key, *others)]
+
+    def __call__(self, connection: Connection, stretches: list[Stretch]) -> list[Sequence[str]]:
+        return [self._delete(connection, stretch) for stretch in stretches]
+
+    def _delete(self, connection: Connection, stretch: Stretch) -> Sequence[str]:
+        keys = connection.execute(self._oldest, stretch._asdict()).scalars().all()
+        if keys:
+            for deletion in self._deletions:
+                connection.execute(deletion, {"keys": keys})
+        return keys
+
+
+def _table(column: Column[str]) -> Table:
+    table: Table = column.table  # a column of a table's own, not of a query
+    return table
