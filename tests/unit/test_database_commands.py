@@ -27,7 +27,7 @@ def database(*arguments: str) -> Result:
 
 def test_without_a_variable_the_files_of_the_launcher_are_upgraded(directory: Path) -> None:
     shown = database("show")
-    assert (shown.exit_code, shown.output.count("2 migrations to run")) == (1, 4)
+    assert (shown.exit_code, shown.output.count(" migrations to run")) == (1, 4)
     upgraded = database("upgrade")
     assert upgraded.exit_code == 0
     assert "gateway: gateway_0002, Refunds that are to fail" in upgraded.output

@@ -268,7 +268,7 @@ def test_two_at_once_take_turns(database_url: str, monkeypatch: pytest.MonkeyPat
     with backend.changing_schema(), pytest.raises(NotYet, match=r"another process has locked it|another upgrade runs"):
         history().upgrade(database_url)
     backend.engine.dispose()
-    assert len(history().upgrade(database_url)) == 2
+    assert len(history().upgrade(database_url)) == len(history().migrations)
 
 
 async def test_threads_of_one_process_take_turns(tmp_path: Path) -> None:
