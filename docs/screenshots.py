@@ -27,8 +27,8 @@ async def main() -> None:
         ):
             chromium = shutil.which("chromium") or shutil.which("google-chrome")
             browser = await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-            await take_control_room(browser, system)
             await take_shop(browser, system)
+            await take_control_room(browser, system)  # last: its sale leaves a backlog
             await browser.close()
 
 
