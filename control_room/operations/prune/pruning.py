@@ -33,9 +33,13 @@ FAILURES = (AuditImpossible, BrokerUnavailable, NotDone)
 TIMEOUT_SECONDS = 60.0
 """The first answer of the order service may take a while: it looks at every order that may go."""
 
-FIRST_RECORDS, FEWEST_RECORDS, MOST_RECORDS = 50, 10, 500
-BATCH_SECONDS = 0.005
-"""As long as a batch should take, with its way there and back: a customer's order may have to wait for it."""
+FIRST_RECORDS, FEWEST_RECORDS, MOST_RECORDS = 100, 50, 500
+BATCH_SECONDS = 0.02
+"""As long as a batch should take, with its way there and back, most of which is waiting for the disk.
+
+A customer's order may have to wait for it. `FEWEST_RECORDS` are kept to on a busy machine too, or old orders would go
+more slowly than new ones come.
+"""
 
 SHARE_OF_TIME = 0.25
 """For three quarters of the time a service deletes nothing."""
