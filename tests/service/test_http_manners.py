@@ -27,7 +27,7 @@ OWN_PATHS = {
 UNKNOWN_PATHS = ("/menu/", "/orders/", "/shop", "//menu", "/orders/x/", "/docs/", "/swagger", "/swagger/", "/livez/",
                  "/audit/", "//evil.example/", "/orders%2F")  # fmt: skip
 EVERYWHERE = ("/livez", "/readyz", "/metrics", "/openapi.json", "/docs", "/swagger/swagger-ui.css", "/audit",
-              "/deliveries?order_id={order_id}", "/deliveries?order_id=5", "/nowhere")  # fmt: skip
+              "/deliveries?order_id={order_id}", "/deliveries?order_id=5", "/milestones", "/nowhere")  # fmt: skip
 
 
 @pytest_asyncio.fixture(scope="module")
