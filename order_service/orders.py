@@ -9,7 +9,7 @@ from functools import cache
 from math import inf
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from order_service.contract import CONTRACT, FINAL_STATUSES
 from shared import mailbox
@@ -31,6 +31,7 @@ from shared.events import (
     Value,
 )
 from shared.ids import new_id
+from shared.whole_number import WholeNumber
 
 MAX_LINES = 50
 MAX_QUANTITY = 100
@@ -103,16 +104,11 @@ def _no_card_number(token: str) -> str:
     return token
 
 
-def _whole(number: object) -> object:
-    """In JSON Schema `2.0` is the integer 2, while `"2"` and `true` are no integers."""
-    return int(number) if type(number) is float and number.is_integer() else number
-
-
 class RequestedItem(BaseModel):
     """A dish and its quantity."""
 
     sku: str = Field(min_length=1, max_length=64, examples=["margherita"], json_schema_extra={"enum": list(MENU)})
-    quantity: Annotated[int, BeforeValidator(_whole)] = Field(strict=True, ge=1, le=MAX_QUANTITY, examples=[2])
+    quantity: WholeNumber = Field(ge=1, le=MAX_QUANTITY, examples=[2])
 
 
 class OrderRequest(BaseModel):

@@ -15,6 +15,7 @@ from shared.persistence import milestones
 from shared.persistence.database import Database
 from shared.persistence.milestones import PRUNED_BEFORE, YOUNGEST_SECONDS, Milestone, pruned_before
 from shared.persistence.prune import Prune, Stretch
+from shared.whole_number import WholeNumber
 
 MAX_ROWS = 1000
 
@@ -65,7 +66,7 @@ class PruneRequest(BaseModel):
     before: Annotated[AwareDatetime, BeforeValidator(_time)] = Field(
         description="Records of orders that were placed before are deleted", examples=["2026-08-28T00:00:00Z"]
     )
-    limit: int = Field(strict=True, ge=1, le=MAX_ROWS, description="How many records at most, in one commit")
+    limit: WholeNumber = Field(ge=1, le=MAX_ROWS, description="How many records at most, in one commit")
 
 
 class PruneAnswer(BaseModel):
