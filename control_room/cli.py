@@ -11,6 +11,7 @@ from control_room.experiments.tour.command import tour
 from control_room.launcher.command import up
 from control_room.operations import databases, topology
 from control_room.operations.audit.command import audit_command
+from control_room.operations.backup.command import backup_command, restore_command
 from control_room.operations.dead_letters import command as dead_letters
 from control_room.operations.prune.command import prune_command
 from shared.output import accept_any_text
@@ -42,6 +43,8 @@ app.command("audit")(audit_command)
 app.command("prune")(prune_command)
 app.command("flash-sale")(flash_sale)
 app.command()(chaos)
+app.command("backup")(backup_command)
+app.command("restore")(restore_command)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(topology.app, name="topology")
 app.add_typer(databases.app, name="database")

@@ -13,6 +13,7 @@ from order_service.orders import CancellationRules, OrderRequest, SweepDelays
 from order_service.pruning import SettledOrders
 from order_service.pruning.store import prune_duplicates, prune_orders
 from order_service.sweep import Sweeper
+from order_service.sweep.after_restore import AfterRestore
 from shared.assemble import Assembly
 from shared.contract import queues_taking
 from shared.events import OrderPlaced, PaymentSucceeded
@@ -82,7 +83,10 @@ def build(settings: Settings) -> Service:
         horizon_of=SettledOrders(database, rules).horizon,
     )
     assembly.app.add_short_cut("POST", "/orders", api.place_order)
-    background: list[Component] = [Sweeper(database, assembly.consumer, settings.sweep_delays)]
+    background: list[Component] = [
+        AfterRestore(database, assembly.consumer),
+        Sweeper(database, assembly.consumer, settings.sweep_delays),
+    ]
     if after_seconds := settings.payment_timeout_seconds:
         background.append(PaymentTimeout(database, assembly.consumer, changes, settings.sweep_delays, after_seconds))
     return assembly.service(after=background, throttled_for=store.place)

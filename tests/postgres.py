@@ -37,7 +37,7 @@ class PrivatePostgres:
     """
 
     def __init__(self, settings: Mapping[str, str] = QUICK, parent: Path | None = None) -> None:
-        self._binaries, self._settings = _find_binaries(), settings
+        self.binaries, self._settings = _find_binaries(), settings
         # Not pytest's directory: PostgreSQL refuses to run as root, and nobody else may enter that one.
         self._directory = Path(tempfile.mkdtemp(prefix="order-rail-pg-", dir=parent))
         self._account: dict[str, Any] = unprivileged_account(self._directory)
@@ -58,7 +58,7 @@ class PrivatePostgres:
         """Start the server and wait until it answers."""
         settings = {**self._settings, "port": str(self.port), "unix_socket_directories": str(self._directory)}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        command = [str(self._binaries / "postgres"), "-D", str(self._data), "-h", "127.0.0.1", *options]
+        command = [str(self.binaries / "postgres"), "-D", str(self._data), "-h", "127.0.0.1", *options]
         with self._log.open("ab") as log:  # opened by us: the server only writes to what it is given
             self._server = subprocess.Popen(
                 command, cwd=self._directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
@@ -110,7 +110,7 @@ class PrivatePostgres:
 
     def _run(self, program: str, *arguments: str) -> None:
         done = subprocess.run(
-            [self._binaries / program, *arguments], cwd=self._directory, capture_output=True, text=True, check=False,
+            [self.binaries / program, *arguments], cwd=self._directory, capture_output=True, text=True, check=False,
             **self._account,
         )  # fmt: skip
         if done.returncode != 0:

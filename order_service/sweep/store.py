@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, select, update
+from sqlalchemy import Connection, Row, bindparam, exists, or_, select, update
 
 from order_service import store
 from order_service.contract import CONTRACT, FINAL_STATUSES
@@ -20,11 +20,31 @@ from order_service.orders import (
     seems_lost,
 )
 from shared.events import OrderCancelled, OrderPlaced, OrderPlacedData
+from shared.persistence import milestones
+from shared.persistence.milestones import Milestone
+
+CAUGHT_UP_AT = "caught_up_at"
+"""The milestone of the restore whose open orders are on their way again."""
 
 _POSTPONE = (
     update(store.orders)
     .where(store.orders.c.order_id == bindparam("id"))
     .values(sweeps=bindparam("count"), quiet_since=bindparam("quiet"))
+)
+
+
+_WAS_GIVEN_UP = exists().where(
+    store.timeline.c.order_id == store.orders.c.order_id, store.timeline.c.type.startswith("notification.failed.")
+)
+_OPEN_AT_RESTORE = (
+    select(store.orders.c.order_id)
+    .where(
+        store.orders.c.order_id > bindparam("after"),
+        store.orders.c.updated_at < bindparam("restored_at"),
+        or_(store.orders.c.quiet_since.is_not(None), store.orders.c.status == OrderStatus.STALLED, _WAS_GIVEN_UP),
+    )
+    .order_by(store.orders.c.order_id)
+    .limit(bindparam("limit"))
 )
 
 
@@ -122,3 +142,45 @@ def _again(row: Row[Any], timeline: Sequence[TimelineEntry]) -> OrderPlaced | Or
     return OrderPlaced.about(
         row.order_id, id=row.order_id, source=CONTRACT.name, time=row.placed_at, again=True, data=data
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """At most `limit` orders after one, of those that a restore at this moment has brought back."""
+
+    after: str
+    restored_at: datetime
+    limit: int
+
+
+def not_caught_up(connection: Connection, rows: list[None]) -> list[datetime | None]:
+    """When the database was restored; None if it never was, or `caught_up` was called since."""
+    known = milestones.read(connection, [None])[0]
+    restored_at = known.get(milestones.RESTORED_AT)
+    return [None if known.get(CAUGHT_UP_AT) == restored_at else restored_at for _ in rows]
+
+
+def open_at_restore(connection: Connection, pages: list[Page]) -> list[list[str]]:
+    """The ids of orders that wait for a report, are stalled, or have a notice that was given up."""
+    return [
+        list(
+            connection.execute(
+                _OPEN_AT_RESTORE, {"after": page.after, "restored_at": page.restored_at, "limit": page.limit}
+            ).scalars()
+        )
+        for page in pages
+    ]
+
+
+def re_emit(connection: Connection, batches: list[list[str]]) -> list[None]:
+    """Re-emit the last event about each order."""
+    order_ids = [order_id for batch in batches for order_id in batch]
+    rows = connection.execute(store.WHOLE_ORDERS, {"order_ids": order_ids}).all()
+    timelines = store.timelines_of(connection, order_ids)
+    store.outbox.add(connection, [_again(row, timelines[row.order_id]) for row in rows])
+    return [None for _ in batches]
+
+
+def caught_up(connection: Connection, restores: list[datetime]) -> list[None]:
+    """Since the restore at this moment the events of all open orders have been re-emitted."""
+    return milestones.reach(connection, [Milestone(CAUGHT_UP_AT, moment) for moment in restores])

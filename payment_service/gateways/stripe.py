@@ -7,6 +7,7 @@ order is looked for first.
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -248,4 +249,5 @@ def _audit_row(made: Any) -> dict[str, Any] | None:
     is_charge = made.object == "charge"
     charge_id = made.payment_intent.id if is_charge else made.id
     return {"kind": "charge", "order_id": order_id, "charge_id": charge_id,
-            "type": "charge" if is_charge else "refund", "amount": amount}  # fmt: skip
+            "type": "charge" if is_charge else "refund", "amount": amount,
+            "at": datetime.fromtimestamp(made.created, UTC)}  # fmt: skip

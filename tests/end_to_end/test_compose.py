@@ -83,10 +83,14 @@ class Stack:
     def url(self, service: str) -> str:
         return f"http://127.0.0.1:{self._ports[service]}"
 
+    @property
+    def _command(self) -> tuple[str, ...]:
+        options = ("--file", "docker-compose.yml", "--env-file", os.devnull, "--project-name", self.project)
+        return ("docker", "compose", *options)
+
     async def compose(self, *arguments: str) -> str:
         """`docker compose` with these arguments; its output. Fails the test if it fails."""
-        options = ("--file", "docker-compose.yml", "--env-file", os.devnull, "--project-name", self.project)
-        command = ("docker", "compose", *options, *arguments)
+        command = (*self._command, *arguments)
         return await _run(*command, environment=self._environment, directory=self._directory)
 
     async def up(self, *services: str, replicas: Mapping[str, int] | None = None, build: bool = False) -> None:
@@ -112,6 +116,17 @@ class Stack:
         """What the service says afterwards."""
         python = ("run", "--rm", "-T", "--entrypoint", "python", "order-rail")
         return (await self.compose(*python, "-c", CONTROL_A_SERVICE, service, action)).strip()
+
+    async def in_postgres(self, script: str, given: bytes = b"") -> bytes:
+        """What a script of `deploy/postgres` writes, run as the documentation says."""
+        process = await asyncio.create_subprocess_exec(
+            *self._command, "exec", "-T", "postgres", "bash", f"/order-rail/{script}",
+            cwd=self._directory, env=self._environment,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        output, errors = await process.communicate(given)
+        assert process.returncode == 0, errors.decode()
+        return output
 
     async def remove(self) -> None:
         """Leave nothing behind: containers, volumes, network, image."""
@@ -365,6 +380,21 @@ async def test_every_replica_of_a_service_can_be_paused_and_killed_through_the_b
     await eventually(are_back, 30, "each of its containers to be started again")
     await rail.place_many(["tok_visa"] * 20)
     await rail.reconcile()
+
+
+async def test_a_backup_of_a_full_rail_is_restored_into_new_volumes(stack: Stack, rail: Rail) -> None:
+    await stack.control("payment_service", "pause")
+    in_backup = await rail.place_many(["tok_visa", "tok_declined"] * 5)
+    backup = await stack.in_postgres("backup.sh")
+    await rail.place_many(["tok_visa"] * 5)
+    await stack.compose("down", "--volumes", "--timeout", "5")
+    await stack.compose("up", "--wait", "postgres")
+    assert b"Restored order_service payment_service" in await stack.in_postgres("restore.sh", backup)
+    await stack.up(*NAMED)
+    rail.accepted = in_backup
+    await rail.reconcile()
+    audit = await stack.compose("run", "--rm", "-T", "order-rail", "audit", "--settle-seconds", "0")
+    assert "Restored to " in audit
 
 
 async def test_services_stop_with_status_0(stack: Stack, rail: Rail) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, suppress
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -32,7 +33,10 @@ async def gateway(database_url: str) -> AsyncIterator[SimulatedGateway]:
 
 
 async def ledger(gateway: SimulatedGateway) -> list[dict[str, Any]]:
-    return [row for _, row in await gateway.audit_source.page(None)]
+    """Its rows, without their times."""
+    rows = [dict(row) for _, row in await gateway.audit_source.page(None)]
+    assert all(row.pop("at") <= datetime.now(UTC) for row in rows)
+    return rows
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,15 @@ def _counts(report: Mapping[str, Any]) -> str:
     in_flight = f" {counted(flying, 'order')} {'is' if flying == 1 else 'are'} in flight." if flying else ""
     named_counts = [(name.replace("_", " "), count) for name, count in report["counts"].items() if count]
     counts = ", ".join(counted(count, name.removesuffix("s")) for name, count in named_counts)
-    return f"Looked at {counts}.{in_flight}" if counts else "There are no orders yet."
+    return f"Looked at {counts}.{in_flight}{_after_backup(report)}" if counts else "There are no orders yet."
+
+
+def _after_backup(report: Mapping[str, Any]) -> str:
+    lost = report.get("after_backup")
+    if not lost or not lost["examples"]:
+        return ""
+    orders, cancellations = counted(lost["orders"], "order"), counted(lost["cancellations"], "cancellation")
+    return f" Lost, since accepted after the backup that was restored: {orders}, {cancellations}."
 
 
 def _show_violations(page: Page, violations: Sequence[Mapping[str, Any]]) -> None:

@@ -117,16 +117,20 @@ class _Auditor:
         with reconciliation_database(changed_before, self.only) as database:
             coming = await on_the_way(self.system, self.http, self.management, self.connection)
             await self._read(database)
-            pruned_before = await self._pruned_before()
+            milestones = await self._milestones()
+            pruned = [each[PRUNED_BEFORE] for each in milestones.values() if PRUNED_BEFORE in each]
+            pruned_before = max(pruned, default=None)
             if pruned_before is not None:
                 database.leave_out(first_id(pruned_before))
             await self._explain_dead_letters(database)
             before = began_at - OUTBOX_COUNT_SECONDS
             await asyncio.to_thread(database.call_waiting, coming, before, self.settle_seconds)
+            after_backup = await asyncio.to_thread(database.find_after_backup, milestones[ORDERS.name], SHOWN)
             if self.only is None:
                 await self._look_for_leftovers(database)
             report = await asyncio.to_thread(judge, database, self.settle_seconds, whole=self.only is None)
-            return replace(report, pruned_before=None if pruned_before is None else pruned_before.isoformat())
+            left_out = None if pruned_before is None else pruned_before.isoformat()
+            return replace(report, pruned_before=left_out, after_backup=after_backup)
 
     async def _read(self, database: ReconciliationDatabase) -> None:
         """Fill the database; the order of these steps is what makes it safe on a running system."""
@@ -145,10 +149,9 @@ class _Auditor:
             read_discards(database, self.journals.discards)
         await read(ORDERS.name, database.last_orders)
 
-    async def _pruned_before(self) -> datetime | None:
-        """The latest moment up to which a service is pruned, if one is."""
-        milestones = [await read_milestones(self.system, self.http, service) for service in self.system.services]
-        return max((each[PRUNED_BEFORE] for each in milestones if PRUNED_BEFORE in each), default=None)
+    async def _milestones(self) -> dict[str, dict[str, datetime]]:
+        """Of each service, by name."""
+        return {service: await read_milestones(self.system, self.http, service) for service in self.system.services}
 
     async def _explain_dead_letters(self, database: ReconciliationDatabase) -> None:
         """Read the timelines of orders whose dead letters seem to be wrong.

@@ -12,8 +12,9 @@ from rich.table import Table
 
 from control_room.operations.addresses import ENVIRONMENT_FILE, NotRunning, discards_beside, find_system
 from control_room.operations.audit import AuditImpossible, AuditReport, Check, Violation, audit
+from control_room.operations.audit.after_backup import AfterBackup
 from control_room.operations.audit.report import money_lines
-from control_room.text import console, silence_logs
+from control_room.text import console, counted, silence_logs
 
 SHOWN_EACH = 10
 """Violations of one invariant that are printed; --json has more of them."""
@@ -88,12 +89,24 @@ def _show_counts(output: Console, report: AuditReport) -> None:
     output.print(escape(f"Looked at {counts or 'nothing: there are no orders yet'}."), soft_wrap=True)
     for line in money_lines(report.money):
         output.print(line)
+    if report.after_backup:
+        output.print(escape(_after_backup(report.after_backup)), soft_wrap=True)
     if report.pruned_before:
         output.print(f"Left out: orders from before {report.pruned_before}. Their records are pruned.")
     if report.in_flight:
         output.print(escape(_in_flight(report)), soft_wrap=True)
     total = sum(check.violations for check in report.checks)
     output.print("[bold green]All services agree.[/]" if report.is_clean else f"[bold red]{total} violations.[/]")
+
+
+def _after_backup(lost: AfterBackup) -> str:
+    if not lost.examples:
+        return f"Restored to {lost.restored_to}: nothing is known that was accepted after that backup."
+    examples = ", ".join(lost.examples[:SHOWN_EACH])
+    return (
+        f"Restored to {lost.restored_to}. Accepted after that backup, and lost: {counted(lost.orders, 'order')}, of "
+        f"which {lost.charged:,} were charged, and {counted(lost.cancellations, 'cancellation')}, such as {examples}."
+    )
 
 
 def _in_flight(report: AuditReport) -> str:

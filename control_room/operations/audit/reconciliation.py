@@ -15,6 +15,8 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
+from control_room.operations.audit import after_backup
+from control_room.operations.audit.after_backup import AfterBackup
 from control_room.operations.audit.invariants import JUDGED_QUEUES, VIEWS
 from control_room.operations.audit.report import AuditImpossible
 from control_room.operations.roles import NOTIFICATIONS, ORDERS, PAYMENTS, TRACK
@@ -34,7 +36,8 @@ TABLES = (
        is_stable INTEGER DEFAULT 0)""",
     """payments (order_id TEXT, seq INTEGER, status TEXT, amount INTEGER, currency TEXT, at REAL,
        PRIMARY KEY (order_id, seq))""",
-    "charges (order_id TEXT, seq INTEGER, type TEXT, amount INTEGER, currency TEXT, PRIMARY KEY (order_id, seq))",
+    """charges (order_id TEXT, seq INTEGER, type TEXT, amount INTEGER, currency TEXT, at REAL,
+       PRIMARY KEY (order_id, seq))""",
     """notifications (order_id TEXT, seq INTEGER, channel TEXT, notice TEXT, status TEXT, at REAL,
        PRIMARY KEY (order_id, seq))""",
     # Rows of a kind that only their own service understands.
@@ -49,6 +52,7 @@ TABLES = (
     """lacking (order_id TEXT, queue TEXT, sent_at REAL, updated_at REAL, is_counted INTEGER,
        PRIMARY KEY (order_id, queue))""",
     "waiting (order_id TEXT, queue TEXT, PRIMARY KEY (order_id, queue))",
+    after_backup.TABLE,
 )
 PRUNED = ("accepted", "called_off", "orders", "payments", "charges", "notifications", "others")
 """The tables with rows that go with an order."""
@@ -207,6 +211,11 @@ class ReconciliationDatabase:
                 elif each.counted and each.queue in lacking:
                     _call_waiting(connection, each, before, settle_seconds)
 
+    def find_after_backup(self, milestones: Mapping[str, datetime], limit: int) -> AfterBackup | None:
+        """What was accepted after a backup that was restored; `limit`: of examples. `milestones`: of the orders."""
+        with self._engine.begin() as connection:
+            return after_backup.find(connection, milestones, limit)
+
     def leave_out(self, before: str) -> None:
         """Remove what is said of orders whose ids come before this one. Their dead letters stay."""
         with self._engine.begin() as connection:
@@ -333,7 +342,7 @@ def _money(money: Mapping[str, Any]) -> tuple[int, str]:
 
 VALUES: dict[str, Callable[[Row], tuple[Any, ...]]] = {
     "payment": lambda row: (row["status"], *_money(row["amount"]), _seconds(row.get("at"))),
-    "charge": lambda row: (row["type"], *_money(row["amount"])),
+    "charge": lambda row: (row["type"], *_money(row["amount"]), _seconds(row.get("at"))),
     "notification": lambda row: (row["channel"], row["notice"], row["status"], _seconds(row.get("at"))),
 }
 

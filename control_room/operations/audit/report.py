@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from control_room.operations.audit.after_backup import AfterBackup
+
 
 class AuditImpossible(Exception):
     """The audit could not be carried out, so nothing is known. `part`: a service, the broker or a journal."""
@@ -53,6 +55,7 @@ class AuditReport:
     `counts`: rows by kind. `in_flight`: orders that changed so recently that they can't be judged yet, and those that a
     message may still be on its way to; `in_flight_orders` are some of them. `waiting`: how many of them wait for a
     message of each queue. `statuses`: orders by status. `money`: by currency what was `charged` and `refunded`, and
+    what is `due`: the total of the paid orders. `after_backup`: what a restore has lost; None if there was none.
     what is `due`: the total of the paid orders. `pruned_before`: orders from before this time (RFC 3339) are left out.
     """
 
@@ -65,6 +68,7 @@ class AuditReport:
     waiting: Mapping[str, int] = field(default_factory=dict)
     statuses: Mapping[str, int] = field(default_factory=dict)
     money: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    after_backup: AfterBackup | None = None
     pruned_before: str | None = None
 
     @property

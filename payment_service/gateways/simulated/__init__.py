@@ -148,4 +148,5 @@ def _audit_row(row: Any) -> dict[str, Any]:
         "charge_id": row.charge_id,
         "type": row.type,
         "amount": {"amount_minor": row.amount_minor, "currency": row.currency},
+        "at": row.at,
     }
