@@ -41,7 +41,7 @@ class Consumer(ConnectedComponent):
         ]
 
     async def stop(self) -> None:
-        """Take no more deliveries, finish those in progress, acknowledge them, disconnect."""
+        """Take no more deliveries, let go of those that wait, finish the others, acknowledge them, disconnect."""
         await asyncio.gather(*(queue.drain() for queue in self._queues))
         await super().stop()
 
@@ -130,11 +130,12 @@ class _QueueConsumer:
         task.add_done_callback(self._tasks.discard)
 
     async def _process_late(self, delivery: Delivery, acknowledger: Acknowledger) -> None:
-        await asyncio.sleep(self.delay_seconds)
+        await self._processor.pause(self.delay_seconds)
         await self._processor.process(delivery, acknowledger)
 
     async def drain(self) -> None:
         self._draining = True
+        self._processor.release()
         with suppress(BrokerUnavailable):  # nothing more arrives on a closed channel either
             await self._adjust()
         try:

@@ -16,14 +16,18 @@ Result = TypeVar("Result")
 
 
 async def until_ready(
-    function: Callable[..., Awaitable[Result]], *arguments: Any, limit_seconds: float | None = None
+    function: Callable[..., Awaitable[Result]],
+    *arguments: Any,
+    limit_seconds: float | None = None,
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> Result:
     """Call `function`, which has just raised `NotReady`, again after pauses; after `limit_seconds` that is raised.
 
     The first call is left to the caller, since tenacity costs more time than a handler.
     """
-    await asyncio.sleep(random.uniform(0, FIRST_PAUSE_SECONDS))
+    await pause(random.uniform(0, FIRST_PAUSE_SECONDS))
     retrying = AsyncRetrying(
+        sleep=pause,
         retry=retry_if_exception_type(NotReady),
         wait=wait_random_exponential(multiplier=FIRST_PAUSE_SECONDS, max=MAX_PAUSE_SECONDS),
         stop=stop_never if limit_seconds is None else stop_after_delay(limit_seconds),

@@ -93,9 +93,22 @@ class Processor:
         self._policy = policy
         self._hold_seconds = HOLD_SECONDS if policy.delays_seconds else None
         self._held = 0
+        self._stopping = asyncio.Event()
         self._handling_seconds = metrics.handling_seconds.labels(self._queue)
         self._duplicates = metrics.duplicates.labels(self._queue)
         self._settled = {kind: metrics.settled.labels(self._queue, kind.__name__.lower()) for kind in get_args(Outcome)}
+
+    def release(self) -> None:
+        """Let go of every delivery that waits, now or later: not acknowledged, so that the broker redelivers it."""
+        self._stopping.set()
+
+    async def pause(self, seconds: float) -> None:
+        """As `asyncio.sleep`; cancels the delivery once it is to be let go."""
+        try:
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        except TimeoutError:
+            return
+        raise asyncio.CancelledError("the service stops")
 
     async def process(self, delivery: Delivery, acknowledger: Acknowledger) -> None:
         started = time.perf_counter()
@@ -167,7 +180,7 @@ class Processor:
             if self._held == 1:
                 logger.warning("deliveries.held", queue=self._queue, reason=str(error))
         try:
-            return await until_ready(function, *arguments, limit_seconds=self._hold_seconds)
+            return await until_ready(function, *arguments, limit_seconds=self._hold_seconds, pause=self.pause)
         finally:
             self._count_held(-1)
             if not self._held:

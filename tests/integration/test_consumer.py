@@ -12,7 +12,7 @@ from shared import topology
 from shared.events import Event, OrderPlaced, encode
 from shared.ids import new_id
 from shared.management import Management
-from shared.messaging import processor
+from shared.messaging import hold, processor
 from shared.messaging.consumer import Consumer
 from shared.messaging.message import Message
 from shared.messaging.processor import GiveUp, Subscription
@@ -328,6 +328,22 @@ async def test_a_queue_deleted_under_its_consumer_is_consumed_again_once_it_is_b
         await eventually(lambda: consumer.problem() is None, expecting="the consumer to be ready")
         await place(publisher)
         await eventually(lambda: len(handle.done) == 2, expecting="the second order")
+
+
+async def test_stopping_lets_go_of_what_is_held_and_the_broker_delivers_it_again(
+    settings: BrokerSettings, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hold, "FIRST_PAUSE_SECONDS", 1000.0)
+    handle = Recorder(lambda event, attempt: NotReady("the mail server is away"))
+    placed = await place(publisher, CONCURRENCY)
+    async with consuming(settings, publisher, handle) as consumer:
+        await eventually(lambda: len(handle.started) == CONCURRENCY, expecting="all of them to be held")
+        await asyncio.wait_for(consumer.stop(), 5)
+    again = Recorder()
+    async with consuming(settings, publisher, again):
+        await eventually(lambda: again.done == set(placed), expecting="each to be handled")
+    assert set(again.attempts) == {1}
+    await assert_nothing_is_left(settings, publisher)
 
 
 async def test_stopping_finishes_what_is_in_progress_and_takes_no_more(

@@ -82,6 +82,7 @@ async def test_a_wrong_key_holds_the_orders_says_what_to_do_and_the_right_one_go
         lines = service.log.read_text().splitlines()
         assert len([line for line in lines if "[error" in line]) == 1, lines
         assert "mistyped" not in service.log.read_text()
+    assert "stop_timed_out" not in service.log.read_text()  # what is held does not hold up the stop
 
     async with paying(stripe, settings, directory):
         for each in placed:
