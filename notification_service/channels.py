@@ -21,7 +21,7 @@ class NotificationChannel(Protocol):
         """Returns once the receiving server has the notice.
 
         Raises `TransientError` if another attempt may work, `OutcomeUnknown` if the server may have the notice,
-        `PermanentError` if no attempt can work, `NotReady` while the server can't be reached.
+        `PermanentError` if no attempt can work, `NotReady` while the server can't be reached or takes nothing from us.
         """
         ...
 

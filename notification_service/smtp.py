@@ -70,7 +70,7 @@ class SmtpChannel:
             try:
                 await self._through(session, recipient, content, deadline)
                 return
-            except TransientError:
+            except (NotReady, TransientError):
                 if not session.is_stale:
                     raise
         await self._through(self._new(), recipient, content, deadline)

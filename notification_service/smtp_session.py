@@ -1,7 +1,7 @@
 """One connection to a mail server: a time limit for each phase of SMTP, and the meaning of each phase's failure.
 
-- No greeting: the server is away. The mail waits for the server, and no attempt is spent.
-- A refused session (greeting, EHLO, STARTTLS, AUTH, MAIL): says nothing about the mail, which is tried again later.
+- No session (connecting, greeting, EHLO, STARTTLS, AUTH, MAIL): nothing was said of the mail yet, whatever the answer.
+  The mail waits for the server, and no attempt is spent. A 5xx to AUTH or MAIL waits for a person to mend EMAIL_URL.
 - A 5xx to the recipient (RCPT) or to the content (DATA, the final dot): the mail is refused for good.
 - No answer to the final dot: the server may have accepted the mail or not.
 """
@@ -19,7 +19,7 @@ from aiosmtplib import SMTPException, SMTPResponse
 
 from notification_service.mail import SENDER
 from notification_service.smtp_url import FULL_NAME, SmtpUrl
-from shared.messaging.retry import NotReady, OutcomeUnknown, PermanentError, TransientError
+from shared.messaging.retry import AccessDenied, NotReady, OutcomeUnknown, PermanentError, TransientError
 
 QUIT_SECONDS = 5.0
 
@@ -34,11 +34,19 @@ ANSWER_LENGTH = 300
 
 CONNECTING, GREETING, TEXT, FINAL_DOT = "connecting", "the greeting", "the mail's text", "the final dot"
 
-OF_THE_SESSION = frozenset({500, 502, 503, 504})
-"""Answers to RCPT and DATA that mean that the server and this client disagree on the protocol; not about the mail."""
+OF_THE_SESSION = frozenset({CONNECTING, GREETING, "EHLO", "HELO", "STARTTLS", "AUTH", "RSET", "MAIL"})
+"""Phases in which the server has not heard of the mail: it can only refuse this client, and would refuse every mail."""
+
+OUT_OF_STEP = frozenset({500, 502, 503, 504})
+"""Answers that mean that the server and this client disagree on the protocol."""
 
 FAILURES = (SMTPException, OSError, ValueError)
 """aiosmtplib raises ValueError where it can't read what the server sent, such as a challenge in AUTH."""
+
+WHAT_TO_DO = (
+    "Put a user and password that the server accepts into EMAIL_URL (smtp://user:password@host), or let the server "
+    "accept mails from this sender; until then mails wait"
+)
 
 TRUST = "to trust its certificate add ?cafile=/path/to/certificate.pem to EMAIL_URL, to trust any add ?verify=no"
 
@@ -123,7 +131,7 @@ class Session:
                 await client.starttls(tls_context=server.tls)
                 await self._hello()
             elif server.options.starttls == "required":
-                raise TransientError(f"the mail server {server} offers no STARTTLS, which EMAIL_URL requires")
+                raise NotReady(f"the mail server {server} offers no STARTTLS, which EMAIL_URL requires")
         if server.user is not None:
             self._phase = "AUTH"
             await client.login(server.user, server.password)
@@ -165,24 +173,23 @@ class Session:
     def _failure(self, error: Exception) -> NotReady | TransientError:
         """The error for a phase that got no answer."""
         message = f"the mail server {self._server}, {self._phase}: {_text(error)}"
-        # With STARTTLS a certificate is checked later than with `smtps`, and means the same.
-        is_away = self._phase in (CONNECTING, GREETING) or isinstance(error, ssl.SSLCertVerificationError)
-        return NotReady(message) if is_away else self._transient(message)
+        return NotReady(message) if self._phase in OF_THE_SESSION else self._transient(message)
 
     def _transient(self, message: str) -> TransientError:
         """Once the final dot is sent, the server may have accepted the mail."""
         return OutcomeUnknown(message) if self._phase == FINAL_DOT else TransientError(message)
 
-    def _refusal(self, answer: SMTPResponse) -> TransientError | PermanentError:
+    def _refusal(self, answer: SMTPResponse) -> NotReady | TransientError | PermanentError:
         """The error for an answer other than the expected one."""
         self._has_answered = True
         message = f"the mail server answers {answer.code} {_printable(answer.message)} ({self._phase})"
+        is_final = 500 <= answer.code < 600 and answer.code not in OUT_OF_STEP
+        if self._phase in OF_THE_SESSION:
+            is_denied = is_final and self._phase in ("AUTH", "MAIL")
+            return AccessDenied(f"{message}. {WHAT_TO_DO}") if is_denied else NotReady(message)
         if not 400 <= answer.code < 600:  # not an answer that SMTP knows here
             return self._transient(message)
-        is_of_the_mail = self._phase in ("RCPT", "DATA", FINAL_DOT) and answer.code not in OF_THE_SESSION
-        if answer.code >= 500 and is_of_the_mail:
-            return PermanentError("mail-refused", message)
-        return TransientError(message)
+        return PermanentError("mail-refused", message) if is_final else TransientError(message)
 
     async def end(self) -> None:
         """QUIT if the server waits for a command, and close. Never fails: the mail's outcome is known already."""

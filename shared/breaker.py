@@ -23,6 +23,9 @@ FAILURES = 3
 FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.5, 5.0
 """Before a probe. Each failed probe doubles the pause."""
 
+MAX_DENIED_PAUSE_SECONDS = 60.0
+"""The same while the outside system refuses this service: some lock out clients that go on with a wrong password."""
+
 MAX_ASKED_SECONDS = 60.0
 """The longest pause that the outside system itself may ask for."""
 
@@ -108,7 +111,8 @@ class Breaker:
             if self._failures >= FAILURES or isinstance(error, AccessDenied):
                 self._pause(error, datetime.now(UTC), FIRST_PAUSE_SECONDS)
         elif probed is outage:  # not a call that began before the outage
-            self._pause(error, outage.since, min(2 * outage.pause_seconds, MAX_PAUSE_SECONDS))
+            longest = MAX_DENIED_PAUSE_SECONDS if isinstance(error, AccessDenied) else MAX_PAUSE_SECONDS
+            self._pause(error, outage.since, min(2 * outage.pause_seconds, longest))
 
     def _pause(self, error: Exception, since: datetime, seconds: float) -> None:
         before, is_denial = self._outage, isinstance(error, AccessDenied)

@@ -17,7 +17,7 @@ from notification_service import smtp_session
 from notification_service.notifications import Notice
 from notification_service.smtp import SmtpChannel
 from notification_service.templates import Templates, Words
-from shared.messaging.retry import NotReady, OutcomeUnknown, PermanentError, TransientError
+from shared.messaging.retry import AccessDenied, NotReady, OutcomeUnknown, PermanentError, TransientError
 from shared.tuning import new_event_loop
 from tests import examples
 from tests.service.mail import HANG_UP, SILENCE, mail_server
@@ -70,18 +70,20 @@ async def send(url: str, text: str = "Thank you.\n") -> None:
 
 
 MEANINGS: list[tuple[str, list[str], type[Exception]]] = [
-    # Without a greeting the server is away.
-    ("GREETING", [SILENCE, HANG_UP], NotReady),
-    # A refused session says nothing about the mail.
-    ("GREETING EHLO STARTTLS AUTH MAIL", ["421 closing", "451 later", "500 what?", "530 5.7.0 no", "535 no", "550 no",
-                                          "552 no", "554 no"], TransientError),
+    # Without a session the server has not heard of the mail.
+    ("GREETING EHLO MAIL", [SILENCE, HANG_UP], NotReady),
+    ("EHLO STARTTLS AUTH MAIL", ["nonsense", "399 hm"], NotReady),
+    ("GREETING EHLO STARTTLS AUTH MAIL", ["421 4.7.0 too many connections", "451 later", "500 what?"], NotReady),
+    ("GREETING EHLO STARTTLS", ["530 5.7.0 no", "550 no", "554 no"], NotReady),
+    # Nor will it, until a person has mended a setting.
+    ("AUTH MAIL", ["530 5.7.0 no", "535 no", "550 no", "552 no", "554 no"], AccessDenied),
     # A 5xx to the recipient or the content is final.
     ("RCPT DATA DOT", ["550 no such user", "552 too big", "553 5.1.3 bad", "554 5.7.1 no relay"], PermanentError),
     # A 4xx, or a server that is out of step, is tried again.
     ("RCPT DATA DOT", ["421 closing", "422 4.2.2 Greylisted", "450 greylisted", "503 bad sequence", "504 5.5.2 Helo"],
      TransientError),
     # Before the final dot it is certain that nothing was sent; after it, nothing is certain.
-    ("EHLO MAIL RCPT DATA", [SILENCE, HANG_UP, "nonsense"], TransientError),
+    ("RCPT DATA", [SILENCE, HANG_UP, "nonsense"], TransientError),
     ("DOT", [SILENCE, HANG_UP, "nonsense", "399 hm"], OutcomeUnknown),
 ]  # fmt: skip
 """Phases, the server's answers in each of them, and the error that these become."""
@@ -248,7 +250,7 @@ async def test_a_certificate_for_another_host_is_not_trusted(tmp_path: Path) -> 
 
 async def test_starttls_can_be_required_or_left_out() -> None:
     async with mail_server() as odd:
-        with pytest.raises(TransientError, match="STARTTLS"):
+        with pytest.raises(NotReady, match="STARTTLS"):
             await send(f"{odd.url}?starttls=required")
         assert not odd.mails
         with pytest.raises(NotReady):

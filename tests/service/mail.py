@@ -32,6 +32,7 @@ COMMAND = re.compile(r"(EHLO|HELO|AUTH) \S+.*|MAIL FROM:<\S+@\S+>|RCPT TO:<(\S+@
 class MailServer:
     """By phase: `first`, answers to be given first, in turn; then `answers` in place of the usual one; `seconds`, how
     long an answer takes. `refusals`: the first answers to RCPT by recipient. `is_silent`: RCPT is not answered yet.
+    `allows`: how many connections at once, if not any number; `refused`: how many were too many.
 
     `tls` is for STARTTLS. `mails`: what was received up to the final dot. `recipients`: all of RCPT, in turn. Answers
     may hold bytes that are not UTF-8, as surrogate escapes.
@@ -42,6 +43,8 @@ class MailServer:
     seconds: dict[str, float] = field(default_factory=dict)
     refusals: dict[str, list[str]] = field(default_factory=dict)
     is_silent: bool = False
+    allows: int = 0
+    refused: int = 0
     tls: ssl.SSLContext | None = None
     mails: list[bytes] = field(default_factory=list)
     recipients: list[str] = field(default_factory=list)
@@ -50,6 +53,11 @@ class MailServer:
     conversations: "set[asyncio.Task[None]]" = field(default_factory=set)
     most_connections: int = 0
     writers: set[asyncio.StreamWriter] = field(default_factory=set)
+
+    def reset(self) -> None:
+        """As new, and without a connection."""
+        self.hang_up()
+        vars(self).update(vars(MailServer(url=self.url, conversations=self.conversations, writers=self.writers)))
 
     def received(self, recipient: str) -> list[Message]:
         return [mail for mail in map(message_from_bytes, self.mails) if mail["To"] == recipient]
@@ -62,14 +70,19 @@ class MailServer:
             writer.close()
 
     async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.conversations.add(task := asyncio.create_task(self._converse(reader, writer)))
         self.writers.add(writer)
         self.most_connections = max(self.most_connections, len(self.writers))
+        serve = self._refuse if 0 < self.allows < len(self.writers) else self._converse
+        self.conversations.add(task := asyncio.create_task(serve(reader, writer)))
         with suppress(OSError, EOFError, asyncio.CancelledError):
             await task
         self.conversations.remove(task)
         self.writers.remove(writer)
         writer.close()
+
+    async def _refuse(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.refused += 1
+        writer.write(b"421 4.7.0 too many connections\r\n")
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await self._answer("GREETING", writer)

@@ -140,7 +140,7 @@ async def test_a_mail_server_that_is_away_or_refuses_the_user(
         settings: dict[str, Any] = {"EMAIL_URL": f"smtp://ada:{MARKER}@{address}", "EMAIL_RETRY_DELAYS_SECONDS": "0.2"}
         async with running("notification_service", wire.settings, tmp_path, **settings) as service:
             wire.send(paid := examples.payment_succeeded())
-            # An outage holds the delivery, a refusal is a failed attempt: both are logged.
+            # Both hold the delivery, which is logged.
             await eventually(lambda: EMAIL_QUEUE in service.log.read_text(), 20, "the mail to be tried")
             messages = [f"{each.headers}{each.body!r}" for each in wire.messages("notifications", paid.subject)]
             assert_hidden("\n".join([await output_of(service), *messages]))

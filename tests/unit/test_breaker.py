@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from structlog.testing import capture_logs
 
-from shared.breaker import FAILURES, FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS, Breaker
+from shared.breaker import FAILURES, FIRST_PAUSE_SECONDS, MAX_DENIED_PAUSE_SECONDS, MAX_PAUSE_SECONDS, Breaker
 from shared.messaging.retry import AccessDenied, NotReady, OutcomeUnknown, PermanentError, TransientError, Unavailable
 
 DOWN = Unavailable("it answers 503")
@@ -145,13 +145,16 @@ async def test_a_call_that_began_before_the_outage_neither_closes_it_nor_counts_
     assert await system.call() == "done"
 
 
-async def test_a_denial_opens_it_at_once_is_logged_once_and_is_a_problem() -> None:
+async def test_a_denial_opens_it_at_once_is_logged_once_is_a_problem_and_tried_ever_more_rarely() -> None:
     system = System()
     with capture_logs() as log:
-        for _ in range(5):
+        for number in range(10):
             await system.fails(AccessDenied, AccessDenied("wrong key: set STRIPE_API_KEY"))
+            calls = system.calls
+            system.now += min(FIRST_PAUSE_SECONDS * 2**number, MAX_DENIED_PAUSE_SECONDS) - 0.25
             await system.fails(NotReady)
-            system.now += MAX_PAUSE_SECONDS
+            assert system.calls == calls
+            system.now += 0.25
     assert [(line["event"], line["log_level"]) for line in log] == [("breaker.opened", "error")]
     assert "set STRIPE_API_KEY" in (system.breaker.problem() or "")
     assert system.breaker.degraded() is None
