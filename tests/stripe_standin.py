@@ -5,8 +5,9 @@ localstripe is under the GPL: its process runs in an environment of its own, and
 """
 
 import asyncio
+import operator
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,9 @@ from tests.support import eventually
 PYTHON = Path(__file__).parents[1] / ".venv/localstripe/bin/python"
 KEY = "sk_test_of_the_tests"
 EXPANDED = {"expand[]": "data.payment_intent"}
+BOUNDS = {
+    "created[gt]": operator.gt, "created[gte]": operator.ge, "created[lt]": operator.lt, "created[lte]": operator.le
+}  # fmt: skip
 
 # It would listen on every address, and write a file into /tmp after each change.
 START = """
@@ -42,7 +46,8 @@ server.start()
 class Stripe:
     """`fails_with`: the status that every call gets, and nothing is done. `loses`: so many answers get lost.
 
-    `breaks`: so many calls fail with a 500 that is kept for their key.
+    `breaks`: so many calls fail with a 500 that is kept for their key. `ages`: by order, how many seconds ago its
+    charge and refund are said to have been made.
     """
 
     localstripe: httpx.AsyncClient
@@ -54,6 +59,7 @@ class Stripe:
     calls: int = 0
     kept: dict[str, tuple[bytes, Response]] = field(default_factory=dict)
     under_way: set[str] = field(default_factory=set)
+    ages: dict[str, int] = field(default_factory=dict)
 
     async def listed(self, objects: str) -> list[dict[str, Any]]:
         """What localstripe itself has: its list of `charges` or `refunds`, each with its payment_intent."""
@@ -89,6 +95,8 @@ class Stripe:
             return _error(self.fails_with, "api_error", "the test wants it")
         if request.headers.get("authorization") != f"Bearer {KEY}":
             return _error(401, "invalid_request_error", "Invalid API Key provided")
+        if request.query_params.keys() & BOUNDS.keys():
+            return await self._narrowed(request.url.path.rpartition("/")[2], request.query_params)
         key = request.headers.get("idempotency-key")
         return await self._once(key, request, body) if key else await self._pass_on(request, body)
 
@@ -107,6 +115,18 @@ class Stripe:
             self.under_way.discard(key)
         self.kept[key] = (body, answer)
         return answer
+
+    async def _narrowed(self, objects: str, query: Mapping[str, str]) -> Response:
+        """A list within a span of time, newest first; localstripe knows no span, or only where it begins."""
+        made = await self.listed(objects)
+        for each in made:
+            each["created"] -= self.ages.get(each["payment_intent"]["metadata"].get("order_id"), 0)
+        bounds = [(holds, int(query[name])) for name, holds in BOUNDS.items() if name in query]
+        found = [each for each in made if all(holds(each["created"], bound) for holds, bound in bounds)]
+        found.sort(key=lambda each: each["created"], reverse=True)
+        after = [number for number, each in enumerate(found, 1) if each["id"] == query.get("starting_after")]
+        rest, limit = found[sum(after) :], int(query["limit"])
+        return JSONResponse({"object": "list", "data": rest[:limit], "has_more": len(rest) > limit})
 
     async def _broken(self) -> Response:
         self.breaks -= 1

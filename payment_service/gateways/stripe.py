@@ -8,7 +8,7 @@ order is looked for first.
 import time
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import stripe
@@ -35,7 +35,9 @@ CONNECT_SECONDS = 5.0
 PAGE = 100
 """Objects in a list; Stripe allows no more."""
 
-LISTS = ("charges", "refunds")
+FOLLOWING = {"charges": "refunds", "refunds": ""}
+"""The lists that make up the ledger, each with the one after it."""
+
 FAILED = ("failed", "canceled")
 ERROR_LENGTH = 300
 WHAT_TO_DO = (
@@ -154,18 +156,16 @@ class StripeGateway:
 
     @property
     def audit_source(self) -> Source:
-        """As `Gateway.audit_source`: Stripe's lists of charges and of refunds, each with its newest first."""
+        """As `Gateway.audit_source`: Stripe's charges, then its refunds."""
         return _Ledger(self)
 
-    async def pages(self, objects: str, after: str | None = None, **filters: Any) -> AsyncIterator[Sequence[Any]]:
-        """A list of Stripe's, page by page, from the object after `after`."""
-        has_more = True
+    async def pages(self, objects: str, **filters: Any) -> AsyncIterator[Sequence[Any]]:
+        """A list of Stripe's, page by page, newest first."""
+        params, has_more = {"limit": PAGE, "expand": ["data.payment_intent"], **filters}, True
         while has_more:
-            params = {"limit": PAGE, "expand": ["data.payment_intent"], **filters}
-            params |= {"starting_after": after} if after else {}
             listed = await self._ask(getattr(self._api, objects).list_async(params))
             if listed.data:
-                after = listed.data[-1].id
+                params["starting_after"] = listed.data[-1].id
                 yield listed.data
             has_more = listed.has_more
 
@@ -176,19 +176,44 @@ class StripeGateway:
             raise translated(error) from error
 
 
+class _Span(NamedTuple):
+    """A part of one of Stripe's lists: what was made from `begin` (seconds since 1970) on, for so many seconds."""
+
+    objects: str = "charges"
+    begin: int = 1_293_840_000  # 2011, when Stripe began
+    seconds: int = 2**30
+
+
 class _Ledger:
-    """Stripe's charges and refunds that carry an order's id, for `GET /audit`."""
+    """Stripe's charges and refunds that carry an order's id, for `GET /audit`, each oldest first.
+
+    Stripe lists the newest first. So it is asked for one span of time after the other, none longer than a page or two.
+    """
 
     def __init__(self, gateway: StripeGateway) -> None:
         self._gateway = gateway
 
-    async def page(self, after: tuple[str, str] | None) -> Sequence[Record]:
-        started, last = after or (LISTS[0], None)
-        for objects in LISTS[LISTS.index(started) :]:
-            async for page in self._gateway.pages(objects, last if objects == started else None):
-                if rows := [row for each in page if (row := _audit_row(each))]:
-                    return [((objects, page[-1].id), row) for row in rows]
+    async def page(self, after: _Span | None) -> Sequence[Record]:
+        span = after or _Span()
+        while span.objects:
+            made, span = await self._read(span)
+            if rows := [row for each in reversed(made) if (row := _audit_row(each))]:
+                return [(span, row) for row in rows]
         return []
+
+    async def _read(self, span: _Span) -> tuple[Sequence[Any], _Span]:
+        """What was made in it, newest first, and the span to read next: half of it if that is too much at once."""
+        end = span.begin + span.seconds
+        is_last = end > time.time()
+        created = {"gte": span.begin} if is_last else {"gte": span.begin, "lt": end}
+        made: list[Any] = []
+        async for page in self._gateway.pages(span.objects, created=created):
+            made += page
+            if len(made) > PAGE and span.seconds > 1:
+                return (), span._replace(seconds=span.seconds // 2)
+        if is_last:
+            return made, _Span(FOLLOWING[span.objects])
+        return made, _Span(span.objects, end, span.seconds * (2 if 2 * len(made) < PAGE else 1))
 
 
 class _Http(stripe.HTTPClient):

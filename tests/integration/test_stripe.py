@@ -185,21 +185,32 @@ async def test_a_charge_that_is_under_way_is_not_taken_for_none_and_none_succeed
     assert await stripe.of(later) == []
 
 
-async def test_the_audit_lists_every_charge_and_refund_of_ours_over_all_pages(
+async def test_the_audit_lists_every_charge_and_refund_of_ours_oldest_first_over_all_pages(
     gateway: StripeGateway, stripe: Stripe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Many in one second, as at a rush, few in a year, and one that is made while they are read."""
     monkeypatch.setattr("payment_service.gateways.stripe.PAGE", 3)
-    orders = [new_id() for _ in range(4)]
-    for order in orders:
+    year = 365 * 86_400
+    ages = [4 * year, *[2 * year] * 7, 2 * year - 1, 86_400, 60, 0]
+    orders = [new_id() for _ in ages]
+    for order, age in zip(orders, ages, strict=True):
+        stripe.ages[order] = age
         charged = await gateway.charge(order, "tok_visa", PRICE)
         assert isinstance(charged, Charged)
         await gateway.refund(f"{order}/refund", charged, PRICE)
 
-    rows, page = [], await gateway.audit_source.page(None)
+    rows, calls = [], stripe.calls
+    page = await gateway.audit_source.page(None)
+    await gateway.charge(late := new_id(), "tok_visa", PRICE)
     while page:
-        rows += [row for _, row in page if row["order_id"] in orders]
+        rows += [row for _, row in page if row["order_id"] in (*orders, late)]
         page = await gateway.audit_source.page(page[-1][0])
 
-    assert [row["type"] for row in rows] == ["charge"] * 4 + ["refund"] * 4
-    assert sorted(row["order_id"] for row in rows) == sorted(2 * orders)
-    assert rows[0]["amount"] == dict(PRICE)
+    assert [row["type"] for row in rows] == ["charge"] * 13 + ["refund"] * 12
+    for listed in ([*orders, late], orders):
+        found = [row["order_id"] for row in rows[: len(listed)]]
+        del rows[: len(listed)]
+        assert sorted(found) == sorted(listed)
+        made = [stripe.ages.get(order, 0) for order in found]
+        assert made == sorted(made, reverse=True)
+    assert stripe.calls - calls < 500  # not second by second
