@@ -1,0 +1,103 @@
+"""The mail server is down, then slow: kitchen tickets keep their pace, and each mail arrives once, on ten connections.
+
+`MAIL_DOWN_SECONDS=60 .venv/bin/pytest -s tests/end_to_end/test_mail_outage.py` measures it: each phase takes a minute.
+"""
+
+import os
+from collections import Counter
+from datetime import datetime
+from email import message_from_bytes
+
+import pytest
+
+from control_room.experiments.traffic import Customers
+from control_room.launcher.ports import free_ports
+from control_room.launcher.system import System
+from control_room.operations.roles import EMAIL, NOTIFICATIONS, ORDERS
+from control_room.text import percentiles
+from notification_service.smtp_url import CONNECTIONS
+from tests.rail import Rail
+from tests.receiver import receiving
+from tests.service.mail import mail_server
+from tests.support import eventually
+
+IS_MEASURED = "MAIL_DOWN_SECONDS" in os.environ
+PHASE_SECONDS = float(os.environ.get("MAIL_DOWN_SECONDS", "2"))
+PER_SECOND = 20
+SLOW_SECONDS = 1.0
+"""What the slow server takes for a mail: ten connections carry half of what is ordered."""
+
+MORE_AT_MOST = 1.2
+
+
+@pytest.fixture(scope="module")
+def ports() -> list[int]:
+    """Of the mail server and of the kitchen."""
+    return free_ports(2)
+
+
+@pytest.fixture(scope="module")
+def system_environment(system_environment: dict[str, str], ports: list[int]) -> dict[str, str]:
+    mail, kitchen = ports
+    return {
+        **system_environment,
+        "GATEWAY_LATENCY_SECONDS": "0.02",
+        "EMAIL_URL": f"smtp://127.0.0.1:{mail}",
+        "RESTAURANT_URL": f"http://127.0.0.1:{kitchen}/tickets",
+        "WEBHOOK_SECRET": "the-secret-of-the-tests",
+    }
+
+
+@pytest.mark.timeout(120 + 10 * PHASE_SECONDS)
+async def test_a_mail_server_that_is_down_and_then_slow_delays_no_ticket_and_gets_every_mail_once(
+    system: System, rail: Rail, ports: list[int]
+) -> None:
+    took_seconds: dict[str, dict[str, float]] = {}
+
+    async def phase(name: str) -> int:
+        """Orders come evenly, and each has its kitchen ticket; how many of all orders have their mail by then."""
+        with Customers(system.url(ORDERS.name)) as customers:
+            placed = await customers.place_all(["tok_visa"] * int(PER_SECOND * PHASE_SECONDS), PER_SECOND)
+        rail.accepted += (order_ids := [each.order_id for each in placed])
+        took_seconds[name] = percentiles(await kitchen_seconds(rail, order_ids))
+        return sum(row["channel"] == "email" for row in await rail.audit(NOTIFICATIONS.name))
+
+    async with receiving(ports[1]) as kitchen:
+        async with mail_server(port=ports[0]):
+            await rail.place_many(["tok_visa"] * 10)
+            await rail.all_final()  # the first orders of a new system also pay for opening connections
+            await phase("as usual")
+            await rail.all_final()
+        before = len(rail.accepted)
+        assert await phase("down") == before
+        async with mail_server(port=ports[0]) as mail:
+            mail.seconds["DOT"] = SLOW_SECONDS
+            assert await phase("slow") <= len(rail.accepted) - CONNECTIONS  # mails wait, and no ticket does
+            await rail.reconcile()
+
+    mails = Counter(message_from_bytes(each)["X-Order-Id"] for each in mail.mails)
+    assert mails == dict.fromkeys(rail.accepted[before:], 1)
+    assert mail.most_connections <= CONNECTIONS
+    assert Counter(each.json["order_id"] for each in kitchen.requests) == dict.fromkeys(rail.accepted, 1)
+    for outcome in ("retry", "deadletter"):
+        assert await rail.metric(NOTIFICATIONS.name, "deliveries_settled", queue=EMAIL, outcome=outcome) == 0
+    for name, seconds in took_seconds.items():
+        print(f"kitchen tickets, mail server {name}:", *(f"{each} {s * 1000:.0f} ms" for each, s in seconds.items()))
+        assert not IS_MEASURED or seconds["p95"] <= MORE_AT_MOST * took_seconds["as usual"]["p95"], took_seconds
+
+
+async def kitchen_seconds(rail: Rail, order_ids: list[str]) -> list[float]:
+    """How long after each order's placement its ticket went out, once all have."""
+
+    async def look() -> list[float]:
+        placed = {row["order_id"]: row["placed_at"] for row in await rail.audit(ORDERS.name)}
+        rows = await rail.audit(NOTIFICATIONS.name)
+        tickets = {row["order_id"]: row["at"] for row in rows if row["channel"] == "restaurant"}
+        assert tickets.keys() >= set(order_ids)
+        return [_seconds(placed[order_id], tickets[order_id]) for order_id in order_ids]
+
+    return await eventually(look, 30, "every kitchen ticket")
+
+
+def _seconds(since: str, until: str) -> float:
+    return (datetime.fromisoformat(until) - datetime.fromisoformat(since)).total_seconds()
