@@ -7,6 +7,12 @@ WORKDIR /build
 # The dependencies have a layer of their own: a change of ours does not install them again.
 COPY requirements.txt ./
 RUN pip --python /opt/order-rail install --quiet --require-hashes --requirement requirements.txt
+# `--build-arg EXTRAS=stripe`: not in every image, since Stripe's SDK would make it a fifth larger.
+ARG EXTRAS=
+COPY requirements-*.txt ./
+RUN for extra in $EXTRAS; do \
+      pip --python /opt/order-rail install --quiet --require-hashes --requirement requirements-$extra.txt || exit; \
+    done
 COPY . .
 # setuptools builds the project and has no business in the image afterwards.
 RUN pip --python /opt/order-rail install --quiet --no-deps --no-build-isolation . \

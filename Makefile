@@ -53,6 +53,7 @@ requirements: ## pin the dependencies of pyproject.toml anew
 	$(COMPILE) --group build --output-file requirements.txt
 	$(COMPILE) --group dev --extra stripe --constraints requirements.txt --output-file requirements-dev.txt
 	$(COMPILE) --group peers --constraints requirements.txt --output-file requirements-peers.txt
+	$(COMPILE_ONLY) --group stripe --constraints requirements.txt --output-file requirements-stripe.txt
 	$(COMPILE_ONLY) --group localstripe --output-file requirements-localstripe.txt
 
 generate: .venv/.development ## write docs/events.md, the tables of docs/settings.md and .env.example anew

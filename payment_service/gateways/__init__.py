@@ -82,7 +82,10 @@ def _check_stripe(address: str) -> str:
     if address:
         raise ValueError("expected stripe:// alone: the key is read from STRIPE_API_KEY")
     if find_spec("stripe") is None:
-        raise ValueError("stripe:// needs the package `stripe`: pip install 'order-rail[stripe]'")
+        raise ValueError(
+            "stripe:// needs the package `stripe`: pip install 'order-rail[stripe]', or in containers an image that is "
+            "built with it: COMPOSE_FILE=docker-compose.yml:deploy/stripe.yml in .env, then docker compose up --build"
+        )
     return address
 
 

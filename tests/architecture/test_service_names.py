@@ -11,7 +11,7 @@ from shared.contract import services
 ROOT = Path(__file__).parents[2]
 NAMES = [service.name for service in services()]
 
-FREE = re.compile(r"(tests|docs)/|[^/]*\.md$|docker-compose\.yml$|\.env\.example$")
+FREE = re.compile(r"(tests|docs)/|[^/]*\.md$|docker-compose\.yml$|deploy/[^/]*\.yml$|\.env\.example$")
 """Tests, documentation, compose blocks and what is generated from them may name every service."""
 
 EXCEPTIONS = {
