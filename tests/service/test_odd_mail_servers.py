@@ -17,7 +17,7 @@ from tests.service.wire import Wire
 from tests.support import eventually
 
 QUEUE = "notification_service.email"
-LIMITS = "?greeting_seconds=0.3&command_seconds=0.3&data_seconds=0.3&final_seconds=1"
+LIMITS = "?greeting_seconds=1&command_seconds=1&data_seconds=1&final_seconds=2"
 ATTEMPTS = 6  # two on each of three deliveries
 OFFERS_AUTH = "250-mail.example\r\n250 AUTH PLAIN"
 
@@ -56,7 +56,7 @@ async def mailed(service: RunningService, paid: PaymentSucceeded) -> dict[str, A
 
 
 BEHAVIOURS: dict[str, tuple[dict[str, Any], tuple[str, int, int]]] = {
-    "a slow answer to the final dot": ({"seconds": {"DOT": 0.7}}, ("delivered", 1, 1)),
+    "a slow answer to the final dot": ({"seconds": {"DOT": 1.3}}, ("delivered", 1, 1)),
     "one final dot without an answer": ({"first": {"DOT": [SILENCE]}}, ("delivered", 2, 2)),
     "one connection lost at the final dot": ({"first": {"DOT": [HANG_UP]}}, ("delivered", 2, 2)),
     # Two refusals each: the first delivery, with its second try at once.
@@ -90,7 +90,7 @@ async def test_a_server_that_allows_two_connections_gets_every_mail_once_and_non
     service: RunningService, odd: MailServer, wire: Wire
 ) -> None:
     odd.allows, odd.seconds["DOT"] = 2, 0.1
-    orders = [examples.payment_succeeded() for _ in range(8)]
+    orders = [examples.payment_succeeded() for _ in range(6)]
     wire.send_all(orders)
     found = [await mailed(service, paid) for paid in orders]
     assert {(each["status"], each["attempts"]) for each in found} == {("delivered", 1)}
