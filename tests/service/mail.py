@@ -56,7 +56,8 @@ class MailServer:
 
     def reset(self) -> None:
         """As new, and without a connection."""
-        self.hang_up()
+        for conversation in self.conversations:  # also those that are silent, and would not see a connection end
+            conversation.cancel()
         vars(self).update(vars(MailServer(url=self.url, conversations=self.conversations, writers=self.writers)))
 
     def received(self, recipient: str) -> list[Message]:
