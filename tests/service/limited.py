@@ -95,3 +95,4 @@ async def limited(**limits: Any) -> AsyncIterator[int]:
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
+        streams.clear()  # the loop ends no stream that is still under way

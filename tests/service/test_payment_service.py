@@ -234,7 +234,8 @@ async def test_orders_and_cancellations_shuffled_with_their_repetitions_end_the_
         for placed in orders:
             types = [str(message.type) for message in wire.messages("payments", placed.subject)]
             assert found[placed.subject] == ends.get(types[-1])
-            assert len(types) == len(set(types))
+            for each in set(types) - {"payment.stalled.v1"}:  # said again by each delivery that is given up
+                assert types.count(each) == 1
         return True
 
     await eventually(all_is_published, expecting="the last event of each order to say what became of it")
