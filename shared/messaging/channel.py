@@ -5,6 +5,7 @@ resolve a future or pass a plain object on; everything else happens in tasks.
 """
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -206,8 +207,10 @@ def reason_of(error: BaseException) -> BrokerUnavailable:
 
 
 def _text(error: BaseException) -> str:
-    """The innermost message: pika wraps a refused connection in up to four exceptions."""
+    """The innermost message, without a number: pika wraps a refused connection in up to four exceptions."""
     inner = getattr(error, "exceptions", None) or getattr(error, "exception", None) or error.args[:1]
     if isinstance(inner, Sequence) and inner:
         inner = inner[-1]
-    return _text(inner) if isinstance(inner, BaseException) else str(error) or type(error).__name__
+    if isinstance(inner, BaseException):
+        return _text(inner)
+    return re.sub(r"\[Errno -?\d+\] ", "", str(error)) or type(error).__name__

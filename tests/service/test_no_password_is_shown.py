@@ -116,7 +116,8 @@ async def test_a_server_that_is_away_or_refuses_the_user(
     tmp_path: Path, closed_port: int, request: pytest.FixtureRequest,
 ) -> None:  # fmt: skip
     if scheme == "amqp":
-        open_port, why = urlsplit(broker.amqp_url()).port, "RabbitMQ is away" if is_away else "ACCESS_REFUSED"
+        open_port = urlsplit(broker.amqp_url()).port
+        why = "RabbitMQ is away: Connection refused" if is_away else "ACCESS_REFUSED"
     else:
         open_port, why = request.getfixturevalue("postgres").port, "refused" if is_away else "does not exist"
     port = closed_port if is_away else open_port

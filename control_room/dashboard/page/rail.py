@@ -125,7 +125,7 @@ def _show_queue(page: Page, name: str) -> None:
         return lambda snapshot: "?" if snapshot.broker_problem else f"{attrgetter(attribute)(view(snapshot)):,}"
 
     def problem(snapshot: Snapshot) -> str:
-        return "not known: RabbitMQ does not answer" if snapshot.broker_problem else view(snapshot).problem
+        return "not known" if snapshot.broker_problem else view(snapshot).problem
 
     def colour(snapshot: Snapshot) -> str:
         if problem(snapshot):
