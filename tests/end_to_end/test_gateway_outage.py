@@ -16,7 +16,7 @@ from shared.topology import dead_queue
 from tests.rail import Rail
 from tests.support import eventually
 
-DOWN_SECONDS = float(os.environ.get("GATEWAY_DOWN_SECONDS", "10"))
+DOWN_SECONDS = float(os.environ.get("GATEWAY_DOWN_SECONDS", "6"))
 ENVIRONMENT = {"GATEWAY_LATENCY_SECONDS": "0.02"}
 
 
