@@ -65,11 +65,11 @@ def test_with_right_clocks_a_history_is_in_the_order_of_time(shuffler: random.Ra
     assert sorted_history(HISTORY, shuffler) == HISTORY
 
 
-def test_an_effect_is_never_shown_before_its_cause_where_times_are_equal() -> None:
-    """A confirm is noted after the consumer has seen the message."""
+def test_an_effect_is_never_shown_before_its_cause_though_that_is_noted_a_moment_later() -> None:
+    """A publish is noted at its confirm, when the consumer may have the message already."""
     placed, paid = entry(0, ORDERS, "happened", PLACED), entry(1, PAYMENTS, "happened", PAID)
     told = entry(1, NOTIFICATIONS, "happened", NOTIFIED)
-    confirmed = [entry(1, ORDERS, "published", PLACED), entry(1, PAYMENTS, "published", PAID)]
+    confirmed = [entry(1.001, ORDERS, "published", PLACED), entry(1.002, PAYMENTS, "published", PAID)]
 
     shown = in_order([placed, paid, told], confirmed)
 
