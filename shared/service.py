@@ -45,6 +45,7 @@ class Service:
         drain_seconds: float = 0.0,
     ) -> None:
         self._components = [*components, http]
+        self._http = http
         self._breakers = breakers
         self._drain_seconds = drain_seconds
         self._is_draining = False
@@ -61,6 +62,7 @@ class Service:
         await stop_asked.wait()
         logger.info("service.stopping")
         self._is_draining = True
+        self._http.drain()
         await asyncio.sleep(self._drain_seconds)
         in_time = await self._stop()
         logger.info("service.stopped", in_time=in_time)

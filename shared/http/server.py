@@ -65,6 +65,10 @@ class HttpServer(Server):
             why = address.reason(error)
             raise SystemExit(f"HTTP_HOST, HTTP_PORT: cannot listen on {where}: {why}") from None
 
+    def drain(self) -> None:
+        """End each connection with its next answer, within a second: a proxy may be using it when the server stops."""
+        self.config.encoded_headers.append((b"connection", b"close"))
+
     async def stop(self) -> None:
         self._state.stopping.set()
         await super().stop()

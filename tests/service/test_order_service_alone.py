@@ -61,10 +61,16 @@ async def test_tables_that_are_missing_are_waited_for(module_broker_settings: Br
 
 
 async def test_a_service_that_is_asked_to_stop_goes_on_serving_for_a_while_and_is_not_ready(tmp_path: Path) -> None:
-    async with running_alone("order_service", tmp_path, DRAIN_SECONDS="1") as service:
+    async def order_is_the_last_of_its_connection() -> bool:
+        order = await service.http.post("/orders", json=BODY)
+        assert order.status_code == 202
+        return bool(order.headers.get("connection") == "close")
+
+    async with running_alone("order_service", tmp_path, DRAIN_SECONDS="3") as service:
+        assert not await order_is_the_last_of_its_connection()
         service.process.terminate()
         await problems(service, "the service is being stopped")
-        assert (await service.http.post("/orders", json=BODY)).status_code == 202
+        await eventually(order_is_the_last_of_its_connection, 3, "connections to end")
         await asyncio.wait_for(service.process.wait(), 10)
 
 
