@@ -139,7 +139,8 @@ async def test_a_mail_server_that_is_away_or_refuses_the_user(
     async with mail_server({"EHLO": "250-mail.example\r\n250 AUTH PLAIN", "AUTH": "535 no"}) as strict:
         address = f"127.0.0.1:{closed_port}" if is_away else strict.url.removeprefix("smtp://")
         settings: dict[str, Any] = {"EMAIL_URL": f"smtp://ada:{MARKER}@{address}", "EMAIL_RETRY_DELAYS_SECONDS": "0.2"}
-        async with running("notification_service", wire.settings, tmp_path, **settings) as service:
+        # What the test before left in the queue may be refused before it is ready.
+        async with running("notification_service", wire.settings, tmp_path, until="/livez", **settings) as service:
             wire.send(paid := examples.payment_succeeded())
             # Both hold the delivery, which is logged.
             await eventually(lambda: EMAIL_QUEUE in service.log.read_text(), 20, "the mail to be tried")

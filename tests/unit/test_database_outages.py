@@ -121,9 +121,9 @@ async def test_what_migrations_have_not_made_yet_is_named_and_waited_for(databas
     Table(notes.name, newer, Column("id", Integer, primary_key=True), Column("text", String), Column("colour", Integer))
     async with opened(database_url, newer, is_ready=False) as database:
         upgrade = "; run `order-rail database upgrade`"
-        expected = f"database: there is no table notes, write_probe{upgrade}"
+        expected = f"database: there is no table milestones, notes, write_probe{upgrade}"
         await eventually(lambda: database.problem() == expected, expecting="the missing tables to be named")
-        with pytest.raises(DatabaseUnavailable, match="there is no table notes"):
+        with pytest.raises(DatabaseUnavailable, match="there is no table"):
             await database.write(write_notes, (1, "text"))
 
         create_tables(database_url, older)
