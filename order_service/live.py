@@ -72,7 +72,8 @@ class LiveTimelines:
                     quiet_seconds = 0.0
                     yield b": still here\n\n"
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(changed.wait(), POLL_SECONDS)
+                    async with asyncio.timeout(POLL_SECONDS):
+                        await changed.wait()
 
     async def _reread(self, order: Order) -> Order:
         try:

@@ -70,7 +70,8 @@ class Connection(asyncio.Protocol):
     async def to(cls, host: str, port: int) -> "Connection":
         """Connect. Raises OSError."""
         connecting = asyncio.get_running_loop().create_connection(cls, host, port)
-        return (await asyncio.wait_for(connecting, CONNECT_TIMEOUT_SECONDS))[1]
+        async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
+            return (await connecting)[1]
 
     def send(self, request: bytes, on_outcome: OnOutcome) -> None:
         """Send a request; `on_outcome` is called once, later."""

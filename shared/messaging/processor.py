@@ -105,7 +105,8 @@ class Processor:
     async def pause(self, seconds: float) -> None:
         """As `asyncio.sleep`; cancels the delivery once it is to be let go."""
         try:
-            await asyncio.wait_for(self._stopping.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
         except TimeoutError:
             return
         raise asyncio.CancelledError("the service stops")

@@ -185,7 +185,8 @@ class Publisher(ConnectedComponent):
         """The channel, once the broker takes messages; a broker that blocks publishers is waited for."""
         if self._connection is not None and self._is_blocked:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._connection.unblocked.wait(), CONFIRM_TIMEOUT_SECONDS)
+                async with asyncio.timeout(CONFIRM_TIMEOUT_SECONDS):
+                    await self._connection.unblocked.wait()
         problem = self.problem()
         if self._channel is None or problem is not None:
             raise BrokerUnavailable(problem)
@@ -237,7 +238,8 @@ async def publishing(
     await publisher.start()
     try:
         try:
-            await asyncio.wait_for(publisher.connected(), within_seconds)
+            async with asyncio.timeout(within_seconds):
+                await publisher.connected()
         except TimeoutError:
             raise BrokerUnavailable(publisher.problem() or "no connection to publish on") from None
         yield publisher

@@ -162,7 +162,8 @@ class Database:
             batcher.start()
         self._watching = asyncio.create_task(self._watch(), name=f"{self._name} database")
         with contextlib.suppress(TimeoutError):  # usually the tables are there before anything needs them
-            await asyncio.wait_for(self._has_tables.wait(), 1.0)
+            async with asyncio.timeout(1.0):
+                await self._has_tables.wait()
 
     async def stop(self) -> None:
         """Finish what is waiting, then close. Later calls raise `DatabaseUnavailable`."""
@@ -241,7 +242,8 @@ class Database:
 
     async def _probe(self) -> None:
         try:
-            await asyncio.wait_for(self._writer(None).submit(_write_probe, None), PROBE_TIMEOUT_SECONDS)
+            async with asyncio.timeout(PROBE_TIMEOUT_SECONDS):
+                await self._writer(None).submit(_write_probe, None)
         except TimeoutError:
             raise DatabaseUnavailable(f"no answer within {PROBE_TIMEOUT_SECONDS:g} s") from None
 

@@ -114,7 +114,8 @@ class OutboxRelay:
         """Waits a while for the connection."""
         if not self._publisher.is_connected:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._publisher.connected(), POLL_SECONDS)
+                async with asyncio.timeout(POLL_SECONDS):
+                    await self._publisher.connected()
         return self._publisher.is_connected
 
     async def _publish(self, claim: Claim) -> None:
@@ -140,4 +141,5 @@ class OutboxRelay:
     async def _pause(self, seconds: float) -> None:
         """A commit does not end it, only `stop` does."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stop_asked.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._stop_asked.wait()

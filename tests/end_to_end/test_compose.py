@@ -284,6 +284,7 @@ async def test_services_are_scaled_up_and_down_under_load_without_an_error(stack
             assert payment.status_code in (200, 404), payment.text  # 404: there is none yet
             await asyncio.sleep(0.05)
 
+    await stack.up()  # what another test has altered is made anew here, not under load
     async with asyncio.TaskGroup() as load:
         for _ in range(4):
             load.create_task(keep_asking())

@@ -162,7 +162,8 @@ async def test_old_orders_go_while_audits_run_and_none_that_may_be_needed(
 
 
 async def test_what_comes_late_about_a_pruned_order_is_parked_and_does_nothing(system: System, rail: Rail) -> None:
-    """Runs after the test above: the past is pruned."""
+    addresses, journal = SystemAddresses.of(system.environment), system.run.path / DISCARDS
+    await prune(addresses, 90, journal)
     gone = past_order_id(10)
     queues = [CHARGE, "order_service.track", *(f"notification_service.{name}" for name in ("email", "restaurant"))]
     for queue in queues:
@@ -183,7 +184,6 @@ async def test_what_comes_late_about_a_pruned_order_is_parked_and_does_nothing(s
     assert "sent back 4 messages" in await command(system, "dead-letters", "redrive", "--all")
 
     await eventually(all_are_parked, 30, "the late events to be parked again")
-    addresses, journal = SystemAddresses.of(system.environment), system.run.path / DISCARDS
     assert (await prune(addresses, 90, journal)).held_by == ""  # they hold nothing back
     for each in await parked(system):
         await discarded(system, each["id"], each["queue"])

@@ -77,7 +77,8 @@ class _Sender:
     async def start(self) -> None:
         await self._publisher.start()
         try:
-            await asyncio.wait_for(self._publisher.connected(), CONNECT_TIMEOUT_SECONDS)
+            async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
+                await self._publisher.connected()
         except TimeoutError:
             raise BrokerUnavailable(self._publisher.problem() or "no connection to publish on") from None
         self._started_at = asyncio.get_running_loop().time()
