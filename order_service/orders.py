@@ -319,9 +319,9 @@ _AWAITED: Mapping[OrderStatus, tuple[str, Mapping[str, str]]] = {
     OrderStatus.CONFIRMED: ("receipt", {"restaurant": "kitchen_ticket"}),
     OrderStatus.DECLINED: ("decline", {}),
     OrderStatus.CANCELLED: ("cancellation", {}),
-    OrderStatus.REFUNDED: ("refund", {}),
+    OrderStatus.REFUNDED: ("refund", {"restaurant": "kitchen_stop"}),
 }
-"""The notice to the customer at each status, and those over further channels. The restaurant may not need to stop."""
+"""The notice to the customer at each status, and those over further channels."""
 
 
 def awaits(status: OrderStatus, timeline: Iterable[TimelineEntry], wanted: Iterable[str]) -> frozenset[str]:

@@ -10,6 +10,8 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 import pytest_asyncio
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from control_room.launcher.broker import PrivateBroker
 from control_room.launcher.system import System, launch
@@ -34,16 +36,21 @@ if "RABBITMQ_URL" not in os.environ:
         setattr(module, "COUNTED_WITHIN_SECONDS", 5.0)  # noqa: B010 - one of them imports it
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+class ByFile(LoadScopeScheduling):  # type: ignore[misc] # it has no types
     """Where tests run in several processes, a file's tests stay together, for they share what they start.
 
     Those in a browser and those in containers stay together too: whenever a container's network comes or goes, Chromium
-    drops what it is loading.
+    drops what it is loading. xdist's own groups have no effect with pytest 9.2.
     """
-    for item in items:
-        minds_networks = item.get_closest_marker("docker") or "browser" in item.path.parts
-        item.add_marker(pytest.mark.xdist_group("network" if minds_networks else item.path.name))
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        minds_networks = "browser/" in file or file.endswith("test_compose.py")
+        return "network" if minds_networks else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
+    return ByFile(config, log)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ PROJECT = Path(__file__).parent.parent
 IMAGE = "rabbitmq:4.3-management"
 START_WITHIN_SECONDS = 120.0
 AMQP_PORT, MANAGEMENT_PORT = 5672, 15672
-TWO_AT_A_TIME = ("--numprocesses=2", "--dist=loadgroup")
+TWO_AT_A_TIME = ("--numprocesses=2", "--dist=loadfile")
 CORE = (
     "tests/integration/test_publisher.py",
     "tests/integration/test_consumer.py",

@@ -57,13 +57,17 @@ def test_a_paid_order_is_open_while_one_of_the_channels_is_silent(status: OrderS
 
 
 @pytest.mark.parametrize(
-    ("status", "notice"),
-    [(OrderStatus.DECLINED, "decline"), (OrderStatus.CANCELLED, "cancellation"), (OrderStatus.REFUNDED, "refund")],
+    ("status", "notices"),
+    [
+        (OrderStatus.DECLINED, {EMAIL: "decline", PUSH: "decline"}),
+        (OrderStatus.CANCELLED, {EMAIL: "cancellation", PUSH: "cancellation"}),
+        (OrderStatus.REFUNDED, {EMAIL: "refund", PUSH: "refund", "restaurant": "kitchen_stop"}),
+    ],
 )
-def test_an_older_notice_does_not_tell_the_customer_what_became_of_the_order(status: OrderStatus, notice: str) -> None:
+def test_an_older_notice_does_not_tell_what_became_of_the_order(status: OrderStatus, notices: dict[str, str]) -> None:
     old = [timeline_entry(event) for event in NOTIFIED]
-    assert awaits(status, old, [PUSH]) == {EMAIL, PUSH}
-    new = [timeline_entry(examples.notice_delivered(channel, notice)) for channel in (EMAIL, PUSH)]
+    assert awaits(status, old, [PUSH]) == notices.keys()
+    new = [timeline_entry(examples.notice_delivered(*notice)) for notice in notices.items()]
     assert not awaits(status, [*old, *new], [PUSH])
 
 
