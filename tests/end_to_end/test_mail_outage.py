@@ -73,6 +73,7 @@ async def test_a_mail_server_that_is_down_and_then_slow_delays_no_ticket_and_get
         async with mail_server(port=ports[0]) as mail:
             mail.seconds["DOT"] = SLOW_SECONDS
             assert await phase("slow") <= len(rail.accepted) - CONNECTIONS  # mails wait, and no ticket does
+            await rail.all_final(60 + 5 * PHASE_SECONDS)
             await rail.reconcile()
 
     mails = Counter(message_from_bytes(each)["X-Order-Id"] for each in mail.mails)
