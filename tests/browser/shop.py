@@ -11,6 +11,7 @@ from playwright.async_api import Locator, Page, expect
 from control_room.launcher.system import System
 from tests.support import eventually
 
+EMAIL = "Email, for the receipt"
 CUT = "net::ERR_|Failed to load resource"
 """What a browser logs where a connection is cut."""
 
