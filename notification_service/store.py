@@ -6,10 +6,10 @@ from sqlalchemy import Column, Connection, Integer, MetaData, Row, String, Table
 
 from notification_service.contract import CONTRACT
 from notification_service.notifications import Notification, NotificationStatus, later_keys
-from shared.persistence.database import UtcDateTime
 from shared.persistence.keyed import KeyedStore
 from shared.persistence.outbox import Outbox
 from shared.persistence.prune import Prune
+from shared.persistence.utc import UtcDateTime
 
 metadata = MetaData()
 outbox = Outbox(metadata, CONTRACT.exchange)

@@ -39,11 +39,11 @@ from order_service.orders import (
 )
 from shared.events import OrderPlaced, OrderSummary
 from shared.persistence.bulk import BulkInsert, BulkUpdate, skip_existing
-from shared.persistence.database import UtcDateTime
 from shared.persistence.one_of import one_of
 from shared.persistence.outbox import Outbox
 from shared.persistence.pages import ReadPages
 from shared.persistence.transactions import is_repeated
+from shared.persistence.utc import UtcDateTime
 
 MAX_DOUBLINGS = 6
 

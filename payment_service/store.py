@@ -6,10 +6,10 @@ from sqlalchemy import BigInteger, Column, Integer, MetaData, Row, String, Table
 
 from payment_service.contract import CONTRACT
 from payment_service.payments import REPLACES, Payment, PaymentStatus
-from shared.persistence.database import UtcDateTime
 from shared.persistence.keyed import KeyedStore
 from shared.persistence.outbox import Outbox
 from shared.persistence.prune import Prune
+from shared.persistence.utc import UtcDateTime
 
 metadata = MetaData()
 outbox = Outbox(metadata, CONTRACT.exchange)

@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 import sqlalchemy
 from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, insert, select
 
-from shared.persistence.database import Database, UtcDateTime
+from shared.persistence.database import Database
+from shared.persistence.utc import UtcDateTime
 from tests.support import new_database, start_ready
 
 metadata = MetaData()

@@ -184,15 +184,10 @@ class Client:
 async def connected(addresses: SystemAddresses, timeout_seconds: float = CALL_TIMEOUT_SECONDS) -> AsyncIterator[Client]:
     """A client of the system, whose calls take at most so long."""
     async with (
-        httpx.AsyncClient(timeout=timeout_seconds, trust_env=False, headers=_operator(addresses)) as http,
+        httpx.AsyncClient(timeout=timeout_seconds, trust_env=False, headers=addresses.operator_headers) as http,
         Management(addresses) as management,
     ):
         yield Client(addresses, http, management)
-
-
-def _operator(addresses: SystemAddresses) -> dict[str, str]:
-    """Some calls, such as the list of all orders, are for operators only."""
-    return {"Authorization": f"Bearer {addresses.operator_token}"} if addresses.operator_token else {}
 
 
 async def repeat(look: Callable[[], Awaitable[None]], every_seconds: float) -> None:

@@ -42,6 +42,11 @@ class SystemAddresses(BrokerSettings):
         return super().of(variables, services={each.name: variables.get(each.variable("URL")) for each in services()})
 
     @property
+    def operator_headers(self) -> dict[str, str]:
+        """What operators' calls need; empty without a token."""
+        return {"Authorization": f"Bearer {self.operator_token}"} if self.operator_token else {}
+
+    @property
     def variables(self) -> dict[str, str]:
         """As environment variables, for a command in a process of its own."""
         return {

@@ -53,7 +53,7 @@ async def order_history(
     Raises NoSuchOrder, or httpx.HTTPError.
     """
     check(order_id)
-    headers = {"Authorization": f"Bearer {addresses.operator_token}"}
+    headers = addresses.operator_headers
     async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS, trust_env=False, headers=headers) as http:
         order = await _order(http, addresses, order_id)
         placed_at = _time(order["placed_at"])

@@ -7,8 +7,8 @@ from sqlalchemy import Connection, bindparam, case, func, or_, select
 
 from order_service.contract import FINAL_STATUSES
 from order_service.store import duplicates, idempotency_keys, orders, timeline
-from shared.persistence.database import UtcDateTime
 from shared.persistence.prune import Prune
+from shared.persistence.utc import UtcDateTime
 
 prune_orders = Prune(orders.c.order_id, idempotency_keys.c.order_id, timeline.c.order_id)
 prune_duplicates = Prune(duplicates.c.order_id)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, bindparam, exists, or_, select, update
 
@@ -144,8 +144,7 @@ def _again(row: Row[Any], timeline: Sequence[TimelineEntry]) -> OrderPlaced | Or
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(NamedTuple):
     """At most `limit` orders after one, of those that a restore at this moment has brought back."""
 
     after: str
@@ -162,14 +161,7 @@ def not_caught_up(connection: Connection, rows: list[None]) -> list[datetime | N
 
 def open_at_restore(connection: Connection, pages: list[Page]) -> list[list[str]]:
     """The ids of orders that wait for a report, are stalled, or have a notice that was given up."""
-    return [
-        list(
-            connection.execute(
-                _OPEN_AT_RESTORE, {"after": page.after, "restored_at": page.restored_at, "limit": page.limit}
-            ).scalars()
-        )
-        for page in pages
-    ]
+    return [list(connection.execute(_OPEN_AT_RESTORE, page._asdict()).scalars()) for page in pages]
 
 
 def re_emit(connection: Connection, batches: list[list[str]]) -> list[None]:

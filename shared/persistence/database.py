@@ -8,14 +8,13 @@ the callers when it is committed. So one fsync serves hundreds of requests, and 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 import sqlalchemy
 import structlog
-from sqlalchemy import DateTime, MetaData, TypeDecorator
-from sqlalchemy.engine import Connection, Dialect
+from sqlalchemy import MetaData
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.observability import metrics
@@ -42,28 +41,6 @@ Far longer than any statement of ours takes; a lock that somebody holds for a mi
 """
 
 logger = structlog.get_logger(__name__)
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """An aware UTC datetime, also where the database (SQLite) keeps no time zone."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        return value and value.astimezone(UTC)
-
-    def bind_processor(self, dialect: Dialect) -> Any:
-        """For speed without SQLAlchemy's two steps on SQLite (`tuning.py`)."""
-        return _sqlite_text if dialect.name == "sqlite" else super().bind_processor(dialect)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        return value and (value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC))
-
-
-def _sqlite_text(value: datetime | None) -> str | None:
-    """As SQLAlchemy writes it, such as `2026-07-01 12:00:00.000000`."""
-    return None if value is None else value.astimezone(UTC).isoformat(" ", "microseconds").removesuffix("+00:00")
 
 
 class Database:

@@ -4,7 +4,7 @@ Each database has a row for each milestone that it has reached.
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, select
@@ -46,15 +46,13 @@ _REACH = BulkInsert(milestones, _forward_only)
 def reach(connection: Connection, reached: list[Milestone]) -> list[None]:
     """Record each milestone, unless a later moment is recorded."""
     for milestone in reached:  # one by one: a statement can't write a row twice
-        _REACH.run(connection, [{"name": milestone.name, "at": milestone.at.astimezone(UTC)}])
+        _REACH.run(connection, [milestone._asdict()])
     return [None for _ in reached]
 
 
 def read(connection: Connection, requests: list[None]) -> list[dict[str, datetime]]:
     """For each request all milestones by name."""
-    # SQLite keeps no time zone.
-    found = {row.name: row.at.astimezone(UTC) if row.at.tzinfo else row.at.replace(tzinfo=UTC)
-             for row in connection.execute(_ALL)}  # fmt: skip
+    found = {row.name: row.at for row in connection.execute(_ALL)}
     return [found for _ in requests]
 
 

@@ -1,7 +1,9 @@
 """The tables that a database must have. `order-rail database upgrade` creates them; a service only looks for them."""
 
 import sqlalchemy
-from sqlalchemy import Column, Connection, DateTime, Integer, MetaData, String, Table
+from sqlalchemy import Column, Connection, Integer, MetaData, String, Table
+
+from shared.persistence.utc import UtcDateTime
 
 HOW_TO_MEND = "run `order-rail database upgrade`"
 
@@ -20,7 +22,7 @@ milestones = Table(
     "milestones",
     every_database,
     Column("name", String, primary_key=True),
-    Column("at", DateTime(timezone=True), nullable=False),
+    Column("at", UtcDateTime, nullable=False),
 )
 """A row for each of the moments in `milestones.py` that the database has reached."""
 

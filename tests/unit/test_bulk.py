@@ -22,7 +22,7 @@ from sqlalchemy import (
 
 from shared.persistence.backends import backend_of
 from shared.persistence.bulk import BulkInsert, BulkUpdate, skip_existing
-from shared.persistence.database import UtcDateTime
+from shared.persistence.utc import UtcDateTime
 
 things = Table(
     "things",

@@ -48,7 +48,7 @@ async def test_what_was_placed_before_the_milestone_is_pruned(database: Database
 
 
 async def test_a_young_order_is_kept_without_a_look_at_the_database(database: Database) -> None:
-    await database.stop()  # whoever looks is told that it is closed
+    await database.stop()  # a look-up would now raise `DatabaseUnavailable`
 
     assert not await is_pruned(database, new_id())
 

@@ -112,9 +112,8 @@ async def _report(page: Page, action: Awaitable[int], success: str) -> None:
 
 
 def _failure(sentence: str) -> str:
-    """What went wrong, without what concerns only the command line and the operating system."""
-    for_people = re.sub(r"\[Errno \d+\] ", "", re.sub(r", or use --.*", ".", sentence))
-    return capital(plainly(for_people))
+    """What went wrong, without what concerns only the command line."""
+    return capital(plainly(re.sub(r", or use --.*", ".", sentence)))
 
 
 def _focus(page: Page, opener: str) -> None:

@@ -86,9 +86,9 @@ class OrderStory:
 
     async def _orders(self, query: dict[str, Any]) -> dict[str, Any]:
         """A page of all orders, which only operators may list. Raises httpx.HTTPError."""
-        headers = {"Authorization": f"Bearer {self._room.addresses.operator_token}"}
-        async with httpx.AsyncClient(trust_env=False, headers=headers) as http:
-            answer = await http.get(f"{self._room.addresses.services[ORDERS.name]}/orders", params=query)
+        addresses = self._room.addresses
+        async with httpx.AsyncClient(trust_env=False, headers=addresses.operator_headers) as http:
+            answer = await http.get(f"{addresses.services[ORDERS.name]}/orders", params=query)
         orders: dict[str, Any] = answer.raise_for_status().json()
         return orders
 

@@ -23,7 +23,8 @@ from typing import Any, NamedTuple
 import httpx
 
 from control_room.operations.addresses import SystemAddresses
-from control_room.operations.audit.in_flight import COUNTED_WITHIN_SECONDS, lasting_leftovers, leftovers, on_the_way
+from control_room.operations.audit import in_flight
+from control_room.operations.audit.in_flight import lasting_leftovers, leftovers, on_the_way
 from control_room.operations.audit.invariants import (
     DEAD_LETTER_BELONGS,
     IDLE_ONLY,
@@ -85,7 +86,7 @@ async def audit(
             auditor = _Auditor(system, settle_seconds, journals, orders, http, management, connection)
             report = await auditor.run()
             if settle_seconds and not report.is_clean:
-                await asyncio.sleep(COUNTED_WITHIN_SECONDS)
+                await asyncio.sleep(in_flight.COUNTED_WITHIN_SECONDS)
                 report = await auditor.run()
             return report
     except ManagementError as error:

@@ -51,7 +51,7 @@ async def read_service(
 
 
 async def _batches(system: SystemAddresses, http: httpx.AsyncClient, service: str) -> AsyncIterator[list[Row]]:
-    async with http.stream("GET", f"{system.services[service]}/audit", headers=operator(system)) as stream:
+    async with http.stream("GET", f"{system.services[service]}/audit", headers=system.operator_headers) as stream:
         await check(service, stream)
         unfinished = b""
         async for chunk in stream.aiter_bytes():
@@ -59,11 +59,6 @@ async def _batches(system: SystemAddresses, http: httpx.AsyncClient, service: st
             yield [from_json(line) for line in lines]
         if unfinished:
             raise ValueError(f"the last line has no end: {unfinished[:100]!r}")
-
-
-def operator(system: SystemAddresses) -> dict[str, str]:
-    """The header that operators' calls need."""
-    return {"Authorization": f"Bearer {system.operator_token}"}
 
 
 async def check(service: str, answer: httpx.Response) -> None:
@@ -90,7 +85,7 @@ async def read_milestones(system: SystemAddresses, http: httpx.AsyncClient, serv
     """A service's milestones by name; none of a version that knows none. Raises AuditImpossible."""
     url = system.services[service]
     with explained(service, url, http, "its milestones"):
-        answer = await http.get(f"{url}/milestones", headers=operator(system))
+        answer = await http.get(f"{url}/milestones", headers=system.operator_headers)
         if answer.status_code == httpx.codes.NOT_FOUND:
             return {}
         await check(service, answer)

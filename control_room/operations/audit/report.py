@@ -56,7 +56,7 @@ class AuditReport:
     message may still be on its way to; `in_flight_orders` are some of them. `waiting`: how many of them wait for a
     message of each queue. `statuses`: orders by status. `money`: by currency what was `charged` and `refunded`, and
     what is `due`: the total of the paid orders. `after_backup`: what a restore has lost; None if there was none.
-    what is `due`: the total of the paid orders. `pruned_before`: orders from before this time (RFC 3339) are left out.
+    `pruned_before`: orders from before this time (RFC 3339) are left out.
     """
 
     checks: tuple[Check, ...]

@@ -1,7 +1,6 @@
 """What a backup says of itself: `manifest.json`, and `SHA256SUMS`, which is written last and covers all other files."""
 
 import hashlib
-import os
 import re
 from collections.abc import Mapping
 from datetime import datetime
@@ -12,6 +11,7 @@ from pydantic import AwareDatetime, BaseModel, StringConstraints, ValidationErro
 from pydantic_core import from_json
 
 from control_room.operations.backup import BackupError
+from control_room.operations.durable import to_disk
 
 FORMAT = 1
 MANIFEST, CHECKSUMS = "manifest.json", "SHA256SUMS"
@@ -48,7 +48,7 @@ def write(directory: Path, read_at: datetime, finished_at: datetime, databases: 
     lines = [f"{_checksum(directory / name)}  {name}\n" for name in names]
     (directory / CHECKSUMS).write_text("".join(lines), encoding="ascii")
     for path in (*(directory / name for name in (*names, CHECKSUMS)), directory):
-        _to_disk(path)
+        to_disk(path)
     return manifest
 
 
@@ -105,11 +105,3 @@ def _checked(directory: Path, content: Any, checksums: Mapping[str, str]) -> Man
 def _checksum(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

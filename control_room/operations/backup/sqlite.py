@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from control_room.operations.backup import BackupError
 from control_room.operations.backup.manifest import Kind
 from control_room.operations.databases import SystemDatabase
+from control_room.operations.durable import to_disk
 
 LOCK_TIMEOUT_SECONDS = 10.0
 BESIDE = ("-wal", "-shm", "-journal")
@@ -89,9 +90,9 @@ class Sqlite:
         try:
             shutil.copyfile(file, new)
             yield f"sqlite:///{new}"
-            with new.open("rb") as stream:
-                os.fsync(stream.fileno())
+            to_disk(new)
             new.replace(self._file)
+            to_disk(self._file.parent)
         except SQLAlchemyError as error:
             raise BackupError(f"{new}: {error}") from error
         finally:

@@ -16,7 +16,7 @@ from shared.urls import without_credentials
 
 
 def system_databases(run_directory: Path, variables: Mapping[str, str]) -> list[SystemDatabase]:
-    """Those that `order-rail up` uses, effects before causes: orders, the other services, then outside systems.
+    """Those that `order-rail up` uses, causes before effects: orders, the other services, then outside systems.
 
     Raises DatabaseError.
     """

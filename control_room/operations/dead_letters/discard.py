@@ -13,6 +13,7 @@ from control_room.operations.dead_letters import NotDone
 from control_room.operations.dead_letters.dead_letter import DeadLetter
 from control_room.operations.dead_letters.parked import Held, dead_letters
 from control_room.operations.dead_letters.selection import Selection
+from control_room.operations.durable import to_disk
 from shared.ids import first_id
 from shared.messaging.connection import Connection
 
@@ -72,9 +73,9 @@ def write(journal: Path, entries: Sequence[dict[str, Any]]) -> None:
             file.flush()
             os.fsync(file.fileno())
         if is_new:
-            _sync_directory(journal.parent)
+            to_disk(journal.parent)
     except OSError as error:
-        raise NotDone(f"the journal {journal} can't be written, so nothing was removed: {error}") from error
+        raise NotDone(f"the journal {journal} can't be written, so nothing was removed: {error.strerror}") from error
 
 
 def forget(journal: Path, before: datetime) -> int:
@@ -88,7 +89,9 @@ def forget(journal: Path, before: datetime) -> int:
         with _locked(journal):
             return _rewrite(journal, before)
     except OSError as error:
-        raise NotDone(f"the journal {journal} can't be written, so nothing was removed from it: {error}") from error
+        raise NotDone(
+            f"the journal {journal} can't be written, so nothing was removed from it: {error.strerror}"
+        ) from error
 
 
 def _rewrite(journal: Path, before: datetime) -> int:
@@ -104,7 +107,7 @@ def _rewrite(journal: Path, before: datetime) -> int:
         file.flush()
         os.fsync(file.fileno())
     new.replace(journal) if removed else new.unlink()
-    _sync_directory(journal.parent)
+    to_disk(journal.parent)
     return removed
 
 
@@ -125,12 +128,3 @@ def _locked(journal: Path) -> Iterator[None]:
     with journal.with_name(f"{journal.name}.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-def _sync_directory(directory: Path) -> None:
-    """A new file's name is only durable once its directory is."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

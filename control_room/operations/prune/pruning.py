@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 from control_room.operations.addresses import SystemAddresses
-from control_room.operations.audit.reading import check, explained, operator, read_milestones
+from control_room.operations.audit.reading import check, explained, read_milestones
 from control_room.operations.audit.report import AuditImpossible
 from control_room.operations.dead_letters import NotDone
 from control_room.operations.dead_letters.dead_letter import DeadLetter
@@ -61,7 +61,7 @@ class Pruned:
 async def prune(system: SystemAddresses, retain_days: int, discards: Path) -> Pruned:
     """Prune every service, and the journal of discarded dead letters. Raises FAILURES."""
     before = datetime.now(UTC) - timedelta(days=retain_days)
-    async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS, trust_env=False, headers=operator(system)) as http:
+    async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS, trust_env=False, headers=system.operator_headers) as http:
         reached = [await read_milestones(system, http, service) for service in system.services]  # all of them answer
         last = max((each[PRUNED_BEFORE] for each in reached if PRUNED_BEFORE in each), default=None)
         before, held_by = await _before_dead_letters(system, before, last)

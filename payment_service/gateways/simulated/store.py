@@ -9,10 +9,10 @@ from sqlalchemy import BigInteger, Column, Connection, Integer, MetaData, Row, S
 
 from shared.persistence.backends import insert_into
 from shared.persistence.bulk import BulkInsert, skip_existing
-from shared.persistence.database import UtcDateTime
 from shared.persistence.one_of import one_of
 from shared.persistence.pages import ReadPages
 from shared.persistence.prune import Prune
+from shared.persistence.utc import UtcDateTime
 
 metadata = MetaData()
 
