@@ -22,6 +22,7 @@ from benchmarks import (
     proxy,
     prune,
     reconcile,
+    scaling,
     table,
     watching,
 )
@@ -43,12 +44,28 @@ from tests.postgres import PostgresNotInstalled
 
 MEASUREMENTS = {
     module.NAME: module
-    for module in (accept, proxy, at_work, drain, latency, pass_through, footprint, watching, growth, prune, reconcile)
+    for module in (
+        accept,
+        proxy,
+        at_work,
+        drain,
+        scaling,
+        latency,
+        pass_through,
+        footprint,
+        watching,
+        growth,
+        prune,
+        reconcile,
+    )
 }
 """In the order in which they are measured."""
 
-SQLITE_ALONE = (pass_through.NAME, growth.NAME, prune.NAME, reconcile.NAME)
-"""These use no service's database, or fill it past SQLAlchemy in SQLite's own form."""
+ON_ONE_DATABASE = {
+    **dict.fromkeys((pass_through.NAME, growth.NAME, prune.NAME, reconcile.NAME), SQLITE),
+    scaling.NAME: POSTGRESQL,
+}
+"""The first use no service's database, or fill it past SQLAlchemy in SQLite's own form; replicas need a server."""
 
 SCRATCH, JSON_FILE, MARKDOWN_FILE, PICTURE_FILE = "scratch", "results.json", "results.md", "results.svg"
 console = text.console()
@@ -100,9 +117,9 @@ def _chosen(names: str, known: list[str], option: str) -> list[str]:
 
 def _measurable(chosen: list[str], databases: list[str]) -> list[str]:
     """Those of the measurements that use one of the databases."""
-    left_out = [name for name in chosen if name in SQLITE_ALONE and SQLITE not in databases]
-    if left_out:
-        console.print(f"Without {', '.join(left_out)}: measured on SQLite alone.")
+    left_out = [name for name in chosen if ON_ONE_DATABASE.get(name, databases[0]) not in databases]
+    for name in left_out:
+        console.print(f"Without {name}: measured on {TITLES[ON_ONE_DATABASE[name]]} alone.")
     return [name for name in chosen if name not in left_out]
 
 
@@ -135,7 +152,7 @@ async def _measure(
         results = _kept(directory, machine) if add else Results(machine)
         bench = Bench(stage, peers, scale, results, scratch, _say)
         for name in chosen:
-            own = [SQLITE] if name in SQLITE_ALONE else databases
+            own = [ON_ONE_DATABASE[name]] if name in ON_ONE_DATABASE else databases
             for number in range(rounds):
                 for database in own[::-1] if number % 2 else own:
                     await MEASUREMENTS[name].measure_round(replace(bench, database=database), number)

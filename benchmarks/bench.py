@@ -28,6 +28,7 @@ class Scale:
     latency_seconds: float = 15.0
     history: int = 1_000_000
     backlogs: tuple[int, ...] = (1_000, 200_000)
+    paid_by_a_replica: int = 2_000
     prune_rate: int = 300
     prune_windows: int = 8
     prune_window_seconds: float = 15.0
@@ -47,6 +48,7 @@ QUICK = Scale(
     latency_seconds=2.0,
     history=2_000,
     backlogs=(100, 500),
+    paid_by_a_replica=50,
     prune_rate=20,
     prune_windows=1,
     prune_window_seconds=1.0,

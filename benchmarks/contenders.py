@@ -1,8 +1,8 @@
 """Who is measured: Order Rail, its peers, and the ceilings. Each is the programs that it consists of, as data."""
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,6 +29,8 @@ class Program:
     declares: tuple[str, ...] = ()
     database: str = ""
     """The program whose database it uses; its own where this is empty."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables of its own."""
 
 
 @dataclass(frozen=True)
@@ -101,11 +103,13 @@ def _worker(name: str, *command: str, consumes: tuple[str, ...] = (), database: 
     return Program(name, (PYTHON, "-m", *command), consumes=consumes or (name,), database=database)
 
 
+PAYMENTS = _service("payment_service")
+
 ORDER_RAIL = Contender(
     "order_rail",
     "Order Rail",
     web=_service("order_service"),
-    workers=(_service("payment_service"), _service("notification_service")),
+    workers=(PAYMENTS, _service("notification_service")),
     deliveries=8,
     first_queue="payment_service.charge",
     finished=Query("order_service", "SELECT count(*) FROM orders WHERE order_id > ? AND status = 'confirmed'"),

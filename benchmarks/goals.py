@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from benchmarks import accept, at_work, drain, footprint, growth, latency, pass_through, prune, watching
+from benchmarks import accept, at_work, drain, footprint, growth, latency, pass_through, prune, scaling, watching
 from benchmarks.contenders import BEFORE, ORDER_RAIL, PEERS
 from benchmarks.databases import BOTH, POSTGRESQL, SQLITE
 from benchmarks.results import Results
@@ -127,6 +127,14 @@ def _pruned(results: Results) -> float | None:
     return _ratio(*values)
 
 
+def _scaled(results: Results) -> float | None:
+    """The rate with the most replicas beside that of one, for each of them."""
+    few, many = min(scaling.REPLICAS), max(scaling.REPLICAS)
+    rates = [results.median(scaling.NAME, OURS, scaling.quantity(each), POSTGRESQL) for each in (many, few)]
+    ratio = _ratio(*rates)
+    return ratio and ratio * few / many
+
+
 def _longest_gap(results: Results) -> float | None:
     return results.median(watching.NAME, OURS, "longest time between two updates")
 
@@ -221,6 +229,13 @@ GOALS = (
     Goal("drain with a full database, beside an empty one", growth.NAME, _grown("drain"), at_least=0.9),
     Goal("memory with a large backlog, beside a small one", growth.NAME, _memory_grown, at_most=1.2),
     Goal("p99 of accept while a million old orders are pruned, beside before", prune.NAME, _pruned, at_most=1.2),
+    Goal(
+        "payments with four replicas, beside four times those of one",
+        scaling.NAME,
+        _scaled,
+        at_least=0.85,
+        options=f"--database {POSTGRESQL}",
+    ),
     Goal("accept while the control room is watched, beside without", watching.NAME, _watched, at_least=0.9),
     Goal("the longest time between two updates of the control room (s)", watching.NAME, _longest_gap, at_most=2),
     Goal("memory with 50 streams of an order, later beside first", watching.NAME, _memory_with_streams, at_most=1.1),

@@ -2,8 +2,8 @@
 
 A million orders of long ago are in the databases, each placed with an idempotency key. Orders come in at a steady rate,
 all services work on them, and each answer's latency counts from when its order was due. A few windows of that, then
-`order-rail prune` beside it, window after window, until all that is old is gone. The load is an open one, so a stall of
-the service shows in every order that was due meanwhile.
+twice as many with `order-rail prune` beside it, which is ended after them: it is made to take its time (an hour for a
+million orders). The load is an open one, so a stall of the service shows in every order that was due meanwhile.
 """
 
 import json
@@ -25,7 +25,7 @@ OLD_ORDERS = Query("order_service", "SELECT count(*) FROM orders WHERE order_id 
 
 
 async def measure_round(bench: Bench, round_number: int) -> None:
-    """Windows before, and while all of the past is pruned."""
+    """Windows before, and while the past is pruned."""
     directory, orders = bench.directory / f"old-{round_number}", bench.scale.history
     bench.say(f"{NAME}: writing {orders:,} old orders into the databases")
     write_past(directory, orders, with_keys=True)
@@ -37,13 +37,14 @@ async def measure_round(bench: Bench, round_number: int) -> None:
             await _window(bench, scene, BEFORE)
         began = time.perf_counter()
         await scene.start([PRUNE])
-        while not scene.has_ended(PRUNE):
+        for _ in range(2 * bench.scale.prune_windows):
             await _window(bench, scene, MEANWHILE)
+        scene.has_ended(PRUNE)  # raises if it failed
         seconds = time.perf_counter() - began
         ((left,),) = rows_of(scene, OLD_ORDERS, past_order_id(orders))
-    if left:
-        raise MeasurementFailed(f"{left:,} of {orders:,} old orders were not pruned")
-    bench.add(NAME, ORDER_RAIL.name, "pruned, from all services", "orders/s", orders / seconds)
+    if left == orders:
+        raise MeasurementFailed(f"none of {orders:,} old orders was pruned in {seconds:.0f} s")
+    bench.add(NAME, ORDER_RAIL.name, "pruned by the order service", "orders/s", (orders - left) / seconds)
     shutil.rmtree(directory)
 
 
