@@ -24,6 +24,11 @@ def quantity(replicas: int) -> str:
     return f"payments with {replicas} replica{'s' if replicas > 1 else ''}"
 
 
+def busy(replicas: int) -> str:
+    """What says whether the processors were used up."""
+    return f"all cores, {quantity(replicas)}"
+
+
 async def measure_round(bench: Bench, round_number: int) -> None:
     """Each number of replicas once; each round begins with another one."""
     first = round_number % len(REPLICAS)
@@ -37,9 +42,9 @@ async def measure_round(bench: Bench, round_number: int) -> None:
             await scene.start_workers()
             busy_percent(0)
             drained = await drain(scene, orders)
-            busy = busy_percent(0)
+            busy_while_draining = busy_percent(0)
         bench.add(NAME, ORDER_RAIL.name, quantity(replicas), "orders/s", drained.rate)
-        bench.add(NAME, ORDER_RAIL.name, f"all cores, {quantity(replicas)}", "% busy", busy)
+        bench.add(NAME, ORDER_RAIL.name, busy(replicas), "% busy", busy_while_draining)
 
 
 def _with(replicas: int) -> Contender:

@@ -20,6 +20,13 @@ from shared.whole_number import WholeNumber
 MAX_ROWS = 1000
 
 
+class Batch(NamedTuple):
+    """How many rows were deleted by their keys, and how long the database was busy with it."""
+
+    records: int
+    seconds: float
+
+
 class Prunable:
     """Rows of one database that go with old orders. Remembers where the last batch ended.
 
@@ -30,11 +37,11 @@ class Prunable:
         self._database, self._prune = database, prune
         self._after = ""
 
-    async def delete(self, before: str, limit: int) -> int:
-        """Delete a batch of rows about orders whose ids come before this one; returns how many."""
-        keys = await self._database.write(self._prune, Stretch(self._after, before, limit))
+    async def delete(self, before: str, limit: int) -> Batch:
+        """Delete a batch of rows about orders whose ids come before this one."""
+        keys, seconds = await self._database.write(self._prune, Stretch(self._after, before, limit))
         self._after = keys[-1] if keys else ""
-        return len(keys)
+        return Batch(len(keys), seconds)
 
 
 class Horizon(NamedTuple):
@@ -75,6 +82,7 @@ class PruneAnswer(BaseModel):
     before: AwareDatetime
     held_by: str | None = Field(description="The oldest order that is not settled, if it holds `before` back")
     deleted: int = Field(description="Records; what belongs to a record, such as an order's timeline, goes with it")
+    seconds: float = Field(description="How long the database was busy with that, the commit left out")
     more: bool
 
 
@@ -91,9 +99,12 @@ def prune_router(database: Database, prunables: Sequence[Prunable], horizon_of: 
         """
         before, held_by = await _reached(database, horizon_of, request.before)
         for prunable in prunables:
-            if deleted := await prunable.delete(first_id(before), request.limit):
-                return PruneAnswer(before=before, held_by=held_by, deleted=deleted, more=True)
-        return PruneAnswer(before=before, held_by=held_by, deleted=0, more=False)
+            batch = await prunable.delete(first_id(before), request.limit)
+            if batch.records:
+                return PruneAnswer(
+                    before=before, held_by=held_by, deleted=batch.records, seconds=batch.seconds, more=True
+                )
+        return PruneAnswer(before=before, held_by=held_by, deleted=0, seconds=0, more=False)
 
     @router.get("/milestones", responses=documented(401, 503))
     async def read_milestones() -> dict[str, AwareDatetime]:

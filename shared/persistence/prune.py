@@ -1,5 +1,6 @@
 """Deletes the records of old orders in small batches. Orders' ids are UUIDv7: "old" is a range of every key."""
 
+import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,8 +17,15 @@ class Stretch(NamedTuple):
     limit: int
 
 
+class Deleted(NamedTuple):
+    """The keys of the rows, and how long the database was busy with them."""
+
+    keys: Sequence[str]
+    seconds: float
+
+
 class Prune:
-    """A store function: deletes the rows of each stretch by `key`, the oldest first; returns their keys.
+    """A store function: deletes the rows of each stretch by `key`, the oldest first.
 
     `key` is the primary key, and an order id, or begins with one. `others`: order ids of further tables, whose rows go
     together with those of `key`; each needs an index. Replicas delete different rows at the same time.
@@ -28,15 +36,16 @@ class Prune:
         self._oldest = oldest.limit(bindparam("limit")).with_for_update(skip_locked=True)
         self._deletions = [delete(_table(column)).where(one_of(column, "keys")) for column in (key, *others)]
 
-    def __call__(self, connection: Connection, stretches: list[Stretch]) -> list[Sequence[str]]:
+    def __call__(self, connection: Connection, stretches: list[Stretch]) -> list[Deleted]:
         return [self._delete(connection, stretch) for stretch in stretches]
 
-    def _delete(self, connection: Connection, stretch: Stretch) -> Sequence[str]:
+    def _delete(self, connection: Connection, stretch: Stretch) -> Deleted:
+        began = time.perf_counter()
         keys = connection.execute(self._oldest, stretch._asdict()).scalars().all()
         if keys:
             for deletion in self._deletions:
                 connection.execute(deletion, {"keys": keys})
-        return keys
+        return Deleted(keys, time.perf_counter() - began)
 
 
 def _table(column: Column[str]) -> Table:

@@ -42,7 +42,7 @@ class Payments(NamedTuple):
         """As `POST /prune` does it: how many rows of each table."""
         await self.database.write(reach, Milestone(PRUNED_BEFORE, JULY))
         prunables = [Prunable(self.database, store.prune), *self.gateway.prunables]
-        return [await prunable.delete(first_id(JULY), LIMIT) for prunable in prunables]
+        return [(await prunable.delete(first_id(JULY), LIMIT)).records for prunable in prunables]
 
 
 @pytest_asyncio.fixture

@@ -68,7 +68,7 @@ async def pruned(database: Database, before: str, limit: int = 100) -> list[int]
     """How many orders each batch deleted."""
     prunable, batches = Prunable(database, pruning_store.prune_orders), [limit]
     while batches[-1]:
-        batches.append(await prunable.delete(before, limit))
+        batches.append((await prunable.delete(before, limit)).records)
     return batches[1:-1]
 
 
@@ -79,7 +79,7 @@ async def test_an_old_order_goes_with_all_that_belongs_to_it(database: Database)
     assert [await rows(database, table) for table in TABLES] == [2, 6, 2, 2]
 
     assert await pruned(database, younger) == [1]
-    assert await Prunable(database, pruning_store.prune_duplicates).delete(younger, 100) == 1
+    assert (await Prunable(database, pruning_store.prune_duplicates).delete(younger, 100)).records == 1
 
     assert [await rows(database, table) for table in TABLES] == [1, 3, 1, 1]
     assert [order and order.order_id for order in [await database.read(store.get, id) for id in (old, younger)]] == [
@@ -91,7 +91,7 @@ async def test_an_old_order_goes_with_all_that_belongs_to_it(database: Database)
 async def test_orders_go_in_batches_oldest_first(database: Database) -> None:
     ids = [await settled(database, number) for number in range(7)]
 
-    assert await Prunable(database, pruning_store.prune_orders).delete(ids[6], 2) == 2
+    assert (await Prunable(database, pruning_store.prune_orders).delete(ids[6], 2)).records == 2
     assert [await database.read(store.get, order_id) is None for order_id in ids] == [True] * 2 + [False] * 5
     assert await pruned(database, ids[6], limit=3) == [3, 1]
     assert await rows(database, store.orders) == 1
