@@ -54,7 +54,10 @@ class ChaosReport(Report):
     def as_json(self) -> dict[str, Any]:
         load = asdict(self.load)
         load["unknown"] = load.pop("unanswered")
-        memory = [{"service": name, "warm": each.warm, "last": each.last} for name, each in self.seen.memory.items()]
+        memory = [
+            {"service": name, "warm": each.warm, "last": each.last, "measured": each.measured}
+            for name, each in self.seen.memory.items()
+        ]
         return {
             "held": self.held,
             "seed": self.seed,
