@@ -106,3 +106,10 @@ def test_memory_is_compared_with_what_it_was_after_warm_up() -> None:
     memory = Memory(measured)
     assert (memory.warm, memory.last) == (80, 90)
     assert (Memory(measured[:1]).warm, Memory(measured[:1]).last) == (0, 50)
+
+
+def test_what_a_service_takes_for_a_quarter_of_a_minute_is_no_growth() -> None:
+    minute = [(float(second), 100) for second in range(60)]
+    for_a_moment = [(at, 150 if 40 <= at < 55 else size) for at, size in minute]
+    for_longer = [(at, 150 if 40 <= at < 56 else size) for at, size in minute]
+    assert (Memory(for_a_moment).last, Memory(for_longer).last) == (100, 150)

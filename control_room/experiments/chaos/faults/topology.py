@@ -17,7 +17,8 @@ MOST_TRIES = 4
 """The topology keeper may put things back before anything has gone wrong without them."""
 SWEEP_TIMEOUT_SECONDS = 12.0
 """Longer than an order of a chaos run is left alone before the sweep re-emits its event."""
-RETURN_TIMEOUT_SECONDS = 4.0
+RETURN_TRIES, RETURN_TIMEOUT_SECONDS = 12, 1.5
+"""The keeper puts it back within a second, and about one message a second is published that needs it."""
 FULL_MESSAGES = 100
 FIRST_DELAY_SECONDS = 0.5
 """Of the retries in a chaos run."""
@@ -99,11 +100,11 @@ async def _until_returned(
     """How many messages came back to the service; the keeper may be so quick that none does: then take it again."""
     labels = {"exchange": exchange, "result": "unroutable"}
     before = await system.counter(service, PUBLISHED, labels)
-    for _ in range(MOST_TRIES):
+    for _ in range(RETURN_TRIES):
         await take()
         with suppress(NoEvidence):
             return await system.counter(service, PUBLISHED, labels, before + 1, RETURN_TIMEOUT_SECONDS) - before
-    raise NoEvidence(f"nothing came back to {service}, though it was taken {MOST_TRIES} times")
+    raise NoEvidence(f"nothing came back to {service}, though it was taken {RETURN_TRIES} times")
 
 
 @fault("queue-full", (EMAIL,), allowance_seconds=12)
