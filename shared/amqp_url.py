@@ -1,11 +1,14 @@
-"""RABBITMQ_URL: the broker, the user, the virtual host and the trusted certificates. Every component reads it here."""
+"""RABBITMQ_URL: the broker, the user, the virtual host and the trusted certificates. Every component reads it here.
+
+It may list the nodes of a cluster, one URL for each, separated by commas.
+"""
 
 from dataclasses import dataclass, field
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit
 
 from shared.http.address import in_url
 from shared.tls import FILES, TlsFiles, tls_files
-from shared.urls import checked_url, parameters
+from shared.urls import checked_url, parameters, read_each, several
 
 EXPECTED = "amqp://user:password@host:port/vhost (amqps:// for TLS)"
 PORTS = {"amqp": 5672, "amqps": 5671}
@@ -36,6 +39,27 @@ class AmqpUrl:
         scheme, port = MANAGEMENT[self.scheme]
         credentials = f"{quote(self.user, safe='')}:{quote(self.password, safe='')}"
         return f"{scheme}://{credentials}@{in_url(self.host)}:{port}{self.tls.as_query()}"
+
+
+def node_urls(value: str) -> list[str]:
+    """The URL of each node that RABBITMQ_URL lists."""
+    return several(value, tuple(PORTS))
+
+
+def node_of(url: str) -> str:
+    """The host and the port that stand in a URL of one node."""
+    return urlsplit(url).netloc.rpartition("@")[2]
+
+
+def amqp_urls(value: str) -> list[AmqpUrl]:
+    """The parts of each. Raises ValueError as `amqp_url` does, also where they don't lead to one virtual host."""
+    nodes = read_each(value, tuple(PORTS), amqp_url)
+    other = next((number for number, node in enumerate(nodes, 1) if node.vhost != nodes[0].vhost), None)
+    if other:
+        raise ValueError(
+            f"URL {other} of {len(nodes)} has another virtual host than the first; expected the same in all"
+        )
+    return nodes
 
 
 def amqp_url(url: str) -> AmqpUrl:

@@ -1,5 +1,6 @@
 """A client of RabbitMQ's management HTTP API. Its errors say what to do, and never show the password."""
 
+import ssl
 from typing import Any, Self
 from urllib.parse import quote, unquote, urlsplit
 
@@ -8,6 +9,8 @@ import httpx
 from shared.settings import BrokerSettings
 
 TIMEOUT_SECONDS = 10.0
+"""Of a call; with several nodes each has its share."""
+NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout)
 
 
 class ManagementError(Exception):
@@ -26,33 +29,26 @@ class Management:
     """An authenticated client and an async context manager; its first call opens a connection.
 
     Path segments are percent-encoded here, so a virtual host may be called `a/b c`. Every call may raise
-    `ManagementError`; a malformed URL raises `ManagementUnavailable` at once.
+    `ManagementError`; a malformed URL raises `ManagementUnavailable` at once. Of several nodes the one that answered
+    last is asked, and the next where it does not answer.
     """
 
     def __init__(self, settings: BrokerSettings) -> None:
-        parts = urlsplit(settings.management_url)
+        urls = settings.management_urls
+        self._nodes = [_Node(url, settings.management_tls(url), TIMEOUT_SECONDS / len(urls)) for url in urls]
         self.vhost = settings.vhost
-        self.user = unquote(parts.username or "guest")
-        self.url = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
-        self._name = f"RabbitMQ's management API at {self.url}"
-        self._check_url()
-        self._http = httpx.AsyncClient(
-            auth=(self.user, unquote(parts.password or "guest")),
-            timeout=TIMEOUT_SECONDS,
-            trust_env=False,  # no HTTP proxy, as for AMQP
-            verify=settings.management_tls or False,
-        )
+        self.user = self._nodes[0].user
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_error: object) -> None:
-        await self._http.aclose()
+        for node in self._nodes:
+            await node.close()
 
     async def find(self, *path: str, **query: str) -> Any:
         """GET; None where the broker says 404."""
-        response = await self._call("GET", path, params=query)
-        return None if response.status_code == 404 else self._json(response)
+        return await self._call("GET", path, params=query)
 
     async def put(self, *path: str, body: dict[str, Any]) -> None:
         """PUT: create it, unless it exists with the same properties."""
@@ -60,21 +56,64 @@ class Management:
 
     async def post(self, *path: str, body: dict[str, Any]) -> Any:
         """POST; the broker's answer, or None if it is empty."""
-        response = await self._call("POST", path, json=body)
-        return self._json(response) if response.content else None
+        return await self._call("POST", path, json=body)
 
     async def delete(self, *path: str) -> None:
         """DELETE; not an error if it does not exist."""
         await self._call("DELETE", path)
 
+    async def _call(self, method: str, path: tuple[str, ...], **arguments: Any) -> Any:
+        failures: list[ManagementUnavailable] = []
+        for node in tuple(self._nodes):
+            try:
+                return await node.call(method, path, **arguments)
+            except ManagementUnavailable as error:
+                failures.append(error)
+                self._put_last(node)
+                if method == "POST" and not isinstance(error.__cause__, NOT_SENT):
+                    break  # it may have been done
+        if len(failures) == 1:
+            raise failures[0]
+        raise ManagementUnavailable("; ".join(map(str, failures))) from failures[-1].__cause__
+
+    def _put_last(self, node: "_Node") -> None:
+        if self._nodes[0] is node:  # else another call has done so
+            self._nodes = [*self._nodes[1:], node]
+
+
+class _Node:
+    """The management API of one node."""
+
+    def __init__(self, url: str, tls: ssl.SSLContext | None, timeout_seconds: float) -> None:
+        parts = urlsplit(url)
+        self.user = unquote(parts.username or "guest")
+        self._url = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+        self._name = f"RabbitMQ's management API at {self._url}"
+        self._check_url()
+        self._http = httpx.AsyncClient(
+            auth=(self.user, unquote(parts.password or "guest")),
+            timeout=timeout_seconds,
+            trust_env=False,  # no HTTP proxy, as for AMQP
+            verify=tls or False,
+        )
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def call(self, method: str, path: tuple[str, ...], **arguments: Any) -> Any:
+        """The answer; None if it is empty, and for a GET of what does not exist. Raises `ManagementError`."""
+        response = await self._answer(method, path, **arguments)
+        is_nothing = response.status_code == 404 if method == "GET" else not response.content
+        return None if is_nothing or method in ("PUT", "DELETE") else self._json(response)
+
     def _check_url(self) -> None:
         try:
-            httpx.URL(self.url)
+            httpx.URL(self._url)
         except httpx.InvalidURL as error:
             raise self._unavailable(f"this is no URL ({error})") from None
 
-    async def _call(self, method: str, path: tuple[str, ...], **arguments: Any) -> httpx.Response:
-        url = "/".join([self.url, "api", *(quote(segment, safe="") for segment in path)])
+    async def _answer(self, method: str, path: tuple[str, ...], **arguments: Any) -> httpx.Response:
+        url = "/".join([self._url, "api", *(quote(segment, safe="") for segment in path)])
         try:
             response = await self._http.request(method, url, **arguments)
         except httpx.HTTPError as error:

@@ -21,12 +21,13 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared import contract
-from shared.amqp_url import AmqpUrl, amqp_url
+from shared.amqp_url import AmqpUrl, amqp_urls
 from shared.contract import ServiceContract
 from shared.tls import FILES, tls_files
-from shared.urls import checked_url, parameters
+from shared.urls import checked_url, parameters, read_each, several
 
 MAX_RETRY_DELAY_SECONDS = 24 * 3600.0
+MANAGEMENT_SCHEMES = ("http", "https")
 
 
 def checked_database_url(value: str) -> str:
@@ -71,14 +72,14 @@ class _BrokerSettings(BaseSettings):
     rabbitmq_url: str = Field(
         "amqp://guest:guest@localhost:5672/",
         repr=False,
-        description="the path is the virtual host; with `amqps://` the connection is encrypted: "
-        "[below](#the-brokers-url)",
+        description="the path is the virtual host; with `amqps://` the connection is encrypted; several URLs, "
+        "separated by commas, are the nodes of a cluster: [below](#the-brokers-url)",
     )
     rabbitmq_management_url: str = Field(
         "",
         repr=False,
         description="topology and control room alone read it; without it, port 15672 of the same host and user, or "
-        "15671 and `https` with `amqps`",
+        "15671 and `https` with `amqps`; may list several, too",
     )
     retry_delays_seconds: Delays = Field(
         (1.0, 5.0, 30.0), description="how long a failed message waits before each further attempt"
@@ -98,15 +99,14 @@ class _BrokerSettings(BaseSettings):
     @field_validator("rabbitmq_url")
     @classmethod
     def _is_amqp(cls, value: str) -> str:
-        amqp_url(value)
+        amqp_urls(value)
         return value
 
     @field_validator("rabbitmq_management_url")
     @classmethod
     def _is_http(cls, value: str) -> str:
         if value:
-            parts = checked_url(value, ("http", "https"), "http://user:password@host:port")
-            tls_files(parameters(parts.query, FILES), encrypted=parts.scheme == "https")
+            read_each(value, MANAGEMENT_SCHEMES, _check_management_url)
         return value
 
     def retry_delays_of(self, queue: str) -> tuple[float, ...]:
@@ -122,28 +122,38 @@ class _BrokerSettings(BaseSettings):
         return sum(delays) + (len(delays) + 1) * attempt_seconds
 
     @property
-    def amqp(self) -> AmqpUrl:
-        """The parts of RABBITMQ_URL."""
-        return amqp_url(self.rabbitmq_url)
+    def amqp(self) -> list[AmqpUrl]:
+        """The parts of RABBITMQ_URL, for each node that it lists."""
+        return amqp_urls(self.rabbitmq_url)
 
     @property
     def vhost(self) -> str:
         """The virtual host of RABBITMQ_URL; `/` if it names none."""
-        return self.amqp.vhost
+        return self.amqp[0].vhost
 
     @property
     def management_url(self) -> str:
-        """`RABBITMQ_MANAGEMENT_URL`, or port 15672 (15671 for `amqps`) of the AMQP host with the same user."""
-        return self.rabbitmq_management_url or self.amqp.management_url
+        """`RABBITMQ_MANAGEMENT_URL`, or port 15672 (15671 for `amqps`) of the AMQP hosts with the same users."""
+        # Nodes on one host would have the same default.
+        return self.rabbitmq_management_url or ",".join(dict.fromkeys(node.management_url for node in self.amqp))
 
     @property
-    def management_tls(self) -> ssl.SSLContext | None:
-        """For the management API, with the files of its own URL, else of RABBITMQ_URL. None for `http`."""
-        parts = urlsplit(self.management_url)
+    def management_urls(self) -> list[str]:
+        """The URL of each node's management API."""
+        return several(self.management_url, MANAGEMENT_SCHEMES)
+
+    def management_tls(self, url: str) -> ssl.SSLContext | None:
+        """For one of them, with the files of its own URL, else of RABBITMQ_URL. None for `http`."""
+        parts = urlsplit(url)
         if parts.scheme == "http":
             return None
         own = tls_files(parameters(parts.query, FILES), encrypted=True)
-        return (own if own.any else self.amqp.tls).context()
+        return (own if own.any else self.amqp[0].tls).context()
+
+
+def _check_management_url(url: str) -> None:
+    parts = checked_url(url, MANAGEMENT_SCHEMES, "http://user:password@host:port")
+    tls_files(parameters(parts.query, FILES), encrypted=parts.scheme == "https")
 
 
 def delays_variables() -> list[str]:

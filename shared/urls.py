@@ -1,7 +1,11 @@
 """Reading URLs that may hold passwords, and showing them without."""
 
-from collections.abc import Collection
+import re
+from collections.abc import Callable, Collection
+from typing import TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
+
+Read = TypeVar("Read")
 
 HOW_TO_WRITE = "in a user or password write %40 for @, %2F for /, %3A for :, %23 for #, %3F for ? and %25 for %"
 
@@ -21,6 +25,28 @@ def checked_url(value: str, schemes: tuple[str, ...], expected: str) -> SplitRes
     except ValueError:  # brackets without an address in them, or a port that is no number
         pass
     raise ValueError(f"expected {expected}; {HOW_TO_WRITE}" if "@" in value else f"expected {expected}")
+
+
+def several(value: str, schemes: Collection[str]) -> list[str]:
+    """The URLs of a list separated by commas. A comma without a scheme behind it is part of a URL."""
+    return re.split(rf",\s*(?=(?:{'|'.join(schemes)})://)", value, flags=re.IGNORECASE)
+
+
+def read_each(value: str, schemes: Collection[str], read: Callable[[str], Read]) -> list[Read]:
+    """What `read` makes of each URL of a list. Raises its ValueError, which then says which URL it is about."""
+    urls, results = several(value, schemes), []
+    for number, url in enumerate(urls, 1):
+        try:
+            results.append(read(url))
+            _check_host(url)
+        except ValueError as error:
+            raise ValueError(f"URL {number} of {len(urls)}: {error}" if len(urls) > 1 else str(error)) from None
+    return results
+
+
+def _check_host(url: str) -> None:
+    if "," in (urlsplit(url).hostname or ""):
+        raise ValueError("expected a host without a comma; write each of several URLs whole, with its scheme")
 
 
 def public_url(value: str) -> str:

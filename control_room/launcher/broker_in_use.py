@@ -20,7 +20,8 @@ POLL_SECONDS = 0.2
 
 async def until_nobody_consumes(settings: BrokerSettings, progress: Callable[[str], None]) -> None:
     """Return once no queue of a registered service has a consumer. LaunchError after 10 s with some."""
-    where = f"{in_url(settings.amqp.host)}:{settings.amqp.port}, virtual host {settings.amqp.vhost}"
+    nodes = ", ".join(f"{in_url(node.host)}:{node.port}" for node in settings.amqp)
+    where = f"{nodes}, virtual host {settings.vhost}"
     if not await _consumers(settings.rabbitmq_url):
         return
     progress(f"Waiting up to {GRACE_SECONDS:g} s for the consumers of another system to go from {where}")

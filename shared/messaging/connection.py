@@ -1,6 +1,7 @@
 """A connection to RabbitMQ through pika's asyncio adapter, and the component that connects again after each loss."""
 
 import asyncio
+import random
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,37 +12,59 @@ from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.exceptions import IncompatibleProtocolError, StreamLostError
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
-from shared.amqp_url import amqp_url
+from shared.amqp_url import amqp_url, node_of, node_urls
 from shared.messaging.channel import BrokerUnavailable, Channel, first_of, reason_of, resolve
 from shared.messaging.wire import WireConnection
 from shared.observability import metrics
 
 HEARTBEAT_SECONDS = 20
 OPEN_TIMEOUT_SECONDS = 10.0
+"""With several nodes each has its share."""
 MAX_RECONNECT_DELAY_SECONDS = 3.0
 
 logger = structlog.get_logger(__name__)
 
 
 class Connection:
-    """One open AMQP connection.
+    """One open AMQP connection, to `node`.
 
     `closed` resolves with the reason. `unblocked` is clear while the broker blocks publishers.
     """
 
     def __init__(self) -> None:
         self._pika: AsyncioConnection
+        self.node = ""
+        self._has_others = False
         self.closed: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
         self.unblocked = asyncio.Event()
         self.unblocked.set()
 
     @classmethod
-    async def open(cls, url: str, name: str) -> "Connection":
-        """Connect under `name`, which the broker's management page shows. Raises `BrokerUnavailable`."""
-        self = cls()
+    async def open(cls, url: str, name: str, *, lost_node: str = "") -> "Connection":
+        """Connect under `name`, which the broker's management page shows. Raises `BrokerUnavailable`.
+
+        Of several nodes to any that answers; to `lost_node`, where the last connection was lost, only if no other does.
+        """
+        urls = node_urls(url)
+        random.shuffle(urls)  # clients spread over the nodes
+        urls.sort(key=lambda each: node_of(each) == lost_node)
+        failures = []
+        for each in urls:
+            try:
+                return await cls._open(each, name, others=len(urls) - 1)
+            except BrokerUnavailable as error:
+                failures.append(error)
+        if len(failures) == 1:
+            raise failures[0]
+        raise BrokerUnavailable("; ".join(f"{node_of(each)}: {why}" for each, why in zip(urls, failures, strict=True)))
+
+    @classmethod
+    async def _open(cls, url: str, name: str, others: int) -> "Connection":
+        self, timeout_seconds = cls(), OPEN_TIMEOUT_SECONDS / (1 + others)
+        self.node, self._has_others = node_of(url), others > 0
         opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._pika = WireConnection(
-            _parameters(url, name),
+            _parameters(url, name, timeout_seconds),
             on_open_callback=lambda _connection: resolve(opened, None),
             on_open_error_callback=lambda _connection, error: resolve(self.closed, error),
             on_close_callback=lambda _connection, error: resolve(self.closed, error),
@@ -49,7 +72,7 @@ class Connection:
         self._pika.add_on_connection_blocked_callback(lambda _connection, _frame: self.unblocked.clear())
         self._pika.add_on_connection_unblocked_callback(lambda _connection, _frame: self.unblocked.set())
         try:
-            await first_of(opened, self.closed, seconds=OPEN_TIMEOUT_SECONDS)
+            await first_of(opened, self.closed, seconds=timeout_seconds)
         finally:
             if not opened.done():
                 self._begin_close()
@@ -61,6 +84,11 @@ class Connection:
 
     async def channel(self) -> Channel:
         return await Channel.open(self._pika, self.closed)
+
+    def leave(self, reason: str) -> None:
+        """End the connection if there are other nodes to go to: this one may be paused, or cut off from them."""
+        if self._has_others:
+            resolve(self.closed, BrokerUnavailable(f"{self.node}: {reason}"))
 
     async def close(self, timeout_seconds: float = 2.0) -> None:
         """Close, and wait for the broker's answer at most `timeout_seconds`: pika's own close can wait for ever."""
@@ -89,6 +117,7 @@ class ConnectedComponent(ABC):
     def __init__(self, url: str, name: str) -> None:
         self._url, self._name = url, name
         self._problem: str | None = "RabbitMQ is away: not connected yet"
+        self._lost_node = ""
         self._connecting: asyncio.Task[None] | None = None
 
     @abstractmethod
@@ -114,19 +143,23 @@ class ConnectedComponent(ABC):
             before_sleep=self._note_failed_attempt,
         )
         while True:
-            connection: Connection = await connecting(Connection.open, self._url, self._name)
-            logger.info("broker.connected", connection=self._name)
+            connection: Connection = await connecting(Connection.open, self._url, self._name, lost_node=self._lost_node)
+            self._lost_node = connection.node
+            connected_gauge = metrics.connected.labels(self._name, connection.node)
+            connected_gauge.set(1)
+            logger.info("broker.connected", connection=self._name, node=connection.node)
             self._problem = None
             try:
                 await self._use(connection)
                 self._problem = "RabbitMQ is away: the connection was lost"
             except BrokerUnavailable as error:
-                logger.warning("broker.connection_lost", connection=self._name, error=str(error))
+                logger.warning("broker.connection_lost", connection=self._name, node=connection.node, error=str(error))
                 self._problem = f"RabbitMQ is away: {error}"
             except Exception:
                 logger.exception("broker.connection_failed", connection=self._name)
                 await asyncio.sleep(MAX_RECONNECT_DELAY_SECONDS)
             finally:
+                connected_gauge.set(0)
                 await connection.close()
 
     def _note_failed_attempt(self, state: RetryCallState) -> None:
@@ -144,7 +177,7 @@ def _refusal(url: str, reason: Exception) -> BrokerUnavailable:
     return unavailable
 
 
-def _parameters(url: str, name: str) -> pika.ConnectionParameters:
+def _parameters(url: str, name: str, timeout_seconds: float = OPEN_TIMEOUT_SECONDS) -> pika.ConnectionParameters:
     """Raises `BrokerUnavailable` if a certificate file that the URL names can no longer be read."""
     try:
         broker = amqp_url(url)
@@ -158,7 +191,7 @@ def _parameters(url: str, name: str) -> pika.ConnectionParameters:
         credentials=pika.PlainCredentials(broker.user, broker.password),
         ssl_options=tls,
         heartbeat=HEARTBEAT_SECONDS if broker.heartbeat_seconds is None else broker.heartbeat_seconds,
-        socket_timeout=OPEN_TIMEOUT_SECONDS / 2,
-        stack_timeout=OPEN_TIMEOUT_SECONDS,
+        socket_timeout=timeout_seconds / 2,
+        stack_timeout=timeout_seconds,
         client_properties={"connection_name": name},
     )

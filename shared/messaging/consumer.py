@@ -96,6 +96,8 @@ class _QueueConsumer:
                 reason: Exception = await self._consume(await connection.channel())
             except BrokerUnavailable as error:
                 reason = error
+                if not isinstance(error, NotFound):
+                    connection.leave(str(error))
             self.problem = f"not consuming {self._queue}: {reason}"
             is_missing = isinstance(reason, NotFound)
             logger.warning("consumer.channel_closed", queue=self._queue, reason=str(reason), queue_missing=is_missing)

@@ -145,7 +145,7 @@ class Publisher(ConnectedComponent):
         if waiting:
             _, late = await asyncio.wait(waiting, timeout=CONFIRM_TIMEOUT_SECONDS)
             if late:
-                self._leave_channel(f"no confirm within {CONFIRM_TIMEOUT_SECONDS:g} s")
+                self._leave_node(f"no confirm within {CONFIRM_TIMEOUT_SECONDS:g} s")
         outcomes = [outcome.result() if isinstance(outcome, asyncio.Future) else outcome for outcome in sent]
         self._count_refusals(messages, outcomes)
         return outcomes
@@ -165,7 +165,7 @@ class Publisher(ConnectedComponent):
         self._refusals.update(refused)
         if any(self._refusals[destination] >= REFUSALS_UNTIL_NEW_CHANNEL for destination in refused):
             self._refusals.clear()
-            self._leave_channel("the broker goes on refusing messages")
+            self._leave_node("the broker goes on refusing messages")
 
     async def _send(self, message: Message) -> asyncio.Future[PublishError | None] | BrokerUnavailable:
         await self._capacity.acquire()
@@ -219,6 +219,13 @@ class Publisher(ConnectedComponent):
             logger.warning("publisher.channel_closed", connection=self._name, reason=str(reason))
         finally:
             self._leave_channel(f"RabbitMQ is away: {reason}")
+
+    def _leave_node(self, reason: str) -> None:
+        """Go to another node of a cluster; with a single one, to another channel."""
+        connection = self._connection
+        self._leave_channel(reason)
+        if connection is not None:
+            connection.leave(reason)
 
     def _leave_channel(self, reason: str) -> None:
         """Send nothing more on it; `_use` opens another."""

@@ -16,6 +16,7 @@ outbox_pending = Gauge("order_rail_outbox_pending", "Events committed and not ye
 paused = Gauge("order_rail_paused", "1 while an operator has it take no deliveries")
 slowed_seconds = Gauge("order_rail_slowed_seconds", "What each delivery waits by an operator's wish; 0 for none")
 connections_opened = Counter("order_rail_broker_connections_opened", "AMQP connections opened", ["connection"])
+connected = Gauge("order_rail_broker_connected", "1 while a connection leads to this node", ["connection", "node"])
 commits = Counter("order_rail_group_commits", "Transactions that wrote", ["database"])
 rows_committed = Counter("order_rail_rows_committed", "Writes made durable by them", ["database"])
 degraded = Gauge("order_rail_degraded", "1 while work for an outside system waits, since that fails", ["system"])

@@ -104,7 +104,7 @@ async def test_keep_says_when_it_is_ready_and_ends_in_order(settings: BrokerSett
 async def test_a_url_that_can_not_be_used_is_said_at_once_without_its_password(
     settings: BrokerSettings, command: str, url: str, expected: str
 ) -> None:
-    ports = {"amqp_port": settings.amqp.port, "management_port": urlsplit(settings.management_url).port}
+    ports = {"amqp_port": settings.amqp[0].port, "management_port": urlsplit(settings.management_url).port}
 
     status, _, errors = await run(settings, *command.split(), RABBITMQ_MANAGEMENT_URL=url.format(**ports))
 

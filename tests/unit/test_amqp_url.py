@@ -1,17 +1,19 @@
 """RABBITMQ_URL: one reading for all parts, the same as pika's own, and nothing that two could read differently."""
 
+import re
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import pika
 import pytest
 import trustme
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from shared.amqp_url import amqp_url
+from shared.amqp_url import amqp_url, amqp_urls, node_urls
 from shared.messaging.connection import _parameters
-from shared.settings import BrokerSettings
+from shared.settings import BrokerSettings, wrong_variables
 
 GUEST = ("guest", "guest")
 ACCEPTED = [
@@ -72,7 +74,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("url", "meaning"), ACCEPTED)
 def test_a_url_means_the_same_to_every_part_and_to_pika(url: str, meaning: tuple[object, ...]) -> None:
-    ours = BrokerSettings(rabbitmq_url=url).amqp
+    (ours,) = BrokerSettings(rabbitmq_url=url).amqp
     assert (ours.is_tls, ours.host, ours.port, ours.user, ours.password, ours.vhost) == meaning
     for theirs in (_parameters(url, "test"), pika.URLParameters(url)):
         credentials = theirs.credentials
@@ -101,6 +103,56 @@ def test_what_two_could_read_differently_is_refused_without_showing_it(url: str,
         amqp_url(url)
     assert "MARKER" not in str(refused.value)
     assert "half" not in str(refused.value)
+
+
+@pytest.mark.parametrize("url", [url for url, _ in ACCEPTED])
+def test_a_single_url_is_taken_as_it_is_whatever_commas_it_has(url: str) -> None:
+    assert node_urls(url) == [url]
+    assert amqp_urls(url) == [amqp_url(url)]
+
+
+@pytest.mark.parametrize("separator", [",", ", ", ",\n"])
+def test_several_urls_are_the_nodes_of_one_cluster(separator: str) -> None:
+    urls = ["amqp://ada:$!&'()*,;=~@one/x", "AMQPS://two:7/x", "amqp://[::1]/x?heartbeat=3"]
+    settings = BrokerSettings(rabbitmq_url=separator.join(urls))
+    assert settings.amqp == [amqp_url(url) for url in urls]
+    assert settings.vhost == "x"
+    assert [urlsplit(url).hostname for url in settings.management_urls] == ["one", "two", "::1"]
+
+
+@pytest.mark.parametrize(
+    ("urls", "why"),
+    [
+        ("amqp://h/x,amqp://i/y", "RABBITMQ_URL: .*URL 2 of 2 has another virtual host than the first"),
+        ("amqp://h/x,amqp://i/x,amqp://j", "RABBITMQ_URL: .*URL 3 of 3 has another virtual host"),
+        ("amqp://h,amqp://ada:half@MARKER@i", "RABBITMQ_URL: .*URL 2 of 2: expected .* one @ at most"),
+        ("amqp://ada:MARKER@h:1,i:2", "RABBITMQ_URL: .*expected amqp://"),
+        ("amqp://ada:MARKER@h,i", "RABBITMQ_URL: .*write each of several URLs whole"),
+        ("amqp://ada:MARKER@h,http://i", "RABBITMQ_URL: .*expected"),
+    ],
+)
+def test_a_wrong_list_names_the_variable_and_the_url_and_shows_no_password(urls: str, why: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        BrokerSettings(rabbitmq_url=urls)
+    sentence = wrong_variables(refused.value)
+    assert re.match(why, sentence), sentence
+    assert "MARKER" not in sentence
+
+
+def test_a_wrong_list_of_management_urls_names_the_variable() -> None:
+    with pytest.raises(ValidationError) as refused:
+        BrokerSettings(rabbitmq_management_url="http://one:15672,http://ada:MARKER@two:port")
+    sentence = wrong_variables(refused.value)
+    assert sentence.startswith("RABBITMQ_MANAGEMENT_URL: Value error, URL 2 of 2: expected http://")
+    assert "MARKER" not in sentence
+
+
+def test_nodes_of_one_host_have_one_management_api_unless_it_is_named() -> None:
+    nodes = "amqp://h:5672,amqp://h:5673"
+    assert BrokerSettings(rabbitmq_url=nodes).management_urls == ["http://guest:guest@h:15672"]
+    named = BrokerSettings(rabbitmq_url=nodes, rabbitmq_management_url="http://h:1,https://h:2")
+    assert named.management_urls == ["http://h:1", "https://h:2"]
+    assert [named.management_tls(url) is not None for url in named.management_urls] == [False, True]
 
 
 def test_its_representation_hides_the_password() -> None:
@@ -132,13 +184,14 @@ def cafile(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_authority_that_the_url_names_is_trusted_for_both(cafile: Path) -> None:
     url = f"amqps://h?cafile={quote(str(cafile))}"
     broker = BrokerSettings(rabbitmq_url=url)
-    assert broker.amqp.tls.cafile == str(cafile)
+    assert broker.amqp[0].tls.cafile == str(cafile)
     assert broker.management_url.startswith("https://guest:guest@h:15671?cafile=")
     from_launcher = BrokerSettings(rabbitmq_management_url=broker.management_url)
     other_host = BrokerSettings(rabbitmq_url=url, rabbitmq_management_url="https://other")
     for each in (broker, from_launcher, other_host):
-        assert each.management_tls is not None
-        assert any("trustme" in str(ca["subject"]) for ca in each.management_tls.get_ca_certs())
+        tls = each.management_tls(each.management_url)
+        assert tls is not None
+        assert any("trustme" in str(ca["subject"]) for ca in tls.get_ca_certs())
 
 
 @pytest.mark.parametrize("text", ["no certificate", ""])

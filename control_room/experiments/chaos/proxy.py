@@ -1,10 +1,13 @@
-"""A TCP proxy between clients and a broker, which can lose, delay and cut what goes through it."""
+"""A TCP proxy between clients and a broker's nodes, which can lose, delay and cut what goes through it."""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from urllib.parse import urlsplit
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from urllib.parse import SplitResult, urlsplit
+
+from shared.amqp_url import node_urls
 
 CHUNK_BYTES = 64 * 1024
 SLOW_CHUNK_BYTES = 512
@@ -13,13 +16,14 @@ SLOW_CHUNK_BYTES = 512
 class Proxy:
     """Passes bytes on, delayed, lost or cut as its attributes say."""
 
-    def __init__(self, host: str, port: int) -> None:
-        self._target = (host, port)
+    def __init__(self) -> None:
         self._links: set[_Link] = set()
         self.chunk_delay_seconds = 0.0
         self.requests_flow = True
         self.answers_flow = True
         self.reset_after_bytes: int | None = None
+        self.lost_port: int | None = None
+        """Of a node to which, and from which, everything is lost."""
         self.lost_bytes = 0
         """How many bytes were lost so far, in both directions."""
         self.resets = 0
@@ -43,6 +47,7 @@ class Proxy:
     def heal(self) -> None:
         """Bytes flow again. A connection that has lost some is reset, as happens in the end on a real wire."""
         self.answers_flow = self.requests_flow = True
+        self.lost_port = None
         self.chunk_delay_seconds, self.reset_after_bytes = 0.0, None
         for link in [link for link in self._links if link.has_lost_bytes]:
             link.reset()
@@ -51,22 +56,22 @@ class Proxy:
         for link in list(self._links):
             link.reset()
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection, until either side closes it."""
+    async def serve(self, host: str, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection to a node, until either side closes it."""
         try:
-            broker_reader, broker_writer = await asyncio.open_connection(*self._target)
+            broker_reader, broker_writer = await asyncio.open_connection(host, port)
         except OSError:
             writer.transport.abort()
             return
-        link = _Link(self, writer, broker_writer)
+        link = _Link(self, port, writer, broker_writer)
         self._links.add(link)
         await asyncio.gather(link.requests(reader), link.answers(broker_reader))
         self._links.discard(link)
 
 
 class _Link:
-    def __init__(self, proxy: Proxy, client: asyncio.StreamWriter, broker: asyncio.StreamWriter) -> None:
-        self._proxy, self._client, self._broker = proxy, client, broker
+    def __init__(self, proxy: Proxy, port: int, client: asyncio.StreamWriter, broker: asyncio.StreamWriter) -> None:
+        self._proxy, self._port, self._client, self._broker = proxy, port, client, broker
         self.has_lost_bytes = False
 
     def reset(self) -> None:
@@ -76,7 +81,7 @@ class _Link:
     async def requests(self, reader: asyncio.StreamReader) -> None:
         async for data in self._read(reader):
             limit = self._proxy.reset_after_bytes
-            if not self._proxy.requests_flow:
+            if self._is_lost or not self._proxy.requests_flow:
                 self._lose(data)
             elif limit is not None and len(data) >= limit:
                 self._broker.write(data[:limit])
@@ -90,11 +95,15 @@ class _Link:
 
     async def answers(self, reader: asyncio.StreamReader) -> None:
         async for data in self._read(reader):
-            if self._proxy.answers_flow:
-                self._client.write(data)
-            else:
+            if self._is_lost or not self._proxy.answers_flow:
                 self._lose(data)
+            else:
+                self._client.write(data)
         self.reset()
+
+    @property
+    def _is_lost(self) -> bool:
+        return self._proxy.lost_port == self._port
 
     def _lose(self, data: bytes) -> None:
         self.has_lost_bytes = True
@@ -113,14 +122,17 @@ class _Link:
 
 @asynccontextmanager
 async def proxy_to(url: str) -> AsyncIterator[tuple[Proxy, str]]:
-    """A proxy to the broker of an AMQP URL, and the URL that leads through it."""
-    parts = urlsplit(url)
-    proxy = Proxy(parts.hostname or "127.0.0.1", parts.port or 5672)
-    server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    credentials = parts.netloc.rpartition("@")[0]
-    try:
-        yield proxy, parts._replace(netloc=f"{credentials}@127.0.0.1:{port}").geturl()
-    finally:
-        server.close()
-        proxy.close()
+    """A proxy to the node, or the nodes, of an AMQP URL, and the URL that leads through it."""
+    proxy = Proxy()
+    async with AsyncExitStack() as stack:
+        stack.callback(proxy.close)
+        parts = [urlsplit(each) for each in node_urls(url)]
+        yield proxy, ",".join([await _way_through(stack, proxy, each) for each in parts])
+
+
+async def _way_through(stack: AsyncExitStack, proxy: Proxy, node: SplitResult) -> str:
+    serve = partial(proxy.serve, node.hostname or "127.0.0.1", node.port or 5672)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    stack.callback(server.close)
+    credentials = node.netloc.rpartition("@")[0]
+    return node._replace(netloc=f"{credentials}@127.0.0.1:{server.sockets[0].getsockname()[1]}").geturl()

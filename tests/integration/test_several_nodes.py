@@ -1,0 +1,190 @@
+"""RABBITMQ_URL and RABBITMQ_MANAGEMENT_URL list nodes: where one does not answer, the next is tried, by itself.
+
+The nodes here are proxies to the session's broker, and ports where nothing or nobody answers.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import pytest
+import pytest_asyncio
+from structlog.testing import capture_logs
+
+from control_room.experiments.chaos.proxy import Proxy, proxy_to
+from control_room.launcher.ports import free_ports
+from shared import management as management_module
+from shared.management import Management, ManagementUnavailable
+from shared.messaging import connection as connection_module
+from shared.messaging import publisher as publisher_module
+from shared.messaging.channel import BrokerUnavailable
+from shared.messaging.connection import Connection, connected
+from shared.messaging.message import Message
+from shared.messaging.publisher import Publisher
+from shared.observability import metrics
+from shared.settings import BrokerSettings
+from shared.topology.provision import difference, keep
+from tests.support import eventually, metric, ready
+
+
+@dataclass
+class Nodes:
+    """Ways to one broker, each a node to its clients. `settings` list them all."""
+
+    proxies: dict[str, Proxy]
+    settings: BrokerSettings
+
+    def used_by(self, name: str) -> str:
+        """The node to which a component is connected; empty if to none."""
+        page = metrics.render().decode()
+        return next((node for node in self.proxies if metric(page, "broker_connected", connection=name, node=node)), "")
+
+
+@pytest_asyncio.fixture
+async def nodes(module_broker_settings: BrokerSettings) -> AsyncIterator[Nodes]:
+    async with AsyncExitStack() as stack:
+        proxies, urls = {}, []
+        for _ in range(3):
+            proxy, url = await stack.enter_async_context(proxy_to(module_broker_settings.rabbitmq_url))
+            proxies[urlsplit(url).netloc.rpartition("@")[2]] = proxy
+            urls.append(url)
+        several = module_broker_settings.model_copy(update={"rabbitmq_url": ",".join(urls)})
+        yield Nodes(proxies, several)
+
+
+@asynccontextmanager
+async def silent_port() -> AsyncIterator[int]:
+    """A port where connections are accepted and nothing is ever said, as of a node that is paused."""
+    server = await asyncio.start_server(lambda _reader, _writer: asyncio.sleep(60), "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+
+
+def message() -> Message:
+    return Message(exchange="orders", routing_key="order.placed.v1", body=b"{}", message_id="1", type="order.placed.v1")
+
+
+async def test_clients_spread_over_the_nodes(nodes: Nodes) -> None:
+    used = set()
+    for _ in range(40):
+        async with connected(nodes.settings.rabbitmq_url, "test") as connection:
+            used.add(connection.node)
+    assert used == set(nodes.proxies)
+
+
+async def test_a_port_where_nothing_listens_is_passed_over(module_broker_settings: BrokerSettings) -> None:
+    dead = ",".join(f"amqp://guest:guest@127.0.0.1:{port}/{module_broker_settings.vhost}" for port in free_ports(2))
+    for _ in range(5):
+        async with connected(f"{dead},{module_broker_settings.rabbitmq_url}", "test") as connection:
+            assert connection.node == urlsplit(module_broker_settings.rabbitmq_url).netloc.rpartition("@")[2]
+
+
+async def test_a_node_that_accepts_and_says_nothing_is_passed_over_within_its_share_of_the_time(
+    module_broker_settings: BrokerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "OPEN_TIMEOUT_SECONDS", 3.0)
+    monkeypatch.setattr("shared.messaging.connection.random.shuffle", lambda _urls: None)
+    async with silent_port() as port:
+        silent = f"amqp://guest:guest@127.0.0.1:{port}/{module_broker_settings.vhost}"
+        began = time.monotonic()
+        async with connected(f"{silent},{module_broker_settings.rabbitmq_url}", "test"):
+            assert 1.4 <= time.monotonic() - began < 3
+
+
+async def test_where_no_node_answers_each_is_named_and_no_password_is_shown() -> None:
+    ports = free_ports(2)
+    urls = ",".join(f"amqp://ada:s3cret@127.0.0.1:{port}/" for port in ports)
+    with pytest.raises(BrokerUnavailable) as refused:
+        await Connection.open(urls, "test")
+    assert all(f"127.0.0.1:{port}: " in str(refused.value) for port in ports)
+    assert "s3cret" not in str(refused.value)
+
+
+async def test_a_publisher_whose_node_goes_away_uses_another_at_once(nodes: Nodes) -> None:
+    with capture_logs() as logs:
+        async with ready(Publisher(nodes.settings.rabbitmq_url, "leaves", exchanges=["orders"])) as publisher:
+            first = nodes.used_by("leaves publisher")
+            nodes.proxies[first].close()
+
+            second = await eventually(
+                lambda: nodes.used_by("leaves publisher") not in ("", first) and nodes.used_by("leaves publisher")
+            )
+            await eventually(lambda: publisher.is_connected)
+            await publisher.publish(message())
+    assert [each["node"] for each in logs if each["event"] == "broker.connected"] == [first, second]
+    assert not nodes.used_by("leaves publisher")
+
+
+async def test_a_publisher_that_waits_for_confirms_in_vain_goes_to_another_node(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher_module, "CONFIRM_TIMEOUT_SECONDS", 0.5)
+    async with ready(Publisher(nodes.settings.rabbitmq_url, "waits", exchanges=["orders"])) as publisher:
+        first = nodes.used_by("waits publisher")
+        nodes.proxies[first].blackhole()
+        (error,) = await publisher.publish_all([message()])
+        assert error is not None
+
+        await eventually(lambda: publisher.is_connected)
+        await publisher.publish(message())
+        assert nodes.used_by("waits publisher") not in ("", first)
+
+
+async def test_the_management_apis_are_tried_in_turn(module_broker_settings: BrokerSettings) -> None:
+    (dead,) = free_ports(1)
+    urls = f"http://guest:guest@127.0.0.1:{dead},{module_broker_settings.management_url}"
+    settings = module_broker_settings.model_copy(update={"rabbitmq_management_url": urls})
+    assert not (await difference(settings)).missing
+    applied = asyncio.Event()
+    keeping = asyncio.create_task(keep(settings, on_applied=applied.set))
+    async with asyncio.timeout(10):
+        await applied.wait()
+    keeping.cancel()
+    async with Management(settings) as management:
+        await management.delete("queues", management.vhost, "no-such-queue")
+        assert await management.find("overview")
+
+
+async def test_a_management_api_that_says_nothing_is_passed_over_and_asked_last_from_then_on(
+    module_broker_settings: BrokerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(management_module, "TIMEOUT_SECONDS", 2.0)
+    async with silent_port() as port:
+        urls = f"http://guest:guest@127.0.0.1:{port},{module_broker_settings.management_url}"
+        async with Management(
+            module_broker_settings.model_copy(update={"rabbitmq_management_url": urls})
+        ) as management:
+            began = time.monotonic()
+            await management.find("overview")
+            assert 0.9 <= time.monotonic() - began < 2
+            began = time.monotonic()
+            await management.find("overview")
+            assert time.monotonic() - began < 0.9
+
+
+async def test_what_may_have_been_done_is_not_asked_of_another_node(
+    module_broker_settings: BrokerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(management_module, "TIMEOUT_SECONDS", 1.0)
+    async with silent_port() as port:
+        urls = f"http://guest:guest@127.0.0.1:{port},{module_broker_settings.management_url}"
+        async with Management(
+            module_broker_settings.model_copy(update={"rabbitmq_management_url": urls})
+        ) as management:
+            with pytest.raises(ManagementUnavailable):
+                await management.post("exchanges", management.vhost, "amq.default", "publish", body={})
+
+
+async def test_where_no_management_api_answers_each_is_named_and_no_password_is_shown() -> None:
+    ports = free_ports(2)
+    urls = ",".join(f"http://ada:s3cret@127.0.0.1:{port}" for port in ports)
+    async with Management(BrokerSettings(rabbitmq_management_url=urls)) as management:
+        with pytest.raises(ManagementUnavailable) as refused:
+            await management.find("overview")
+    assert all(f"at http://127.0.0.1:{port} can't be used: " in str(refused.value) for port in ports)
+    assert "s3cret" not in str(refused.value)
