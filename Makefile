@@ -16,8 +16,8 @@ demo: .venv/.runtime ## set up, start the system on free ports, place orders, ch
 up: .venv/.runtime ## set up, start the system on its own ports and stay; Ctrl-C stops it
 	$(BIN)/order-rail up
 
-chaos: .venv/.runtime ## set up, and inject faults into a system under load for ten minutes; SEED=7 repeats a run
-	$(BIN)/order-rail chaos --minutes 10 $(if $(SEED),--seed $(SEED))
+chaos: .venv/.runtime ## set up, and inject faults into a system under load for ten minutes; SEED=7 repeats a run, NODES=3 is a cluster
+	$(BIN)/order-rail chaos --minutes 10 $(if $(SEED),--seed $(SEED)) $(if $(NODES),--nodes $(NODES))
 
 bench: .venv/.peers ## set up, and measure side by side with what people would otherwise write; DATABASE=postgresql or both
 	$(BIN)/python -m benchmarks $(if $(DATABASE),--database $(DATABASE))

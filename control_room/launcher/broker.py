@@ -1,8 +1,6 @@
 """A private RabbitMQ node, run from an installed `rabbitmq-server`: own data, ports, cookie and epmd, loopback only."""
 
 import asyncio
-import os
-import secrets
 import signal
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from collections.abc import Awaitable, Callable, Iterable
@@ -14,15 +12,19 @@ import httpx
 
 from control_room.launcher import LaunchError
 from control_room.launcher.children import end, kill, signal_group, spawn, tail
-from control_room.launcher.installed import CONTROL, EPMD, ERLANG_FOLDERS, SERVER, find
+from control_room.launcher.erlang import ErlangHome
+from control_room.launcher.installed import CONTROL, SERVER, find
 from control_room.launcher.ports import free_ports, is_free
 from shared.waiting import poll
 
-NODE_NAME = "order_rail@localhost"  # need not be unique: each node has an epmd of its own
+NODE_NAME = "order_rail@localhost"  # need not be unique: only the nodes of a cluster share an epmd
 START_TIMEOUT_SECONDS = 90.0
 STOP_GRACE_SECONDS = 15.0
 POLL_SECONDS = 0.1
 ANSWER_TIMEOUT_SECONDS = 5.0
+NET_TICK_SECONDS = 10
+"""How soon a node of a cluster takes another one that says nothing for dead; a minute if it is not told."""
+ERLANG_ARGUMENTS = f"-kernel inet_dist_use_interface {{127,0,0,1}} -kernel net_ticktime {NET_TICK_SECONDS}"
 
 CONFIGURATION = """\
 listeners.tcp.1 = 127.0.0.1:{amqp_port}
@@ -77,19 +79,21 @@ class PrivateBroker:
         management_port: int = 0,
         configuration: str = "",
         plugins: Iterable[str] = (),
+        name: str = NODE_NAME,
+        home: ErlangHome | None = None,
     ) -> None:
         """Port 0 means any free port. `configuration`: further lines of rabbitmq.conf.
 
-        `plugins`: of RabbitMQ, beside the management plugin.
+        `plugins`: of RabbitMQ, beside the management plugin. `home`: what it shares with other nodes; nothing if None.
         """
-        self.directory, self._configuration = directory.absolute(), configuration
+        self.directory, self._configuration, self.name = directory.absolute(), configuration, name
         self._plugins = ("rabbitmq_management", *plugins)
-        free = free_ports(4)
+        free = free_ports(3)
         self.amqp_port = amqp_port or free[0]
         self.management_port = management_port or free[1]
-        self._distribution_port, self._epmd_port = free[2:]
+        self._distribution_port = free[2]
         self.log, self._start_log = (self.directory / "log" / name for name in ("rabbitmq.log", "start.log"))
-        self._epmd: Process | None = None
+        self._home, self._is_alone = home or ErlangHome(self.directory), home is None
         self._node: Process | None = None
 
     async def __aenter__(self) -> Self:
@@ -104,9 +108,19 @@ class PrivateBroker:
         return f"amqp://guest:guest@127.0.0.1:{self.amqp_port}/{quote(vhost, safe='')}"
 
     @property
+    def nodes(self) -> "tuple[PrivateBroker, ...]":
+        """Itself, as of a cluster of one."""
+        return (self,)
+
+    @property
     def management_url(self) -> str:
         """The management HTTP API, as the user `guest`; without `/api`."""
         return f"http://guest:guest@127.0.0.1:{self.management_port}"
+
+    @property
+    def has_data(self) -> bool:
+        """Whether it has run before."""
+        return (self.directory / "data" / "node").exists()
 
     @property
     def pid(self) -> int:
@@ -135,8 +149,9 @@ class PrivateBroker:
         self._check_ports()
         self._write_files()
         try:
-            await self._start_epmd()
-            self._node = await self._spawn(SERVER)
+            await self._home.start()
+            await self._until(self._home.listens, "epmd did not listen")
+            self._node = await spawn([find(SERVER)], self._environment(), self._start_log, self.directory)
             await self._until(self._is_ready, "it was not ready")
         except BaseException:
             await self.kill()
@@ -183,9 +198,6 @@ class PrivateBroker:
             raise BrokerError(f"the RabbitMQ node in {self.directory} is not running")
         return self._node
 
-    async def _spawn(self, program: str, *arguments: str) -> Process:
-        return await spawn([find(program), *arguments], self._environment(), self._start_log, self.directory)
-
     def _write_files(self) -> None:
         for folder in ("data", "log", "conf.d"):
             (self.directory / folder).mkdir(parents=True, exist_ok=True)
@@ -198,25 +210,15 @@ class PrivateBroker:
         }
         for name, text in texts.items():
             (self.directory / name).write_text(text, encoding="utf-8")
-        cookie = self.directory / ".erlang.cookie"
-        if not cookie.exists():
-            cookie.touch(mode=0o600)  # Erlang refuses a cookie that others can read
-            cookie.write_text(secrets.token_hex(20))
 
     def _environment(self) -> dict[str, str]:
-        """The variables of this process, without those for RabbitMQ or Erlang: they may be meant for another node."""
-        foreign = ("RABBITMQ_", "ERL_", "NOTIFY_SOCKET", "LISTEN_")
         return {
-            **{name: value for name, value in os.environ.items() if not name.startswith(foreign)},
+            **self._home.environment,
             **{name: str(self.directory / file) for name, file in FILES.items()},
-            "HOME": str(self.directory),  # where Erlang looks for its cookie
-            "PATH": os.pathsep.join((os.environ.get("PATH", os.defpath), *ERLANG_FOLDERS)),
             "ERL_CRASH_DUMP_SECONDS": "0",  # a node that can't start says why in its log
-            "ERL_EPMD_PORT": str(self._epmd_port),
-            "ERL_EPMD_ADDRESS": "127.0.0.1",
-            "RABBITMQ_NODENAME": NODE_NAME,
+            "RABBITMQ_NODENAME": self.name,
             "RABBITMQ_DIST_PORT": str(self._distribution_port),
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": ERLANG_ARGUMENTS,
             "RUNNING_UNDER_SYSTEMD": "true",  # makes the start script become the node instead of its parent
         }
 
@@ -232,22 +234,15 @@ class PrivateBroker:
             if not is_free(port):
                 raise BrokerError(f"RabbitMQ did not start: TCP port {port}, for {use}, is taken by another process")
 
-    async def _start_epmd(self) -> None:
-        """Run an epmd in the foreground; otherwise Erlang starts one for the machine, which is never stopped."""
-        if self._epmd is None or self._epmd.returncode is not None:
-            self._epmd = await self._spawn(EPMD, "-port", str(self._epmd_port), "-address", "127.0.0.1")
-        await self._until(self._epmd_listens, "epmd did not listen")
-
     async def _stop_epmd(self) -> None:
-        if self._epmd is not None:
-            await kill(self._epmd)
-            self._epmd = None
+        if self._is_alone:
+            await self._home.stop()
 
     async def _until(self, probe: Callable[[], Awaitable[bool]], problem: str) -> None:
         """Poll until the probe succeeds. BrokerError if a process ends before, or after 90 seconds."""
 
         async def checked_probe() -> bool:
-            for name, process in (("epmd", self._epmd), ("the node", self._node)):
+            for name, process in (("epmd", self._home.epmd), ("the node", self._node)):
                 if process is not None and process.returncode is not None:
                     raise self._failure(f"{name} ended with status {process.returncode}")
             return await probe()
@@ -259,9 +254,6 @@ class PrivateBroker:
         tails = (tail(log) for log in (self.log, self._start_log))
         ports = f"AMQP {self.amqp_port}, management {self.management_port}"
         return BrokerError(f"RabbitMQ in {self.directory} ({ports}) did not start: {problem}\n" + "\n".join(tails))
-
-    async def _epmd_listens(self) -> bool:
-        return not is_free(self._epmd_port)
 
     async def _is_ready(self) -> bool:
         """Whether the management API answers, and says that the node listens for AMQP."""

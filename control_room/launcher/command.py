@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from control_room.dashboard.process_control.launcher import LauncherMailRoute, launcher_control
 from control_room.launcher import LaunchError
+from control_room.launcher.nodes_option import Nodes
 from control_room.launcher.ports import CONTROL_ROOM, Ports, ports_of_environment
 from control_room.launcher.system import System, launch
 from control_room.operations.addresses import DISCARDS, SystemAddresses
@@ -29,21 +30,25 @@ console = Console(highlight=False, soft_wrap=True, emoji=False)
 
 def up(
     run_directory: Annotated[Path, typer.Option(help="Where its data and logs go.")] = Path(".run"),
+    nodes: Nodes = 1,
 ) -> None:
     """Start RabbitMQ (unless RABBITMQ_URL is set), the services and the control room; stay until Ctrl-C."""
     configure_logging("control_room", os.environ.get("LOG_FORMAT", "console"))
     ports = ports_of_environment()
     load(RetentionSettings)  # a wrong value ends it here
     try:
-        run_until_signal(_stay_up(run_directory, ports))
+        run_until_signal(_stay_up(run_directory, ports, nodes))
     except LaunchError as error:
         console.print(f"[red]Order Rail did not start.[/] {escape(str(error))}")
         raise typer.Exit(1) from None
     console.print("Stopped.")
 
 
-async def _stay_up(run_directory: Path, ports: Ports) -> None:
-    async with launch(run_directory, ports, progress=lambda step: console.print(f"{step} ..."), page=page) as system:
+async def _stay_up(run_directory: Path, ports: Ports, nodes: int) -> None:
+    def progress(step: str) -> None:
+        console.print(f"{step} ...")
+
+    async with launch(run_directory, ports, progress=progress, page=page, nodes=nodes) as system:
         _introduce(system)
         try:
             await asyncio.Event().wait()
@@ -80,6 +85,6 @@ def _introduce(system: System) -> None:
 
 
 def _broker_page(system: System) -> str:
-    """The address of RabbitMQ's page, without a user's password; the private node's is no secret."""
-    page = without_credentials(system.broker_settings.management_url)
+    """The address of RabbitMQ's page on each node, without a user's password; the private node's is no secret."""
+    page = ", ".join(map(without_credentials, system.broker_settings.management_urls))
     return f"{page} (guest / guest)" if system.broker is not None else page

@@ -16,6 +16,7 @@ from control_room.launcher import LaunchError
 from control_room.launcher.broker import BrokerError, PrivateBroker
 from control_room.launcher.broker_in_use import until_nobody_consumes
 from control_room.launcher.children import tail
+from control_room.launcher.cluster import PrivateCluster
 from control_room.launcher.ports import CONTROL_ROOM, MANAGEMENT, RABBITMQ, Ports, check_free, unused_ports
 from control_room.launcher.processes import SupervisedProcess
 from control_room.launcher.run_directory import RunDirectory
@@ -42,6 +43,9 @@ BROKER_WATCH_SECONDS = 0.5
 logger = structlog.get_logger(__name__)
 
 
+Broker = PrivateBroker | PrivateCluster
+
+
 class System:
     """A running Order Rail. `broker` is None if RABBITMQ_URL names one; `control_room_url` is empty without a page."""
 
@@ -49,7 +53,7 @@ class System:
         self,
         run: RunDirectory,
         ports: Ports,
-        broker: PrivateBroker | None,
+        broker: Broker | None,
         settings: BrokerSettings,
         environment: Mapping[str, str],
     ) -> None:
@@ -71,8 +75,10 @@ class System:
     def environment(self) -> dict[str, str]:
         """The variables of `.run/environment`: all addresses, and the ids of the processes."""
         pids = {service(name).variable("PID"): str(process.pid) for name, process in self.processes.items()}
-        if self.broker is not None and self.broker.is_running:
-            pids["RABBITMQ_PID"] = str(self.broker.pid)
+        nodes = self.broker.nodes if self.broker is not None else ()
+        for number, node in enumerate(nodes, 1):
+            if node.is_running:
+                pids["RABBITMQ_PID" if len(nodes) == 1 else f"RABBITMQ_{number}_PID"] = str(node.pid)
         return {
             **{contract.variable("URL"): self.url(contract.name) for contract in services()},
             **self._of_every_service(),
@@ -164,11 +170,12 @@ async def launch(
     environment: Mapping[str, str] | None = None,
     progress: Progress = lambda _: None,
     page: Page | None = None,
+    nodes: int = 1,
 ) -> AsyncIterator[System]:
     """Run the whole system while the block runs; afterwards nothing of it runs.
 
     `ports`: unused ones if None. `environment` is added to this process's for the services. With `page` there is a
-    control room. Raises LaunchError, also if a system runs in `run_directory` already.
+    control room. `nodes`: of the private broker. Raises LaunchError, also if a system runs in `run_directory` already.
     """
     run, variables, ports = RunDirectory(run_directory), {**os.environ, **(environment or {})}, ports or unused_ports()
     async with AsyncExitStack() as stack:
@@ -180,9 +187,11 @@ async def launch(
             run.environment_file.unlink(missing_ok=True)  # of a launcher that was killed
             broker = None
             if variables.get("RABBITMQ_URL"):
+                if nodes > 1:
+                    raise LaunchError("--nodes is for a RabbitMQ of its own, and RABBITMQ_URL names one that runs")
                 await until_nobody_consumes(settings, progress)
             else:
-                broker = await _start_broker(stack, run, ports, progress)
+                broker = await _start_broker(stack, run, ports, progress, nodes)
                 own = {"rabbitmq_url": broker.amqp_url(), "rabbitmq_management_url": broker.management_url}
                 settings = settings.model_copy(update=own)
             progress("Applying the topology")
@@ -215,10 +224,27 @@ def _checked_settings(
     return settings
 
 
-async def _start_broker(stack: AsyncExitStack, run: RunDirectory, ports: Ports, progress: Progress) -> PrivateBroker:
+async def _start_broker(
+    stack: AsyncExitStack, run: RunDirectory, ports: Ports, progress: Progress, nodes: int
+) -> Broker:
     check_free(ports, (RABBITMQ, MANAGEMENT))
-    progress("Starting RabbitMQ")
-    return await stack.enter_async_context(PrivateBroker(run.path / "rabbitmq", ports[RABBITMQ], ports[MANAGEMENT]))
+    directory = run.path / "rabbitmq"
+    _check_nodes(directory, nodes)
+    if nodes == 1:
+        progress("Starting RabbitMQ")
+        return await stack.enter_async_context(PrivateBroker(directory, ports[RABBITMQ], ports[MANAGEMENT]))
+    progress(f"Starting RabbitMQ, {nodes} nodes")
+    return await stack.enter_async_context(PrivateCluster(directory, nodes, ports[RABBITMQ], ports[MANAGEMENT]))
+
+
+def _check_nodes(directory: Path, nodes: int) -> None:
+    """Refuse another number of nodes than before: what waits in the queues of the others would be left behind."""
+    before = len(list(directory.glob("node-*"))) or int((directory / "data").exists())
+    if before not in (0, nodes):
+        raise LaunchError(
+            f"{directory} holds the data of {before} RabbitMQ node{'s' if before > 1 else ''}. Start it with "
+            f"`--nodes {before}`, or choose another place with --run-directory."
+        )
 
 
 async def _start(stack: AsyncExitStack, system: System, progress: Progress, page: Page | None) -> None:
@@ -226,8 +252,9 @@ async def _start(stack: AsyncExitStack, system: System, progress: Progress, page
     stack.push_async_callback(system.stop)
     await system.start()
     if system.broker is not None:
-        watch = _restart_if_dead(system.broker, system.write_environment)
-        await stack.enter_async_context(running(watch, "broker watch"))
+        for node in system.broker.nodes:
+            watch = _restart_if_dead(node, system.write_environment)
+            await stack.enter_async_context(running(watch, "broker watch"))
     if page is not None:
         progress("Opening the control room")
         system.control_room_url = system.url_of(system.ports[CONTROL_ROOM])

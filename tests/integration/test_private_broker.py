@@ -52,10 +52,11 @@ async def test_a_frozen_node_answers_nothing_until_it_is_resumed(breakable_broke
 
 
 async def test_everything_listens_on_loopback_only(breakable_broker: PrivateBroker) -> None:
-    assert breakable_broker._epmd is not None
+    epmd = breakable_broker._home.epmd
+    assert epmd is not None
     listening = {
         connection.laddr.ip
-        for pid in (breakable_broker.pid, breakable_broker._epmd.pid)
+        for pid in (breakable_broker.pid, epmd.pid)
         for connection in psutil.Process(pid).net_connections("inet")
         if connection.status == psutil.CONN_LISTEN
     }
@@ -74,7 +75,7 @@ async def test_two_nodes_run_side_by_side_and_nothing_stays_behind(
 ) -> None:
     async with PrivateBroker(tmp_path / 'a "folder" with $igns #1 %41 ü') as node:
         family = psutil.Process(node.pid).children(recursive=True)
-        processes = [psutil.Process(node.pid), psutil.Process(node._epmd.pid), *family]  # type: ignore[union-attr]  # it runs
+        processes = [psutil.Process(node.pid), psutil.Process(node._home.epmd.pid), *family]  # type: ignore[union-attr]  # it runs
         assert await management_answers(node)
         assert await management_answers(breakable_broker)
     await eventually(lambda: not any(map(is_alive, processes)), expecting="no process left")
@@ -101,6 +102,6 @@ async def test_a_start_that_fails_says_why_and_leaves_nothing_running(tmp_path: 
     with pytest.raises(BrokerError, match="did not start: the node ended with status 1") as failure:
         await node.start()
     assert "must be accessible by owner only" in str(failure.value)
-    assert is_free(node._epmd_port)
+    assert is_free(node._home.epmd_port)
     with pytest.raises(BrokerError, match="not running"):
         _ = node.pid

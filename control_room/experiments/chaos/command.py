@@ -18,6 +18,7 @@ from control_room.experiments.chaos.run import started
 from control_room.experiments.chaos.schedule import chosen, draw
 from control_room.experiments.experiment import carry_out, new_directory, show
 from control_room.experiments.report import Report
+from control_room.launcher.nodes_option import Nodes
 
 MAX_SEED = 999_999
 WITHOUT_BROKER = (
@@ -35,6 +36,7 @@ def chaos(
     cancel_share: Annotated[
         float, typer.Option(min=0, max=1, help="The share of the orders that their customers cancel, at any moment.")
     ] = 0.2,
+    nodes: Nodes = 1,
     faults: Annotated[str, typer.Option(help="Names, separated by commas. Default: all of them.")] = "",
     list_faults: Annotated[bool, typer.Option("--list-faults", help="List the faults, and stop.")] = False,
     recover_within_seconds: Annotated[
@@ -65,9 +67,9 @@ def chaos(
         _list(console)
         return
     seed = random.randint(1, MAX_SEED) if seed is None else seed
-    injections = draw(_chosen(console, faults), minutes * 60, seed)
+    injections = draw(_chosen(console, faults, nodes), minutes * 60, seed)
     report = ChaosReport(
-        seed, rate, minutes * 60, injections, recover_within_seconds, quiet_within_seconds, cancel_share
+        seed, rate, minutes * 60, injections, recover_within_seconds, quiet_within_seconds, cancel_share, nodes
     )
     directory = run_directory or new_directory("chaos", f"-{seed}")
     status = carry_out(
@@ -80,18 +82,24 @@ def chaos(
     raise typer.Exit(status)
 
 
-def _chosen(console: Console, names: str) -> list[Fault]:
-    """The named faults; without names, all that can be injected on this machine."""
+def _chosen(console: Console, names: str, nodes: int) -> list[Fault]:
+    """The named faults; without names, all that can be injected on this machine and on so many nodes."""
     try:
         faults = chosen(names, FAULTS)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--faults") from None
-    impossible = {fault.name: reason for fault in faults if (reason := fault.missing())}
+    if not names:
+        faults = [fault for fault in faults if fault.nodes <= nodes]
+    impossible = {fault.name: reason for fault in faults if (reason := _missing(fault, nodes))}
     for name, reason in impossible.items():
         if names:
             raise typer.BadParameter(f"{name}: {reason}", param_hint="--faults")
         console.print(f"Left out: {name}, because {reason}")
     return [fault for fault in faults if fault.name not in impossible]
+
+
+def _missing(fault: Fault, nodes: int) -> str:
+    return f"it needs --nodes {fault.nodes}" if fault.nodes > nodes else fault.missing()
 
 
 async def _chaos(console: Console, report: ChaosReport, directory: Path, reports: list[Report]) -> None:

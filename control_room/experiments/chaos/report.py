@@ -35,6 +35,7 @@ class ChaosReport(Report):
     recover_within_seconds: float = 15.0
     quiet_within_seconds: float = 90.0
     cancel_share: float = 0.2
+    nodes: int = 1
     phase: str = "starting"
     load: LoadReport = field(default_factory=LoadReport)
     cancellations: Cancellations = field(default_factory=Cancellations)
@@ -62,6 +63,7 @@ class ChaosReport(Report):
             "held": self.held,
             "seed": self.seed,
             "rate": self.rate,
+            "nodes": self.nodes,
             "recover_within_seconds": self.recover_within_seconds,
             "load": load,
             "cancel_share": self.cancel_share,

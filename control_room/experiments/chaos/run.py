@@ -19,10 +19,12 @@ from control_room.experiments.chaos.watch import look_at_orders, look_at_service
 from control_room.experiments.client import connected, repeat
 from control_room.launcher import LaunchError
 from control_room.launcher.broker import BrokerError, PrivateBroker
+from control_room.launcher.cluster import PrivateCluster
 from control_room.launcher.installed import NotInstalledError
-from control_room.launcher.system import launch, private_settings
+from control_room.launcher.system import Broker, launch, private_settings
 from control_room.operations.addresses import SystemAddresses
 from control_room.operations.roles import ORDERS
+from shared.amqp_url import node_urls
 from shared.management import ManagementError
 from shared.messaging.channel import BrokerUnavailable
 from shared.messaging.publisher import PublishError
@@ -148,6 +150,11 @@ class Chaos:
         await poll(all_are_closed, within_seconds=self.report.quiet_within_seconds, every_seconds=ORDERS_SECONDS)
 
 
+def _broker(directory: Path, nodes: int) -> Broker:
+    # `autoheal`, since the clients and the other nodes of one that is frozen find it at different times
+    return PrivateBroker(directory) if nodes == 1 else PrivateCluster(directory, nodes, partitions="autoheal")
+
+
 @asynccontextmanager
 async def started(report: ChaosReport, directory: Path, progress: Callable[[str], None]) -> AsyncIterator[Chaos]:
     """A system of its own with a broker of its own, ready for `Chaos.run`; nothing of it runs after the block.
@@ -155,16 +162,17 @@ async def started(report: ChaosReport, directory: Path, progress: Callable[[str]
     Raises LaunchError.
     """
     async with AsyncExitStack() as stack:
-        progress("Starting RabbitMQ")
+        progress("Starting RabbitMQ" if report.nodes == 1 else f"Starting RabbitMQ, {report.nodes} nodes")
         try:
-            broker = await stack.enter_async_context(PrivateBroker(directory / "rabbitmq"))
+            broker = _broker(directory / "rabbitmq", report.nodes)
+            await stack.enter_async_context(broker)
         except (BrokerError, NotInstalledError) as error:
             raise LaunchError(str(error)) from error
         proxy, url = await stack.enter_async_context(proxy_to(broker.amqp_url()))
         environment = {
             **private_settings(),
             **SYSTEM_SETTINGS,
-            "RABBITMQ_URL": f"{url}?heartbeat={HEARTBEAT_SECONDS}",
+            "RABBITMQ_URL": ",".join(f"{each}?heartbeat={HEARTBEAT_SECONDS}" for each in node_urls(url)),
             "RABBITMQ_MANAGEMENT_URL": broker.management_url,
         }
         system = await stack.enter_async_context(launch(directory, environment=environment, progress=progress))

@@ -10,9 +10,8 @@ from typing import Any
 from control_room.experiments.chaos.proxy import Proxy
 from control_room.experiments.chaos.watch import OpenOrders
 from control_room.experiments.client import UNREACHABLE, Client
-from control_room.launcher.broker import PrivateBroker
 from control_room.launcher.processes import SupervisedProcess
-from control_room.launcher.system import System
+from control_room.launcher.system import Broker, System
 from control_room.operations.replicas import NO_LABELS
 from shared.contract import services
 from shared.waiting import poll
@@ -35,7 +34,7 @@ class SystemUnderTest:
     """A running system with all that a fault can act on; `proxy` is between the services and the broker."""
 
     system: System
-    broker: PrivateBroker
+    broker: Broker
     proxy: Proxy
     client: Client
     orders: OpenOrders

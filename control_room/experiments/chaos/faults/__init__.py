@@ -7,6 +7,7 @@ from control_room.experiments.chaos.faults import (
     gateway,
     machine,
     messages,
+    nodes,
     services,
     topology,
     wire,
@@ -15,7 +16,7 @@ from control_room.experiments.chaos.faults.fault import Fault, Injection
 
 FAULTS: dict[str, Fault] = {
     each.name: each
-    for part in (services, crashes, machine, databases, gateway, broker, topology, wire, messages)
+    for part in (services, crashes, machine, databases, gateway, broker, nodes, topology, wire, messages)
     for each in vars(part).values()
     if isinstance(each, Fault)
 }

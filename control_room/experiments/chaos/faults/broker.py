@@ -26,7 +26,7 @@ TICK_MILLISECONDS = 500
 @fault("broker-kill", NODE, lasts_seconds=(0.5, 4), allowance_seconds=15)
 async def broker_kill(system: SystemUnderTest, injection: Injection) -> None:
     """SIGKILL to RabbitMQ, and its start."""
-    await asyncio.sleep(max(0.0, system.newest_queue_at + SAFE_QUEUE_AGE_SECONDS - time.monotonic()))
+    await until_queues_are_old(system)
     await _replaced(system, injection, system.broker.kill)
 
 
@@ -34,6 +34,11 @@ async def broker_kill(system: SystemUnderTest, injection: Injection) -> None:
 async def broker_restart(system: SystemUnderTest, injection: Injection) -> None:
     """RabbitMQ stopped in order, and started."""
     await _replaced(system, injection, system.broker.stop)
+
+
+async def until_queues_are_old(system: SystemUnderTest) -> None:
+    """Wait until no queue is too new for its node to be killed."""
+    await asyncio.sleep(max(0.0, system.newest_queue_at + SAFE_QUEUE_AGE_SECONDS - time.monotonic()))
 
 
 async def _replaced(system: SystemUnderTest, injection: Injection, stop: Callable[[], Any]) -> None:

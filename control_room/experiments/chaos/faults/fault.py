@@ -82,7 +82,8 @@ Inject = Callable[[SystemUnderTest, Injection], Awaitable[None]]
 class Fault:
     """A kind of fault. `lasts_seconds`: from and to; `allowance_seconds`: for evidence and recovery before the next.
 
-    `missing` says what this machine lacks for it, nothing if it can be injected here.
+    `missing` says what this machine lacks for it, nothing if it can be injected here. `nodes`: as many as RabbitMQ must
+    have at least.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Fault:
     allowance_seconds: float
     inject: Inject
     missing: Callable[[], str] = lambda: ""
+    nodes: int = 1
 
     @property
     def meaning(self) -> str:
@@ -105,6 +107,7 @@ def fault(
     lasts_seconds: tuple[float, float] = (0.0, 0.0),
     allowance_seconds: float,
     missing: Callable[[], str] = lambda: "",
+    nodes: int = 1,
 ) -> Callable[[Inject], Fault]:
     """Declare a function as a fault; the first line of its docstring is shown by `--list-faults`."""
-    return lambda inject: Fault(name, targets, lasts_seconds, allowance_seconds, inject, missing)
+    return lambda inject: Fault(name, targets, lasts_seconds, allowance_seconds, inject, missing, nodes)
