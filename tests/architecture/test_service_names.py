@@ -20,6 +20,7 @@ EXCEPTIONS = {
     "deploy/haproxy/haproxy.cfg": "a published port and replicas for each service: HAProxy has no loops",
     "deploy/small.yml": "what the small system leaves out of the compose file",
     "benchmarks": "measures these services beside the same shop on other libraries",
+    "deploy/compose.cluster.yml": "each service has a user of its own, in the URL of each node",
     "deploy/stripe.yml": "the compose overlay that gives the service that pays a gateway and its key",
 }
 

@@ -16,6 +16,7 @@ import pytest
 import pytest_asyncio
 
 from control_room.launcher.ports import free_ports
+from shared.settings import BrokerSettings
 from tests.rail import Rail
 from tests.support import SERVICES, eventually
 
@@ -200,6 +201,34 @@ async def test_the_small_system_is_without_control_room_and_maildev_and_writes_m
     services = json.loads(rendered)["services"]
     assert services.keys() == {*SERVICES, "front_door", "migrations", "topology", "rabbitmq", "postgres"}
     assert services["notification_service"]["environment"]["EMAIL_URL"] == ""
+
+
+async def test_the_cluster_is_three_equal_nodes_that_every_client_knows(engine: None) -> None:
+    def rendered(*files: str) -> Any:
+        command = ("docker", "compose", "--env-file", os.devnull, *(f"--file={file}" for file in files), "config")
+        return _run(*command, "--format", "json")
+
+    single = json.loads(await rendered("docker-compose.yml"))["services"]
+    services = json.loads(await rendered("docker-compose.yml", "deploy/compose.cluster.yml"))["services"]
+    nodes = [services.pop(name) for name in ("rabbitmq", "rabbitmq_2", "rabbitmq_3")]
+    hosts = [node.pop("hostname") for node in nodes]
+    named = re.findall(r"nodes\.\d = rabbit@(\w+)", (PROJECT / "deploy/rabbitmq/cluster.conf").read_text())
+    assert hosts == named == ["rabbitmq", "rabbitmq_2", "rabbitmq_3"]
+    for own in ("ports", "volumes"):
+        for node in (*nodes, single["rabbitmq"]):
+            node.pop(own, None)
+    assert nodes[0] == nodes[1] == nodes[2]
+    alone = {name: value for name, value in single["rabbitmq"].items() if name not in ("hostname", "entrypoint")}
+    alone["environment"] |= {"NODES_COOKIE": "order_rail"}
+    assert alone == {name: value for name, value in nodes[0].items() if name != "entrypoint"}
+
+    assert services.keys() == single.keys() - {"rabbitmq"}
+    for name, service in services.items():
+        if url := service.get("environment", {}).get("RABBITMQ_URL"):
+            settings = BrokerSettings(rabbitmq_url=url)
+            assert [node.host for node in settings.amqp] == hosts, name
+            (before,) = BrokerSettings(rabbitmq_url=single[name]["environment"]["RABBITMQ_URL"]).amqp
+            assert {(node.user, node.password) for node in settings.amqp} == {(before.user, before.password)}
 
 
 async def test_an_order_is_confirmed_within_two_seconds_and_mailed(stack: Stack, rail: Rail) -> None:
