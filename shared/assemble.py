@@ -57,7 +57,11 @@ class Assembly:
         self.consumer = Consumer(
             self._settings.rabbitmq_url,
             self._contract.name,
-            [_without_pruned_orders(each, self.database) for each in subscriptions],
+            [
+                _without_pruned_orders(partition, self.database)
+                for each in subscriptions
+                for partition in by_partition(self._contract, each)
+            ],
             self.publisher,
             self._settings.retry_delays_of,
         )
@@ -98,6 +102,15 @@ class Assembly:
         components += [self.consumer, *after, *controls(settings, name, self.consumer)]
         http = HttpServer(self.app, settings.http_host, settings.http_port)
         return Service(components, http, breakers, settings.drain_seconds)
+
+
+def by_partition(contract: ServiceContract, subscription: Subscription) -> list[Subscription]:
+    """The subscription to each partition of its queue; itself where the queue has none."""
+    queue = contract.queue(subscription.queue.removeprefix(f"{contract.name}."))
+    if queue.partitions is None:
+        return [subscription]
+    header = queue.partitions.header
+    return [replace(subscription, queue=name, key_header=header) for name in contract.names_of(queue)]
 
 
 def _without_pruned_orders(subscription: Subscription, database: Database) -> Subscription:

@@ -9,8 +9,9 @@ import importlib.metadata
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
+from typing import Any
 
 from shared.events import Event
 
@@ -18,6 +19,9 @@ GROUP = "order_rail.services"
 
 CONTROL = "control"
 """The exchange that `shared/controls.py` listens to. It exists only where controls are enabled."""
+
+KEY_HEADER = "key."
+"""How the headers begin that carry the keys of partitioned queues."""
 
 ATTEMPT_SECONDS = 20.0
 SECOND_TRY_SECONDS = 1.0
@@ -54,6 +58,23 @@ class RetryDelays:
 
 
 @dataclass(frozen=True)
+class Partitions:
+    """A queue is `count` queues for RabbitMQ, `<queue>.0` and so on: in parallel across keys, in sequence within one.
+
+    `key`: the field of its events that decides, such as `subject` (the order id) or `data.order.customer_email`. Events
+    without a value in it are in sequence with each other.
+    """
+
+    count: int
+    key: str
+
+    @property
+    def header(self) -> str:
+        """Of messages: it carries the key, since the broker looks into no message. Publishers set it."""
+        return f"{KEY_HEADER}{self.key}"
+
+
+@dataclass(frozen=True)
 class QueueContract:
     """One queue of a service; with its service's name before it, such as `loyalty_service.earn`, RabbitMQ's name.
 
@@ -62,6 +83,7 @@ class QueueContract:
     `attempt_seconds`: the longest that one try at a message takes; its handler must keep to that. It stays below the
     30 minutes after which RabbitMQ takes back what is not acknowledged.
     `retry_delays`: None for those of RETRY_DELAYS_SECONDS.
+    `partitions`: for events whose sequence matters; a retry then waits in place, and what is behind it in its key too.
     """
 
     name: str
@@ -69,6 +91,7 @@ class QueueContract:
     takes: tuple[type[Event] | Pattern, ...]
     attempt_seconds: float = ATTEMPT_SECONDS
     retry_delays: RetryDelays | None = None
+    partitions: Partitions | None = None
 
 
 @dataclass(frozen=True)
@@ -114,7 +137,13 @@ class ServiceContract:
 
     @property
     def queue_names(self) -> tuple[str, ...]:
-        return tuple(self.queue_name(queue.name) for queue in self.queues)
+        """RabbitMQ's names of all its queues."""
+        return tuple(name for queue in self.queues for name in self.names_of(queue))
+
+    def names_of(self, queue: QueueContract) -> tuple[str, ...]:
+        """RabbitMQ's name of the queue, or of each of its partitions."""
+        name = self.queue_name(queue.name)
+        return tuple(f"{name}.{n}" for n in range(queue.partitions.count)) if queue.partitions else (name,)
 
     def queue(self, name: str) -> QueueContract:
         """The queue with this short name. Raises `ContractError` if the contract has none."""
@@ -124,7 +153,10 @@ class ServiceContract:
         raise ContractError(f"{self.name} has no queue {name!r} in its contract, only {[q.name for q in self.queues]}")
 
     def queue_name(self, name: str) -> str:
-        """RabbitMQ's name of the queue with this short name. Raises `ContractError` if the contract has none."""
+        """RabbitMQ's name of the queue with this short name. Raises `ContractError` if the contract has none.
+
+        The partitions of a queue have a number behind it; it is then the name of the exchange before them.
+        """
         return f"{self.name}.{self.queue(name).name}"
 
     def variable(self, end: str) -> str:
@@ -180,8 +212,13 @@ def service(name: str) -> ServiceContract:
 
 
 def queues() -> dict[str, QueueContract]:
-    """Every registered queue by RabbitMQ's name."""
-    return {contract.queue_name(queue.name): queue for contract in services() for queue in contract.queues}
+    """Every registered queue by RabbitMQ's name; each partition is one."""
+    return {
+        name: replace(queue, title=f"{queue.title}, {name.rpartition('.')[2]}") if queue.partitions else queue
+        for contract in services()
+        for queue in contract.queues
+        for name in contract.names_of(queue)
+    }
 
 
 def service_of(queue_name: str) -> ServiceContract:
@@ -216,6 +253,17 @@ def queues_taking(event: type[Event]) -> dict[str, QueueContract]:
     return {name: queue for name, queue in queues().items() if event in queue.takes}
 
 
+@cache
+def partitions_taking(event_type: str) -> tuple[Partitions, ...]:
+    """The partitions of every registered queue that takes events of this type."""
+    return tuple(
+        queue.partitions
+        for contract in services()
+        for queue in contract.queues
+        if queue.partitions and any(pattern.matches(event_type) for pattern in patterns(queue))
+    )
+
+
 def _expect_usable(contract: ServiceContract) -> None:
     exchange = [contract.exchange] if contract.exchange or contract.publishes else []
     for name in (contract.name, *exchange, *(queue.name for queue in contract.queues)):
@@ -225,6 +273,29 @@ def _expect_usable(contract: ServiceContract) -> None:
     for delays in (queue.retry_delays for queue in contract.queues if queue.retry_delays):
         if not delays.variable.endswith("_RETRY_DELAYS_SECONDS"):
             raise ContractError(f"{contract.name}: {delays.variable} must end in _RETRY_DELAYS_SECONDS")
+    for queue in contract.queues:
+        if queue.partitions:
+            _expect_keys(contract.queue_name(queue.name), queue.partitions, queue.takes)
+
+
+def _expect_keys(name: str, partitions: Partitions, takes: Iterable[type[Event] | Pattern]) -> None:
+    if partitions.count < 1:
+        raise ContractError(f"{name} has {partitions.count} partitions; expected at least 1")
+    for taken in takes:
+        if isinstance(taken, Pattern):
+            raise ContractError(f"{name} takes {taken.key!r} and has partitions; expected events, which have the key")
+        if not _has_value(taken, partitions.key.split(".")):
+            raise ContractError(f"{name}: {taken.type_name()} has no value {partitions.key!r} that could be its key")
+
+
+def _has_value(model: Any, path: Iterable[str]) -> bool:
+    """Whether events of this class have a field there that holds no further fields."""
+    for name in path:
+        fields = getattr(model, "model_fields", {})
+        if name not in fields:
+            return False
+        model = fields[name].annotation
+    return not hasattr(model, "model_fields")
 
 
 def _expect_unique(what: str, values: Iterable[object]) -> None:

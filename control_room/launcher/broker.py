@@ -15,6 +15,7 @@ from control_room.launcher.children import end, kill, signal_group, spawn, tail
 from control_room.launcher.erlang import ErlangHome
 from control_room.launcher.installed import CONTROL, SERVER, find
 from control_room.launcher.ports import free_ports, is_free
+from shared.topology import HASHING_PLUGIN
 from shared.waiting import poll
 
 NODE_NAME = "order_rail@localhost"  # need not be unique: only the nodes of a cluster share an epmd
@@ -84,10 +85,11 @@ class PrivateBroker:
     ) -> None:
         """Port 0 means any free port. `configuration`: further lines of rabbitmq.conf.
 
-        `plugins`: of RabbitMQ, beside the management plugin. `home`: what it shares with other nodes; nothing if None.
+        `plugins`: of RabbitMQ, beside the management plugin and the exchange of partitioned queues. `home`: what it shares
+        with other nodes; nothing if None.
         """
         self.directory, self._configuration, self.name = directory.absolute(), configuration, name
-        self._plugins = ("rabbitmq_management", *plugins)
+        self._plugins = ("rabbitmq_management", HASHING_PLUGIN, *plugins)
         free = free_ports(3)
         self.amqp_port = amqp_port or free[0]
         self.management_port = management_port or free[1]

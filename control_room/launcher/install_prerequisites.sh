@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes sure that a RabbitMQ server is installed (unless RABBITMQ_URL names one), and Python's venv module; with
-# FOR_TESTS=1 also PostgreSQL's server programs, PgBouncer, HAProxy, Chromium and libfaketime, without which some tests
-# are skipped. PYTHON names the interpreter.
+# FOR_TESTS=1 also PostgreSQL's server programs, PgBouncer, HAProxy, Chromium, libfaketime and Kustomize, without which
+# some tests are skipped. PYTHON names the interpreter.
 # Installs them with apt-get where it may; else says what to do, with status 1 if it can't be done without.
 # Order Rail runs a private node of its own, so the package's system-wide service is neither started nor enabled.
 set -eu
@@ -44,6 +44,10 @@ has_libfaketime() {
   [ -n "$(find /usr/lib -name 'libfaketimeMT.so.1' 2>/dev/null | head -n 1)" ]
 }
 
+has_kustomize() {
+  command -v kustomize >/dev/null || command -v kubectl >/dev/null
+}
+
 required_packages() {
   has_venv || "$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'
   has_rabbitmq || echo rabbitmq-server
@@ -57,6 +61,7 @@ missing_packages() {
   has_haproxy || echo haproxy
   has_chromium || echo chromium
   has_libfaketime || echo libfaketime
+  has_kustomize || ! apt-cache show kustomize >/dev/null 2>&1 || echo kustomize # Debian has it since 13
 }
 
 explain() {

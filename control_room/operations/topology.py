@@ -17,7 +17,7 @@ from shared.contract import services
 from shared.management import ManagementError, ManagementUnavailable
 from shared.observability.logging import configure as configure_logging
 from shared.settings import BrokerSettings, load
-from shared.topology import Item, Queue, ServiceUser, VirtualHost
+from shared.topology import Exchange, Item, Queue, ServiceUser, VirtualHost
 from shared.topology.provision import Difference, TopologyDiffers, apply, difference, keep
 from shared.waiting import poll
 
@@ -122,6 +122,10 @@ def _table(settings: BrokerSettings, found: Difference) -> Table:
     for item in found.items:
         if item in found.missing or not isinstance(item, VirtualHost | ServiceUser):
             table.add_row(escape(str(item)), escape(_expectation(item)), _state(item, found))
+    known = set(map(str, found.items))
+    for line in found.differs:
+        if line.item not in known:
+            table.add_row(escape(line.item), "", "[yellow]should not be there[/]")
     return table
 
 
@@ -133,6 +137,8 @@ def _expectation(item: Item) -> str:
             return f"dead after {limit} returns"
         case Queue():
             return "parks dead letters"
+        case Exchange(arguments={"hash-header": header}):
+            return f"partitions by the header {header}"
         case ServiceUser(permissions={"write": write, "read": read}):
             return f"write {write}, read {read}"
         case _:

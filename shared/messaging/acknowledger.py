@@ -1,6 +1,7 @@
 """Acknowledgements, many with one frame. No other module acknowledges what a service consumes."""
 
 import asyncio
+from collections.abc import Callable
 
 from shared.messaging.channel import Channel
 
@@ -8,8 +9,10 @@ from shared.messaging.channel import Channel
 class Acknowledger:
     """Acknowledges the deliveries of one channel. Once it is closed, nothing happens: the broker redelivers them."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, abandon: Callable[[], None] | None = None) -> None:
+        """`abandon`: gives every unsettled delivery back to the broker, if not by closing the channel."""
         self._channel = channel
+        self._abandon = abandon or (lambda: channel.discard("a delivery could not be settled"))
         self._loop = asyncio.get_running_loop()
         self._settled: dict[int, bool] = {}  # delivery tag -> settled, in order of arrival
         self._flush_planned = False
@@ -28,8 +31,8 @@ class Acknowledger:
             self._loop.call_soon(self._flush)
 
     def abandon(self) -> None:
-        """Give every unsettled delivery back to the broker, by closing the channel."""
-        self._channel.discard("a delivery could not be settled")
+        """Give every unsettled delivery back to the broker."""
+        self._abandon()
 
     def _flush(self) -> None:
         """One `multiple` for all before the first unsettled delivery, and single ones for those behind it.

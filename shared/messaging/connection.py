@@ -90,6 +90,14 @@ class Connection:
         if self._has_others:
             resolve(self.closed, BrokerUnavailable(f"{self.node}: {reason}"))
 
+    def cut(self) -> None:
+        """End it without a word to the broker.
+
+        Then RabbitMQ first takes back what was not acknowledged, and gives it, in sequence, to the next consumer. Where
+        a channel or a connection is closed in order, the next consumer gets later messages before those.
+        """
+        self._pika.cut()
+
     async def close(self, timeout_seconds: float = 2.0) -> None:
         """Close, and wait for the broker's answer at most `timeout_seconds`: pika's own close can wait for ever."""
         self._begin_close()

@@ -4,15 +4,18 @@ One task works on each delivery (`processor.py`); prefetch bounds their number.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 import structlog
 
 from shared.messaging.acknowledger import Acknowledger
 from shared.messaging.channel import BrokerUnavailable, Channel, NotFound
 from shared.messaging.connection import ConnectedComponent, Connection
+from shared.messaging.in_sequence import InSequence
 from shared.messaging.message import Delivery
 from shared.messaging.processor import Processor, Subscription
 from shared.messaging.publisher import Publisher
@@ -36,13 +39,17 @@ class Consumer(ConnectedComponent):
     ) -> None:
         super().__init__(url, f"{name} consumer")
         self._queues = [
-            _QueueConsumer(subscription, publisher, RetryPolicy(retry_delays_of(subscription.queue)))
+            (_PartitionConsumer if subscription.key_header else _QueueConsumer)(
+                subscription, publisher, RetryPolicy(retry_delays_of(subscription.queue))
+            )
             for subscription in subscriptions
         ]
 
     async def stop(self) -> None:
         """Take no more deliveries, let go of those that wait, finish the others, acknowledge them, disconnect."""
         await asyncio.gather(*(queue.drain() for queue in self._queues))
+        for queue in self._queues:
+            queue.let_go()
         await super().stop()
 
     async def pause(self) -> None:
@@ -75,9 +82,11 @@ class Consumer(ConnectedComponent):
 class _QueueConsumer:
     """One queue: opens a channel, consumes, and opens another channel whenever that one closes."""
 
+    _processor_type = Processor
+
     def __init__(self, subscription: Subscription, publisher: Publisher, policy: RetryPolicy) -> None:
         self._queue, self._prefetch = subscription.queue, subscription.concurrency
-        self._processor = Processor(subscription, publisher, policy)
+        self._processor = self._processor_type(subscription, publisher, policy)
         self._loop: asyncio.AbstractEventLoop
         self._intake: _Intake | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -107,7 +116,7 @@ class _QueueConsumer:
         """Consume until the channel closes; the reason why it closed."""
         self._loop = asyncio.get_running_loop()
         await channel.qos(self._prefetch)
-        self._intake = _Intake(channel, self._queue, partial(self._take, Acknowledger(channel)))
+        self._intake = _Intake(channel, self._queue, self._taker(self._acknowledger(channel)))
         try:
             await self._adjust()
             self.problem = None
@@ -120,14 +129,27 @@ class _QueueConsumer:
         with suppress(BrokerUnavailable):  # the next channel starts in the new state
             await self._adjust()
 
+    @property
+    def _is_held(self) -> bool:
+        return self._paused or self._draining
+
     async def _adjust(self) -> None:
         if self._intake is not None:
-            await self._intake.set_open(not (self._paused or self._draining))
+            await self._intake.set_open(not self._is_held)
+
+    def _acknowledger(self, channel: Channel) -> Acknowledger:
+        return Acknowledger(channel)
+
+    def _taker(self, acknowledger: Acknowledger) -> Callable[[Delivery], None]:
+        return partial(self._take, acknowledger)
 
     def _take(self, acknowledger: Acknowledger, delivery: Delivery) -> None:
         acknowledger.expect(delivery.tag)
         work = self._process_late if self.delay_seconds else self._processor.process
-        task = self._loop.create_task(work(delivery, acknowledger))
+        self._start(work(delivery, acknowledger))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -146,6 +168,65 @@ class _QueueConsumer:
             for task in self._tasks:  # left only if time ran out: unacknowledged, so the broker redelivers them
                 task.cancel()
 
+    def let_go(self) -> None:
+        """Called once nothing is in progress any more, before the connection is closed."""
+
+
+class _PartitionConsumer(_QueueConsumer):
+    """One partition, of which this is the active consumer or waits to be: the deliveries of a key one after the other.
+
+    What it holds when it ends goes to the next consumer in sequence, since it cuts the connection (`Connection.cut`).
+    """
+
+    _processor_type = InSequence
+
+    def __init__(self, subscription: Subscription, publisher: Publisher, policy: RetryPolicy) -> None:
+        super().__init__(subscription, publisher, policy)
+        self._header = subscription.key_header
+        self._connection: Connection | None = None
+
+    async def _adjust(self) -> None:
+        if not self._is_held:
+            await super()._adjust()
+        elif self._paused and self._intake is not None and self._intake.is_open:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            self.let_go()
+
+    async def keep_consuming(self, connection: Connection) -> None:
+        self._connection = connection
+        await super().keep_consuming(connection)
+
+    def let_go(self) -> None:
+        if self._connection is not None:
+            self._connection.cut()
+
+    def _acknowledger(self, channel: Channel) -> Acknowledger:
+        return Acknowledger(channel, abandon=self.let_go)
+
+    def _taker(self, acknowledger: Acknowledger) -> Callable[[Delivery], None]:
+        lanes: dict[str, deque[Delivery]] = {}
+
+        def take(delivery: Delivery) -> None:
+            acknowledger.expect(delivery.tag)
+            key = str(delivery.message.headers.get(self._header))
+            lane = lanes.setdefault(key, deque())
+            lane.append(delivery)
+            if len(lane) == 1:
+                self._start(self._process_lane(lanes, key, acknowledger))
+
+        return take
+
+    async def _process_lane(self, lanes: dict[str, deque[Delivery]], key: str, acknowledger: Acknowledger) -> None:
+        """Process the deliveries of one key, until there are no more, or they are not ours any more."""
+        lane = lanes[key]
+        while lane:
+            if self._is_held or not acknowledger.is_open:
+                return  # what is left stays in the lane, so that no later delivery of the key is begun either
+            work = self._process_late if self.delay_seconds else self._processor.process
+            await work(lane[0], acknowledger)
+            lane.popleft()
+        del lanes[key]
+
 
 class _Intake:
     """The consumer of one channel, open or not. It belongs to the channel, so that a late answer changes no other."""
@@ -155,6 +236,10 @@ class _Intake:
         self._queue, self._take = queue, take
         self._consumer_tag: str | None = None
         self._lock = asyncio.Lock()
+
+    @property
+    def is_open(self) -> bool:
+        return self._consumer_tag is not None
 
     async def set_open(self, is_open: bool) -> None:
         """The last of several calls at once counts. Raises `BrokerUnavailable`."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from shared.contract import KEY_HEADER
 from shared.events import CONTENT_TYPE
 
 ATTEMPT = "attempt"
@@ -26,7 +27,7 @@ REDRIVEN_AT = "redriven-at"
 """Header: when it was last redriven from the dead letters (RFC 3339); `attempt` started again at 1 then."""
 REDRIVE_COUNT = "redrive-count"
 KEPT_HEADERS = (FIRST_SEEN, REDRIVEN_AT, REDRIVE_COUNT)
-"""Headers that stay with a message through retries, and when it becomes a dead letter."""
+"""Headers that stay with a message through retries, and when it becomes a dead letter; so do those of `keys`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,11 @@ class Delivery:
     def _number(self, header: str, *, least: int) -> int:
         number = self.message.headers.get(header)
         return number if type(number) is int and least <= number <= 1_000_000 else least
+
+
+def keys(headers: Mapping[str, Any]) -> dict[str, Any]:
+    """The headers that carry the keys of partitioned queues: they stay with a message wherever it goes."""
+    return {name: value for name, value in headers.items() if name.startswith(KEY_HEADER)}
 
 
 def header_time() -> str:

@@ -66,12 +66,16 @@ Returns False where the work turns out to be done: then there is nothing to give
 
 @dataclass(frozen=True)
 class Subscription:
-    """What a service does with one queue: a handler for each event type, and how many deliveries at once."""
+    """What a service does with one queue: a handler for each event type, and how many deliveries at once.
+
+    `key_header`: of a partition; the assembly sets it. The deliveries of each key are handled one after the other.
+    """
 
     queue: str
     handlers: Mapping[type[Event], Handler]
     concurrency: int
     give_up: GiveUp | None = None
+    key_header: str = ""
 
 
 class UndecodableProperties(UnreadableEvent):
@@ -230,13 +234,17 @@ def _is_tried_again_at_once(error: TransientError, took_seconds: float) -> bool:
     return not (isinstance(error, OutcomeUnknown) or is_asked_to_wait) and took_seconds <= SECOND_TRY_SECONDS
 
 
-def _retried(queue: str, delivery: Delivery, outcome: Retry) -> Message:
-    added = {
+def retry_headers(delivery: Delivery, outcome: Retry) -> dict[str, Any]:
+    """What the message says of its tries so far when it is tried again."""
+    return {
         headers.ATTEMPT: delivery.attempt + outcome.spends_attempt,
         headers.RETRIES: delivery.retries + outcome.spends_attempt,
         headers.LAST_ERROR: outcome.error[:ERROR_LENGTH],
     }
-    return _redirected(delivery, retry_queue(queue, outcome.delay_seconds), added)
+
+
+def _retried(queue: str, delivery: Delivery, outcome: Retry) -> Message:
+    return _redirected(delivery, retry_queue(queue, outcome.delay_seconds), retry_headers(delivery, outcome))
 
 
 def _parked(queue: str, delivery: Delivery, outcome: DeadLetter) -> Message:
@@ -254,6 +262,7 @@ def _parked(queue: str, delivery: Delivery, outcome: DeadLetter) -> Message:
 def _redirected(delivery: Delivery, queue: str, added: dict[str, Any]) -> Message:
     """The message for another queue, by the default exchange. Of its headers only those in `KEPT_HEADERS` stay."""
     old = delivery.message.headers
-    kept = {name: old[name] for name in headers.KEPT_HEADERS if isinstance(old.get(name), str | int)}
+    names = (*headers.KEPT_HEADERS, *headers.keys(old))
+    kept = {name: old[name] for name in names if isinstance(old.get(name), str | int)}
     new_headers = {headers.FIRST_SEEN: headers.header_time(), **kept, **added}
     return replace(delivery.message, exchange="", routing_key=queue, headers=new_headers)

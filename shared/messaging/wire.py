@@ -38,8 +38,14 @@ class WireConnection(AsyncioConnection):  # type: ignore[misc]  # pika has no py
 
     def _flush(self) -> None:
         unsent, self._unsent = self._unsent, []
-        if self._transport is not None:  # it may have closed meanwhile
+        if unsent and self._transport is not None:  # it may have closed meanwhile
             super()._adapter_emit_data(b"".join(unsent))
+
+    def cut(self) -> None:
+        """End the connection as if this process had died; what was sent before is sent."""
+        self._flush()
+        if self._transport is not None:
+            self._transport.abort()
 
     def _process_callbacks(self, value: frame.Frame) -> bool:
         """Whether somebody waited for this frame. Nobody waits for the parts of a message: no need to look."""

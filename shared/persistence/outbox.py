@@ -8,6 +8,7 @@ import sqlalchemy
 from sqlalchemy import BigInteger, Column, Connection, Identity, Index, Integer, LargeBinary, MetaData, String, Table
 
 from shared.events import Event, encode
+from shared.messaging.keys import keys_of
 from shared.messaging.message import Message
 from shared.persistence.bulk import BulkInsert
 from shared.persistence.one_of import one_of
@@ -68,7 +69,7 @@ class Outbox:
             OutboxRow(
                 row.id,
                 Message(exchange=row.exchange, routing_key=row.type, body=row.body, message_id=row.event_id,
-                        type=row.type, app_id=row.source, timestamp=row.timestamp),
+                        type=row.type, app_id=row.source, timestamp=row.timestamp, headers=keys_of(row.type, row.body)),
             )
             for row in connection.execute(query, {"limit": limit})
         ]  # fmt: skip
@@ -83,8 +84,10 @@ class Outbox:
         return connection.execute(sqlalchemy.select(sqlalchemy.func.count()).select_from(self.table)).scalar_one()
 
     def _message(self, event: Event) -> Message:
-        return Message(exchange=self._exchange, routing_key=event.type, body=encode(event), message_id=event.id,
-                       type=event.type, app_id=event.source, timestamp=int(event.time.timestamp()))  # fmt: skip
+        body = encode(event)
+        return Message(exchange=self._exchange, routing_key=event.type, body=body, message_id=event.id, type=event.type,
+                       app_id=event.source, timestamp=int(event.time.timestamp()),
+                       headers=keys_of(event.type, body))  # fmt: skip
 
 
 def _values(message: Message) -> dict[str, object]:

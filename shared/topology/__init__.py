@@ -9,7 +9,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from shared import contract
-from shared.contract import CONTROL, ServiceContract
+from shared.contract import CONTROL, Partitions, ServiceContract
+
+HASHING = "x-consistent-hash"
+"""The type of the exchange before partitions, which RabbitMQ has with the plugin `HASHING_PLUGIN`."""
+HASHING_PLUGIN = "rabbitmq_consistent_hash_exchange"
 
 DELIVERY_LIMIT = 20
 # A person may look at parked messages as often as they like. RabbitMQ 4 limits every quorum queue to 20
@@ -31,9 +35,11 @@ class VirtualHost:
 
 @dataclass(frozen=True)
 class Exchange:
-    """A durable topic exchange."""
+    """A durable exchange."""
 
     name: str
+    type: str = "topic"
+    arguments: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"exchange {self.name}"
@@ -41,7 +47,7 @@ class Exchange:
     @property
     def properties(self) -> dict[str, object]:
         """All that the broker knows about it, under the broker's names."""
-        return {"type": "topic", "durable": True, "auto_delete": False, "internal": False}
+        return {"type": self.type, "durable": True, "auto_delete": False, "internal": False, **self.arguments}
 
 
 @dataclass(frozen=True)
@@ -62,14 +68,19 @@ class Queue:
 
 @dataclass(frozen=True)
 class Binding:
-    """`queue` receives from `exchange` what has a routing key that matches the pattern."""
+    """`queue` receives from `exchange` what has a routing key that matches the pattern. It may be an exchange, too.
+
+    Where the exchange partitions, `routing_key` is a weight.
+    """
 
     exchange: str
     queue: str
     routing_key: str
+    to_exchange: bool = False
 
     def __str__(self) -> str:
-        return f"binding {self.exchange} --{self.routing_key}--> {self.queue}"
+        to = "exchange " if self.to_exchange else ""
+        return f"binding {self.exchange} --{self.routing_key}--> {to}{self.queue}"
 
 
 @dataclass(frozen=True)
@@ -111,6 +122,7 @@ def topology(
     """
     exchanges = [*contract.exchanges(), CONTROL] if controls else contract.exchanges()
     queues = [queue for name in contract.queues() for queue in _family(name, retry_delays_of(name))]
+    partitioned = _partitioned()
     return (
         *(
             _service_user(each, passwords[each.name], controls)
@@ -118,18 +130,34 @@ def topology(
             if each.name in passwords
         ),
         *(Exchange(name) for name in exchanges),
+        *(Exchange(name, HASHING, {"hash-header": of.header}) for name, _, of in partitioned),
         *{queue.name: queue for queue in queues}.values(),
+        *(Binding(name, partition, "1") for name, partitions, _ in partitioned for partition in partitions),
         *(
-            Binding(pattern.exchange, name, pattern.key)
-            for name, queue in contract.queues().items()
+            Binding(pattern.exchange, service.queue_name(queue.name), pattern.key, queue.partitions is not None)
+            for service in contract.services()
+            for queue in service.queues
             for pattern in contract.patterns(queue)
         ),
     )
 
 
+def _partitioned() -> list[tuple[str, tuple[str, ...], Partitions]]:
+    """Each registered queue that has partitions: its name, which is that of its exchange, and theirs."""
+    return [
+        (service.queue_name(queue.name), service.names_of(queue), queue.partitions)
+        for service in contract.services()
+        for queue in service.queues
+        if queue.partitions
+    ]
+
+
 def _family(queue: str, delays_seconds: Iterable[float]) -> list[Queue]:
-    main = Queue(queue, _quorum(DELIVERY_LIMIT, dead_letters_to=dead_queue(queue)))
     dead = Queue(dead_queue(queue), _quorum(UNLIMITED_DELIVERIES))
+    arguments = _quorum(DELIVERY_LIMIT, dead_letters_to=dead_queue(queue))
+    if contract.queues()[queue].partitions:  # one consumer at a time, and no retry queues: retries wait in place
+        return [Queue(queue, {**arguments, "x-single-active-consumer": True}), dead]
+    main = Queue(queue, arguments)
     retries = [
         Queue(
             retry_queue(queue, delay),

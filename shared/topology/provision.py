@@ -4,7 +4,8 @@ import asyncio
 import base64
 import hashlib
 import hmac
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,19 @@ import structlog
 
 from shared.management import Management, ManagementDenied, ManagementError
 from shared.settings import BrokerSettings
-from shared.topology import NO_PASSWORDS, Binding, Exchange, Item, Passwords, Queue, ServiceUser, VirtualHost, topology
+from shared.topology import (
+    HASHING,
+    HASHING_PLUGIN,
+    NO_PASSWORDS,
+    Binding,
+    Exchange,
+    Item,
+    Passwords,
+    Queue,
+    ServiceUser,
+    VirtualHost,
+    topology,
+)
 
 log = structlog.get_logger()
 
@@ -118,12 +131,38 @@ async def _keep_once(management: Management, expected: tuple[Item, ...]) -> str:
 
 async def _compare(management: Management, expected: tuple[Item, ...]) -> Difference:
     items = (VirtualHost(management.vhost, management.user), *expected)
+    await _expect_exchange_types(management, expected)
     found = await _read(management, [item for item in expected if isinstance(item, ServiceUser)])
+    differs = [line for item in items if str(item) in found for line in _differs(item, found[str(item)])]
     return Difference(
         items=items,
         missing=tuple(item for item in items if str(item) not in found),
-        differs=tuple(line for item in items if str(item) in found for line in _differs(item, found[str(item)])),
+        differs=(*differs, *_surplus_partitions(expected, found)),
     )
+
+
+async def _expect_exchange_types(management: Management, expected: tuple[Item, ...]) -> None:
+    """Raises `ManagementError` where partitions lack their plugin. Nothing is asked where there are none."""
+    partitioned = [item.name for item in expected if isinstance(item, Exchange) and item.type == HASHING]
+    if not partitioned:
+        return
+    types = {each["name"] for each in (await management.find("overview") or {}).get("exchange_types", ())}
+    if HASHING not in types:
+        raise ManagementError(
+            f"RabbitMQ has no exchanges of the type {HASHING}, which partitions need "
+            f"({', '.join(partitioned)}). On every node: rabbitmq-plugins enable {HASHING_PLUGIN}"
+        )
+
+
+def _surplus_partitions(expected: tuple[Item, ...], found: Iterable[str]) -> list[Differs]:
+    """Bindings to a partition of before, or to the queue as it was without partitions: nobody takes from there."""
+    exchanges = [item.name for item in expected if isinstance(item, Exchange) and item.type == HASHING]
+    surplus = [item for item in found if re.match(r"binding \S", item)]  # not those of the default exchange
+    return [
+        Differs(item, "exists", False, True)
+        for item in sorted({*surplus} - {*map(str, expected)})
+        if any(item.startswith(f"binding {name} --") or item.endswith(f"--> {name}") for name in exchanges)
+    ]
 
 
 def _differs(item: Item, found: Mapping[str, object]) -> list[Differs]:
@@ -150,9 +189,11 @@ async def _read(management: Management, users: list[ServiceUser]) -> dict[str, d
 async def _bindings(management: Management) -> list[Binding]:
     answers = await management.find("bindings", management.vhost) or []
     return [
-        Binding(answer["source"], answer["destination"], answer["routing_key"])
+        Binding(
+            answer["source"], answer["destination"], answer["routing_key"], answer["destination_type"] == "exchange"
+        )
         for answer in answers
-        if answer["destination_type"] == "queue" and not answer["arguments"]
+        if not answer["arguments"]
     ]
 
 
@@ -207,10 +248,11 @@ async def _create(management: Management, item: Item) -> None:
             await management.put("users", item.name, body={"password": item.password, "tags": ""})
             await management.put("permissions", vhost, item.name, body=dict(item.permissions))
         case Exchange():
-            await management.put("exchanges", vhost, item.name, body=item.properties)
+            body = {"type": item.type, "durable": True, "arguments": dict(item.arguments)}
+            await management.put("exchanges", vhost, item.name, body=body)
         case Queue():
             body = {"durable": True, "auto_delete": False, "arguments": dict(item.arguments)}
             await management.put("queues", vhost, item.name, body=body)
         case Binding():
-            path = ("bindings", vhost, "e", item.exchange, "q", item.queue)
+            path = ("bindings", vhost, "e", item.exchange, "e" if item.to_exchange else "q", item.queue)
             await management.post(*path, body={"routing_key": item.routing_key})

@@ -1,7 +1,6 @@
 """A service that is added by its package and a registry line alone is part of the whole system."""
 
 import json
-import os
 import re
 import sqlite3
 from collections.abc import AsyncIterator, Mapping
@@ -19,9 +18,9 @@ from shared.ids import first_id
 from tests.conftest import Broker
 from tests.end_to_end.test_launcher import Up, brought_up
 from tests.order_rail import order_rail
+from tests.partitioned import EXAMPLES, register
 from tests.support import eventually
 
-EXAMPLES = Path(__file__).parents[1] / "examples/services"
 PACKAGE = EXAMPLES / "loyalty_service"
 QUEUE = "loyalty_service.earn"
 MAX_LINES = 140
@@ -30,16 +29,6 @@ ORDER = {
     "customer_email": "ada@example.com",
     "items": [{"sku": "margherita", "quantity": 2}, {"sku": "cola", "quantity": 1}],
 }
-
-
-def register(directory: Path) -> Mapping[str, str]:
-    """The registry line, as an installed distribution has it; returns the environment in which both are found."""
-    distribution = directory / "loyalty-1.0.dist-info"
-    distribution.mkdir()
-    (distribution / "METADATA").write_text("Metadata-Version: 2.1\nName: loyalty\nVersion: 1.0\n")
-    line = "loyalty_service = loyalty_service.contract:CONTRACT\n"
-    (distribution / "entry_points.txt").write_text(f"[order_rail.services]\n{line}")
-    return {"PYTHONPATH": os.pathsep.join((str(directory), str(EXAMPLES)))}
 
 
 def lines(file: Path) -> int:
@@ -76,7 +65,7 @@ class Running:
 @pytest_asyncio.fixture(scope="module")
 async def running(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
     directory = tmp_path_factory.mktemp("four")
-    registry = register(directory)
+    registry = register(directory, "loyalty_service")
     where = {"RABBITMQ_URL": broker.amqp_url("a-fourth-service"), "RABBITMQ_MANAGEMENT_URL": broker.management_url}
     port = {"LOYALTY_SERVICE_PORT": str(free_ports(1)[0])}
     with brought_up(directory / "run", **registry, **port, **where) as up:

@@ -119,7 +119,7 @@ def test_poison_belongs_to_no_order(body: bytes) -> None:
 
 
 def test_a_redriven_message_begins_again_and_says_so() -> None:
-    before = parked_event(**{"x-death": X_DEATH, "redrive-count": 2})
+    before = parked_event(**{"x-death": X_DEATH, "redrive-count": 2, "key.subject": PLACED.subject})
 
     after = redriven(before)
 
@@ -127,7 +127,7 @@ def test_a_redriven_message_begins_again_and_says_so() -> None:
     assert (after.body, after.message_id) == (before.message.body, PLACED.id)
     assert (after.headers["attempt"], after.headers["redrive-count"]) == (1, 3)
     assert datetime.fromisoformat(after.headers["redriven-at"]).tzinfo is not None
-    assert set(after.headers) == {"first-seen", "attempt", "redrive-count", "redriven-at"}
+    assert set(after.headers) == {"first-seen", "attempt", "redrive-count", "redriven-at", "key.subject"}
 
 
 def test_a_selection_means_what_has_all_that_it_names() -> None:

@@ -104,7 +104,9 @@ class _Sender:
 def redriven(dead_letter: DeadLetter) -> Message:
     """The message as it goes back: at attempt 1 again; its headers say how often it was redriven, and when."""
     first_seen = dead_letter.message.headers.get(headers.FIRST_SEEN)
-    old = {headers.FIRST_SEEN: first_seen} if isinstance(first_seen, str) else {}
+    old = headers.keys(dead_letter.message.headers)
+    if isinstance(first_seen, str):
+        old[headers.FIRST_SEEN] = first_seen
     new = {
         headers.ATTEMPT: 1,
         headers.REDRIVEN_AT: headers.header_time(),

@@ -21,7 +21,9 @@ SETTLED = "order_rail_deliveries_settled_total"
 COPIED_ORDERS, COPIES = 10, 3
 DELAYED_MESSAGES = 30
 ROUTES = {
-    name: (pattern.exchange, pattern.key.replace(".*", ".v1").replace(".#", ".succeeded.v1"))
+    name: ("", name)  # its exchange would choose the partition
+    if queue.partitions
+    else (pattern.exchange, pattern.key.replace(".*", ".v1").replace(".#", ".succeeded.v1"))
     for name, queue in contract.queues().items()
     for pattern in contract.patterns(queue)[:1]
 }

@@ -1,0 +1,60 @@
+"""The example service with partitions, registered beside the others for as long as a module's tests run."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from shared import contract
+from shared.events import encode
+from shared.messaging.keys import keys_of
+from shared.messaging.message import Message
+from shared.messaging.publisher import Publisher
+from tests import examples
+
+EXAMPLES = Path(__file__).parent / "examples/services"
+sys.path.append(str(EXAMPLES))
+
+from visits_service import contract as visits  # noqa: E402 - found there
+
+CONTRACT = visits.CONTRACT
+QUEUE = CONTRACT.queue_name("count")
+PARTITIONS = CONTRACT.queue_names
+
+
+def register(directory: Path, service: str) -> dict[str, str]:
+    """The registry line, as an installed distribution has it; returns the environment in which both are found."""
+    distribution = directory / f"{service}-1.0.dist-info"
+    distribution.mkdir()
+    (distribution / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {service}\nVersion: 1.0\n")
+    line = f"{service} = {service}.contract:CONTRACT\n"
+    (distribution / "entry_points.txt").write_text(f"[order_rail.services]\n{line}")
+    return {"PYTHONPATH": os.pathsep.join((str(directory), str(EXAMPLES)))}
+
+
+@contextmanager
+def registered() -> Iterator[None]:
+    """The example is one of the registered services of this process."""
+    services = (*contract.services(), CONTRACT)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(contract, "services", lambda: services)
+        contract.partitions_taking.cache_clear()
+        yield
+    contract.partitions_taking.cache_clear()
+
+
+async def place(publisher: Publisher, customers: list[str]) -> list[str]:
+    """Publish an order of each of these customers, one after the other, as an outbox does; the ids of the orders."""
+    events = [examples.order_placed(email=customer) for customer in customers]
+    bodies = [encode(event) for event in events]
+    outcomes = await publisher.publish_all(
+        [
+            Message("orders", event.type, body, event.id, event.type, headers=keys_of(event.type, body))
+            for event, body in zip(events, bodies, strict=True)
+        ]
+    )
+    assert outcomes == [None] * len(events)
+    return [event.subject for event in events]
