@@ -85,8 +85,8 @@ class PrivateBroker:
     ) -> None:
         """Port 0 means any free port. `configuration`: further lines of rabbitmq.conf.
 
-        `plugins`: of RabbitMQ, beside the management plugin and the exchange of partitioned queues. `home`: what it shares
-        with other nodes; nothing if None.
+        `plugins`: of RabbitMQ, beside the management plugin and the exchange of partitioned queues.
+        `home`: what it shares with other nodes; nothing if None.
         """
         self.directory, self._configuration, self.name = directory.absolute(), configuration, name
         self._plugins = ("rabbitmq_management", HASHING_PLUGIN, *plugins)

@@ -21,6 +21,7 @@ EXCEPTIONS = {
     "deploy/small.yml": "what the small system leaves out of the compose file",
     "benchmarks": "measures these services beside the same shop on other libraries",
     "deploy/compose.cluster.yml": "each service has a user of its own, in the URL of each node",
+    "deploy/kubernetes": "a Deployment for each service, and its queues for KEDA: Kubernetes has no loops",
     "deploy/stripe.yml": "the compose overlay that gives the service that pays a gateway and its key",
 }
 
