@@ -25,6 +25,10 @@ class ManagementDenied(ManagementError):
     """The broker does not know the user, or does not allow it the action."""
 
 
+class _NotThere(ManagementError):
+    """404: it does not exist; or the node is starting, and knows of nothing yet."""
+
+
 class Management:
     """An authenticated client and an async context manager; its first call opens a connection.
 
@@ -64,14 +68,21 @@ class Management:
 
     async def _call(self, method: str, path: tuple[str, ...], **arguments: Any) -> Any:
         failures: list[ManagementUnavailable] = []
+        not_there: _NotThere | None = None
         for node in tuple(self._nodes):
             try:
                 return await node.call(method, path, **arguments)
+            except _NotThere as error:
+                not_there = error
             except ManagementUnavailable as error:
                 failures.append(error)
                 self._put_last(node)
                 if method == "POST" and not isinstance(error.__cause__, NOT_SENT):
                     break  # it may have been done
+        if not_there is not None:
+            if method in ("GET", "DELETE"):
+                return None
+            raise not_there
         if len(failures) == 1:
             raise failures[0]
         raise ManagementUnavailable("; ".join(map(str, failures))) from failures[-1].__cause__
@@ -101,10 +112,10 @@ class _Node:
         await self._http.aclose()
 
     async def call(self, method: str, path: tuple[str, ...], **arguments: Any) -> Any:
-        """The answer; None if it is empty, and for a GET of what does not exist. Raises `ManagementError`."""
+        """The answer; None if there is none. Raises `ManagementError`."""
         response = await self._answer(method, path, **arguments)
-        is_nothing = response.status_code == 404 if method == "GET" else not response.content
-        return None if is_nothing or method in ("PUT", "DELETE") else self._json(response)
+        is_nothing = method in ("PUT", "DELETE") or (method == "POST" and not response.content)
+        return None if is_nothing else self._json(response)
 
     def _check_url(self) -> None:
         try:
@@ -127,9 +138,11 @@ class _Node:
             )
         if response.status_code >= 500:
             raise self._unavailable(f"{response.status_code}: {_reason(response)}")
-        is_gone = method == "DELETE" and response.status_code == 404
-        if method != "GET" and not response.is_success and not is_gone:
-            raise ManagementError(f"{self._name} refused {action} ({response.status_code}): {_reason(response)}")
+        refusal = f"{self._name} refused {action} ({response.status_code}): {_reason(response)}"
+        if response.status_code == 404:
+            raise _NotThere(refusal)
+        if method != "GET" and not response.is_success:
+            raise ManagementError(refusal)
         return response
 
     def _unavailable(self, why: str) -> ManagementUnavailable:

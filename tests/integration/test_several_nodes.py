@@ -6,7 +6,7 @@ The nodes here are proxies to the session's broker, and ports where nothing or n
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from control_room.experiments.chaos.proxy import Proxy, proxy_to
 from control_room.launcher.ports import free_ports
 from shared import management as management_module
-from shared.management import Management, ManagementUnavailable
+from shared.management import Management, ManagementError, ManagementUnavailable
 from shared.messaging import connection as connection_module
 from shared.messaging import publisher as publisher_module
 from shared.messaging.channel import BrokerUnavailable
@@ -165,6 +165,37 @@ async def test_a_management_api_that_says_nothing_is_passed_over_and_asked_last_
             began = time.monotonic()
             await management.find("overview")
             assert time.monotonic() - began < 0.9
+
+
+@asynccontextmanager
+async def starting_port() -> AsyncIterator[int]:
+    """A management API that knows nothing yet, as that of a node that is starting."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+
+
+async def test_a_node_that_knows_nothing_yet_is_not_believed(module_broker_settings: BrokerSettings) -> None:
+    async with starting_port() as port:
+        urls = f"http://guest:guest@127.0.0.1:{port},{module_broker_settings.management_url}"
+        settings = module_broker_settings.model_copy(update={"rabbitmq_management_url": urls})
+        assert not (await difference(settings)).missing
+        async with Management(settings) as management:
+            await management.put("exchanges", management.vhost, "late", body={"type": "topic", "durable": True})
+            assert await management.find("exchanges", management.vhost, "late")
+            await management.delete("exchanges", management.vhost, "late")
+            assert await management.find("exchanges", management.vhost, "late") is None
+            with pytest.raises(ManagementError, match="refused PUT vhosts x y"):
+                await management.put("vhosts", "x", "y", body={})
 
 
 async def test_what_may_have_been_done_is_not_asked_of_another_node(
