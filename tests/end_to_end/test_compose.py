@@ -219,7 +219,8 @@ async def test_the_cluster_is_three_equal_nodes_that_every_client_knows(engine: 
             node.pop(own, None)
     assert nodes[0] == nodes[1] == nodes[2]
     alone = {name: value for name, value in single["rabbitmq"].items() if name not in ("hostname", "entrypoint")}
-    alone["environment"] |= {"NODES_COOKIE": "order_rail"}
+    alone["environment"]["NODES_COOKIE"] = "order_rail"
+    alone["environment"]["RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS"] += " -kernel net_ticktime 10"
     assert alone == {name: value for name, value in nodes[0].items() if name != "entrypoint"}
 
     assert services.keys() == single.keys() - {"rabbitmq"}
