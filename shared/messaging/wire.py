@@ -9,6 +9,7 @@ from typing import Any
 
 from pika import frame, spec
 from pika.adapters.asyncio_connection import AsyncioConnection
+from pika.exceptions import StreamLostError
 
 AT_ONCE_BYTES = 2**30
 """How much is read per call of the event loop: everything. pika stops after 100 KiB; but once the other side has reset
@@ -45,7 +46,7 @@ class WireConnection(AsyncioConnection):  # type: ignore[misc]  # pika has no py
         """End the connection as if this process had died; what was sent before is sent."""
         self._flush()
         if self._transport is not None:
-            self._transport.abort()
+            self._terminate_stream(StreamLostError("cut by us"))
 
     def _process_callbacks(self, value: frame.Frame) -> bool:
         """Whether somebody waited for this frame. Nobody waits for the parts of a message: no need to look."""
