@@ -22,6 +22,7 @@ from benchmarks import (
     proxy,
     prune,
     reconcile,
+    replay,
     scaling,
     table,
     watching,
@@ -57,12 +58,13 @@ MEASUREMENTS = {
         growth,
         prune,
         reconcile,
+        replay,
     )
 }
 """In the order in which they are measured."""
 
 ON_ONE_DATABASE = {
-    **dict.fromkeys((pass_through.NAME, growth.NAME, prune.NAME, reconcile.NAME), SQLITE),
+    **dict.fromkeys((pass_through.NAME, growth.NAME, prune.NAME, reconcile.NAME, replay.NAME), SQLITE),
     scaling.NAME: POSTGRESQL,
 }
 """The first use no service's database, or fill it past SQLAlchemy in SQLite's own form; replicas need a server."""

@@ -34,6 +34,7 @@ class Scale:
     prune_window_seconds: float = 15.0
     idle_seconds: float = 3.0
     audited: int = 1_000_000
+    replayed: int = 100_000
 
 
 QUICK = Scale(
@@ -54,6 +55,7 @@ QUICK = Scale(
     prune_window_seconds=1.0,
     idle_seconds=0.5,
     audited=2_000,
+    replayed=1_000,
 )
 """Enough to see that everything works; its numbers mean nothing."""
 

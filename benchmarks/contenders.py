@@ -70,6 +70,8 @@ class Contender:
     """Whether a queue that it declares with no type is a quorum queue."""
     virtual_host: str = ""
     """The only one that it can use; a new one for each run where this is empty."""
+    variables: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Further environment variables, of its programs and of its topology."""
 
     @property
     def intake(self) -> tuple[Program, ...]:

@@ -4,7 +4,19 @@ from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from benchmarks import accept, at_work, drain, footprint, growth, latency, pass_through, prune, scaling, watching
+from benchmarks import (
+    accept,
+    at_work,
+    drain,
+    footprint,
+    growth,
+    latency,
+    pass_through,
+    prune,
+    replay,
+    scaling,
+    watching,
+)
 from benchmarks.contenders import BEFORE, ORDER_RAIL, PEERS
 from benchmarks.databases import BOTH, POSTGRESQL, SQLITE
 from benchmarks.results import Results
@@ -141,6 +153,16 @@ def _scaled(results: Results) -> float | None:
     return _ratio(rates[-1], rates[0]) if len(rates) > 1 else None
 
 
+def _kept(what: str) -> Value:
+    """With the stream beside without."""
+
+    def value(results: Results) -> float | None:
+        kept, without = (results.median(replay.NAME, OURS, f"{what}, {when}") for when in (replay.KEPT, replay.WITHOUT))
+        return _ratio(kept, without)
+
+    return value
+
+
 def _longest_gap(results: Results) -> float | None:
     return results.median(watching.NAME, OURS, "longest time between two updates")
 
@@ -245,6 +267,8 @@ GOALS = (
     Goal("accept while the control room is watched, beside without", watching.NAME, _watched, at_least=0.9),
     Goal("the longest time between two updates of the control room (s)", watching.NAME, _longest_gap, at_most=2),
     Goal("memory with 50 streams of an order, later beside first", watching.NAME, _memory_with_streams, at_most=1.1),
+    Goal("accept while every event is kept in a stream, beside without", replay.NAME, _kept("accept"), at_least=0.95),
+    Goal("drain while every event is kept in a stream, beside without", replay.NAME, _kept("drain"), at_least=0.95),
     Goal("the largest service, idle (MiB)", footprint.NAME, _largest(": idle"), at_most=100),
     Goal("the slowest service to be ready (s)", footprint.NAME, _largest(": to ready"), at_most=2),
 )

@@ -152,6 +152,7 @@ class Scene:
             "GATEWAY_LATENCY_SECONDS": "0",
             "LOG_FORMAT": "json",
             "OPERATOR_TOKEN": self._operator_token,
+            **self.contender.variables,
             **{f"{name.upper()}_URL": self.url_of(name) for name in self._programs},
             "HTTP_PORT": str(self._ports[program.name]),
             "UVICORN_PORT": str(self._ports[program.name]),
@@ -213,9 +214,8 @@ class Stage:
         directory = files or self._directory / name
         directory.mkdir(parents=True, exist_ok=True)
         vhost = contender.virtual_host or name
-        settings = BrokerSettings(
-            rabbitmq_url=self.broker.amqp_url(vhost), rabbitmq_management_url=self.broker.management_url
-        )
+        own = {"rabbitmq_url": self.broker.amqp_url(vhost), "rabbitmq_management_url": self.broker.management_url}
+        settings = BrokerSettings.of(contender.variables, **own)
         async with AsyncExitStack() as stack:
             urls = stack.enter_context(self._databases(contender, database, directory))
             scene = Scene(contender, settings, urls, directory)

@@ -4,6 +4,7 @@ from typing import Any
 
 import typer
 
+from control_room.analytics.command import replay_command
 from control_room.dashboard.page.command import control_room
 from control_room.experiments.chaos.command import chaos
 from control_room.experiments.flash_sale.command import flash_sale
@@ -41,6 +42,7 @@ app.command("control-room")(control_room)
 app.command()(tour)
 app.command("audit")(audit_command)
 app.command("prune")(prune_command)
+app.command("replay")(replay_command)
 app.command("flash-sale")(flash_sale)
 app.command()(chaos)
 app.command("backup")(backup_command)

@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 
+from control_room.analytics.settings import AnalyticsSettings
 from control_room.operations.prune import RetentionSettings
 from shared.contract import ServiceContract, patterns, queues, services
 from shared.events import Event
@@ -111,6 +112,7 @@ def settings_tables() -> str:
     pruning = ("Retention, read by the control room and `order-rail prune`", RetentionSettings, frozenset[str]())
     every += [(each.title, import_module(f"{each.name}.app").Settings, inherited) for each in services()]
     every.append(pruning)
+    every.append(("Analytics, read by the control room", AnalyticsSettings, frozenset[str]()))
     return "\n\n".join(f"### {title}\n\n{_settings_table(own.model_fields, known)}" for title, own, known in every)
 
 

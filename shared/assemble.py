@@ -19,6 +19,7 @@ from shared.messaging.consumer import Consumer
 from shared.messaging.processor import Handler, Subscription
 from shared.messaging.publisher import Publisher
 from shared.messaging.retry import Ack
+from shared.messaging.stream import StreamWriter
 from shared.persistence.batcher import Operation
 from shared.persistence.database import Database
 from shared.persistence.milestones import expect_kept, is_pruned
@@ -98,7 +99,11 @@ class Assembly:
         settings, name = self._settings, self._contract.name
         components: list[Component] = [self.database, *before, self.publisher]
         if self._outbox is not None:
-            components.append(OutboxRelay(self.database, self._outbox, self.publisher, throttled_for=throttled_for))
+            stream = StreamWriter(settings.rabbitmq_url, name) if settings.events_kept_hours else None
+            components += [stream] if stream else []
+            components.append(
+                OutboxRelay(self.database, self._outbox, self.publisher, throttled_for=throttled_for, stream=stream)
+            )
         components += [self.consumer, *after, *controls(settings, name, self.consumer)]
         http = HttpServer(self.app, settings.http_host, settings.http_port)
         return Service(components, http, breakers, settings.drain_seconds)

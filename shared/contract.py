@@ -23,6 +23,9 @@ CONTROL = "control"
 KEY_HEADER = "key."
 """How the headers begin that carry the keys of partitioned queues."""
 
+EVENTS = "events"
+"""The stream that keeps a copy of every event for EVENTS_KEPT_HOURS."""
+
 ATTEMPT_SECONDS = 20.0
 SECOND_TRY_SECONDS = 1.0
 """Only a try that failed sooner than this is repeated within its attempt."""

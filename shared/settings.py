@@ -90,6 +90,21 @@ class _BrokerSettings(BaseSettings):
         "`docker-compose.yml`, not for production. The native control room works without it",
     )
 
+    events_kept_hours: int = Field(
+        0,
+        ge=0,
+        le=10 * 366 * 24,
+        description="how long the stream `events` keeps a copy of every event, for `order-rail replay` and the "
+        "analytics ([replay.md](replay.md)); `168` with `order-rail up` and in `docker-compose.yml`. `0`: no copies. "
+        "The same for topology and services",
+    )
+    events_kept_bytes: int = Field(
+        5_000_000_000,
+        ge=500_000_000,
+        le=10**15,
+        description="the most that the stream may take on disk; the oldest events go first",
+    )
+
     @classmethod
     def of(cls, variables: Mapping[str, str | None], **values: object) -> Self:
         """From these environment variables, and `values` of other fields. Raises pydantic's ValidationError."""

@@ -168,14 +168,15 @@ async def rail(system: System) -> AsyncIterator[Rail]:
 
 
 @asynccontextmanager
-async def virtual_host(broker: Broker) -> AsyncIterator[BrokerSettings]:
-    """A new virtual host with the topology applied; it is deleted afterwards."""
+async def virtual_host(broker: Broker, **more: object) -> AsyncIterator[BrokerSettings]:
+    """A new virtual host with the topology applied; it is deleted afterwards. `more`: further settings."""
     vhost = f"test-{uuid.uuid4().hex[:12]}"
     settings = BrokerSettings.model_validate(
         {
             "rabbitmq_url": broker.amqp_url(vhost),
             "rabbitmq_management_url": broker.management_url,
             **{name.lower(): RETRY_DELAYS_SECONDS for name in DELAYS_VARIABLES},
+            **more,
         }
     )
     await provision.apply(settings)

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from control_room.analytics.settings import AnalyticsSettings
 from control_room.dashboard.process_control.launcher import LauncherMailRoute, launcher_control
 from control_room.launcher import LaunchError
 from control_room.launcher.nodes_option import Nodes
@@ -25,6 +26,9 @@ from shared.observability.logging import configure as configure_logging
 from shared.settings import load
 from shared.urls import without_credentials
 
+EVENTS_KEPT_HOURS = 168
+"""Unless the environment says another number."""
+
 console = Console(highlight=False, soft_wrap=True, emoji=False)
 
 
@@ -35,7 +39,8 @@ def up(
     """Start RabbitMQ (unless RABBITMQ_URL is set), the services and the control room; stay until Ctrl-C."""
     configure_logging("control_room", os.environ.get("LOG_FORMAT", "console"))
     ports = ports_of_environment()
-    load(RetentionSettings)  # a wrong value ends it here
+    for each in (RetentionSettings, AnalyticsSettings):
+        load(each)  # a wrong value ends it here
     try:
         run_until_signal(_stay_up(run_directory, ports, nodes))
     except LaunchError as error:
@@ -48,7 +53,8 @@ async def _stay_up(run_directory: Path, ports: Ports, nodes: int) -> None:
     def progress(step: str) -> None:
         console.print(f"{step} ...")
 
-    async with launch(run_directory, ports, progress=progress, page=page, nodes=nodes) as system:
+    kept = {"EVENTS_KEPT_HOURS": os.environ.get("EVENTS_KEPT_HOURS") or str(EVENTS_KEPT_HOURS)}
+    async with launch(run_directory, ports, kept, progress=progress, page=page, nodes=nodes) as system:
         _introduce(system)
         try:
             await asyncio.Event().wait()

@@ -118,6 +118,7 @@ class System:
             "RABBITMQ_URL": self.broker_settings.rabbitmq_url,
             "RABBITMQ_MANAGEMENT_URL": self.broker_settings.management_url,
             "OPERATOR_TOKEN": self.operator_token,
+            "EVENTS_KEPT_HOURS": str(self.broker_settings.events_kept_hours),
         }
 
     async def _until_ready(self, client: httpx.AsyncClient, name: str) -> None:

@@ -17,7 +17,7 @@ from shared.contract import services
 from shared.management import ManagementError, ManagementUnavailable
 from shared.observability.logging import configure as configure_logging
 from shared.settings import BrokerSettings, load
-from shared.topology import Exchange, Item, Queue, ServiceUser, VirtualHost
+from shared.topology import Exchange, Item, Policy, Queue, ServiceUser, VirtualHost
 from shared.topology.provision import Difference, TopologyDiffers, apply, difference, keep
 from shared.waiting import poll
 
@@ -42,7 +42,7 @@ class TopologySettings(BrokerSettings):
 def apply_command(
     wait_seconds: Annotated[float, typer.Option(min=0, help="How long to wait for a broker that is starting.")] = 30.0,
 ) -> None:
-    """Create what is missing. Changes nothing that exists, and deletes nothing."""
+    """Create what is missing, and set how long events are kept. Changes nothing else that exists, deletes nothing."""
     settings = load(TopologySettings)
     applying = poll(
         lambda: apply(settings, passwords=settings.passwords),
@@ -135,6 +135,10 @@ def _expectation(item: Item) -> str:
             return f"holds for {milliseconds} ms, then back"
         case Queue(arguments={"x-dead-letter-routing-key": _, "x-delivery-limit": limit}):
             return f"dead after {limit} returns"
+        case Queue(arguments={"x-queue-type": "stream"}):
+            return "keeps every event"
+        case Policy(definition={"max-age": age, "max-length-bytes": most_bytes}):
+            return f"for {age}, in at most {int(most_bytes):,} bytes"
         case Queue():
             return "parks dead letters"
         case Exchange(arguments={"hash-header": header}):

@@ -1,6 +1,7 @@
 """The language that the services share: every event with its version, a file for each service that publishes."""
 
 from shared.events.codec import (
+    BATCH_CONTENT_TYPE,
     CONTENT_TYPE,
     MAX_EVENT_BYTES,
     NotJson,
@@ -44,6 +45,7 @@ from shared.events.payments import (
 )
 
 __all__ = [
+    "BATCH_CONTENT_TYPE",
     "CONTENT_TYPE",
     "MAX_EVENT_BYTES",
     "ChannelName",

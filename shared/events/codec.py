@@ -12,6 +12,7 @@ MAX_EVENT_BYTES = 256 * 1024
 """The largest event that is written or read. An order of the largest legal request is a tenth of this."""
 
 CONTENT_TYPE = "application/cloudevents+json"
+BATCH_CONTENT_TYPE = "application/cloudevents-batch+json"
 
 _READS_LIKE_A_TYPE = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 

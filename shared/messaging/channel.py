@@ -6,7 +6,7 @@ resolve a future or pass a plain object on; everything else happens in tasks.
 
 import asyncio
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,13 +82,15 @@ class Channel:
         declared = (await self._call(self._pika.queue_declare, queue=queue, passive=True)).method
         return QueueState(declared.message_count, declared.consumer_count)
 
-    async def consume(self, queue: str, on_delivery: Callable[[Delivery], None]) -> str:
+    async def consume(
+        self, queue: str, on_delivery: Callable[[Delivery], None], arguments: Mapping[str, Any] | None = None
+    ) -> str:
         """Start a consumer; returns its tag, a new one each time. A cancel by the broker closes the channel."""
         loop = asyncio.get_running_loop()
         self._pika.add_on_cancel_callback(
             lambda _frame: loop.call_soon(self.discard, "consumer cancelled by the broker")
         )
-        return await self._consume(queue, on_delivery)
+        return await self._consume(queue, on_delivery, arguments=arguments)
 
     async def listen(self, exchange: str, routing_key: str, on_delivery: Callable[[Delivery], None]) -> None:
         """Receive what is published from now on, at most once, through a queue that ends with the connection.
@@ -99,11 +101,19 @@ class Channel:
         await self._call(self._pika.queue_bind, queue=queue, exchange=exchange, routing_key=routing_key)
         await self._consume(queue, on_delivery, auto_ack=True)
 
-    async def _consume(self, queue: str, on_delivery: Callable[[Delivery], None], *, auto_ack: bool = False) -> str:
+    async def _consume(
+        self,
+        queue: str,
+        on_delivery: Callable[[Delivery], None],
+        *,
+        auto_ack: bool = False,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> str:
         consume_ok = await self._call(
             self._pika.basic_consume,
             queue=queue,
             auto_ack=auto_ack,
+            arguments=arguments,
             on_message_callback=lambda _channel, method, properties, body: on_delivery(
                 _delivery(method, properties, body)
             ),

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from typing import NamedTuple
 
+from shared.events import BATCH_CONTENT_TYPE
 from shared.messaging.message import ATTEMPT, Delivery, Message
 from shared.messaging.retry import Ack, Outcome, Retry
 
@@ -38,7 +39,9 @@ _began_at = time.time()
 
 
 def note_published(message: Message, outcome: str) -> None:
-    """The broker has confirmed or refused a message, or its answer will never come."""
+    """The broker has confirmed or refused a message, or its answer will never come. No copies for the stream."""
+    if message.content_type == BATCH_CONTENT_TYPE:
+        return
     _notes.append(
         Note(time.time(), "published", message.exchange or message.routing_key, message.type, message.message_id,
              _order_id(message.body), message.headers.get(ATTEMPT, 1), outcome, "", False)

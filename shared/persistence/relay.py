@@ -1,24 +1,33 @@
 """The outbox relay: publishes the rows of the outbox, and deletes a row only once the broker has confirmed its message.
 
 After a crash the rows that are not deleted yet are published again: at least once, never not at all.
+
+With a stream, a row is deleted only once its copy is there, too. The copy is a message of its own: were the stream
+bound to the exchange, the broker would no longer return an event that no service's queue takes. A stream that does not
+work delays nothing: a row that lacks only its copy is put behind the others, and is not published again.
 """
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
 from sqlalchemy import Connection
 
-from shared.messaging.publisher import Publisher, Unroutable
+from shared.messaging.channel import BrokerUnavailable
+from shared.messaging.publisher import Publisher, PublishError, Unroutable
+from shared.messaging.stream import NotCopied, StreamWriter
 from shared.observability import metrics
 from shared.persistence.backlog import BATCH_ROWS, POLL_SECONDS, Claim, OwnBacklog, SharedBacklog
 from shared.persistence.batcher import Operation, linger_seconds
 from shared.persistence.database import Database
 from shared.persistence.failures import DatabaseUnavailable
-from shared.persistence.outbox import Outbox
+from shared.persistence.outbox import Outbox, OutboxRow
 
 MAX_BACKOFF_SECONDS = 5.0
+NONE, ONE, ANY = 0, 1, 1000
+"""As how many failures in a row a batch may count: the pause after it grows with them."""
 
 THROTTLE_ROWS = 20
 """As many rows of the operation that throttles the relay, in one transaction, are a load."""
@@ -43,11 +52,15 @@ class OutboxRelay:
         publisher: Publisher,
         *,
         throttled_for: Operation[Any, Any] | None = None,
+        stream: StreamWriter | None = None,
     ) -> None:
         self._database = database
         self._outbox = outbox
         self._publisher = publisher
         self._throttled_for = throttled_for
+        self._stream = stream
+        self._published: set[int] = set()  # rows that lack only their copy
+        self._copied: set[int] = set()  # rows that were copied and not published yet
         self._backlog = (SharedBacklog if database.is_shared else OwnBacklog)(database, outbox)
         self._wake = asyncio.Event()
         self._stop_asked = asyncio.Event()
@@ -80,26 +93,26 @@ class OutboxRelay:
         while True:
             self._wake.clear()
             began_at = asyncio.get_running_loop().time()
-            rows, all_confirmed = await self._relay_batch()
-            failures = 0 if all_confirmed else failures + 1
+            rows, most_failures = await self._relay_batch()
+            failures = min(failures + 1, most_failures)
             if self._stop_asked.is_set() and (failures or not rows):
                 return
             await self._wait(rows, failures, asyncio.get_running_loop().time() - began_at)
 
-    async def _relay_batch(self) -> tuple[int, bool]:
-        """Publish the next rows; returns how many there were, and whether the broker has confirmed all of them."""
+    async def _relay_batch(self) -> tuple[int, int]:
+        """Publish the next rows; returns how many there were, and as how many failures in a row this may count."""
         try:
             await self._measure()
             if not await self._is_connected():
-                return 0, True
+                return 0, NONE
             async with self._backlog.claim(is_last=self._stop_asked.is_set()) as claim:
-                await self._publish(claim)
-            return len(claim.rows), len(claim.confirmed) == len(claim.rows)
+                most_failures = await self._publish(claim)
+            return len(claim.rows), most_failures
         except DatabaseUnavailable:
-            return 0, False  # `Database` reports it
+            return 0, ANY  # `Database` reports it
         except Exception:
             logger.exception("outbox.relay_failed")
-            return 0, False
+            return 0, ANY
 
     async def _measure(self) -> None:
         if (now := asyncio.get_running_loop().time()) >= self._measure_at:
@@ -118,13 +131,39 @@ class OutboxRelay:
                     await self._publisher.connected()
         return self._publisher.is_connected
 
-    async def _publish(self, claim: Claim) -> None:
+    async def _publish(self, claim: Claim) -> int:
+        """As how many failures in a row it may count."""
         rows = [row for row in claim.rows if row.id not in claim.confirmed]
-        errors = await self._publisher.publish_all([row.message for row in rows])
+        new = [row for row in rows if row.id not in self._published]
+        if self._stream is None:
+            errors = await self._publisher.publish_all([row.message for row in rows])
+        else:
+            errors = await self._publish_and_copy(self._stream, rows, new)
         claim.confirmed += [row.id for row, error in zip(rows, errors, strict=True) if error is None]
-        claim.returned += [row.id for row, error in zip(rows, errors, strict=True) if isinstance(error, Unroutable)]
-        if failed := [error for error in errors if error is not None]:
+        behind = (Unroutable, NotCopied)
+        claim.returned += [row.id for row, error in zip(rows, errors, strict=True) if isinstance(error, behind)]
+        if failed := [error for error in errors if not isinstance(error, NotCopied | None)]:
             logger.warning("outbox.publish_refused", count=len(failed), first_error=str(failed[0]))
+            return ANY
+        return NONE if new or not rows else ONE  # rows that lack only their copy delay others by a short pause alone
+
+    async def _publish_and_copy(
+        self, stream: StreamWriter, rows: Sequence[OutboxRow], new: Sequence[OutboxRow]
+    ) -> list[PublishError | BrokerUnavailable | None]:
+        """For each row the error: of publishing it or, if that worked, `NotCopied` until the stream has it as well."""
+        uncopied = [row for row in rows if row.id not in self._copied]
+        published, are_copied = await asyncio.gather(
+            self._publisher.publish_all([row.message for row in new]), stream.write([row.message for row in uncopied])
+        )
+        errors = {row.id: error for row, error in zip(new, published, strict=True) if error is not None}
+        if are_copied:
+            self._copied.update(row.id for row in uncopied)
+        missing = {row.id: NotCopied() for row in rows if row.id not in self._copied}
+        outcomes = [errors.get(row.id) or missing.get(row.id) for row in rows]
+        done = {row.id for row, outcome in zip(rows, outcomes, strict=True) if outcome is None}
+        self._published = (self._published | missing.keys()) - errors.keys() - done
+        self._copied -= done
+        return outcomes
 
     async def _wait(self, rows: int, failures: int, took_seconds: float) -> None:
         if failures:

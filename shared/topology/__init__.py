@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from shared import contract
-from shared.contract import CONTROL, Partitions, ServiceContract
+from shared.contract import CONTROL, EVENTS, Partitions, ServiceContract
 
 HASHING = "x-consistent-hash"
 """The type of the exchange before partitions, which RabbitMQ has with the plugin `HASHING_PLUGIN`."""
@@ -20,6 +20,8 @@ DELIVERY_LIMIT = 20
 # returns unless another limit is set, and drops a message that passes it, since a dead letter has nowhere to go.
 # A huge number, since "no limit" (-1) means "none at all" to RabbitMQ 3.10.
 UNLIMITED_DELIVERIES = 1_000_000_000
+# A stream forgets whole segments, and none that it still writes to.
+SEGMENT_BYTES = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,23 @@ class Queue:
 
 
 @dataclass(frozen=True)
+class Policy:
+    """Properties of one queue that may change while it exists, under the broker's names."""
+
+    queue: str
+    definition: Mapping[str, str | int]
+
+    def __str__(self) -> str:
+        return f"policy {self.queue}"
+
+    @property
+    def properties(self) -> dict[str, object]:
+        """All that the broker knows about it, under the broker's names."""
+        definition = dict(self.definition)
+        return {"pattern": f"^{re.escape(self.queue)}$", "apply-to": "queues", "priority": 1, "definition": definition}
+
+
+@dataclass(frozen=True)
 class Binding:
     """`queue` receives from `exchange` what has a routing key that matches the pattern. It may be an exchange, too.
 
@@ -95,7 +114,7 @@ class ServiceUser:
         return f"user {self.name} with its permissions"
 
 
-Item = VirtualHost | Exchange | Queue | Binding | ServiceUser
+Item = VirtualHost | Exchange | Queue | Policy | Binding | ServiceUser
 Passwords = Mapping[str, str]
 """Of the services' broker users, by name. A service without one has no user of its own."""
 NO_PASSWORDS: Passwords = {}
@@ -112,13 +131,19 @@ def dead_queue(queue: str) -> str:
 
 
 def topology(
-    retry_delays_of: Callable[[str], Iterable[float]], *, controls: bool = False, passwords: Passwords = NO_PASSWORDS
+    retry_delays_of: Callable[[str], Iterable[float]],
+    *,
+    controls: bool = False,
+    passwords: Passwords = NO_PASSWORDS,
+    events_kept_hours: int = 0,
+    events_kept_bytes: int = 0,
 ) -> tuple[Item, ...]:
     """All that a virtual host should hold, in an order in which it can be created; every name appears once.
 
     Other delays make other retry queues; those of before stay and still drain.
     `retry_delays_of`: the delays of a queue in seconds, as `BrokerSettings.retry_delays_of` has them.
     `controls`: services may be killed, paused and slowed down through the exchange `control`.
+    `events_kept_hours`: how long the stream `events` keeps them, in at most `events_kept_bytes`; 0: no stream.
     """
     exchanges = [*contract.exchanges(), CONTROL] if controls else contract.exchanges()
     queues = [queue for name in contract.queues() for queue in _family(name, retry_delays_of(name))]
@@ -133,6 +158,7 @@ def topology(
         *(Exchange(name, HASHING, {"hash-header": of.header}) for name, _, of in partitioned),
         *{queue.name: queue for queue in queues}.values(),
         *(Binding(name, partition, "1") for name, partitions, _ in partitioned for partition in partitions),
+        *(_stream(events_kept_hours, events_kept_bytes) if events_kept_hours else ()),
         *(
             Binding(pattern.exchange, service.queue_name(queue.name), pattern.key, queue.partitions is not None)
             for service in contract.services()
@@ -166,6 +192,16 @@ def _family(queue: str, delays_seconds: Iterable[float]) -> list[Queue]:
         for delay in delays_seconds
     ]
     return [main, *retries, dead]
+
+
+def _stream(hours: int, most_bytes: int) -> tuple[Item, ...]:
+    """How long it keeps them is a policy, since a queue's arguments can't be changed without losing what it holds.
+
+    It has no binding: a message that a stream takes is never returned, and the outbox relays would no longer notice
+    that a queue of a service is missing. The relays write to it themselves (`shared/messaging/stream.py`).
+    """
+    arguments: dict[str, str | int] = {"x-queue-type": "stream", "x-stream-max-segment-size-bytes": SEGMENT_BYTES}
+    return Queue(EVENTS, arguments), Policy(EVENTS, {"max-age": f"{hours}h", "max-length-bytes": most_bytes})
 
 
 def _quorum(

@@ -21,6 +21,7 @@ from shared.topology import (
     Exchange,
     Item,
     Passwords,
+    Policy,
     Queue,
     ServiceUser,
     VirtualHost,
@@ -114,7 +115,13 @@ async def keep(
 
 
 def _expected(settings: BrokerSettings, passwords: Passwords) -> tuple[Item, ...]:
-    return topology(settings.retry_delays_of, controls=settings.controls_enabled, passwords=passwords)
+    return topology(
+        settings.retry_delays_of,
+        controls=settings.controls_enabled,
+        passwords=passwords,
+        events_kept_hours=settings.events_kept_hours,
+        events_kept_bytes=settings.events_kept_bytes,
+    )
 
 
 async def _keep_once(management: Management, expected: tuple[Item, ...]) -> str:
@@ -132,7 +139,7 @@ async def _keep_once(management: Management, expected: tuple[Item, ...]) -> str:
 async def _compare(management: Management, expected: tuple[Item, ...]) -> Difference:
     items = (VirtualHost(management.vhost, management.user), *expected)
     await _expect_exchange_types(management, expected)
-    found = await _read(management, [item for item in expected if isinstance(item, ServiceUser)])
+    found = await _read(management, expected)
     differs = [line for item in items if str(item) in found for line in _differs(item, found[str(item)])]
     return Difference(
         items=items,
@@ -176,13 +183,17 @@ def _differs(item: Item, found: Mapping[str, object]) -> list[Differs]:
     ]
 
 
-async def _read(management: Management, users: list[ServiceUser]) -> dict[str, dict[str, object]]:
-    """The properties of what exists, by the item's name in words; empty where none can differ."""
+async def _read(management: Management, expected: tuple[Item, ...]) -> dict[str, dict[str, object]]:
+    """The properties of what exists, by the item's name in words; empty where none can differ.
+
+    A user or policy that is not as it should be counts as missing, since it can be changed in place.
+    """
     if await management.find("vhosts", management.vhost) is None:
         return {}
-    logins = [user for user in users if await _has_user(management, user)]
+    logins = [item for item in expected if isinstance(item, ServiceUser) and await _has_user(management, item)]
+    policies = [item for item in expected if isinstance(item, Policy) and await _has_policy(management, item)]
     vhosts = [VirtualHost(management.vhost, management.user)] if await _may_enter(management) else []
-    existing: list[Item] = [*vhosts, *logins, *await _bindings(management)]
+    existing: list[Item] = [*vhosts, *logins, *policies, *await _bindings(management)]
     return {str(item): {} for item in existing} | await _exchanges_and_queues(management)
 
 
@@ -231,6 +242,11 @@ async def _has_user(management: Management, user: ServiceUser) -> bool:
     return same_rights and _is_password(user.password, login["password_hash"], login["hashing_algorithm"])
 
 
+async def _has_policy(management: Management, policy: Policy) -> bool:
+    found = await management.find("policies", management.vhost, policy.queue)
+    return found is not None and found.items() >= policy.properties.items()
+
+
 def _is_password(password: str, salted_hash: str, algorithm: str) -> bool:
     """RabbitMQ keeps base64 of a four-byte salt and the hash of salt and password."""
     stored = base64.b64decode(salted_hash)
@@ -253,6 +269,8 @@ async def _create(management: Management, item: Item) -> None:
         case Queue():
             body = {"durable": True, "auto_delete": False, "arguments": dict(item.arguments)}
             await management.put("queues", vhost, item.name, body=body)
+        case Policy():
+            await management.put("policies", vhost, item.queue, body=item.properties)
         case Binding():
             path = ("bindings", vhost, "e", item.exchange, "e" if item.to_exchange else "q", item.queue)
             await management.post(*path, body={"routing_key": item.routing_key})

@@ -19,6 +19,7 @@ from tests.rail import Rail
 from tests.support import eventually
 
 START_SECONDS = 60
+ENVIRONMENT = {"EVENTS_KEPT_HOURS": "1"}
 NO_ORDER = "00000000-0000-7000-8000-000000000000"
 
 FOCUSED = "document.activeElement.ariaLabel ?? document.activeElement.innerText.trim()"
@@ -453,6 +454,30 @@ async def test_with_the_keyboard_alone_a_scenario_is_played_and_a_dead_letter_se
     await expect(row).to_have_count(0)
 
 
+async def test_the_analytics_show_what_was_ordered(operators_page: Page, address: str, rail: Rail) -> None:
+    order_id = await rail.place()
+    await rail.until([order_id], "confirmed")
+    orders = len(await rail.audit("order_service"))
+
+    await open_panel(operators_page, "Analytics")
+
+    panel = operators_page.get_by_role("tabpanel", name="Analytics")
+    await expect(panel.get_by_role("listitem").filter(has_text="Cola 0.33 l")).to_be_visible()
+    for chart in (
+        "Orders per minute. Latest: ",
+        "Revenue per minute. Latest: ",
+        "Time to confirm. Latest: 95 % within ",
+    ):
+        await expect(panel.get_by_role("img", name=re.compile(f"^{chart}"))).to_be_visible()
+    await expect(panel.locator(".figures div").filter(has_text="orders")).to_contain_text(str(orders))
+
+    async def figures() -> bool:
+        found = (await rail.http.get(f"{address}/analytics?minutes=10")).json()
+        return bool(found["totals"]["orders"] == orders and not found["trouble"] and found["minutes"][-1]["p95"])
+
+    await eventually(figures, 20, "the same figures as JSON")
+
+
 async def test_what_matters_is_in_sight_at_once_and_the_heading_always(link: str, open_page: OpenPage) -> None:
     page = await open_page(viewport={"width": 1440, "height": 900})
     await page.goto(link)
@@ -475,7 +500,7 @@ async def test_every_panel_is_accessible_and_fits(link: str, open_page: OpenPage
     page = await open_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     await page.goto(link)
     await expect(page.get_by_role("button", name="Play: Flash sale", exact=True)).to_be_enabled()
-    for panel in ("Scenarios", "Process control", "Dead letters", "Audit", "An order"):
+    for panel in ("Scenarios", "Process control", "Dead letters", "Audit", "Analytics", "An order"):
         await open_panel(page, panel)
         await expect(page.get_by_role("heading", name=panel, level=2)).to_be_visible()
         await assert_fits(page)

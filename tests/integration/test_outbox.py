@@ -1,15 +1,22 @@
 """The outbox relay against a real database and a real broker: what it publishes, and when it is throttled."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import Column, Connection, Integer, MetaData, Table, insert, select
+from sqlalchemy import Column, Connection, Integer, MetaData, Table, func, insert, select
 
+from control_room.analytics.model import events_in
+from shared.contract import EVENTS
 from shared.events import OrderPlaced
+from shared.ids import new_id
+from shared.management import Management
+from shared.messaging import stream as stream_module
 from shared.messaging.publisher import Publisher
+from shared.messaging.stream import Start, StreamReader, StreamWriter, end_of
 from shared.persistence import backlog
 from shared.persistence import relay as module
 from shared.persistence.backlog import BATCH_ROWS
@@ -19,8 +26,10 @@ from shared.persistence.failures import DatabaseUnavailable
 from shared.persistence.outbox import Outbox
 from shared.persistence.relay import THROTTLE_ROWS, OutboxRelay
 from shared.settings import BrokerSettings
+from shared.topology.provision import apply
 from tests import examples
 from tests.amqp import arrivals, queue_of
+from tests.conftest import Broker, virtual_host
 from tests.support import eventually, new_database, ready
 
 metadata = MetaData()
@@ -40,6 +49,13 @@ def visit(connection: Connection, visitors: list[None]) -> list[None]:
 
 def count(connection: Connection, rows: list[None]) -> list[int]:
     return [outbox.count(connection) for _ in rows]
+
+
+@pytest_asyncio.fixture(scope="module")
+async def module_broker_settings(broker: Broker) -> AsyncIterator[BrokerSettings]:
+    """A virtual host with a stream of events."""
+    async with virtual_host(broker, events_kept_hours=1) as settings:
+        yield settings
 
 
 @pytest_asyncio.fixture
@@ -116,19 +132,96 @@ async def test_rows_that_no_commit_has_handed_over_are_found(
         await eventually(lambda: len(messages) == 2, 10, "the other one")
 
 
+@pytest.mark.parametrize("keeps_events", [False, True])
 async def test_what_no_queue_takes_stays_until_one_does_and_holds_up_nobody(
+    keeps_events: bool, database: Database, publisher: Publisher, module_broker_settings: BrokerSettings
+) -> None:
+    async with writing(module_broker_settings) as writer:
+        stream = writer if keeps_events else None
+        async with ready(OutboxRelay(database, outbox, publisher, stream=stream)):
+            await add_for_nobody(database)
+            await eventually(lambda: returned(database), 10, "it to be returned")
+            async with (
+                queue_of(module_broker_settings, "orders", "order.#") as queue,
+                arrivals(module_broker_settings, queue) as messages,
+            ):
+                await fill(database, 1)
+                await eventually(lambda: len({message.message_id for message in messages}) == 2, 20, "both")
+                await eventually(lambda: left_over(database, 0), 10, "the outbox to be empty")
+
+
+async def test_the_stream_gets_every_event_once_also_one_that_no_queue_takes(
     database: Database, publisher: Publisher, module_broker_settings: BrokerSettings
 ) -> None:
-    async with ready(OutboxRelay(database, outbox, publisher)):
+    before = await end_of(module_broker_settings.rabbitmq_url, "test")
+    async with (
+        writing(module_broker_settings) as writer,
+        queue_of(module_broker_settings, "orders", "order.placed.v1") as queue,
+        arrivals(module_broker_settings, queue) as messages,
+        ready(OutboxRelay(database, outbox, publisher, stream=writer)),
+    ):
         await add_for_nobody(database)
         await eventually(lambda: returned(database), 10, "it to be returned")
-        async with (
-            queue_of(module_broker_settings, "orders", "order.#") as queue,
-            arrivals(module_broker_settings, queue) as messages,
-        ):
-            await fill(database, 1)
-            await eventually(lambda: len({message.message_id for message in messages}) == 2, 20, "both")
-            await eventually(lambda: left_over(database, 0), 10, "the outbox to be empty")
+        await fill(database, 2 * BATCH_ROWS)
+        await eventually(lambda: left_over(database, 1), 20, "all but one to be gone from the outbox")
+        await eventually(lambda: returned(database, 3), 20, "it to be returned again and again")
+    published = Counter(message.message_id for message in messages)
+    copied = Counter(await copies(module_broker_settings, 0 if before is None else before + 1))
+
+    assert len(copied) == 2 * BATCH_ROWS + 1
+    assert set(copied) > set(published)
+    assert set(copied.values()) == set(published.values()) == {1}
+
+
+@pytest_asyncio.fixture
+async def own_settings(broker: Broker) -> AsyncIterator[BrokerSettings]:
+    async with virtual_host(broker, events_kept_hours=1) as settings:
+        yield settings
+
+
+async def test_a_stream_that_takes_nothing_holds_up_nobody_and_gets_it_all_later(
+    database: Database, own_settings: BrokerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full queue stands in for it: the broker refuses what is written to it."""
+    monkeypatch.setattr(stream_module, "PAUSE_SECONDS", 0.5)
+    vhost, events = own_settings.vhost, 3 * BATCH_ROWS
+    async with (
+        Management(own_settings) as management,
+        ready(Publisher(own_settings.rabbitmq_url, "test", exchanges=["orders"])) as publisher,
+        writing(own_settings) as writer,
+        queue_of(own_settings, "orders", "order.placed.v1") as queue,
+        arrivals(own_settings, queue) as messages,
+        ready(OutboxRelay(database, outbox, publisher, stream=writer)),
+    ):
+        await management.delete("queues", vhost, EVENTS)
+        full = {"x-queue-type": "quorum", "x-max-length": 0, "x-overflow": "reject-publish"}
+        await management.put("queues", vhost, EVENTS, body={"durable": True, "arguments": full})
+        await fill(database, events)
+        await eventually(lambda: len(messages) >= events, 20, "all of them to be published")
+        assert not await left_over(database, 0)
+
+        await management.delete("queues", vhost, EVENTS)
+        await apply(own_settings)
+        await eventually(lambda: left_over(database, 0), 40, "the outbox to be empty")
+        assert len(messages) == events  # none was published again for its copy
+        # A queue finds out that it is full a few messages late: those went with it.
+        assert len(set(await copies(own_settings, "first"))) > events // 2
+
+
+async def test_a_stream_that_is_missing_for_long_is_not_waited_for(
+    database: Database, own_settings: BrokerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_module, "MISSING_SECONDS", 0.5)
+    async with (
+        Management(own_settings) as management,
+        ready(Publisher(own_settings.rabbitmq_url, "test", exchanges=["orders"])) as publisher,
+        writing(own_settings) as writer,
+        queue_of(own_settings, "orders", "order.placed.v1"),
+        ready(OutboxRelay(database, outbox, publisher, stream=writer)),
+    ):
+        await management.delete("queues", own_settings.vhost, EVENTS)
+        await fill(database, 3)
+        await eventually(lambda: left_over(database, 0), 10, "the outbox to be empty")
 
 
 async def test_while_a_database_cannot_forget_its_rows_they_are_not_published_again(
@@ -178,11 +271,32 @@ async def test_a_throttled_relay_waits_for_the_load_to_end(
         assert await left_over(database, 0)  # asked to stop, it is no longer throttled
 
 
-async def returned(database: Database) -> bool:
-    def times(connection: Connection, rows: list[None]) -> list[int | None]:
-        return [connection.execute(select(outbox.table.c.returns)).scalar() for _ in rows]
+async def returned(database: Database, times: int = 1) -> bool:
+    """Whether a row has been put behind the others so many times."""
 
-    return bool(await database.read(times, None))
+    def most(connection: Connection, rows: list[None]) -> list[int | None]:
+        return [connection.execute(select(func.max(outbox.table.c.returns))).scalar() for _ in rows]
+
+    return (await database.read(most, None) or 0) >= times
+
+
+@asynccontextmanager
+async def writing(settings: BrokerSettings) -> AsyncIterator[StreamWriter]:
+    """A writer to the stream, once it is connected."""
+    async with ready(StreamWriter(settings.rabbitmq_url, f"test {new_id()}")) as writer:
+        await eventually(lambda: writer._publisher.is_connected, 10, "the writer to be connected")
+        yield writer
+
+
+async def copies(settings: BrokerSettings, start: Start) -> list[str]:
+    """The ids of the events in the stream, from there to its end."""
+    end, found = await end_of(settings.rabbitmq_url, "test"), []
+    async with aclosing(StreamReader(settings.rabbitmq_url, "test", start).read()) as arrivals:
+        async for arrival in arrivals:
+            found += [event["id"] for entry in arrival.entries for event in events_in(entry.body)]
+            if arrival.entries and arrival.entries[-1].offset == end:
+                break
+    return found
 
 
 async def left_over(database: Database, expected: int) -> bool:

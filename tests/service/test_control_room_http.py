@@ -1,10 +1,12 @@
 """The control room's own HTTP, as an open port offers it. There is no system to show, and no test here needs one."""
 
+import json
 import os
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -43,7 +45,14 @@ async def room(directory: Path) -> AsyncIterator[Room]:
     (port,) = free_ports(1)
     system = {service.variable("URL"): NOWHERE for service in services()}
     broker = {"RABBITMQ_URL": "amqp://guest:guest@127.0.0.1:1/", "RABBITMQ_MANAGEMENT_URL": NOWHERE}
-    variables = {**os.environ, **system, **broker, "HTTP_PORT": str(port), "OPERATOR_TOKEN": "t"}
+    variables = {
+        **os.environ,
+        **system,
+        **broker,
+        "HTTP_PORT": str(port),
+        "OPERATOR_TOKEN": "t",
+        "EVENTS_KEPT_HOURS": "1",
+    }
     log = directory / "control_room.log"
     process = await spawn([str(Path(sys.executable).with_name("order-rail")), "control-room"], variables, log)
     try:
@@ -81,7 +90,24 @@ async def test_an_unknown_address_has_a_way_home(room: Room) -> None:
     assert b"&lt;nowhere&gt;" in answer.body
 
 
+async def test_analytics_without_a_broker_have_no_figures_and_say_why(room: Room) -> None:
+    async def answered() -> dict[str, Any]:
+        answer = await ask(room.port, b"GET /analytics?minutes=5 HTTP/1.1\r\n" + HOST + b"\r\n")
+        assert answer.status == 200, answer.body
+        return json.loads(answer.body)  # type: ignore[no-any-return]
+
+    async def troubled() -> dict[str, Any]:
+        found = await answered()
+        assert found["trouble"], found
+        return found
+
+    found = await eventually(troubled, 20, "the trouble to be known")
+    assert "the stream of events can't be read" in found["trouble"]
+    assert (found["totals"], found["minutes"], found["dishes"], found["events"]) == ({}, [], [], 0)
+
+
 REFUSED = {
+    "no minutes": (b"GET /analytics?minutes=0 HTTP/1.1\r\n" + HOST + b"\r\n", 422, "minutes: Input should be greater"),
     "a long upgrade": (UPGRADE[:-2] + b"A: b\r\n" * 200 + b"\r\n", 431, "over 100 headers"),
     "a long body": (POLLING + b"Content-Length: 30000000\r\n\r\n" + b"a" * 3_000_000, 413, "over 1048576 bytes"),
     "another method": (b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 0\r\n\r\n", 405, "POST /"),

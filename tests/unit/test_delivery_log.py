@@ -1,6 +1,6 @@
 """What a process remembers of its publishes and deliveries."""
 
-from shared.events import encode
+from shared.events import BATCH_CONTENT_TYPE, encode
 from shared.ids import new_id
 from shared.messaging.message import Delivery, Message
 from shared.messaging.retry import DONE, DUPLICATE, DeadLetter, Outcome, Retry
@@ -48,6 +48,13 @@ def test_poison_belongs_to_no_order() -> None:
     handled(Message("orders", "order.placed.v1", b"\xff no JSON"), DeadLetter("not-json", ""))
     assert delivery_log.about("") != []
     assert delivery_log.about(new_id()) == []
+
+
+def test_a_copy_for_the_stream_belongs_to_no_order() -> None:
+    order_id, placed = message()
+    copy = Message("", "events", b"[" + placed.body + b"]", content_type=BATCH_CONTENT_TYPE)
+    delivery_log.note_published(copy, "confirmed")
+    assert delivery_log.about(order_id) == []
 
 
 def test_only_the_latest_are_kept() -> None:

@@ -39,6 +39,8 @@ EVERYWHERE = {
     "OPERATOR_TOKEN": ["schlüssel", "two\nlines", " padded"],
     "HTTP_PORT": ["eighty", "-1", "65536"],
     "LOG_FORMAT": ["xml"],
+    "EVENTS_KEPT_HOURS": ["-1", "1.5", "a week"],
+    "EVENTS_KEPT_BYTES": ["0", "5 GB"],
 }
 OWN = {
     "order_service": {},

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.settings import BrokerSettings
-from shared.topology import Binding, Exchange, Queue, ServiceUser, topology
+from shared.topology import Binding, Exchange, Policy, Queue, ServiceUser, topology
 from tests.support import DELAYS_VARIABLES, SERVICES
 
 EMAIL = "notification_service.email"
@@ -87,6 +87,17 @@ def test_a_service_may_hear_of_controls_where_they_are_enabled_and_tell_nobody(c
         assert allowed(user, "read", ["control", PRIVATE]) == names
         assert allowed(user, "write", ["control", PRIVATE]) == names - {"control"}
         assert allowed(user, "configure", [*MAIN_QUEUES, "mine", "control", PRIVATE]) == names - {"control"}
+
+
+def test_a_stream_keeps_events_and_is_bound_to_nothing() -> None:
+    whole = topology(lambda _queue: (), events_kept_hours=24, events_kept_bytes=500_000_000)
+    (stream,) = (item for item in whole if isinstance(item, Queue) and item.arguments["x-queue-type"] == "stream")
+    (policy,) = (item for item in whole if isinstance(item, Policy))
+
+    assert stream.name == policy.queue == "events"
+    assert policy.definition == {"max-age": "24h", "max-length-bytes": 500_000_000}
+    assert not [item for item in whole if isinstance(item, Binding) and item.queue == "events"]
+    assert [item for item in whole if item not in (stream, policy)] == list(topology(lambda _queue: ()))
 
 
 @given(st.lists(st.floats(min_value=0.000001, max_value=86400)))

@@ -9,6 +9,7 @@ import typer
 from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from control_room.analytics.settings import AnalyticsSettings
 from control_room.operations.addresses import (
     ENVIRONMENT_FILE,
     NotRunning,
@@ -47,7 +48,8 @@ def control_room(
     """
     configure_logging("control_room", os.environ.get("LOG_FORMAT", "console"))
     settings = load(PageSettings)
-    load(RetentionSettings)  # a wrong value ends it here
+    for each in (RetentionSettings, AnalyticsSettings):
+        load(each)  # a wrong value ends it here
     try:
         addresses = find_system(environment_file)
         run_until_signal(_serve(settings, addresses, discards_beside(environment_file)))

@@ -6,6 +6,7 @@ from pathlib import Path
 from nicegui import ui
 
 from control_room.dashboard.page import (
+    analytics,
     audit,
     dead_letters,
     heading,
@@ -29,6 +30,7 @@ PANELS: Mapping[str, tuple[str, Callable[[Page], object]]] = {
     "process-control": ("Process control", process_control.show),
     "dead-letters": ("Dead letters", dead_letters.show),
     "audit": ("Audit", audit.show),
+    "analytics": ("Analytics", analytics.show),
     "order": ("An order", order.OrderStory),
 }
 """By name, which is also the part of the address after `#`."""

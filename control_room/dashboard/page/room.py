@@ -5,6 +5,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from control_room.analytics.follow import Analytics
+from control_room.analytics.settings import AnalyticsSettings
+from control_room.analytics.store import AnalyticsStore
 from control_room.background import running
 from control_room.dashboard.process_control import ProcessControl
 from control_room.dashboard.snapshots.auditing import Auditing
@@ -19,7 +22,10 @@ from control_room.operations.roles import ORDERS
 
 @dataclass(frozen=True)
 class Room:
-    """`control` is None where services can't be stopped from here. `shop_url`: where people reach the shop."""
+    """`control` is None where services can't be stopped from here. `shop_url`: where people reach the shop.
+
+    `analytics` is None where no events are kept.
+    """
 
     addresses: SystemAddresses
     observer: Observer
@@ -28,6 +34,7 @@ class Room:
     runner: Runner
     control: ProcessControl | None
     shop_url: str
+    analytics: Analytics | None
 
 
 @asynccontextmanager
@@ -39,18 +46,35 @@ async def opened(
     mail: MailRoute | None = None,
     shop_url: str = "",
 ) -> AsyncIterator[Room]:
-    """A room whose tasks run until the block ends. `journal`: the file of discarded dead letters. Reads RETAIN_DAYS."""
+    """A room whose tasks run until the block ends. `journal`: the file of discarded dead letters.
+
+    Reads RETAIN_DAYS and ANALYTICS_DATABASE_URL.
+    """
     auditing = Auditing(addresses, ("--discards", str(journal)), lambda: observer.snapshot.accepted, observer.pace)
     dead_letters = DeadLetterView(addresses, journal, lambda: observer.snapshot.dead_letters, observer.pace)
     observer.on_recovery = auditing.retry
     runner = Runner(Target(addresses, control, mail))
     async with (
+        _following(addresses, journal.parent) as analytics,
         running(auditing.run(), "auditing"),
         running(dead_letters.run(), "dead letters"),
         running(prune_hourly(addresses, RetentionSettings(), journal), "pruning"),
     ):
         try:
             shop_url = shop_url or addresses.services[ORDERS.name]
-            yield Room(addresses, observer, auditing, dead_letters, runner, control, shop_url)
+            yield Room(addresses, observer, auditing, dead_letters, runner, control, shop_url, analytics)
         finally:
             await runner.stop()
+
+
+@asynccontextmanager
+async def _following(addresses: SystemAddresses, directory: Path) -> AsyncIterator[Analytics | None]:
+    """The analytics follow the stream of events while the block runs, if events are kept."""
+    if not addresses.events_kept_hours:
+        yield None
+        return
+    store = AnalyticsStore(AnalyticsSettings().url_in(directory))
+    analytics = Analytics(addresses.rabbitmq_url, store)
+    async with running(analytics.run(), "analytics"):
+        yield analytics
+    store.close()

@@ -4,13 +4,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from html import escape
 from pathlib import Path
+from typing import Annotated, Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Query
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, Response
 from nicegui import app as framework
 from nicegui import ui
 from starlette.requests import Request
 
+from control_room.analytics.follow import SHOWN_MINUTES
+from control_room.analytics.store import AnalyticsUnavailable
 from control_room.dashboard.page import access, layout
 from control_room.dashboard.page.parts import Page
 from control_room.dashboard.page.room import Room
@@ -21,6 +25,7 @@ from shared.http.middleware import HeadAsGet
 from shared.http.server import Server
 
 GRACE_SECONDS = 1
+MAX_MINUTES = 7 * 24 * 60
 RECONNECT_SECONDS = 10.0
 MESSAGES_KEPT = 100
 """Updates kept for a browser that reconnects; one that has missed more gets the whole page again."""
@@ -66,11 +71,17 @@ def _application(room: Room) -> FastAPI:
     for each in (app, framework):
         each.router.redirect_slashes = False  # it would redirect to http://, and to whatever host the client names
         each.add_exception_handler(405, problems.response_to)
+    for kind in (problems.Problem, RequestValidationError):
+        app.add_exception_handler(kind, problems.response_to)
 
     @app.get("/livez")
     @app.get("/readyz")
     async def ready() -> dict[str, str]:
         return {"status": "ok"}  # also while the system has problems: the page shows them
+
+    @app.get("/analytics")
+    async def analytics(minutes: Annotated[int, Query(ge=1, le=MAX_MINUTES)] = SHOWN_MINUTES) -> dict[str, Any]:
+        return await _figures(room, minutes)
 
     @ui.page("/")
     def control_room(request: Request) -> Response | None:
@@ -91,3 +102,14 @@ def _application(room: Room) -> FastAPI:
         binding_refresh_interval=None,
     )  # fmt: skip
     return app
+
+
+async def _figures(room: Room, minutes: int) -> dict[str, Any]:
+    """Figures per minute, and their totals since the beginning."""
+    if room.analytics is None:
+        raise problems.Problem(404, "No events are kept: EVENTS_KEPT_HOURS is 0.")
+    try:
+        view = await room.analytics.fresh_view(minutes)
+    except AnalyticsUnavailable as error:
+        raise problems.Problem.unavailable(str(error)) from None
+    return {**view.as_json(), "trouble": room.analytics.trouble}
