@@ -29,8 +29,6 @@ class Program:
     declares: tuple[str, ...] = ()
     database: str = ""
     """The program whose database it uses; its own where this is empty."""
-    settings: Mapping[str, str] = field(default_factory=dict)
-    """Environment variables of its own."""
 
 
 @dataclass(frozen=True)

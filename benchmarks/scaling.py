@@ -16,7 +16,7 @@ from benchmarks.usage import busy_percent
 
 NAME = "scaling"
 REPLICAS = (1, 2, 4)
-SETTINGS = {"GATEWAY_LATENCY_SECONDS": "0.1", "PAYMENT_CONCURRENCY": "16"}
+VARIABLES = {"GATEWAY_LATENCY_SECONDS": "0.1", "PAYMENT_CONCURRENCY": "16"}
 
 
 def quantity(replicas: int) -> str:
@@ -49,7 +49,6 @@ async def measure_round(bench: Bench, round_number: int) -> None:
 
 def _with(replicas: int) -> Contender:
     """An order is finished once it is paid: nobody is notified."""
-    first = replace(PAYMENTS, settings=SETTINGS)
-    others = [replace(first, name=f"{first.name}_{n}", database=first.name) for n in range(2, replicas + 1)]
+    others = [replace(PAYMENTS, name=f"{PAYMENTS.name}_{n}", database=PAYMENTS.name) for n in range(2, replicas + 1)]
     paid = Query(PAYMENTS.name, "SELECT count(*) FROM payments WHERE order_id > ?")
-    return replace(ORDER_RAIL, workers=(first, *others), finished=paid)
+    return replace(ORDER_RAIL, workers=(PAYMENTS, *others), finished=paid, variables=VARIABLES)

@@ -156,7 +156,6 @@ class Scene:
             **{f"{name.upper()}_URL": self.url_of(name) for name in self._programs},
             "HTTP_PORT": str(self._ports[program.name]),
             "UVICORN_PORT": str(self._ports[program.name]),
-            **program.settings,
         }
 
     async def _until_ready(self, program: Program) -> float:
