@@ -77,7 +77,8 @@ class Delivery:
 
 def keys(headers: Mapping[str, Any]) -> dict[str, Any]:
     """The headers that carry the keys of partitioned queues: they stay with a message wherever it goes."""
-    return {name: value for name, value in headers.items() if name.startswith(KEY_HEADER)}
+    # A name that is no UTF-8 is bytes, as pika decodes it.
+    return {name: value for name, value in headers.items() if isinstance(name, str) and name.startswith(KEY_HEADER)}
 
 
 def header_time() -> str:
