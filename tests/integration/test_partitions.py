@@ -130,11 +130,19 @@ async def test_several_partitions_have_work(settings: BrokerSettings, publisher:
 
 async def test_a_failing_order_holds_up_its_customer_alone(settings: BrokerSettings, publisher: Publisher) -> None:
     placed = await place(publisher, CUSTOMERS * 3)
-    fails = True
-    count = Counter(lambda event, _attempt: TransientError("away") if fails and event.subject == placed[0] else None)
+    fails, attempts = True, [1]
+
+    def error_of(event: OrderPlaced, attempt: int) -> Exception | None:
+        if not (fails and event.subject == placed[0]):
+            return None
+        attempts.append(attempt)
+        return TransientError("away")
+
+    count = Counter(error_of)
 
     async with replica(settings, publisher, count, LONG):
         await eventually(lambda: count.count == 3 * len(OTHERS), expecting="the orders of the others")
+        await eventually(lambda: attempts[-1] > 2, expecting="further attempts")
         assert ANN not in count.handled
         fails = False
         await eventually(lambda: count.count == len(placed), expecting="the orders of the one too")
