@@ -75,7 +75,7 @@ class Delivery:
         return number if type(number) is int and least <= number <= 1_000_000 else least
 
 
-def keys(headers: Mapping[str, Any]) -> dict[str, Any]:
+def keys(headers: Mapping[Any, Any]) -> dict[str, Any]:
     """The headers that carry the keys of partitioned queues: they stay with a message wherever it goes."""
     # A name that is no UTF-8 is bytes, as pika decodes it.
     return {name: value for name, value in headers.items() if isinstance(name, str) and name.startswith(KEY_HEADER)}
