@@ -2,8 +2,8 @@
 
 A million orders of long ago are in the databases, each placed with an idempotency key. Orders come in at a steady rate,
 all services work on them, and each answer's latency counts from when its order was due. A few windows of that, then
-twice as many with `order-rail prune` beside it, which is ended after them: it is made to take its time (an hour for a
-million orders). The load is an open one, so a stall of the service shows in every order that was due meanwhile.
+twice as many with `order-rail prune` beside it, which is ended after them: on purpose it takes a third of an hour for a
+million orders. The load is an open one, so a stall of the service shows in every order that was due meanwhile.
 """
 
 import json

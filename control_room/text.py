@@ -37,6 +37,11 @@ def duration(seconds: float) -> str:
     return f"{whole} s"
 
 
+def money(amount_minor: int, currency: str) -> str:
+    """Such as 1,234.50 EUR."""
+    return f"{amount_minor / 100:,.2f} {currency}"
+
+
 def counted(number: int, noun: str) -> str:
     """`1 message`, `1,200 messages`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

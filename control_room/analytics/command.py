@@ -18,7 +18,7 @@ from control_room.analytics.model import CAPTURED, DISHES, REFUNDED
 from control_room.analytics.store import AnalyticsStore, AnalyticsUnavailable
 from control_room.operations.addresses import ENVIRONMENT_FILE, NotRunning, SystemAddresses, find_system
 from control_room.operations.audit import AuditImpossible, audit
-from control_room.text import console, counted, silence_logs
+from control_room.text import console, counted, money, silence_logs
 from shared.messaging.channel import BrokerUnavailable, NotFound
 from shared.messaging.stream import Start
 from shared.settings import checked_database_url
@@ -150,7 +150,7 @@ def _table(store: AnalyticsStore) -> Table:
         values = value if isinstance(value, dict) else {"": value}
         for key, amount in values.items():
             is_money = name in (CAPTURED, REFUNDED)
-            table.add_row(name, f"{amount / 100:,.2f} {key}" if is_money else f"{amount:,}")
+            table.add_row(name, money(amount, key) if is_money else f"{amount:,}")
     dishes = sorted(totals.get(DISHES, {}).items(), key=lambda dish: -dish[1])
     for name, quantity in dishes[:TOP_DISHES]:
         table.add_row(f"dish: {name}", f"{quantity:,}")

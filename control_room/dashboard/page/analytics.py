@@ -10,7 +10,7 @@ from control_room.analytics.model import Minute
 from control_room.dashboard.page.levelling import INK, ZONE
 from control_room.dashboard.page.parts import Page, card, named, text
 from control_room.dashboard.words import plainly
-from control_room.text import counted, duration
+from control_room.text import counted, duration, money
 
 HINT = (
     "A consumer that came late: everything here is counted from the stream of events, and 'order-rail replay' counts "
@@ -22,6 +22,8 @@ Lines = Sequence[tuple[str, str]]
 COUNTS: Lines = (("orders", "accepted"), ("confirmed", "paid"), ("declines", "declined"), ("cancellations", "backlog"))
 """Figures per minute that are counts, with their colours."""
 TIMES: Lines = (("p50", "accepted"), ("p95", "notified"))
+REVENUE_COLOURS = ("paid", "accepted", "notified", "backlog", "predicted")
+"""Of the currencies, one after the other."""
 
 
 def show(page: Page) -> None:
@@ -70,7 +72,7 @@ def _total(view: View, name: str) -> str:
 def _revenue(view: View) -> str:
     captured, refunded = view.totals.get("captured", {}), view.totals.get("refunded", {})
     amounts = {currency: amount - refunded.get(currency, 0) for currency, amount in captured.items()}
-    return ", ".join(f"{amount / 100:,.2f} {currency}" for currency, amount in sorted(amounts.items())) or "0"
+    return ", ".join(money(amount, currency) for currency, amount in sorted(amounts.items())) or "0"
 
 
 def _show_dishes(view: View) -> None:
@@ -102,7 +104,7 @@ def _draw(charts: Sequence[ui.echart], view: View) -> None:
         "at": at,
         **{name: [each.revenue.get(name, 0) / 100 if each else 0 for each in minutes.values()] for name in currencies},
     }
-    revenue.options["series"] = [_line(name, colour) for name, colour in zip(currencies, _colours(), strict=False)]
+    revenue.options["series"] = [_line(name, colour) for name, colour in zip(currencies, REVENUE_COLOURS, strict=False)]
     times.options["dataset"]["source"] = {
         "at": at,
         **{name: [_seconds(getattr(each, name)) if each else None for each in minutes.values()] for name, _ in TIMES},
@@ -115,10 +117,10 @@ def _draw(charts: Sequence[ui.echart], view: View) -> None:
 
 def _describe(charts: Sequence[ui.echart], last: Minute) -> None:
     """The latest values in words, for those who do not see the charts."""
-    money = ", ".join(f"{amount / 100:,.2f} {currency}" for currency, amount in last.revenue.items()) or "none"
+    revenue = ", ".join(money(amount, currency) for currency, amount in last.revenue.items()) or "none"
     took = "no order was confirmed" if last.p95 is None else f"95 % within {duration(last.p95 / 1000)}"
     named(charts[0], f"Orders per minute. Latest: {counted(last.orders, 'order')}, {last.confirmed} confirmed")
-    named(charts[1], f"Revenue per minute. Latest: {money}")
+    named(charts[1], f"Revenue per minute. Latest: {revenue}")
     named(charts[2], f"Time to confirm. Latest: {took}")
 
 
@@ -130,10 +132,6 @@ def _without_gaps(minutes: Sequence[Minute]) -> dict[int, Minute | None]:
 
 def _seconds(milliseconds: int | None) -> float | None:
     return None if milliseconds is None else milliseconds / 1000
-
-
-def _colours() -> list[str]:
-    return ["paid", "accepted", "notified", "backlog", "predicted"]
 
 
 def _options(lines: Lines) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What all viewers share: the system's addresses, and the background tasks that watch the system."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,7 +74,7 @@ async def _following(addresses: SystemAddresses, directory: Path) -> AsyncIterat
         yield None
         return
     store = AnalyticsStore(AnalyticsSettings().url_in(directory))
-    analytics = Analytics(addresses.rabbitmq_url, store)
-    async with running(analytics.run(), "analytics"):
-        yield analytics
-    store.close()
+    with closing(store):
+        analytics = Analytics(addresses.rabbitmq_url, store)
+        async with running(analytics.run(), "analytics"):
+            yield analytics

@@ -37,7 +37,7 @@ BATCH_SECONDS = 0.004
 """As long as a database should be busy with a batch: a customer's order may have to wait for it."""
 
 SHARE_OF_TIME = 0.025
-"""Of a database: the requests and commits of all batches cost the machine several times as much."""
+"""For which a database is busy with deletions; requests and commits cost the machine several times as much."""
 
 
 @dataclass(frozen=True)
