@@ -175,6 +175,7 @@ def _properties(message: Message) -> spec.BasicProperties:
         timestamp=message.timestamp,
         delivery_mode=2,
         headers=dict(message.headers) or None,
+        expiration=None if message.expires_after_milliseconds is None else str(message.expires_after_milliseconds),
     )
 
 

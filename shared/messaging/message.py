@@ -32,7 +32,10 @@ KEPT_HEADERS = (FIRST_SEEN, REDRIVEN_AT, REDRIVE_COUNT)
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message, persistent and mandatory. `timestamp` is in seconds since 1970."""
+    """A message, persistent and mandatory. `timestamp` is in seconds since 1970.
+
+    `expires_after_milliseconds`: how long it stays in the queue that it is published to; None: as the queue has it.
+    """
 
     exchange: str
     routing_key: str
@@ -43,6 +46,7 @@ class Message:
     timestamp: int | None = None
     content_type: str | None = CONTENT_TYPE
     headers: Mapping[str, Any] = field(default_factory=dict)
+    expires_after_milliseconds: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ from shared.messaging.retry import (
 from shared.observability import metrics
 from shared.observability.delivery_log import note_handled
 from shared.observability.tracing import start_span
-from shared.topology import dead_queue, retry_queue
+from shared.topology import dead_queue, milliseconds, retry_queue
 
 MAX_SECOND_TRY_PAUSE_SECONDS = 0.1
 MAX_MOVE_PAUSE_SECONDS = 3.0
@@ -244,7 +244,10 @@ def retry_headers(delivery: Delivery, outcome: Retry) -> dict[str, Any]:
 
 
 def _retried(queue: str, delivery: Delivery, outcome: Retry) -> Message:
-    return _redirected(delivery, retry_queue(queue, outcome.delay_seconds), retry_headers(delivery, outcome))
+    message = _redirected(delivery, retry_queue(queue, outcome.delay_seconds), retry_headers(delivery, outcome))
+    # RabbitMQ 3.10 tells a new quorum queue its TTL only after others can publish to it. A message that comes between
+    # would stay at its head for ever, and all others behind it.
+    return replace(message, expires_after_milliseconds=milliseconds(outcome.delay_seconds))
 
 
 def _parked(queue: str, delivery: Delivery, outcome: DeadLetter) -> Message:

@@ -125,6 +125,11 @@ def retry_queue(queue: str, delay_seconds: float) -> str:
     return f"{queue}.retry.{delay_seconds:g}s"
 
 
+def milliseconds(delay_seconds: float) -> int:
+    """How long a message stays in the retry queue of that delay."""
+    return max(1, round(delay_seconds * 1000))
+
+
 def dead_queue(queue: str) -> str:
     """The name of the queue where messages of `queue` are parked with their reason."""
     return f"{queue}.dead"
@@ -187,7 +192,7 @@ def _family(queue: str, delays_seconds: Iterable[float]) -> list[Queue]:
     retries = [
         Queue(
             retry_queue(queue, delay),
-            _quorum(UNLIMITED_DELIVERIES, dead_letters_to=queue, ttl_milliseconds=max(1, round(delay * 1000))),
+            _quorum(UNLIMITED_DELIVERIES, dead_letters_to=queue, ttl_milliseconds=milliseconds(delay)),
         )
         for delay in delays_seconds
     ]
