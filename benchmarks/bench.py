@@ -30,7 +30,7 @@ class Scale:
     backlogs: tuple[int, ...] = (1_000, 200_000)
     paid_by_a_replica: int = 2_000
     prune_rate: int = 300
-    prune_windows: int = 8
+    prune_windows: int = 12
     prune_window_seconds: float = 15.0
     idle_seconds: float = 3.0
     audited: int = 1_000_000

@@ -9,6 +9,7 @@ import asyncio
 import os
 import secrets
 import shutil
+import signal
 import sys
 import time
 import uuid
@@ -124,6 +125,10 @@ class Scene:
                 f"{program.name} ended with {status}\n{tail(self.directory / f'{program.name}.log')}"
             )
         return status is not None
+
+    def signal(self, program: Program, number: signal.Signals) -> None:
+        """Send a signal to a program that runs."""
+        self._processes[program.name].send_signal(number)
 
     def memory(self) -> dict[str, int]:
         """Resident bytes of each program that runs, its child processes included."""

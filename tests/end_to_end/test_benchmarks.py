@@ -122,7 +122,11 @@ async def test_a_quick_round_measures_what_full_databases_cost(tmp_path: Path) -
     results = json.loads((tmp_path / "results.json").read_text())
     for quantity in ("accept, 2,000 orders", "drain, 2,000 orders", "drain, backlog 500"):
         assert values_of(results, "growth", "order_rail", quantity)[0] > 0
-    for quantity in ("accept, p99, before", "accept, p99, while old orders are pruned", "pruned by the order service"):
+    for quantity in (
+        "accept, p99, without pruning",
+        "accept, p99, while old orders are pruned",
+        "pruned by the order service",
+    ):
         assert values_of(results, "prune", "order_rail", quantity)[0] > 0
 
 

@@ -36,7 +36,7 @@ FIRST_RECORDS, FEWEST_RECORDS, MOST_RECORDS = 20, 10, 500
 BATCH_SECONDS = 0.004
 """As long as a database should be busy with a batch: a customer's order may have to wait for it."""
 
-SHARE_OF_TIME = 0.025
+SHARE_OF_TIME = 0.0125
 """For which a database is busy with deletions; requests and commits cost the machine several times as much."""
 
 
