@@ -5,6 +5,7 @@ Those of a62db12, which had no migrations, give way to today's; behind HAProxy o
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 from asyncio.subprocess import Process
@@ -24,7 +25,7 @@ from control_room.operations.roles import FINAL
 from shared.contract import services
 from shared.settings import BrokerSettings
 from tests.conftest import QUICK_RETRIES
-from tests.haproxy import front_door, program
+from tests.haproxy import STATISTICS, front_door, program
 from tests.postgres import PrivatePostgres
 from tests.rail import Rail
 from tests.support import SERVICES, addresses_of, eventually
@@ -37,7 +38,7 @@ CUSTOMERS = 4
 PAUSE_SECONDS = 0.02
 TOKENS = ("tok_visa", "tok_visa", "tok_declined")
 ADDRESSES = ("127.0.0.2", "127.0.0.3")
-DRAIN_SECONDS = 3
+DRAIN_SECONDS = 4
 
 
 @pytest.fixture
@@ -241,6 +242,7 @@ async def test_a_rolling_restart_behind_the_proxy_is_not_noticed(
         replicas = dict(zip(places, started, strict=True))
         addresses = {name: list(ADDRESSES) for name in SERVICES}
         own, _ = await stack.enter_async_context(front_door(addresses, ports, tmp_path, haproxy=haproxy))
+        statistics = f"http://127.0.0.1:{own[STATISTICS]}/metrics"
         doors = {name: Entrance(f"http://127.0.0.1:{own[name]}") for name in SERVICES}
         customers = Customers(http, [doors[ORDERS]])
         async with at_work(customers):
@@ -252,12 +254,20 @@ async def test_a_rolling_restart_behind_the_proxy_is_not_noticed(
                 await customers.more(30)
                 await asyncio.gather(*(rollout.start(name, ROOT, host, ports[name]) for name in SERVICES))
                 await customers.more(30)
+        assert tried_elsewhere((await http.get(statistics)).text) == 0  # no request met a replica that had stopped
         await customers.cancel(order_id)
         (first, times_opened), *others = await asyncio.gather(*following)
         assert times_opened > 1
         assert len(first) == len(set(first))
         assert [ids for ids, _ in others] == [first] * len(others)
         await hold(customers, Running(doors))
+
+
+def tried_elsewhere(metrics: str) -> int:
+    """How many connections of the proxy to a replica failed, so that it tried again."""
+    counts = re.findall(r"^haproxy_backend_(?:retry|redispatch)_warnings_total{.*} (\d+)$", metrics, re.MULTILINE)
+    assert counts, metrics
+    return sum(map(int, counts))
 
 
 async def follow(http: httpx.AsyncClient, order_url: str) -> tuple[list[str], int]:
