@@ -2,13 +2,12 @@
 
 import json
 import os
-import signal
 import sys
 import uuid
 from asyncio import create_subprocess_exec
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,9 +33,9 @@ class Ended:
     errors: str
 
 
-async def order_rail(*arguments: str, **environment: str) -> Ended:
+async def order_rail(*arguments: str, cwd: str | Path | None = None, **environment: str) -> Ended:
     """Run it to its end, with no setting of this project in its environment but those given here."""
-    return await end_of(await start(*arguments, **environment))
+    return await end_of(await start(*arguments, cwd=cwd, **environment))
 
 
 async def end_of(process: Process) -> Ended:
@@ -44,10 +43,10 @@ async def end_of(process: Process) -> Ended:
     return Ended(process.returncode, output.decode(), errors.decode())
 
 
-async def start(*arguments: str, code: str = CODE, **environment: str) -> Process:
+async def start(*arguments: str, code: str = CODE, cwd: str | Path | None = None, **environment: str) -> Process:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     command = (sys.executable, "-c", code, *arguments)
-    return await create_subprocess_exec(*command, env={**inherited, **environment}, stdout=PIPE, stderr=PIPE)
+    return await create_subprocess_exec(*command, env={**inherited, **environment}, cwd=cwd, stdout=PIPE, stderr=PIPE)
 
 
 def report_of(directory: Path) -> dict[str, Any]:
@@ -96,14 +95,3 @@ async def final_audit(system: System, **options: Any) -> AuditReport:
         return report
 
     return await eventually(look, 60, "a clean audit")
-
-
-@contextmanager
-def frozen(system: System, service: str) -> Iterator[None]:
-    """The process of a service stands still until the block ends."""
-    pid = system.processes[service].pid
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)

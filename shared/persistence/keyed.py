@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Row, Table, and_, literal_column, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Table, and_, false, literal_column, or_, select
 
 from shared.events import Event
 from shared.persistence.bulk import BulkInsert
@@ -99,7 +99,7 @@ def upsert(table: Table, replaces: Replaces) -> BulkInsert:
         insert = insert.on_conflict_do_update(
             index_elements=[key],
             set_={column.name: new[column.name] for column in table.columns if column is not key},
-            where=or_(*makes_way),
+            where=or_(false(), *makes_way),
         )
         return insert.returning(key)
 

@@ -11,9 +11,9 @@ from playwright.async_api import Page, Route, expect
 
 from control_room.launcher.system import System
 from order_service.orders import OrderStatus
+from shared.testing.faults import frozen
 from tests.browser.conftest import OpenPage, Watch
 from tests.browser.shop import CUT, EMAIL, Shop
-from tests.order_rail import frozen
 from tests.rail import Rail
 
 CONTROL_ROOM = "http://127.0.0.1:8080"

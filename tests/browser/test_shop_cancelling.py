@@ -9,9 +9,9 @@ import pytest
 from playwright.async_api import expect
 
 from control_room.launcher.system import System
+from shared.testing.faults import frozen
 from tests.browser.conftest import OpenPage, Watch, assert_accessible, assert_fits
 from tests.browser.shop import CUT, Shop
-from tests.order_rail import frozen
 from tests.rail import Rail
 
 ENVIRONMENT = {"GATEWAY_LATENCY_SECONDS": "0.02"}

@@ -11,10 +11,11 @@ from control_room.launcher.ports import free_ports
 from control_room.launcher.system import System
 from control_room.operations.audit import AuditImpossible, AuditReport
 from shared.management import Management
+from shared.testing.faults import frozen
 from shared.topology import retry_queue
 from tests.audit_rows import CHARGE, EMAIL, violations
 from tests.conftest import Broker
-from tests.order_rail import audited, file_of, final_audit, frozen, launched, order_rail
+from tests.order_rail import audited, file_of, final_audit, launched, order_rail
 from tests.rail import Rail
 from tests.service.mail import MailServer
 from tests.support import eventually

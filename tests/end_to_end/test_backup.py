@@ -11,8 +11,9 @@ import pytest
 import pytest_asyncio
 
 from control_room.launcher.system import System
+from shared.testing.faults import frozen
 from tests.conftest import Broker
-from tests.order_rail import final_audit, frozen, launched, order_rail
+from tests.order_rail import final_audit, launched, order_rail
 from tests.postgres import PrivatePostgres
 from tests.rail import Rail
 from tests.support import eventually

@@ -18,9 +18,10 @@ from benchmarks.load.closed import run_load
 from control_room.launcher.system import System
 from order_service.store import timeline
 from shared.management import Management
+from shared.testing.faults import frozen
 from shared.waiting import poll
 from tests.conftest import Broker, started_postgres
-from tests.order_rail import frozen, launched
+from tests.order_rail import launched
 from tests.postgres import ADMINISTRATOR, PrivatePostgres
 from tests.rail import Rail
 from tests.support import SERVICES, eventually

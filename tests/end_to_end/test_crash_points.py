@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from control_room.experiments.chaos.crash import DIED, crashing
 from control_room.experiments.chaos.faults.crashes import CRASH_POINTS
 from control_room.launcher.system import System
+from shared.testing.faults import restarted_to_die
 from tests.rail import Rail
 from tests.support import eventually
 
@@ -33,13 +33,10 @@ def flag(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("point", CRASH_POINTS)
 async def test_work_that_was_cut_in_two_is_done_once(system: System, rail: Rail, flag: Path, point: str) -> None:
     service, call = CRASH_POINTS[point]
-    process = system.processes[service]
-    process.command = crashing(service, call, flag)  # dies just before the call, once
-    await process.restart()
+    has_died = await restarted_to_die(system, service, call, flag)
     await rail.is_ready()
     await rail.place_many(["tok_visa"] * ORDERS)
-    await eventually(flag.exists, 30, "the call to be reached")
-    await eventually(lambda: process.last_exit_status == DIED, 20, f"{service} to be started again")
+    await has_died()
     await rail.reconcile()
     if point == "payment_service before-ack":  # such a crash does bring the message a second time
 
@@ -53,13 +50,11 @@ async def test_work_that_was_cut_in_two_is_done_once(system: System, rail: Rail,
 async def test_a_refund_that_was_cut_in_two_pays_back_once(system: System, rail: Rail, flag: Path, point: str) -> None:
     orders = await rail.place_many(["tok_visa"] * ORDERS)
     await rail.until(orders, "confirmed")
-    process = system.processes["payment_service"]
-    process.command = crashing("payment_service", REFUND_POINTS[point], flag)
-    await process.restart()
+    has_died = await restarted_to_die(system, "payment_service", REFUND_POINTS[point], flag)
     await rail.is_ready()
     for order_id in orders:
         await rail.cancel(order_id)
-    await eventually(flag.exists, 30, "the call to be reached")
+    await has_died()
     await rail.until(orders, "refunded")
 
     rows = [row for row in await rail.audit("payment_service") if row["kind"] == "charge" and row["order_id"] in orders]

@@ -16,9 +16,10 @@ from control_room.operations.dead_letters.parked import connected
 from control_room.operations.dead_letters.selection import Selection, selected
 from shared.management import Management
 from shared.settings import BrokerSettings
+from shared.testing.faults import frozen
 from tests.amqp import peek, post
 from tests.audit_rows import CHARGE, EMAIL, violations
-from tests.order_rail import audited, file_of, final_audit, frozen, order_rail, start
+from tests.order_rail import audited, file_of, final_audit, order_rail, start
 from tests.rail import Rail
 from tests.service.mail import MailServer
 from tests.support import DELAYS_VARIABLES, addresses_of, eventually

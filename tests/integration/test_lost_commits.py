@@ -28,9 +28,9 @@ from shared.persistence.failures import CommitUnknown
 from shared.persistence.keyed import Recording
 from shared.persistence.relay import OutboxRelay
 from shared.settings import BrokerSettings
+from shared.testing.lost_answers import Cut, cut_in_front_of
 from tests import examples
 from tests.amqp import arrivals, queue_of
-from tests.cut import Cut, cut_in_front_of
 from tests.postgres import PrivatePostgres
 from tests.service.process import RunningService, running
 from tests.support import create_tables, eventually, ready

@@ -86,4 +86,5 @@ async def cut_in_front_of(url: str) -> AsyncIterator[tuple[Cut, str]]:
         server.close()
         cut.end()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(server.wait_closed(), 5)
+            async with asyncio.timeout(5):
+                await server.wait_closed()

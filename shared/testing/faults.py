@@ -1,0 +1,38 @@
+"""Fault injection into the processes of a running system: one that dies at a call, one that stands still."""
+
+import os
+import signal
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from control_room.experiments.chaos.crash import DIED, crashing
+from control_room.launcher.system import System
+from shared.testing.waiting import eventually
+
+
+async def restarted_to_die(system: System, service: str, call: str, flag: Path) -> Callable[[], Awaitable[None]]:
+    """Restart a service so that it is killed just before its first call of `module:attribute`, and started again.
+
+    It creates the file `flag` as it dies. What is returned waits until that has happened.
+    """
+    process = system.processes[service]
+    process.command = crashing(service, call, flag)
+    await process.restart()
+
+    async def has_died() -> None:
+        await eventually(flag.exists, 30, f"{service} to reach {call}")
+        await eventually(lambda: process.last_exit_status == DIED, 20, f"{service} to be started again")
+
+    return has_died
+
+
+@contextmanager
+def frozen(system: System, service: str) -> Iterator[None]:
+    """The process of a service stands still until the block ends."""
+    pid = system.processes[service].pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
