@@ -35,6 +35,8 @@ class Scale:
     idle_seconds: float = 3.0
     audited: int = 1_000_000
     replayed: int = 100_000
+    late_rate: float = 100.0
+    late_seconds: float = 5.0
 
 
 QUICK = Scale(
@@ -55,7 +57,9 @@ QUICK = Scale(
     prune_window_seconds=1.0,
     idle_seconds=0.5,
     audited=2_000,
-    replayed=1_000,
+    replayed=500,
+    late_rate=20.0,
+    late_seconds=0.5,
 )
 """Enough to see that everything works; its numbers mean nothing."""
 

@@ -1,81 +1,57 @@
-"""Events of 20 keys whose handler takes 5 ms: a queue in sequence, and partitions in sequence within a key.
+"""Events of 20 keys whose handler takes 5 ms: what keeps each key in sequence, and how many events a second.
 
     python -m benchmarks.partitions
 
-One process, a RabbitMQ node of its own. Not part of `make bench`.
+The first is what people do without partitions: one queue with a single active consumer, which takes one event at a
+time. A RabbitMQ node of its own; the processes are those of the scenario. Not part of `make bench`.
 """
 
 import asyncio
 import tempfile
-import time
-from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
+from statistics import median
 
+from control_room.experiments.sequence import KEYS, out_of_sequence, rate, trial
 from control_room.launcher.broker import PrivateBroker
-from shared.events import OrderPlaced, encode
-from shared.management import Management
-from shared.messaging.consumer import Consumer
-from shared.messaging.message import Message
-from shared.messaging.processor import Subscription
-from shared.messaging.publisher import Publisher, publishing
-from shared.messaging.retry import DONE, Ack
+from control_room.text import markdown_table
 from shared.settings import BrokerSettings
-from tests import examples
 
-KEYS, MESSAGES, WORK_SECONDS = 20, 2000, 0.005
-HEADER = "key.subject"
-
-
-async def rate(settings: BrokerSettings, publisher: Publisher, partitions: int, keys: int) -> float:
-    """Messages handled a second, of a backlog of `MESSAGES`."""
-    exchange = f"hashed-{partitions}-{keys}"
-    queues = [f"{exchange}.{number}" for number in range(partitions)]
-    await _declare(settings, exchange, queues)
-    event = examples.order_placed()
-    headers = [{HEADER: f"key-{number % keys}"} for number in range(MESSAGES)]
-    messages = [Message(exchange, event.type, encode(event), event.id, event.type, headers=each) for each in headers]
-    assert await publisher.publish_all(messages) == [None] * MESSAGES
-    done = SimpleNamespace(count=0, event=asyncio.Event())
-
-    async def handle(_event: OrderPlaced, _attempt: int) -> Ack:
-        await asyncio.sleep(WORK_SECONDS)
-        done.count += 1
-        if done.count == MESSAGES:
-            done.event.set()
-        return DONE
-
-    subscriptions = [Subscription(queue, {OrderPlaced: handle}, 100, key_header=HEADER) for queue in queues]
-    consumer = Consumer(settings.rabbitmq_url, exchange, subscriptions, publisher, lambda _queue: (1.0,))
-    began = time.perf_counter()
-    await consumer.start()
-    await done.event.wait()
-    seconds = time.perf_counter() - began
-    await consumer.stop()
-    return MESSAGES / seconds
+WORK_SECONDS, AT_ONCE, ROUNDS = 0.005, 100, 3
+CASES = (
+    ("one queue, one event after the other", 1, 1, 1, 1_000),
+    ("one partition", 1, AT_ONCE, 1, 20_000),
+    ("four partitions", 4, AT_ONCE, 1, 20_000),
+    ("four partitions, two of them in a second process", 4, AT_ONCE, 2, 20_000),
+)
+"""A name, partitions, deliveries at once, processes, events."""
 
 
-async def _declare(settings: BrokerSettings, exchange: str, queues: Sequence[str]) -> None:
-    async with Management(settings) as management:
-        body = {"type": "x-consistent-hash", "durable": True, "arguments": {"hash-header": HEADER}}
-        await management.put("exchanges", management.vhost, exchange, body=body)
-        for queue in queues:
-            arguments = {"x-queue-type": "quorum", "x-single-active-consumer": True}
-            await management.put("queues", management.vhost, queue, body={"durable": True, "arguments": arguments})
-            path = ("bindings", management.vhost, "e", exchange, "q", queue)
-            await management.post(*path, body={"routing_key": "1"})
+async def measure(settings: BrokerSettings, partitions: int, concurrency: int, processes: int, events: int) -> float:
+    """Events handled a second, of a backlog."""
+    async with trial(settings, partitions) as case:
+        await case.publish(events // KEYS)
+        shares = [case.queues[process::processes] for process in range(processes)]
+        await asyncio.gather(*(case.start_consumer(WORK_SECONDS, concurrency, share) for share in shares))
+        await case.until_handled(events)
+        handled = case.handled()
+        if broken := out_of_sequence(case.published, handled):
+            raise SystemExit(f"out of sequence: {', '.join(broken)}")
+        return rate(handled)
 
 
 async def main() -> None:
     """Print the rates, and how many times that of the first each is."""
+    found: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as directory:
         async with PrivateBroker(Path(directory)) as node:
             settings = BrokerSettings(rabbitmq_url=node.amqp_url(), rabbitmq_management_url=node.management_url)
-            async with publishing(settings.rabbitmq_url, "partitions") as publisher:
-                one = await rate(settings, publisher, 1, 1)
-                for partitions, keys in ((1, 1), (1, KEYS), (4, KEYS)):
-                    found = one if keys == 1 else await rate(settings, publisher, partitions, keys)
-                    print(f"{partitions} partitions, {keys} keys: {found:,.0f} messages/s, {found / one:.1f} x")
+            for _ in range(ROUNDS):
+                for name, *case in CASES:
+                    found.setdefault(name, []).append(await measure(settings, *case))
+    rates = {name: median(values) for name, values in found.items()}
+    first = next(iter(rates.values()))
+    rows = [(name, f"{value:,.0f}", f"{value / first:.1f}") for name, value in rates.items()]
+    print("\n".join(markdown_table(("", "events/s", "times the first"), rows)))
 
 
 if __name__ == "__main__":

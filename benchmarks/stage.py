@@ -27,6 +27,7 @@ from benchmarks.usage import busy_percent, processor_seconds, resident_bytes
 from control_room.launcher.broker import PrivateBroker
 from control_room.launcher.children import end, spawn, tail
 from control_room.launcher.ports import free_ports
+from control_room.operations.addresses import SystemAddresses
 from shared.management import Management
 from shared.messaging.channel import BrokerUnavailable, QueueState
 from shared.messaging.connection import Connection
@@ -72,6 +73,11 @@ class Scene:
     def url(self) -> str:
         """Where orders are placed."""
         return self.url_of(self.contender.web.name)
+
+    @property
+    def addresses(self) -> SystemAddresses:
+        """Of Order Rail, for what works on a running system."""
+        return SystemAddresses.of(self._environment(self.contender.web))
 
     def url_of(self, program: str) -> str:
         return f"http://127.0.0.1:{self._ports[program]}"

@@ -1,9 +1,10 @@
 """Compares the analytics with the audit: both must say the same of every order and of all money."""
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
-from control_room.analytics.follow import totals_of
+from control_room.analytics.follow import Replayed, totals_of
 from control_room.analytics.model import CAPTURED, ORDERS, REFUNDED
 from control_room.analytics.store import AnalyticsStore
 from control_room.operations.audit import AuditReport
@@ -14,10 +15,27 @@ class NotComparable(Exception):
     """The two look at different orders now; the message says why."""
 
 
-def differences(store: AnalyticsStore, report: AuditReport) -> list[str]:
-    """A sentence for each figure on which they differ. Raises `NotComparable`, `AnalyticsUnavailable`."""
+def expect_whole(replayed: Replayed, report: AuditReport) -> None:
+    """Raises `NotComparable` if events are gone from the stream that orders of the audit may have had."""
+    if not replayed.first_offset:
+        return
+    pruned_before = datetime.fromisoformat(report.pruned_before).timestamp() if report.pruned_before else 0.0
+    if replayed.first_at is None or replayed.first_at >= pruned_before:
+        raise NotComparable(
+            "the oldest events are gone from the stream, and the audit looks at all orders that are not pruned: "
+            "EVENTS_KEPT_HOURS is less than RETAIN_DAYS"
+        )
+
+
+def expect_idle(report: AuditReport) -> None:
+    """Raises `NotComparable` while orders are in flight."""
     if report.in_flight:
         raise NotComparable(f"{counted(report.in_flight, 'order')} are in flight; try again when they are final")
+
+
+def differences(store: AnalyticsStore, report: AuditReport) -> list[str]:
+    """A sentence for each figure on which they differ. Raises `NotComparable`, `AnalyticsUnavailable`."""
+    expect_idle(report)
     return [
         f"{name}: the audit says {theirs:,}, the stream of events {ours:,}"
         for name, theirs, ours in _pairs(totals_of(store), store.statuses(), report)

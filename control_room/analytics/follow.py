@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -37,6 +37,8 @@ NONE_SINCE_SECONDS = 3.0
 """After this time without a message there is none since the time that a replay was to begin at."""
 
 logger = structlog.get_logger(__name__)
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,14 @@ class Analytics:
         """As of now. Raises `AnalyticsUnavailable`."""
         return await asyncio.to_thread(view_of, self.store, minutes)
 
+    async def forget(self, before: datetime) -> None:
+        """Delete, little by little, what is known of orders from before that moment; totals stay."""
+        try:
+            while await _gently(self.store.forget, before):
+                pass
+        except AnalyticsUnavailable as error:
+            self._report(str(error))
+
     async def _begin_again(self) -> None:
         try:
             await asyncio.to_thread(self.store.begin_again)
@@ -135,11 +145,8 @@ class Analytics:
     async def _add(self, arrival: Arrival) -> None:
         if arrival.missing:
             logger.warning("analytics.messages_missing", count=arrival.missing, before=arrival.entries[0].offset)
-        began = time.monotonic()
-        await asyncio.to_thread(add, self.store, arrival)
+        await _gently(add, self.store, arrival)
         self._is_stale = True
-        took = time.monotonic() - began
-        await asyncio.sleep(min(LONGEST_PAUSE_SECONDS, took * (1 / SHARE_OF_A_PROCESSOR - 1)))
 
     async def _look(self, *, is_quiet: bool) -> None:
         if self._is_stale and (is_quiet or time.time() > self.view.read_at + VIEW_SECONDS):
@@ -150,6 +157,15 @@ class Analytics:
         if trouble and trouble != self.trouble:
             logger.warning("analytics.not_followed", why=trouble)
         self.trouble = trouble
+
+
+async def _gently(function: Callable[..., Result], *arguments: Any) -> Result:
+    """Call it on a thread, and pause for so long that it takes a small share of a processor."""
+    began = time.monotonic()
+    result = await asyncio.to_thread(function, *arguments)
+    took = time.monotonic() - began
+    await asyncio.sleep(min(LONGEST_PAUSE_SECONDS, took * (1 / SHARE_OF_A_PROCESSOR - 1)))
+    return result
 
 
 def add(store: AnalyticsStore, arrival: Arrival, since: float = 0.0) -> int:
@@ -180,7 +196,10 @@ class ReplayFailed(Exception):
 
 @dataclass(frozen=True)
 class Replayed:
-    """What was read. `first_offset`: None if nothing was. `missing`: messages that were asked for and are gone."""
+    """What was read. `first_offset`: None if nothing was. `missing`: messages that were asked for and are gone.
+
+    `first_at`: the time of the newest event in the first message, in seconds since 1970; None without an event.
+    """
 
     events: int
     messages: int
@@ -188,6 +207,7 @@ class Replayed:
     first_offset: int | None
     last_offset: int | None
     missing: int
+    first_at: float | None = None
 
 
 ReportProgress = Callable[[int, int, int], None]
@@ -204,17 +224,26 @@ async def replay(rabbitmq_url: str, store: AnalyticsStore, start: Start, report:
         newest = "it is empty" if end is None else f"its last is {end}"
         raise ReplayFailed(f"the stream has no offset {start}: {newest}")
     events = messages = missing = 0
-    first = last = None
+    first = last = first_at = None
     if end is not None:
         try:
             async for arrival, added in _read(rabbitmq_url, store, start, end):
                 events, messages = events + added, messages + len(arrival.entries)
                 missing += arrival.missing
-                first, last = arrival.entries[0].offset if first is None else first, arrival.entries[-1].offset
+                if first is None:
+                    first, first_at = arrival.entries[0].offset, _newest(arrival.entries[0])
+                last = arrival.entries[-1].offset
                 report(events, last, end)
         except StreamReplaced as error:
             raise ReplayFailed(str(error)) from None
-    return Replayed(events, messages, time.monotonic() - began, first, last, missing)
+    return Replayed(events, messages, time.monotonic() - began, first, last, missing, first_at)
+
+
+def _newest(entry: Entry) -> float | None:
+    try:
+        return max(map(time_of, _readable(entry)), default=None)
+    except (TypeError, ValueError):
+        return None
 
 
 async def _read(rabbitmq_url: str, store: AnalyticsStore, start: Start, end: int) -> AsyncIterator[tuple[Arrival, int]]:

@@ -100,8 +100,10 @@ def events_in(body: bytes) -> list[JsonEvent]:
         raise UnreadableBatch(str(error)) from None
     events = content if isinstance(content, list) else [content]
     for event in events:
-        if not isinstance(event, dict) or not {"subject", "type", "time", "data"} <= event.keys():
+        if not isinstance(event, dict) or not {"type", "time", "data"} <= event.keys():
             raise UnreadableBatch("a message holds something else than events")
+        if not isinstance(event.get("subject"), str):
+            raise UnreadableBatch("an event says nothing about what it is")
     return events
 
 

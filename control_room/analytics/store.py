@@ -7,23 +7,28 @@ crash. All of it comes from the stream: a database of another version is emptied
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import BigInteger, Column, Connection, Double, Integer, MetaData, String, Table, case, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from control_room.analytics.model import DURATIONS, Figure, JsonEvent, OrderFacts, count
+from shared.ids import first_id
 from shared.messaging.stream import Position
 from shared.persistence.backends import backend_of
 from shared.persistence.bulk import BulkInsert, skip_existing
 from shared.persistence.one_of import one_of
+from shared.persistence.prune import Prune, Stretch
 from shared.urls import without_credentials
 
-VERSION = 1
+VERSION = 2
 """Of the tables and of what is counted in them."""
 ALL_TIME = -1
 """Stands for the minute of a figure's total."""
 ONLY = 1
+FORGOTTEN_AT_ONCE = 1000
+"""Orders in one transaction: a few milliseconds."""
 
 metadata = MetaData()
 facts_table = Table(
@@ -49,6 +54,7 @@ progress_table = Table(
     Column("last_message_id", String),
     Column("events", BigInteger, nullable=False),
     Column("missing", BigInteger, nullable=False),
+    Column("forgotten_before", String, nullable=False),
 )
 _facts, _figures, _progress = facts_table.c, figures_table.c, progress_table.c
 _STATUS = case(
@@ -84,6 +90,7 @@ class AnalyticsStore:
         self._add_facts = BulkInsert(facts_table, _replacing)
         self._add_figures = BulkInsert(figures_table, _adding)
         self._find = facts_table.select().where(one_of(_facts.order_id, "ids"))
+        self._forget_oldest = Prune(_facts.order_id)
 
     def close(self) -> None:
         self._backend.engine.dispose()
@@ -95,7 +102,7 @@ class AnalyticsStore:
             if connection.execute(select(_progress.version)).scalar() not in (None, VERSION):
                 metadata.drop_all(connection)
                 metadata.create_all(connection)
-            first = {"id": ONLY, "version": VERSION, "events": 0, "missing": 0}
+            first = {"id": ONLY, "version": VERSION, "events": 0, "missing": 0, "forgotten_before": ""}
             BulkInsert(progress_table, skip_existing).run(connection, [first])
 
     def progress(self) -> Progress:
@@ -108,7 +115,8 @@ class AnalyticsStore:
         """Count the events of all messages up to `position`, and note that it is read."""
         with self._transaction() as connection:
             # The row's lock makes another process wait that counts into the same database.
-            connection.execute(select(_progress.id).with_for_update())
+            forgotten = connection.execute(select(_progress.forgotten_before).with_for_update()).scalar_one()
+            events = [event for event in events if event["subject"] >= forgotten]
             known = self._known(connection, events)
             before = dict(known)
             figures = count(events, known)
@@ -123,6 +131,19 @@ class AnalyticsStore:
                     events=_progress.events + len(events), missing=_progress.missing + missing,
                 )
             )  # fmt: skip
+
+    def forget(self, before: datetime) -> int:
+        """Delete what is known of orders from before that moment, some of them; how many they were.
+
+        Their totals stay, and their events do not count from now on: nobody could say whether they have counted.
+        """
+        first, minute = first_id(before), int(before.timestamp() // 60)
+        with self._transaction() as connection:
+            further = progress_table.update().where(_progress.forgotten_before < first)
+            connection.execute(further.values(forgotten_before=first))
+            connection.execute(figures_table.delete().where(_figures.minute > ALL_TIME, _figures.minute < minute))
+            (deleted,) = self._forget_oldest(connection, [Stretch("", first, FORGOTTEN_AT_ONCE)])
+        return len(deleted.keys)
 
     def begin_again(self) -> None:
         """The stream was made anew: read it from its beginning. What is counted stays, and counts once all the same."""

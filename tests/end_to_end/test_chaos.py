@@ -32,6 +32,7 @@ async def test_a_minute_of_chaos_loses_nothing_and_every_fault_is_evidenced(tmp_
     assert all(each["evidence"] and not each["problem"] for each in report["injections"])
     assert report["load"]["accepted"] == report["closed"] == report["audit"]["counts"]["accepted"] > 1000
     assert report["duplicates"] > 0
+    assert report["events"] > 2 * report["load"]["accepted"]
     assert report["cancellations"]["accepted"] > 100
     ends = report["audit"]["statuses"]
     assert ends["cancelled"] > 0 < ends["refunded"]

@@ -17,9 +17,11 @@ from control_room.analytics.follow import Analytics, totals_of
 from control_room.analytics.store import AnalyticsStore
 from control_room.background import running
 from control_room.launcher.system import System
+from control_room.operations.addresses import DISCARDS, SystemAddresses
+from control_room.operations.prune import prune
 from shared.contract import EVENTS
 from shared.events import OrderPlaced, encode
-from shared.ids import new_id
+from shared.ids import first_id, new_id
 from shared.management import Management, ManagementUnavailable
 from shared.messaging.message import Message
 from shared.messaging.publisher import Publisher
@@ -32,12 +34,17 @@ from tests.rail import Rail
 from tests.support import eventually, ready
 
 TOKENS = ("tok_visa", "tok_declined", "tok_flaky", "tok_timeout", "tok_broken", "tok_refund_fails")
+RETAIN_DAYS = 90
+PRUNED_BEFORE = datetime.now(UTC) - timedelta(days=RETAIN_DAYS)
 ENVIRONMENT = {"GATEWAY_LATENCY_SECONDS": "0.01", "EVENTS_KEPT_HOURS": "1"}
 
 
 @pytest_asyncio.fixture(scope="module")
 async def busy(system: System) -> System:
-    """A system after orders of all kinds, some cancelled, with services killed meanwhile, and events copied twice."""
+    """A system after orders of all kinds, some cancelled, with services killed meanwhile, and events copied twice.
+
+    The stream also has an order that is pruned.
+    """
     async with Rail(system).ready() as rail:
         async with rail.under_load(TOKENS * 12):
             for process in system.processes.values():
@@ -48,6 +55,9 @@ async def busy(system: System) -> System:
         assert set(answers) <= {202, 409}  # a declined order can't be cancelled
     await final_audit(system)
     await copy_again(system)
+    async with ready(StreamWriter(system.broker_settings.rabbitmq_url, "test")) as writer:
+        await write(writer, [examples.order_placed(first_id(PRUNED_BEFORE - timedelta(days=1)))])
+    await prune(SystemAddresses.of(system.environment), RETAIN_DAYS, system.run.path / DISCARDS)
     return system
 
 
@@ -69,6 +79,8 @@ async def copy_again(system: System) -> None:
 async def following(system: System, url: str) -> AsyncIterator[Analytics]:
     """The analytics follow the system's stream until the block ends, as in the control room."""
     store = AnalyticsStore(url)
+    store.prepare()
+    store.forget(PRUNED_BEFORE)
     analytics = Analytics(system.broker_settings.rabbitmq_url, store)
     async with running(analytics.run(), "analytics"):
         yield analytics
@@ -90,6 +102,7 @@ async def test_a_replay_agrees_with_the_audit_on_every_order_and_all_money(busy:
 
     assert ended.status == 0, ended.output + ended.errors
     assert "The stream of events and the audit agree on" in ended.output
+    assert "Left out: orders from before" in ended.output
     assert "dish: Cola" in ended.output
 
 

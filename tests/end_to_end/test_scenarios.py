@@ -14,7 +14,12 @@ from tests.support import SERVICES, eventually
 
 PLAY_SECONDS = 60
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
-SMALL = {"flash-sale": {"orders": 50, "seconds": 1}, "in-line": {"orders": 10}, "outage": {"seconds": 3}}
+SMALL = {
+    "flash-sale": {"orders": 50, "seconds": 1},
+    "in-line": {"orders": 10},
+    "outage": {"seconds": 3},
+    "in-sequence": {"kills": 2},
+}
 
 
 @pytest_asyncio.fixture

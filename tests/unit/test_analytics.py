@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 
@@ -11,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic_core import from_json
 
-from control_room.analytics.check import NotComparable, differences
+from control_room.analytics.check import NotComparable, differences, expect_whole
 from control_room.analytics.command import start_of
-from control_room.analytics.follow import totals_of
+from control_room.analytics.follow import Replayed, totals_of
 from control_room.analytics.model import (
     Figure,
     JsonEvent,
@@ -27,7 +28,7 @@ from control_room.analytics.model import (
 from control_room.analytics.store import AnalyticsStore, AnalyticsUnavailable, progress_table
 from control_room.operations.audit import AuditReport
 from shared.events import Event, encode
-from shared.ids import new_id
+from shared.ids import first_id, new_id
 from shared.messaging.stream import Position
 from tests import examples
 
@@ -152,7 +153,10 @@ def test_percentiles_are_of_all_durations() -> None:
     assert percentile_of({}, 50) is None
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[1]", b'[{"type": "order.placed.v1"}]', b'"text"'])
+NO_SUBJECT = b'[{"subject": 5, "type": "order.placed.v1", "time": "2026-11-27T12:00:00Z", "data": {}}]'
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[1]", b'[{"type": "order.placed.v1"}]', NO_SUBJECT, b'"text"'])
 def test_a_message_that_holds_no_events_is_refused(body: bytes) -> None:
     with pytest.raises(UnreadableBatch):
         events_in(body)
@@ -180,6 +184,26 @@ def test_a_database_counts_each_fact_once_and_knows_how_far_it_is(store: Analyti
     progress = store.progress()
     assert (progress.position, progress.missing) == (Position(2, "c"), 4)
     assert progress.events == 7 + len(events) + len(events) - 5
+
+
+def test_what_is_forgotten_does_not_count_again_and_its_totals_stay(
+    store: AnalyticsStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("control_room.analytics.store.FORGOTTEN_AT_ONCE", 2)
+    old = [event for number in range(3) for event in confirmed(first_id(NOON + timedelta(milliseconds=number)))]
+    young = confirmed(first_id(NOON + timedelta(minutes=2)))
+    store.add([*old, *young[:2]], Position(0, "a"))
+    horizon = NOON + timedelta(minutes=1)
+
+    assert [store.forget(horizon) for _ in range(3)] == [2, 1, 0]
+    store.forget(NOON)  # does not go back
+    store.add([*old, *young], Position(1, "b"))
+
+    assert totals_of(store)["orders"] == 4
+    assert totals_of(store)["captured"] == {"EUR": 4 * 2200}
+    assert store.statuses() == {"confirmed": 1}
+    assert [each.confirmed for each in minutes_of(store.figures(MINUTE))] == [4]
+    assert store.progress().position == Position(1, "b")
 
 
 def test_a_crash_in_the_middle_leaves_neither_figures_nor_progress(
@@ -269,6 +293,30 @@ def test_the_check_names_each_figure_that_differs(
 def test_while_orders_are_in_flight_nothing_is_compared(store: AnalyticsStore) -> None:
     with pytest.raises(NotComparable, match="2 orders are in flight"):
         differences(store, report(in_flight=2))
+
+
+PRUNED_AT = NOON.timestamp()
+
+
+@pytest.mark.parametrize(
+    ("first_offset", "first_at", "pruned_before", "is_whole"),
+    [
+        pytest.param(0, PRUNED_AT + 1, None, True, id="nothing is gone"),
+        pytest.param(None, None, None, True, id="an empty stream"),
+        pytest.param(7, PRUNED_AT - 1, NOON, True, id="all that is gone is about pruned orders"),
+        pytest.param(7, PRUNED_AT + 1, NOON, False, id="later events are gone"),
+        pytest.param(7, PRUNED_AT - 1, None, False, id="nothing is pruned"),
+        pytest.param(7, None, NOON, False, id="nobody knows what is gone"),
+    ],
+)
+def test_what_is_gone_from_the_stream_may_be_about_pruned_orders_alone(
+    first_offset: int | None, first_at: float | None, pruned_before: datetime | None, is_whole: bool
+) -> None:
+    replayed = Replayed(9, 3, 0.1, first_offset, 9, 0, first_at)
+    audited = report(pruned_before=pruned_before and pruned_before.isoformat())
+
+    with nullcontext() if is_whole else pytest.raises(NotComparable, match="the oldest events are gone"):
+        expect_whole(replayed, audited)
 
 
 def test_a_replay_begins_at_the_first_message_at_an_offset_or_at_a_time() -> None:

@@ -32,6 +32,7 @@ def report(
     still_open: str = "",
     cancellations: Cancellations = CANCELLATIONS,
     not_too_late: tuple[str, ...] = (),
+    differences: tuple[str, ...] = (),
 ) -> ChaosReport:
     seen = Seen(memory={"payment_service": Memory(list(memory))})
     if still_open:
@@ -43,7 +44,7 @@ def report(
     }  # fmt: skip
     return ChaosReport(
         seed=7, rate=40, load_seconds=60, injections=[injection], load=load, seen=seen, audit=audit,
-        cancellations=cancellations, not_too_late=not_too_late,
+        cancellations=cancellations, not_too_late=not_too_late, events=400, differences=differences,
     )  # fmt: skip
 
 
@@ -82,6 +83,7 @@ def test_a_run_without_failures_held() -> None:
             report(memory=((0.0, 50), (WARM_AFTER_SECONDS, 100), (10 * WARM_AFTER_SECONDS, 121))),
             "payment_service grew by 21 % after its warm-up",
         ),
+        (report(differences=("orders: 3, 2",)), "the stream of events and the audit differ: orders: 3, 2"),
         (report(still_open="order 1"), "1 accepted orders did not reach their end, such as order 1"),
     ],
 )
@@ -115,5 +117,6 @@ def test_the_report_reads_as_markdown() -> None:
     assert "Seed 7, 60 s of load. **All of it held.**" in text
     assert r"| 12.0 | kill | payment_service | 0.1 | a \| b | 2.0 | 3.0 |" in text
     assert "+10 %" in text
+    assert "- 400 events replayed from the stream that keeps them, as the audit says it" in text
     assert "- 19 orders cancelled by their customers, 1 too late, 0 not answered; 5 voided, 14 refunded" in text
     assert "- Captured minus refunded: 940.00 - 140.00 = 800.00 EUR; the paid orders cost 800.00 EUR." in text

@@ -40,7 +40,7 @@ def show(page: Page) -> None:
             page.fact("declined", lambda _: _total(analytics.view, "declines"))
             page.fact("cancelled", lambda _: _total(analytics.view, "cancellations"))
             page.fact("refunded", lambda _: _total(analytics.view, "refunds"))
-        lines: dict[str, Lines] = {"Orders per minute": COUNTS, "Revenue per minute": (), "Time to confirm": TIMES}
+        lines: dict[str, Lines] = {"Orders per minute": COUNTS, "Revenue per minute": (), "Seconds to confirm": TIMES}
         charts = [_chart(title, each) for title, each in lines.items()]
         drawn = View()
 
@@ -140,14 +140,14 @@ def _options(lines: Lines) -> dict[str, Any]:
         "animation": False,
         "dataset": {"source": {"at": []}},
         "aria": {"enabled": False},
-        "grid": {"left": 52, "right": 20, "top": 34, "bottom": 26},
+        "grid": {"left": 8, "right": 20, "top": 34, "bottom": 6, "containLabel": True},
         "legend": {"type": "scroll", "top": 0, "left": 0, "itemWidth": 24, "textStyle": ink},
         "tooltip": {"trigger": "axis"},
         "xAxis": {
             **ZONE, "type": "time", "axisLabel": {**ink, "hideOverlap": True}, "axisLine": line,
             "splitLine": {"show": False},
         },
-        "yAxis": {"type": "value", "axisLabel": ink, "splitLine": line},
+        "yAxis": {"type": "value", "axisLabel": ink, "splitLine": line, "splitNumber": 4},
         "series": [_line(name, colour) for name, colour in lines],
     }  # fmt: skip
 
@@ -157,7 +157,7 @@ def _line(name: str, colour: str) -> dict[str, Any]:
     return {
         "name": name,
         "type": "line",
-        "showSymbol": False,
+        "symbolSize": 5,  # with a symbol also a single minute, or one between two without a value, can be seen
         "encode": {"x": "at", "y": name},
         "lineStyle": {"width": 2, **ink},
         "itemStyle": ink,

@@ -58,7 +58,9 @@ async def opened(
         _following(addresses, journal.parent) as analytics,
         running(auditing.run(), "auditing"),
         running(dead_letters.run(), "dead letters"),
-        running(prune_hourly(addresses, RetentionSettings(), journal), "pruning"),
+        running(
+            prune_hourly(addresses, RetentionSettings(), journal, analytics.forget if analytics else None), "pruning"
+        ),
     ):
         try:
             shop_url = shop_url or addresses.services[ORDERS.name]

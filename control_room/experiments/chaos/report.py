@@ -23,7 +23,8 @@ class ChaosReport(Report):
     The load lasts `load_seconds`, and until the last fault is over. Then the last orders may be open for
     `quiet_within_seconds`, and the audit may take as long until it is clean. `load` is what customers saw, `seen` what
     was seen of the system. `not_too_late`: orders whose cancellation was refused as if they had been declined. `audit`:
-    the audit's report as JSON.
+    the audit's report as JSON. `events`: as many were counted from the stream that keeps them, and `differences` says
+    where that differs from the audit.
     """
 
     PROMISE = "nothing lost, nobody charged twice, nothing kept of a cancelled order, every fault seen to happen."
@@ -42,6 +43,8 @@ class ChaosReport(Report):
     not_too_late: Sequence[str] = ()
     seen: Seen = field(default_factory=Seen)
     audit: Mapping[str, Any] = field(default_factory=dict)
+    events: int = 0
+    differences: Sequence[str] = ()
 
     @property
     def still_open(self) -> list[str]:
@@ -76,6 +79,8 @@ class ChaosReport(Report):
             "swept": self.seen.swept,
             "memory": memory,
             "audit": self.audit,
+            "events": self.events,
+            "differences": self.differences,
             "failures": self.failures,
         }
 
@@ -90,6 +95,7 @@ class ChaosReport(Report):
         )
         yield _cancelled(self)
         yield from money_lines(self.audit["money"])
+        yield _replayed(self)
 
     def _failures_of_orders(self) -> Iterator[str]:
         yield from violations_of(self.audit)
@@ -103,6 +109,8 @@ class ChaosReport(Report):
             yield f"{count} cancellations were refused: {answer}"
         if self.not_too_late:
             yield f"{len(self.not_too_late)} cancellations were refused as too late, such as of {self.not_too_late[0]}"
+        for difference in self.differences:
+            yield f"the stream of events and the audit differ: {difference}"
         second = self.audit["counts"]["orders"] - self.load.accepted - self.load.unanswered
         if second > 0:
             yield f"{second} orders more than were accepted: a lost answer has given a second order"
@@ -149,6 +157,7 @@ def _load(report: ChaosReport) -> list[str]:
         f"- repeated {load.repeated} times with the same key; {load.replayed} answers were replayed",
         f"- {_cancelled(report)}",
         *(f"- {line}" for line in money_lines(report.audit["money"])),
+        f"- {_replayed(report)}",
         f"- {seen.orders.closed} closed, {len(report.still_open)} still open",
         f"- {seen.duplicates} duplicate deliveries suppressed; {seen.swept} orders re-emitted by the sweep",
         f"- time to a 202 from when the order was due, faults included: {latencies(load.latency_seconds)}",
@@ -161,6 +170,11 @@ def _cancelled(report: ChaosReport) -> str:
         f"{seen.accepted} orders cancelled by their customers, {len(seen.too_late)} too late, {seen.unanswered} not "
         f"answered; {statuses.get('cancelled', 0)} voided, {statuses.get('refunded', 0)} refunded"
     )
+
+
+def _replayed(report: ChaosReport) -> str:
+    outcome = "which differs from the audit" if report.differences else "as the audit says it"
+    return f"{report.events} events replayed from the stream that keeps them, {outcome}"
 
 
 def _memory(report: ChaosReport) -> list[str]:

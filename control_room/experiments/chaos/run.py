@@ -9,6 +9,9 @@ from pathlib import Path
 
 import psutil
 
+from control_room.analytics.check import NotComparable, differences
+from control_room.analytics.follow import ReplayFailed, replay
+from control_room.analytics.store import AnalyticsStore, AnalyticsUnavailable
 from control_room.background import running
 from control_room.experiments.chaos.customers import CANCELLATIONS, JOURNAL, SteadyCustomers
 from control_room.experiments.chaos.faults import FAULTS, Injection
@@ -23,6 +26,7 @@ from control_room.launcher.cluster import PrivateCluster
 from control_room.launcher.installed import NotInstalledError
 from control_room.launcher.system import Broker, launch, private_settings
 from control_room.operations.addresses import SystemAddresses
+from control_room.operations.audit import AuditReport
 from control_room.operations.roles import ORDERS
 from shared.amqp_url import node_urls
 from shared.management import ManagementError
@@ -36,7 +40,9 @@ SYSTEM_SETTINGS = {
     "SWEEP_AFTER_SECONDS": "6",
     "GATEWAY_LATENCY_SECONDS": "0.05",
     "CANCEL_WITHIN_SECONDS": "86400",  # whatever the clock of a service says
+    "EVENTS_KEPT_HOURS": "1",
 }
+REPLAYED = "replayed.db"
 RECOVERY_TIMEOUT_SECONDS = 60.0
 POLL_SECONDS = 0.1
 ORDERS_SECONDS, SERVICE_SECONDS = 0.5, 1.0
@@ -78,7 +84,20 @@ class Chaos:
                 cancellations=self._directory / CANCELLATIONS,
             )
             self.report.not_too_late = await self._not_too_late()
+            await self._replay(audited)
         self.report.audit = audited.as_json()
+
+    async def _replay(self, audited: AuditReport) -> None:
+        """Count all events anew from the stream, and compare with the audit."""
+        store = AnalyticsStore(f"sqlite:///{self._directory / REPLAYED}")
+        try:
+            store.prepare()
+            replayed = await replay(self._client.addresses.rabbitmq_url, store, "first", lambda *_: None)
+            self.report.events, self.report.differences = replayed.events, differences(store, audited)
+        except (AnalyticsUnavailable, BrokerUnavailable, NotComparable, ReplayFailed) as error:
+            self.report.differences = [f"not compared: {error}"]
+        finally:
+            store.close()
 
     async def _not_too_late(self) -> list[str]:
         """Orders that can't be cancelled according to the order service, though they were not declined."""
