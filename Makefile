@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up chaos bench test test-newest check lint types imports format requirements generate clean prerequisites test-prerequisites
+.PHONY: help demo up chaos bench test test-newest check lint types imports format requirements generate clean prerequisites test-prerequisites docs
 
 help: ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -55,9 +55,14 @@ requirements: ## pin the dependencies of pyproject.toml anew
 	$(COMPILE) --group peers --constraints requirements.txt --output-file requirements-peers.txt
 	$(COMPILE_ONLY) --group stripe --constraints requirements.txt --output-file requirements-stripe.txt
 	$(COMPILE_ONLY) --group localstripe --output-file requirements-localstripe.txt
+	$(COMPILE_ONLY) --group docs --constraints requirements-dev.txt --output-file requirements-docs.txt
 
-generate: .venv/.development ## write docs/events.md, the tables of docs/settings.md and .env.example anew
+generate: .venv/.development ## write docs/events.md, the tables of docs/settings.md, the figures and .env.example anew
 	$(BIN)/python -m docs.generate
+
+docs: .venv/.docs ## set up, and build the documentation into build/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "Open build/docs/index.html; with search: $(BIN)/python -m http.server --directory build/docs 8100"
 
 clean: ## remove everything that was made here: environment, data, caches
 	rm -rf .venv .run build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
@@ -78,8 +83,12 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 	$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.venv/.development: requirements-dev.txt .venv/.runtime .venv/localstripe/.installed | test-prerequisites
+.venv/.development: requirements-dev.txt .venv/.runtime .venv/.docs .venv/localstripe/.installed | test-prerequisites
 	$(INSTALL) --require-hashes --requirement requirements-dev.txt
+	@touch $@
+
+.venv/.docs: requirements-docs.txt .venv/.runtime
+	$(INSTALL) --require-hashes --requirement requirements-docs.txt
 	@touch $@
 
 .venv/.peers: requirements-peers.txt .venv/.runtime

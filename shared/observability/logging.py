@@ -84,7 +84,7 @@ def _configure_libraries(common: list[Any], render: list[Any], stream: TextIO) -
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
     # pika logs each step of a reconnect as an error with a traceback; shared/messaging logs one line.
     logging.getLogger("pika").setLevel(logging.CRITICAL)
-    for library in ("uvicorn", "httpx", "stripe"):
+    for library in ("alembic", "uvicorn", "httpx", "stripe"):
         logging.getLogger(library).setLevel(logging.WARNING)
 
 

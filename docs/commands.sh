@@ -1,0 +1,51 @@
+# The short commands of these pages. In the folder of the clone, while the system runs: . docs/commands.sh
+# It reads where the system is from .run/environment. For bash and zsh; it needs curl.
+
+. ./.run/environment
+PATH="$PWD/.venv/bin:$PATH"
+
+# place [CARD [KEY]]: orders two pizzas, and prints the order's id. CARD is a payment token, KEY an idempotency key.
+place() {
+  curl -s "$ORDER_SERVICE_URL/orders" -H 'Content-Type: application/json' -H "${2:+Idempotency-Key: $2}" -d '{
+    "customer_email": "ada@example.com", "items": [{"sku": "margherita", "quantity": 2}],
+    "payment_token": "'"${1:-tok_visa}"'"}' | field order_id
+}
+
+# place_many NUMBER: so many orders, some at the same time, and prints how many were answered with which status.
+place_many() {
+  curl -sZ --no-progress-meter "$ORDER_SERVICE_URL/orders?[1-$1]" -H 'Content-Type: application/json' -o /dev/null -w '%{http_code}\n' -d '{
+    "customer_email": "ada@example.com", "items": [{"sku": "cola", "quantity": 1}]}' | sort | uniq -c
+}
+
+# order ID: what the order service knows of an order. payment ID: what the payment service knows of its payment.
+order() { curl -s "$ORDER_SERVICE_URL/orders/$1" | python -m json.tool; }
+payment() { curl -s "$PAYMENT_SERVICE_URL/payments/$1" | python -m json.tool; }
+
+# wait_until ID STATUS: returns once the order has this status. all_ready: returns once every service is ready.
+wait_until() {
+  until [ "$(curl -s "$ORDER_SERVICE_URL/orders/$1" | field status)" = "$2" ]; do sleep 0.2; done
+  echo "$2"
+}
+all_ready() {
+  for service in "$ORDER_SERVICE_URL" "$PAYMENT_SERVICE_URL" "$NOTIFICATION_SERVICE_URL"; do
+    until curl -sf -o /dev/null "$service/readyz"; do sleep 0.2; done
+  done
+  . ./.run/environment # a service that was killed has another process now
+  echo "all ready"
+}
+
+# backlog QUEUE: how many of its messages wait, and how many a consumer holds. RabbitMQ counts once a second.
+backlog() {
+  rabbit GET "queues/$VHOST/$1" | python -c 'import json, sys
+queue = json.load(sys.stdin)
+print(queue["messages_ready"], "waiting,", queue["messages_unacknowledged"], "with a consumer")'
+}
+
+# rabbit METHOD PATH [BODY]: asks RabbitMQ's management API. $VHOST is the virtual host in such a path.
+VHOST="${RABBITMQ_URL##*/}"
+rabbit() {
+  curl -s -X "$1" "$RABBITMQ_MANAGEMENT_URL/api/$2" -H 'Content-Type: application/json' -d "${3:-}"
+}
+
+# field NAME: one field of the JSON that comes in.
+field() { python -c 'import json, sys; print(json.load(sys.stdin).get(sys.argv[1], ""))' "$1" 2>/dev/null; }
