@@ -19,9 +19,9 @@ from shared.settings import BrokerSettings
 WORK_SECONDS, AT_ONCE, ROUNDS = 0.005, 100, 3
 CASES = (
     ("one queue, one event after the other", 1, 1, 1, 1_000),
-    ("one partition", 1, AT_ONCE, 1, 20_000),
-    ("four partitions", 4, AT_ONCE, 1, 20_000),
-    ("four partitions, two of them in a second process", 4, AT_ONCE, 2, 20_000),
+    ("one partition", 1, AT_ONCE, 1, 10_000),
+    ("four partitions", 4, AT_ONCE, 1, 10_000),
+    ("four partitions, two of them in a second process", 4, AT_ONCE, 2, 10_000),
 )
 """A name, partitions, deliveries at once, processes, events."""
 

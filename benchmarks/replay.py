@@ -75,9 +75,8 @@ async def _replay(bench: Bench) -> None:
     async with bench.scene(CONTENDERS[KEPT]) as scene:
         await scene.start_web()
         await place_many(scene, bench.scale, orders)
-        await wait_for_arrival(scene, orders)
         await scene.start_workers()
-        await drain(scene, orders)
+        drained = await drain(scene, orders)
         audited = await _audited(scene, orders)
         bench.say(f"{NAME}: replay into an empty database")
         with _database(scene, "replayed") as store:
@@ -86,6 +85,7 @@ async def _replay(bench: Bench) -> None:
         size = (scene.directory / "replayed.db").stat().st_size
         await _follow_late(bench, scene)
     add = bench.add
+    add(NAME, ORDER_RAIL.name, f"{orders:,} orders, confirmed", "orders/s", drained.rate)
     add(NAME, ORDER_RAIL.name, "replayed events", "events/s", replayed.events / replayed.seconds)
     add(NAME, ORDER_RAIL.name, f"replay of {orders:,} orders", "s", replayed.seconds)
     add(NAME, ORDER_RAIL.name, "replayed database", "bytes/order", size / orders)

@@ -25,6 +25,7 @@ CORE = (
     "tests/integration/test_wire.py",
     "tests/integration/test_topology.py",
     "tests/integration/test_parked_messages.py",
+    "tests/integration/test_partitions.py",
     "tests/service/test_controls.py",
     "tests/end_to_end/test_crash_points.py",
     "tests/end_to_end/test_dead_letters.py",
@@ -42,10 +43,11 @@ def main() -> int:
 @contextmanager
 def broker() -> Iterator[tuple[str, str]]:
     """The AMQP and the management URL of a new broker, which is removed when the block ends."""
-    configuration = f"{PROJECT}/deploy/rabbitmq/advanced.config:/etc/rabbitmq/advanced.config:ro"
+    files = ("advanced.config", "enabled_plugins")
+    configuration = [f"--volume={PROJECT}/deploy/rabbitmq/{file}:/etc/rabbitmq/{file}:ro" for file in files]
     ports = [f"--publish=127.0.0.1::{port}" for port in (AMQP_PORT, MANAGEMENT_PORT)]
     user = ["--env=RABBITMQ_DEFAULT_USER=tests", "--env=RABBITMQ_DEFAULT_PASS=tests"]
-    container = docker("run", "--detach", "--rm", *ports, *user, f"--volume={configuration}", IMAGE)
+    container = docker("run", "--detach", "--rm", *ports, *user, *configuration, IMAGE)
     try:
         amqp, management = (docker("port", container, str(port)) for port in (AMQP_PORT, MANAGEMENT_PORT))
         management_url = f"http://tests:tests@{management}"

@@ -28,7 +28,7 @@ NAME = "order-rail sequence"
 KEYS = 20
 HEADER = Partitions(1, key="data.order.customer_email").header
 CONSUMER = (sys.executable, "-m", "control_room.experiments.sequence_consumer", "--key-header", HEADER)
-WAIT_SECONDS, LOOK_SECONDS = 30.0, 0.02
+WAIT_SECONDS, LOOK_SECONDS = 60.0, 0.02
 
 
 @dataclass(frozen=True)

@@ -140,11 +140,11 @@ def _options(lines: Lines) -> dict[str, Any]:
         "animation": False,
         "dataset": {"source": {"at": []}},
         "aria": {"enabled": False},
-        "grid": {"left": 8, "right": 20, "top": 34, "bottom": 6, "containLabel": True},
+        "grid": {"left": 64, "right": 20, "top": 34, "bottom": 26},
         "legend": {"type": "scroll", "top": 0, "left": 0, "itemWidth": 24, "textStyle": ink},
         "tooltip": {"trigger": "axis"},
         "xAxis": {
-            **ZONE, "type": "time", "axisLabel": {**ink, "hideOverlap": True}, "axisLine": line,
+            **ZONE, "nameGap": 22, "type": "time", "axisLabel": {**ink, "hideOverlap": True}, "axisLine": line,
             "splitLine": {"show": False},
         },
         "yAxis": {"type": "value", "axisLabel": ink, "splitLine": line, "splitNumber": 4},
@@ -157,7 +157,8 @@ def _line(name: str, colour: str) -> dict[str, Any]:
     return {
         "name": name,
         "type": "line",
-        "symbolSize": 5,  # with a symbol also a single minute, or one between two without a value, can be seen
+        "symbol": "circle",
+        "symbolSize": 4,  # with a symbol also a single minute, or one between two without a value, can be seen
         "encode": {"x": "at", "y": name},
         "lineStyle": {"width": 2, **ink},
         "itemStyle": ink,
