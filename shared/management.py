@@ -42,6 +42,7 @@ class Management:
         self._nodes = [_Node(url, settings.management_tls(url), TIMEOUT_SECONDS / len(urls)) for url in urls]
         self.vhost = settings.vhost
         self.user = self._nodes[0].user
+        self.node_count = len(self._nodes)
 
     async def __aenter__(self) -> Self:
         return self

@@ -7,7 +7,7 @@ container engine. The exit status is pytest's.
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,41 +18,55 @@ PROJECT = Path(__file__).parent.parent
 IMAGE = "rabbitmq:4.3-management"
 START_WITHIN_SECONDS = 120.0
 AMQP_PORT, MANAGEMENT_PORT = 5672, 15672
+CONFIGURATION = ("advanced.config", "enabled_plugins")
+PARTITIONS = "tests/integration/test_partitions.py"
 TWO_AT_A_TIME = ("--numprocesses=2", "--dist=loadfile")
 CORE = (
     "tests/integration/test_publisher.py",
     "tests/integration/test_consumer.py",
+    PARTITIONS,
     "tests/integration/test_wire.py",
     "tests/integration/test_topology.py",
     "tests/integration/test_parked_messages.py",
-    "tests/integration/test_partitions.py",
     "tests/service/test_controls.py",
     "tests/end_to_end/test_crash_points.py",
     "tests/end_to_end/test_dead_letters.py",
     "tests/end_to_end/test_sweep.py",
 )
 
+ALONE = (f"{PARTITIONS}::test_a_key_keeps_its_partition_and_its_sequence_when_the_broker_starts_again",)
+"""The broker is started again in them."""
+
 
 def main() -> int:
-    with broker() as (amqp_url, management_url):
+    with broker() as (container, amqp_url, management_url):
         environment = {**os.environ, "RABBITMQ_URL": amqp_url, "RABBITMQ_MANAGEMENT_URL": management_url}
-        command = [sys.executable, "-m", "pytest", *TWO_AT_A_TIME, *(sys.argv[1:] or CORE)]
-        return subprocess.run(command, cwd=PROJECT, env=environment, check=False).returncode
+        if sys.argv[1:]:
+            return pytest(environment, *sys.argv[1:])
+        status = pytest(environment, *CORE, *(f"--deselect={test}" for test in ALONE))
+        control = f"docker exec {container} rabbitmqctl --quiet"
+        environment["RESTART_BROKER"] = f"{control} stop_app && {control} start_app"
+        return pytest(environment, *ALONE) or status
+
+
+def pytest(environment: Mapping[str, str], *arguments: str) -> int:
+    """Its exit status."""
+    command = [sys.executable, "-m", "pytest", *TWO_AT_A_TIME, *arguments]
+    return subprocess.run(command, cwd=PROJECT, env=environment, check=False).returncode
 
 
 @contextmanager
-def broker() -> Iterator[tuple[str, str]]:
-    """The AMQP and the management URL of a new broker, which is removed when the block ends."""
-    files = ("advanced.config", "enabled_plugins")
-    configuration = [f"--volume={PROJECT}/deploy/rabbitmq/{file}:/etc/rabbitmq/{file}:ro" for file in files]
+def broker() -> Iterator[tuple[str, str, str]]:
+    """The container, the AMQP and the management URL of a new broker, which is removed when the block ends."""
+    files = [f"--volume={PROJECT}/deploy/rabbitmq/{name}:/etc/rabbitmq/{name}:ro" for name in CONFIGURATION]
     ports = [f"--publish=127.0.0.1::{port}" for port in (AMQP_PORT, MANAGEMENT_PORT)]
     user = ["--env=RABBITMQ_DEFAULT_USER=tests", "--env=RABBITMQ_DEFAULT_PASS=tests"]
-    container = docker("run", "--detach", "--rm", *ports, *user, *configuration, IMAGE)
+    container = docker("run", "--detach", "--rm", *ports, *user, *files, IMAGE)
     try:
         amqp, management = (docker("port", container, str(port)) for port in (AMQP_PORT, MANAGEMENT_PORT))
         management_url = f"http://tests:tests@{management}"
         wait_until_ready(management_url)
-        yield f"amqp://tests:tests@{amqp}/", management_url
+        yield container, f"amqp://tests:tests@{amqp}/", management_url
     finally:
         docker("rm", "--force", container)
 

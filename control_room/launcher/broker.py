@@ -258,10 +258,14 @@ class PrivateBroker:
         return BrokerError(f"RabbitMQ in {self.directory} ({ports}) did not start: {problem}\n" + "\n".join(tails))
 
     async def _is_ready(self) -> bool:
-        """Whether the management API answers, and says that the node listens for AMQP."""
-        try:
-            async with httpx.AsyncClient(timeout=ANSWER_TIMEOUT_SECONDS, trust_env=False) as client:
-                answer = await client.get(f"{self.management_url}/api/overview")
-        except httpx.HTTPError:
-            return False
-        return answer.is_success and any(each["protocol"] == "amqp" for each in answer.json()["listeners"])
+        return await is_ready(self.management_url)
+
+
+async def is_ready(management_url: str) -> bool:
+    """Whether a node's management API answers, and says that the node listens for AMQP."""
+    try:
+        async with httpx.AsyncClient(timeout=ANSWER_TIMEOUT_SECONDS, trust_env=False) as client:
+            answer = await client.get(f"{management_url}/api/overview")
+    except httpx.HTTPError:
+        return False
+    return answer.is_success and any(each["protocol"] == "amqp" for each in answer.json()["listeners"])

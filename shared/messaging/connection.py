@@ -1,7 +1,9 @@
 """A connection to RabbitMQ through pika's asyncio adapter, and the component that connects again after each loss."""
 
 import asyncio
+import math
 import random
+import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,7 +11,7 @@ from contextlib import asynccontextmanager
 import pika
 import structlog
 from pika.adapters.asyncio_connection import AsyncioConnection
-from pika.exceptions import IncompatibleProtocolError, StreamLostError
+from pika.exceptions import AMQPHeartbeatTimeout, IncompatibleProtocolError, StreamLostError
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from shared.amqp_url import amqp_url, node_of, node_urls
@@ -17,12 +19,19 @@ from shared.messaging.channel import BrokerUnavailable, Channel, first_of, reaso
 from shared.messaging.wire import WireConnection
 from shared.observability import metrics
 
-HEARTBEAT_SECONDS = 20
+HEARTBEAT_SECONDS, HEARTBEAT_OF_A_CLUSTER_SECONDS = 20, 5
+"""If the URL names none. In a cluster there is another node to go to; one that says nothing is lost after two."""
 OPEN_TIMEOUT_SECONDS = 10.0
 """With several nodes each has its share."""
 MAX_RECONNECT_DELAY_SECONDS = 3.0
+AVOID_SECONDS = 30.0
+"""For how long a node that said nothing is the last one to be tried."""
 
 logger = structlog.get_logger(__name__)
+
+
+_silent_at: dict[str, float] = {}
+"""When a node was found to say nothing, on the clock of `time.monotonic`; what one component learned, all know."""
 
 
 class Connection:
@@ -43,17 +52,19 @@ class Connection:
     async def open(cls, url: str, name: str, *, lost_node: str = "") -> "Connection":
         """Connect under `name`, which the broker's management page shows. Raises `BrokerUnavailable`.
 
-        Of several nodes to any that answers; to `lost_node`, where the last connection was lost, only if no other does.
+        Of several nodes to any that answers; to `lost_node`, where the last connection was lost, only if no other does,
+        and still later to one that has just said nothing.
         """
         urls = node_urls(url)
         random.shuffle(urls)  # clients spread over the nodes
-        urls.sort(key=lambda each: node_of(each) == lost_node)
+        urls.sort(key=lambda each: (_is_silent(node_of(each)), node_of(each) == lost_node))
         failures = []
         for each in urls:
             try:
                 return await cls._open(each, name, others=len(urls) - 1)
             except BrokerUnavailable as error:
                 failures.append(error)
+                _silent_at[node_of(each)] = time.monotonic()
         if len(failures) == 1:
             raise failures[0]
         raise BrokerUnavailable("; ".join(f"{node_of(each)}: {why}" for each, why in zip(urls, failures, strict=True)))
@@ -64,10 +75,10 @@ class Connection:
         self.node, self._has_others = node_of(url), others > 0
         opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._pika = WireConnection(
-            _parameters(url, name, timeout_seconds),
+            _parameters(url, name, timeout_seconds, HEARTBEAT_OF_A_CLUSTER_SECONDS if others else HEARTBEAT_SECONDS),
             on_open_callback=lambda _connection: resolve(opened, None),
             on_open_error_callback=lambda _connection, error: resolve(self.closed, error),
-            on_close_callback=lambda _connection, error: resolve(self.closed, error),
+            on_close_callback=lambda _connection, error: self._note_closed(error),
         )
         self._pika.add_on_connection_blocked_callback(lambda _connection, _frame: self.unblocked.clear())
         self._pika.add_on_connection_unblocked_callback(lambda _connection, _frame: self.unblocked.set())
@@ -81,6 +92,11 @@ class Connection:
             raise _refusal(url, reason)
         metrics.connections_opened.labels(name).inc()
         return self
+
+    def _note_closed(self, error: Exception) -> None:
+        if isinstance(error, AMQPHeartbeatTimeout):
+            _silent_at[self.node] = time.monotonic()
+        resolve(self.closed, error)
 
     async def channel(self) -> Channel:
         return await Channel.open(self._pika, self.closed)
@@ -107,6 +123,10 @@ class Connection:
     def _begin_close(self) -> None:
         if not (self._pika.is_closed or self._pika.is_closing):
             self._pika.close()
+
+
+def _is_silent(node: str) -> bool:
+    return time.monotonic() < _silent_at.get(node, -math.inf) + AVOID_SECONDS
 
 
 @asynccontextmanager
@@ -185,7 +205,9 @@ def _refusal(url: str, reason: Exception) -> BrokerUnavailable:
     return unavailable
 
 
-def _parameters(url: str, name: str, timeout_seconds: float = OPEN_TIMEOUT_SECONDS) -> pika.ConnectionParameters:
+def _parameters(
+    url: str, name: str, timeout_seconds: float = OPEN_TIMEOUT_SECONDS, heartbeat_seconds: int = HEARTBEAT_SECONDS
+) -> pika.ConnectionParameters:
     """Raises `BrokerUnavailable` if a certificate file that the URL names can no longer be read."""
     try:
         broker = amqp_url(url)
@@ -198,7 +220,7 @@ def _parameters(url: str, name: str, timeout_seconds: float = OPEN_TIMEOUT_SECON
         virtual_host=broker.vhost,
         credentials=pika.PlainCredentials(broker.user, broker.password),
         ssl_options=tls,
-        heartbeat=HEARTBEAT_SECONDS if broker.heartbeat_seconds is None else broker.heartbeat_seconds,
+        heartbeat=heartbeat_seconds if broker.heartbeat_seconds is None else broker.heartbeat_seconds,
         socket_timeout=timeout_seconds / 2,
         stack_timeout=timeout_seconds,
         client_properties={"connection_name": name},

@@ -33,6 +33,8 @@ IDLE_SECONDS = 0.5
 FIRST_SECONDS = 10.0
 RECONNECT_SECONDS = 1.0
 MISSING_SECONDS = 60.0
+PATIENCE_SECONDS = 1.0
+"""How long a caller waits for a batch to be written: as long as that it publishes nothing else."""
 PAUSE_SECONDS = 30.0
 """For how long nothing is written to a stream that did not take a batch: each try may take seconds."""
 
@@ -53,24 +55,33 @@ class StreamWriter:
         self._publisher = Publisher(url, f"{name} events")
         self._next_at = 0.0
         self._missing_since: float | None = None
+        self._writing: asyncio.Task[bool] | None = None
 
     async def start(self) -> None:
         await self._publisher.start()
 
     async def stop(self) -> None:
         await self._publisher.stop()
+        if self._writing is not None:
+            await asyncio.gather(self._writing, return_exceptions=True)
 
     def problem(self) -> str | None:
         return None
 
     async def write(self, events: Sequence[Message]) -> bool:
-        """Whether the stream has them; if not, they are to be written again later.
+        """Whether the stream has them; if not, they are to be written again later, though it may have them then.
 
         Where there has been no stream for a minute, nothing is kept: what it held is gone as well.
         """
-        loop = asyncio.get_running_loop()
-        if not events or loop.time() < self._next_at:
+        is_late = self._writing is not None and not self._writing.done()
+        if not events or is_late or asyncio.get_running_loop().time() < self._next_at:
             return not events
+        self._writing = asyncio.create_task(self._write(events), name="copies of events")
+        await asyncio.wait([self._writing], timeout=PATIENCE_SECONDS)
+        return self._writing.done() and self._writing.result()
+
+    async def _write(self, events: Sequence[Message]) -> bool:
+        loop = asyncio.get_running_loop()
         if not await self._is_connected():
             self._next_at = loop.time() + RECONNECT_SECONDS
             return False

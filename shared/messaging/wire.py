@@ -10,12 +10,33 @@ from typing import Any
 from pika import frame, spec
 from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.exceptions import StreamLostError
+from pika.heartbeat import HeartbeatChecker
 
 AT_ONCE_BYTES = 2**30
 """How much is read per call of the event loop: everything. pika stops after 100 KiB; but once the other side has reset
 the connection, uvloop calls only once, and pika then has to come to the error behind the data."""
 
 FRAME_HEAD = struct.Struct(">BHL")  # type, channel, size of the payload
+
+MISSED_HALVES = 3
+"""A node is taken for dead after so many halves of the heartbeat without a byte. RabbitMQ sends one every half, or the
+next half if it has just sent something else, so that two may pass."""
+
+
+class Heartbeats(HeartbeatChecker):  # type: ignore[misc]  # pika has no py.typed
+    """Notices after one and a half heartbeats, at most two, that nothing comes any more.
+
+    pika needs one heartbeat and 5 s, at most two and 10 s. And it closes a connection at once when this process stood
+    still for so long itself; here what has come meanwhile is read first.
+    """
+
+    @property
+    def connection_is_idle(self) -> bool:
+        return bool(self._idle_byte_intervals >= MISSED_HALVES)
+
+    def _start_check_timer(self) -> None:
+        self._check_interval = self._timeout / 2
+        super()._start_check_timer()
 
 
 class WireConnection(AsyncioConnection):  # type: ignore[misc]  # pika has no py.typed
@@ -36,6 +57,9 @@ class WireConnection(AsyncioConnection):  # type: ignore[misc]  # pika has no py
         if not self._unsent:
             self._loop.call_soon(self._flush)
         self._unsent.append(data)
+
+    def _create_heartbeat_checker(self) -> HeartbeatChecker | None:
+        return Heartbeats(self, self.params.heartbeat) if self.params.heartbeat else None
 
     def _flush(self) -> None:
         unsent, self._unsent = self._unsent, []

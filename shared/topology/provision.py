@@ -27,9 +27,11 @@ from shared.topology import (
     VirtualHost,
     topology,
 )
+from shared.waiting import poll
 
 log = structlog.get_logger()
 
+NODES_SECONDS, POLL_SECONDS = 60.0, 0.5
 EVERYTHING = {"configure": ".*", "write": ".*", "read": ".*"}
 
 
@@ -85,6 +87,7 @@ async def apply(settings: BrokerSettings, *, passwords: Passwords = NO_PASSWORDS
         found = await _compare(management, _expected(settings, passwords))
         if found.differs:
             raise TopologyDiffers(found.differs)
+        await _until_every_node_runs(management, found)
         for item in found.missing:
             await _create(management, item)
         return tuple(map(str, found.missing))
@@ -128,12 +131,30 @@ async def _keep_once(management: Management, expected: tuple[Item, ...]) -> str:
     """One round; the problem that it can't solve, or an empty string."""
     try:
         found = await _compare(management, expected)
+        await _until_every_node_runs(management, found)
         for item in found.missing:
             await _create(management, item)
             log.warning("topology.put_in_place", item=str(item))
     except ManagementError as error:
         return str(error)
     return str(TopologyDiffers(found.differs)) if found.differs else ""
+
+
+async def _until_every_node_runs(management: Management, found: Difference) -> None:
+    """Before the first queue is created in a cluster: a queue has members on the nodes that run then.
+
+    Quorum queues may get more later, a stream does not by itself. After a minute the queues are created all the same.
+    """
+    is_new = all(item in found.missing for item in found.items if isinstance(item, Queue))
+    if not is_new or management.node_count == 1:
+        return
+
+    async def all_run() -> bool:
+        nodes = await management.find("nodes") or []
+        return sum(bool(node.get("running")) for node in nodes) >= management.node_count
+
+    if not await poll(all_run, within_seconds=NODES_SECONDS, every_seconds=POLL_SECONDS, not_yet=(ManagementError,)):
+        log.warning("topology.nodes_missing", expected=management.node_count)
 
 
 async def _compare(management: Management, expected: tuple[Item, ...]) -> Difference:

@@ -206,6 +206,20 @@ def test_the_network_lets_through_what_is_needed_and_closes_the_rest() -> None:
     assert all(any(peer.items() <= each.items() for peer in allowed) for each in labels)
 
 
+def test_events_are_kept_as_long_as_in_containers_by_the_services_and_by_what_makes_the_stream() -> None:
+    (kept,) = set(re.findall(r"EVENTS_KEPT_HOURS:-(\d+)", (ROOT / "docker-compose.yml").read_text()))
+    given = {name: variables(pod).get("EVENTS_KEPT_HOURS", {}).get("value") for name, pod in pods()}
+    assert given == {name: None if name == "migrations" else kept for name in given}
+
+
+def test_what_makes_the_stream_knows_every_node_of_the_cluster() -> None:
+    urls = variables(dict(pods())["topology"])["RABBITMQ_MANAGEMENT_URL"]["value"]
+    replicas = of_kind("RabbitmqCluster")["broker"]["spec"]["replicas"]
+    assert [url.rpartition("@")[2] for url in str(urls).split(",")] == [
+        f"broker-server-{number}.broker-nodes:15672" for number in range(replicas)
+    ]
+
+
 def test_the_small_overlay_needs_no_keda() -> None:
     assert not of_kind("ScaledObject", "small")
     assert of_kind("RabbitmqCluster", "small")["broker"]["spec"]["replicas"] == 1

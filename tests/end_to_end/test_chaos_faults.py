@@ -9,6 +9,7 @@ import pytest
 from control_room.experiments.chaos.faults import FAULTS, Injection
 from control_room.experiments.chaos.report import ChaosReport
 from control_room.experiments.chaos.run import started
+from control_room.experiments.chaos.system import SystemUnderTest
 from tests.support import SERVICES
 
 CHARGE, WIRE = "payment_service.charge", "wire to rabbitmq"
@@ -57,6 +58,7 @@ async def held(
     report = ChaosReport(1, 25.0, 15.0, injections, RECOVER_WITHIN_SECONDS, nodes=nodes)
     async with started(report, directory, lambda _: None) as chaos, asyncio.timeout(600):
         await chaos.run()
+        assert isinstance(chaos._system, SystemUnderTest)
         processes = chaos._system.system.processes
         restarted = {name for name, process in processes.items() if process.last_exit_status is not None}
 

@@ -17,6 +17,7 @@ import pytest_asyncio
 
 from control_room.launcher.ports import free_ports
 from shared.settings import BrokerSettings
+from tests.order_rail import order_rail, report_of
 from tests.rail import Rail
 from tests.support import SERVICES, eventually
 
@@ -74,24 +75,22 @@ class Stack:
         self.project = f"order-rail-test-{uuid.uuid4().hex[:8]}"
         self._ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
         self.operator_token = OPERATOR_TOKEN
-        self._environment = {
-            **os.environ,
+        self.variables = {
+            "COMPOSE_FILE": str(directory / "docker-compose.yml"),
+            "COMPOSE_ENV_FILES": os.devnull,
+            "COMPOSE_PROJECT_NAME": self.project,
             **{PORTS[name]: str(port) for name, port in self._ports.items()},
             "OPERATOR_TOKEN": OPERATOR_TOKEN,
             "RETRY_DELAYS_SECONDS": "0.5,1,1.5",  # the tour waits for an order to use up all of its attempts
         }
+        self._environment = {**os.environ, **self.variables}
 
     def url(self, service: str) -> str:
         return f"http://127.0.0.1:{self._ports[service]}"
 
-    @property
-    def _command(self) -> tuple[str, ...]:
-        options = ("--file", "docker-compose.yml", "--env-file", os.devnull, "--project-name", self.project)
-        return ("docker", "compose", *options)
-
     async def compose(self, *arguments: str) -> str:
         """`docker compose` with these arguments; its output. Fails the test if it fails."""
-        command = (*self._command, *arguments)
+        command = ("docker", "compose", *arguments)
         return await _run(*command, environment=self._environment, directory=self._directory)
 
     async def up(self, *services: str, replicas: Mapping[str, int] | None = None, build: bool = False) -> None:
@@ -121,7 +120,7 @@ class Stack:
     async def in_postgres(self, script: str, given: bytes = b"") -> bytes:
         """What a script of `deploy/postgres` writes, run as the documentation says."""
         process = await asyncio.create_subprocess_exec(
-            *self._command, "exec", "-T", "postgres", "bash", f"/order-rail/{script}",
+            "docker", "compose", "exec", "-T", "postgres", "bash", f"/order-rail/{script}",
             cwd=self._directory, env=self._environment,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
@@ -361,6 +360,20 @@ async def test_services_get_over_a_restart_of_postgresql(stack: Stack, rail: Rai
     await rail.place_many(["tok_visa"] * 20)
     await stack.compose("restart", "postgres")
     await rail.reconcile()
+
+
+async def test_chaos_breaks_these_containers_and_they_go_on_afterwards(
+    stack: Stack, rail: Rail, tmp_path: Path
+) -> None:
+    await stack.up()
+    run = ("--minutes", "0.1", "--rate", "10", "--recover-within-seconds", "40", "--run-directory", str(tmp_path))
+    ended = await order_rail("chaos", "--compose", "--faults", "kill", *run, **stack.variables)
+    assert ended.status == 0, ended.output
+    report = report_of(tmp_path)
+    (killed,) = report["injections"]
+    assert killed["evidence"]
+    assert report["audit"]["counts"]["accepted"] == report["closed"] > 0
+    assert all(container["State"]["Running"] for container in await stack.containers(*SERVICES))
 
 
 async def test_what_is_killed_in_its_container_comes_back_and_nothing_is_lost(stack: Stack, rail: Rail) -> None:

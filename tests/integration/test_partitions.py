@@ -1,13 +1,16 @@
 """A queue in partitions on a real broker: in sequence within a key, in parallel across keys, whatever fails."""
 
 import asyncio
+import json
+import os
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 
 import pytest
 import pytest_asyncio
 
+from control_room.launcher.broker import PrivateBroker
 from shared.assemble import by_partition
 from shared.events import OrderPlaced
 from shared.ids import new_id
@@ -20,6 +23,7 @@ from shared.messaging.retry import DONE, DUPLICATE, Ack, NotReady, PermanentErro
 from shared.settings import BrokerSettings
 from shared.topology import dead_queue, provision
 from tests.amqp import arrivals
+from tests.conftest import Broker, virtual_host
 from tests.partitioned import CONTRACT, PARTITIONS, QUEUE, place, registered
 from tests.support import eventually, ready
 
@@ -80,6 +84,24 @@ async def _nothing_is_left(settings: BrokerSettings, _topology: None) -> AsyncIt
     async with Management(settings) as management:
         for name in (*PARTITIONS, *map(dead_queue, PARTITIONS)):
             await management.delete("queues", management.vhost, name, "contents")
+
+
+@pytest.fixture
+def restartable(request: pytest.FixtureRequest) -> tuple[Broker, Callable[[], Awaitable[None]]]:
+    """A broker, and what starts it again: the session's if RESTART_BROKER has a command for it, else a private one."""
+    if command := os.environ.get("RESTART_BROKER"):
+
+        async def run() -> None:
+            await (await asyncio.create_subprocess_shell(command)).wait()
+
+        return request.getfixturevalue("broker"), run
+    node: PrivateBroker = request.getfixturevalue("breakable_broker")
+
+    async def restart() -> None:
+        await node.stop()
+        await node.start()
+
+    return Broker(node.amqp_url(), node.management_url), restart
 
 
 def replica(
@@ -245,6 +267,33 @@ async def test_a_paused_consumer_leaves_the_sequence_to_the_next_one(
             await eventually(lambda: first.problem() is None, expecting="the first to consume again")
 
     assert old.handled == {customer: placed[n :: len(CUSTOMERS)] for n, customer in enumerate(CUSTOMERS)}
+
+
+async def test_a_key_keeps_its_partition_and_its_sequence_when_the_broker_starts_again(
+    restartable: tuple[Broker, Callable[[], Awaitable[None]]],
+) -> None:
+    restartable_broker, restart = restartable
+    async with virtual_host(restartable_broker) as settings:
+        async with ready(Publisher(settings.rabbitmq_url, f"test {new_id()}", exchanges=["orders"])) as publisher:
+            first = await place(publisher, CUSTOMERS)
+            await restart()
+            await eventually(lambda: not publisher.is_connected, expecting="the publisher to lose its connection")
+            await eventually(lambda: publisher.is_connected, 60, "the publisher to be connected again")
+            second = await place(publisher, CUSTOMERS)
+        found = defaultdict(list)
+        for name in PARTITIONS:
+            async with arrivals(settings, name) as messages, ready(Publisher(settings.rabbitmq_url, "test")) as marking:
+                await marking.publish(Message("", name, b"marker"))
+                await eventually(lambda: messages and messages[-1].body == b"marker", expecting="the marker")
+            for message in messages[:-1]:
+                found[json.loads(message.body)["data"]["order"]["customer_email"]].append(
+                    (name, json.loads(message.body)["subject"])
+                )
+
+    assert {customer: [order for _, order in orders] for customer, orders in found.items()} == {
+        customer: [first[number], second[number]] for number, customer in enumerate(CUSTOMERS)
+    }
+    assert all(len({name for name, _ in orders}) == 1 for orders in found.values())
 
 
 async def test_it_is_put_in_place_once(settings: BrokerSettings) -> None:

@@ -17,6 +17,8 @@ from structlog.testing import capture_logs
 from control_room.experiments.chaos.proxy import Proxy, proxy_to
 from control_room.launcher.ports import free_ports
 from shared import management as management_module
+from shared.contract import EVENTS
+from shared.ids import new_id
 from shared.management import Management, ManagementError, ManagementUnavailable
 from shared.messaging import connection as connection_module
 from shared.messaging import publisher as publisher_module
@@ -26,7 +28,8 @@ from shared.messaging.message import Message
 from shared.messaging.publisher import Publisher
 from shared.observability import metrics
 from shared.settings import BrokerSettings
-from shared.topology.provision import difference, keep
+from shared.topology.provision import apply, difference, keep
+from tests.conftest import Broker
 from tests.support import eventually, metric, ready
 
 
@@ -122,6 +125,8 @@ async def test_a_node_that_accepts_and_says_nothing_is_passed_over_after_its_sha
         async with connected(f"{first},{module_broker_settings.rabbitmq_url}", "test"):
             assert time.monotonic() - began >= 1.4
             assert silent.connections == 1
+        async with connected(f"{first},{module_broker_settings.rabbitmq_url}", "another"):
+            assert silent.connections == 1  # known by now to say nothing
 
 
 async def test_where_no_node_answers_each_is_named_and_no_password_is_shown() -> None:
@@ -161,6 +166,51 @@ async def test_a_publisher_that_waits_for_confirms_in_vain_goes_to_another_node(
         await eventually(lambda: publisher.is_connected)
         await publisher.publish(message())
         assert nodes.used_by("waits publisher") not in ("", first)
+
+
+@pytest.mark.parametrize("seconds", [1, 2])
+async def test_a_node_that_says_nothing_is_lost_after_two_heartbeats(nodes: Nodes, seconds: int) -> None:
+    urls = ",".join(f"{url}?heartbeat={seconds}" for url in nodes.settings.rabbitmq_url.split(","))
+    async with connected(urls, "test") as connection:
+        await asyncio.wait([connection.closed], timeout=3 * seconds)
+        assert not connection.closed.done()
+        nodes.proxies[connection.node].blackhole()
+        await asyncio.wait([connection.closed], timeout=2.5 * seconds)
+        assert "heartbeats" in str(connection.closed.result())
+
+
+async def test_nodes_of_a_cluster_are_expected_to_say_something_sooner_than_a_single_one(nodes: Nodes) -> None:
+    first, *_ = nodes.settings.rabbitmq_url.split(",")
+    async with connected(nodes.settings.rabbitmq_url, "test") as of_several, connected(first, "test") as single:
+        assert (of_several._pika.params.heartbeat, single._pika.params.heartbeat) == (5, 20)
+
+
+async def test_the_first_queues_wait_for_every_node_and_a_later_one_does_not(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vhost = f"test-{new_id()}"
+    settings = BrokerSettings(
+        rabbitmq_url=broker.amqp_url(vhost),
+        rabbitmq_management_url=",".join([broker.management_url] * 2),
+        events_kept_hours=1,
+    )
+    queues_when_asked: list[object] = []
+    find = Management.find
+
+    async def second_node_comes_late(self: Management, *path: str, **query: str) -> object:
+        if path != ("nodes",):
+            return await find(self, *path, **query)
+        queues_when_asked.append(await find(self, "queues", vhost))
+        return [{"running": True}, {"running": len(queues_when_asked) == 2}]
+
+    monkeypatch.setattr(Management, "find", second_node_comes_late)
+    async with Management(settings) as management:
+        assert f"queue {EVENTS}" in await apply(settings)
+        assert queues_when_asked == [None, None]
+        await management.delete("queues", vhost, EVENTS)
+        assert f"queue {EVENTS}" in await apply(settings)
+        assert len(queues_when_asked) == 2
+        await management.delete("vhosts", vhost)
 
 
 async def test_the_management_apis_are_tried_in_turn(module_broker_settings: BrokerSettings) -> None:

@@ -1,6 +1,7 @@
 """The stream of events on a real broker: written, read from any point on, and read on after whatever happens."""
 
 import asyncio
+import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
@@ -11,13 +12,14 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from control_room.experiments.chaos.proxy import proxy_to
 from control_room.launcher.broker import PrivateBroker
 from shared.contract import EVENTS
 from shared.ids import new_id
 from shared.management import Management
 from shared.messaging.channel import NotFound
 from shared.messaging.message import Message
-from shared.messaging.publisher import Publisher, Unroutable
+from shared.messaging.publisher import CONFIRM_TIMEOUT_SECONDS, Publisher, Unroutable
 from shared.messaging.stream import (
     Arrival,
     Entry,
@@ -237,6 +239,18 @@ async def test_many_events_are_one_message_and_large_ones_are_several(settings: 
     assert entry.body == b"[" + b",".join(event.body for event in events) + b"]"
     large = [Message("orders", "order.placed.v1", b"x" * 250_000) for _ in range(10)]
     assert [len(bodies) for bodies in batches(large)] == [4, 4, 2]
+
+
+async def test_a_stream_that_does_not_confirm_holds_its_writer_up_for_a_moment_only(settings: BrokerSettings) -> None:
+    events = [Message("orders", "order.placed.v1", b"{}")]
+    async with proxy_to(settings.rabbitmq_url) as (proxy, url), ready(StreamWriter(url, "test")) as writer:
+        assert await writer.write(events)
+        proxy.hold_answers()
+        began = time.monotonic()
+        assert not await writer.write(events)  # still under way
+        assert not await writer.write(events)
+        assert time.monotonic() - began < CONFIRM_TIMEOUT_SECONDS / 2
+        proxy.close()
 
 
 async def test_how_long_events_are_kept_can_be_changed(settings: BrokerSettings) -> None:

@@ -12,9 +12,10 @@ from control_room.experiments.chaos.faults import FAULTS, Fault
 from control_room.experiments.chaos.faults.crashes import CRASH_POINTS
 from control_room.experiments.chaos.faults.fault import Inject
 from control_room.experiments.chaos.schedule import chosen, draw
+from control_room.experiments.chaos.system import SystemUnderTest
 
 SEEDS = st.integers(0, 10**6)
-INJECT: Inject = FAULTS["kill"].inject
+INJECT: Inject[SystemUnderTest] = FAULTS["kill"].inject
 
 
 @given(SEEDS)

@@ -8,6 +8,7 @@ import asyncio
 import json
 import os
 import random
+import secrets
 import time
 from collections import Counter
 from contextlib import closing
@@ -77,6 +78,7 @@ class SteadyCustomers(Customers):
         self.cancellations = Cancellations()
         self._rate, self._seed, self._cancelling = rate, seed, cancelling
         self._directory, self._orders = directory, orders
+        self._run = secrets.token_hex(4)  # a system that goes on may have seen the same seed before
         self._dice = random.Random(seed)  # apart from that of the times, so that these do not change what is ordered
         self._regrets = random.Random(f"{seed} regrets")
 
@@ -91,7 +93,7 @@ class SteadyCustomers(Customers):
             await at_their_times(takewhile(lambda _: not self.is_stopped, times), self._order)
 
     async def _order(self, index: int, due: float) -> None:
-        key = f"chaos-{self._seed}-{index}"
+        key = f"chaos-{self._seed}-{self._run}-{index}"
         request = self.request(random_order(self._dice, f"{key}@example.com", self._token()), key)
         regret_seconds = self._regret_seconds()
         try:

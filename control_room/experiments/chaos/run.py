@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -13,11 +13,18 @@ from control_room.analytics.check import NotComparable, differences
 from control_room.analytics.follow import ReplayFailed, replay
 from control_room.analytics.store import AnalyticsStore, AnalyticsUnavailable
 from control_room.background import running
+from control_room.experiments.chaos.containers import Composed, ComposedSystem, ComposeError, containers
 from control_room.experiments.chaos.customers import CANCELLATIONS, JOURNAL, SteadyCustomers
-from control_room.experiments.chaos.faults import FAULTS, Injection
+from control_room.experiments.chaos.faults import FAULTS, IN_CONTAINERS, Injection
 from control_room.experiments.chaos.proxy import proxy_to
 from control_room.experiments.chaos.report import ChaosReport
-from control_room.experiments.chaos.system import HEARTBEAT_SECONDS, SERVICES, NoEvidence, SystemUnderTest
+from control_room.experiments.chaos.system import (
+    HEARTBEAT_SECONDS,
+    SERVICES,
+    NoEvidence,
+    RunningSystem,
+    SystemUnderTest,
+)
 from control_room.experiments.chaos.watch import look_at_orders, look_at_service
 from control_room.experiments.client import connected, repeat
 from control_room.launcher import LaunchError
@@ -27,7 +34,7 @@ from control_room.launcher.installed import NotInstalledError
 from control_room.launcher.system import Broker, launch, private_settings
 from control_room.operations.addresses import SystemAddresses
 from control_room.operations.audit import AuditReport
-from control_room.operations.roles import ORDERS
+from control_room.operations.roles import CHARGE, ORDERS
 from shared.amqp_url import node_urls
 from shared.management import ManagementError
 from shared.messaging.channel import BrokerUnavailable
@@ -48,18 +55,24 @@ POLL_SECONDS = 0.1
 ORDERS_SECONDS, SERVICE_SECONDS = 0.5, 1.0
 """Between two looks."""
 CALL_TIMEOUT_SECONDS = 5.0
+READY_SECONDS = 60.0
 FAILED = (
-    NoEvidence, ManagementError, BrokerError, BrokerUnavailable, PublishError, NotInstalledError, psutil.Error, OSError,
+    NoEvidence, ManagementError, BrokerError, ComposeError, BrokerUnavailable, PublishError, NotInstalledError,
+    psutil.Error, OSError,
 )  # fmt: skip
+
+
+Inject = Callable[[Injection], Awaitable[None]]
+"""Makes a fault happen to the system of a run."""
 
 
 class Chaos:
     """A run on a started system. Its report, and what customers saw so far, may be shown while it goes on."""
 
-    def __init__(self, report: ChaosReport, system: SystemUnderTest, directory: Path) -> None:
-        self.report = report
+    def __init__(self, report: ChaosReport, system: RunningSystem, directory: Path, inject: Inject) -> None:
+        self.report, self._inject_into_system = report, inject
         self.customers = SteadyCustomers(
-            system.system.url(ORDERS.name), report.rate, report.seed, directory, report.seen.orders,
+            system.client.addresses.services[ORDERS.name], report.rate, report.seed, directory, report.seen.orders,
             cancelling=report.cancel_share,
         )  # fmt: skip
         report.cancellations = self.customers.cancellations
@@ -88,7 +101,9 @@ class Chaos:
         self.report.audit = audited.as_json()
 
     async def _replay(self, audited: AuditReport) -> None:
-        """Count all events anew from the stream, and compare with the audit."""
+        """Count all events anew from the stream, if there is one, and compare with the audit."""
+        if not self._client.addresses.events_kept_hours:
+            return
         store = AnalyticsStore(f"sqlite:///{self._directory / REPLAYED}")
         try:
             store.prepare()
@@ -105,7 +120,7 @@ class Chaos:
         return [order["order_id"] for order in orders if order["status"] != "declined"]
 
     async def _look_at(self, service: str) -> None:
-        await look_at_service(self._client, service, self._system.process(service).pid, self.report.seen)
+        await look_at_service(self._client, service, self._system.pid(service), self.report.seen)
 
     async def _load(self) -> None:
         """Orders until every fault was injected and the load has lasted long enough; returns once each is answered."""
@@ -134,7 +149,7 @@ class Chaos:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._measure_recovery(injection), name="recovery")
             try:
-                await FAULTS[injection.fault].inject(self._system, injection)
+                await self._inject_into_system(injection)
             except FAILED as error:
                 injection.problem = str(error) or type(error).__name__
             finally:
@@ -198,5 +213,28 @@ async def started(report: ChaosReport, directory: Path, progress: Callable[[str]
         client = await stack.enter_async_context(
             connected(SystemAddresses.of(system.environment), CALL_TIMEOUT_SECONDS)
         )
-        tested = SystemUnderTest(system, broker, proxy, client, report.seen.orders, newest_queue_at=time.monotonic())
-        yield Chaos(report, tested, directory)
+        tested = SystemUnderTest(client, report.seen.orders, system, broker, proxy, newest_queue_at=time.monotonic())
+        yield Chaos(report, tested, directory, lambda injection: FAULTS[injection.fault].inject(tested, injection))
+
+
+@asynccontextmanager
+async def attached(
+    found: Composed, report: ChaosReport, directory: Path, progress: Callable[[str], None]
+) -> AsyncIterator[Chaos]:
+    """The system that `docker compose` runs, ready for `Chaos.run`; it goes on after the block.
+
+    Raises LaunchError, NotRunning, AuditImpossible.
+    """
+    async with connected(found.addresses, CALL_TIMEOUT_SECONDS) as client:
+        progress("Waiting until every service is ready")
+        await client.wait_until_ready(READY_SECONDS)
+        progress("Auditing what is there already")
+        before = await client.audit_until_clean(report.quiet_within_seconds)
+        if not before.is_final:
+            raise LaunchError("the system is not clean before the first fault; `order-rail audit` says why")
+        report.orders_before = before.as_json()["counts"]["orders"]
+        report.retries_seconds = sum(found.addresses.retry_delays_of(CHARGE))
+        tested = ComposedSystem(client, report.seen.orders, *await containers(found))
+        yield Chaos(
+            report, tested, directory, lambda injection: IN_CONTAINERS[injection.fault].inject(tested, injection)
+        )

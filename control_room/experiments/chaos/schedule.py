@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from control_room.experiments.chaos.faults.fault import Fault, Injection
 
@@ -10,7 +11,7 @@ WARM_UP_SECONDS, WARM_UP_SHARE = 12.0, 0.15
 """No fault is injected so early, or in so early a part of a short load."""
 
 
-def draw(faults: Iterable[Fault], load_seconds: float, seed: int) -> list[Injection]:
+def draw(faults: Iterable[Fault[Any]], load_seconds: float, seed: int) -> list[Injection]:
     """The injections of one run, none overlapping, as many as fit into `load_seconds`; at least one.
 
     They are dealt like cards: each fault on each of its targets once, in random order, then all anew. What does not fit
@@ -32,7 +33,7 @@ def draw(faults: Iterable[Fault], load_seconds: float, seed: int) -> list[Inject
             return drawn
 
 
-def _shuffled(cards: Sequence[tuple[Fault, str]], dice: random.Random) -> list[tuple[Fault, str]]:
+def _shuffled(cards: Sequence[tuple[Fault[Any], str]], dice: random.Random) -> list[tuple[Fault[Any], str]]:
     """In random order, but every fault has its first turn before any has its second."""
     turns: Counter[str] = Counter()
     numbered = []
@@ -42,7 +43,7 @@ def _shuffled(cards: Sequence[tuple[Fault, str]], dice: random.Random) -> list[t
     return [(fault, target) for _, fault, target in sorted(numbered, key=lambda card: card[0])]
 
 
-def chosen(names: str, faults: Mapping[str, Fault]) -> list[Fault]:
+def chosen(names: str, faults: Mapping[str, Fault[Any]]) -> list[Fault[Any]]:
     """The faults of a comma-separated list; all of them for an empty one. Raises ValueError that names the unknown."""
     listed = [name.strip() for name in names.split(",") if name.strip()]
     if unknown := [name for name in listed if name not in faults]:

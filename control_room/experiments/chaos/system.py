@@ -2,10 +2,12 @@
 
 import asyncio
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from typing import Any
+import time
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from control_room.experiments.chaos.proxy import Proxy
 from control_room.experiments.chaos.watch import OpenOrders
@@ -23,41 +25,60 @@ EVIDENCE_TIMEOUT_SECONDS = 20.0
 RESTART_TIMEOUT_SECONDS = 40.0
 """The launcher waits a little longer each time before it starts a service that ends again and again."""
 POLL_SECONDS = 0.1
+SAFE_QUEUE_AGE_SECONDS = 10.0
+DISCONNECT = "[erlang:disconnect_node(N) || N <- nodes()]"
 
 
 class NoEvidence(Exception):
     """The fault can't be shown to have happened; the message says what was expected to be seen."""
 
 
-@dataclass
-class SystemUnderTest:
-    """A running system with all that a fault can act on; `proxy` is between the services and the broker."""
+class Node(Protocol):
+    """A node of RabbitMQ, and what is done to it. `start` returns once it is ready."""
 
-    system: System
-    broker: Broker
-    proxy: Proxy
+    name: str
+
+    @property
+    def pid(self) -> int: ...
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    async def kill(self) -> None: ...
+
+    def suspend(self) -> Awaitable[None] | None: ...
+
+    def resume(self) -> Awaitable[None] | None: ...
+
+
+Action = Callable[[], Awaitable[None]]
+
+
+@dataclass
+class RunningSystem(ABC):
+    """A running system as any fault can look at it, and the nodes of its broker."""
+
     client: Client
     orders: OpenOrders
-    newest_queue_at: float
-    """When a queue was last created, on the clock of `time.monotonic`: a broker killed soon after may lose it."""
+    newest_queue_at: float = field(default=float("-inf"), kw_only=True)
+    """When a queue was last created, on the clock of `time.monotonic`."""
 
-    def process(self, service: str) -> SupervisedProcess:
-        return self.system.processes[service]
+    @property
+    @abstractmethod
+    def nodes(self) -> Sequence[Node]: ...
 
-    async def restart(self, service: str) -> None:
-        """SIGTERM; returns once the launcher has started it again. TimeoutError after 40 s."""
-        async with asyncio.timeout(RESTART_TIMEOUT_SECONDS):
-            await self.process(service).restart()
+    @abstractmethod
+    def cutting(self, node: Node) -> AbstractAsyncContextManager[tuple[Action, Action]]:
+        """What cuts a node off from the others and its clients, and what heals that. They may be used in the block."""
 
-    @contextmanager
-    def frozen(self, service: str) -> Iterator[None]:
-        """SIGSTOP to a service, and SIGCONT after the block."""
-        process = self.process(service)
-        process.freeze()
-        try:
-            yield
-        finally:
-            process.thaw()
+    def pid(self, service: str) -> int | None:
+        """The id of a service's process; None where it is none of this machine's."""
+        return None
+
+    async def until_node_may_be_killed(self) -> None:
+        """RabbitMQ 3.10 may lose a quorum queue that was created only seconds before its node is killed."""
+        await asyncio.sleep(max(0.0, self.newest_queue_at + SAFE_QUEUE_AGE_SECONDS - time.monotonic()))
 
     async def until(
         self,
@@ -128,6 +149,68 @@ class SystemUnderTest:
 
     async def delete_queue(self, queue: str) -> None:
         await self.client.management.delete("queues", self.client.management.vhost, queue)
+
+
+@dataclass
+class SystemUnderTest(RunningSystem):
+    """A system of processes with all that a fault can act on; `proxy` is between the services and the broker."""
+
+    system: System
+    broker: Broker
+    proxy: Proxy
+
+    @property
+    def nodes(self) -> Sequence[Node]:
+        return self.broker.nodes
+
+    def pid(self, service: str) -> int:
+        return self.process(service).pid
+
+    def process(self, service: str) -> SupervisedProcess:
+        return self.system.processes[service]
+
+    async def restart(self, service: str) -> None:
+        """SIGTERM; returns once the launcher has started it again. TimeoutError after 40 s."""
+        async with asyncio.timeout(RESTART_TIMEOUT_SECONDS):
+            await self.process(service).restart()
+
+    @contextmanager
+    def frozen(self, service: str) -> Iterator[None]:
+        """SIGSTOP to a service, and SIGCONT after the block."""
+        process = self.process(service)
+        process.freeze()
+        try:
+            yield
+        finally:
+            process.thaw()
+
+    @asynccontextmanager
+    async def cutting(self, node: Node) -> AsyncIterator[tuple[Action, Action]]:
+        """With a cookie of its own the node is refused by the others; its clients lose it at the proxy."""
+        own = next(each for each in self.broker.nodes if each.name == node.name)
+        others = [each.name for each in self.broker.nodes if each is not own]
+
+        async def cut() -> None:
+            await own.control("eval", f"{_handling('pause_minority')}, {_set_cookies(others, 'cut')}, {DISCONNECT}.")
+            self.proxy.lost_port = own.amqp_port
+
+        async def heal() -> None:
+            self.proxy.heal()
+            await own.control("eval", f"{_set_cookies(others, 'erlang:get_cookie()')}.")
+
+        yield cut, heal
+        await own.control("eval", f"{_handling('autoheal')}.")
+
+
+def _handling(strategy: str) -> str:
+    """Erlang: what every node that this one sees does from now on when it loses sight of others."""
+    return f"rpc:multicall(application, set_env, [rabbit, cluster_partition_handling, {strategy}])"
+
+
+def _set_cookies(others: Sequence[str], cookie: str) -> str:
+    """Erlang: refuse these nodes, and be refused by them, unless this is their cookie."""
+    names = ", ".join(f"'{name}'" for name in others)
+    return f"[erlang:set_cookie(N, {cookie}) || N <- [{names}]]"
 
 
 async def awaited(value: Any) -> Any:

@@ -128,13 +128,14 @@ def _just_after(order_id: str) -> str:
     return str(UUID(int=UUID(order_id).int + 1))
 
 
-async def look_at_service(client: Client, service: str, pid: int, seen: Seen) -> None:
-    """Measure the memory of a service, and read its counters. Raises one of UNREACHABLE."""
-    try:
-        resident = psutil.Process(pid).memory_info().rss
-    except psutil.Error:  # it has just died
-        return
-    seen.memory[service].measured.append((time.monotonic(), resident))
+async def look_at_service(client: Client, service: str, pid: int | None, seen: Seen) -> None:
+    """Measure the memory of a service if it is a process here, and read its counters. Raises one of UNREACHABLE."""
+    if pid is not None:
+        try:
+            resident = psutil.Process(pid).memory_info().rss
+        except psutil.Error:  # it has just died
+            return
+        seen.memory[service].measured.append((time.monotonic(), resident))
     samples = await client.samples(service)
     for metric in (DUPLICATES, SWEPT):
         seen.totals[metric, service].see(sum_of(samples, metric))

@@ -1,19 +1,16 @@
 """Faults of the broker: its process, its resources, its connections and its consumer timeout."""
 
 import asyncio
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from control_room.experiments.chaos.faults.databases import locked
 from control_room.experiments.chaos.faults.fault import Injection, fault
-from control_room.experiments.chaos.system import SERVICES, SystemUnderTest
+from control_room.experiments.chaos.system import SERVICES, RunningSystem, SystemUnderTest
 from control_room.operations.roles import NOTIFICATIONS
 
 NODE = ("rabbitmq",)
-SAFE_QUEUE_AGE_SECONDS = 10.0
-"""RabbitMQ 3.10 may lose a quorum queue that was created only seconds before the node is killed."""
 CONNECTIONS = "order_rail_broker_connections_opened_total"
 MEMORY_LIMIT, DISK_LIMIT = "1GB", "50MB"
 """As the private node is configured."""
@@ -26,7 +23,7 @@ TICK_MILLISECONDS = 500
 @fault("broker-kill", NODE, lasts_seconds=(0.5, 4), allowance_seconds=15)
 async def broker_kill(system: SystemUnderTest, injection: Injection) -> None:
     """SIGKILL to RabbitMQ, and its start."""
-    await until_queues_are_old(system)
+    await system.until_node_may_be_killed()
     await _replaced(system, injection, system.broker.kill)
 
 
@@ -34,11 +31,6 @@ async def broker_kill(system: SystemUnderTest, injection: Injection) -> None:
 async def broker_restart(system: SystemUnderTest, injection: Injection) -> None:
     """RabbitMQ stopped in order, and started."""
     await _replaced(system, injection, system.broker.stop)
-
-
-async def until_queues_are_old(system: SystemUnderTest) -> None:
-    """Wait until no queue is too new for its node to be killed."""
-    await asyncio.sleep(max(0.0, system.newest_queue_at + SAFE_QUEUE_AGE_SECONDS - time.monotonic()))
 
 
 async def _replaced(system: SystemUnderTest, injection: Injection, stop: Callable[[], Any]) -> None:
@@ -97,7 +89,7 @@ async def _alarm(
 
 
 @fault("connections-closed", SERVICES, allowance_seconds=6)
-async def connections_closed(system: SystemUnderTest, injection: Injection) -> None:
+async def connections_closed(system: RunningSystem, injection: Injection) -> None:
     """All AMQP connections of a service closed by the broker."""
     service = injection.target
     before = await system.counter(service, CONNECTIONS)

@@ -5,9 +5,9 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from control_room.experiments.chaos.system import SystemUnderTest, awaited
+from control_room.experiments.chaos.system import RunningSystem, awaited
 
 
 @dataclass
@@ -74,12 +74,16 @@ class Injection:
         return {name: getattr(self, name) for name in names.split()}
 
 
-Inject = Callable[[SystemUnderTest, Injection], Awaitable[None]]
+S = TypeVar("S", bound=RunningSystem)
+S_contra = TypeVar("S_contra", bound=RunningSystem, contravariant=True)
+"""The kind of system that a fault can be injected into."""
+
+Inject = Callable[[S, Injection], Awaitable[None]]
 """Makes a fault happen within `injection.active()`, and leaves evidence. Raises NoEvidence."""
 
 
 @dataclass(frozen=True)
-class Fault:
+class Fault(Generic[S_contra]):
     """A kind of fault. `lasts_seconds`: from and to; `allowance_seconds`: for evidence and recovery before the next.
 
     `missing` says what this machine lacks for it, nothing if it can be injected here. `nodes`: as many as RabbitMQ must
@@ -90,7 +94,7 @@ class Fault:
     targets: tuple[str, ...]
     lasts_seconds: tuple[float, float]
     allowance_seconds: float
-    inject: Inject
+    inject: Inject[S_contra]
     missing: Callable[[], str] = lambda: ""
     nodes: int = 1
 
@@ -108,6 +112,6 @@ def fault(
     allowance_seconds: float,
     missing: Callable[[], str] = lambda: "",
     nodes: int = 1,
-) -> Callable[[Inject], Fault]:
+) -> Callable[[Inject[S]], Fault[S]]:
     """Declare a function as a fault; the first line of its docstring is shown by `--list-faults`."""
     return lambda inject: Fault(name, targets, lasts_seconds, allowance_seconds, inject, missing, nodes)

@@ -2,14 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from control_room.experiments.chaos.faults.broker import until_queues_are_old
 from control_room.experiments.chaos.faults.fault import Injection, fault
-from control_room.experiments.chaos.system import NoEvidence, SystemUnderTest
-from control_room.launcher.broker import PrivateBroker
+from control_room.experiments.chaos.system import Node, NoEvidence, RunningSystem
 from control_room.operations.roles import CHARGE
 
 NODES = 3
@@ -20,13 +18,12 @@ GO_ON_SECONDS = 40.0
 """How long the others may take to elect leaders, and the services to go to them."""
 WHOLE_SECONDS = 100.0
 """How long a node may take to be one of them again: RabbitMQ 3.10 tells it only once a minute to start anew."""
-DISCONNECT = "[erlang:disconnect_node(N) || N <- nodes()]"
 
 
 @fault("node-kill", ROLES, lasts_seconds=(0.5, 3), allowance_seconds=30, nodes=NODES)
-async def node_kill(system: SystemUnderTest, injection: Injection) -> None:
+async def node_kill(system: RunningSystem, injection: Injection) -> None:
     """SIGKILL to one node of RabbitMQ, and its start."""
-    await until_queues_are_old(system)
+    await system.until_node_may_be_killed()
     node = await _node(system, injection.target)
     pid = node.pid
     async with _without(system, injection, node, node.kill, node.start):
@@ -35,7 +32,7 @@ async def node_kill(system: SystemUnderTest, injection: Injection) -> None:
 
 
 @fault("node-freeze", ROLES, lasts_seconds=(0.5, 3), allowance_seconds=35, nodes=NODES)
-async def node_freeze(system: SystemUnderTest, injection: Injection) -> None:
+async def node_freeze(system: RunningSystem, injection: Injection) -> None:
     """SIGSTOP to one node of RabbitMQ until orders go through the others, then SIGCONT."""
     node = await _node(system, injection.target)
     async with _without(system, injection, node, node.suspend, node.resume):
@@ -43,31 +40,18 @@ async def node_freeze(system: SystemUnderTest, injection: Injection) -> None:
 
 
 @fault("node-cut", ROLES, lasts_seconds=(0.5, 3), allowance_seconds=40, nodes=NODES)
-async def node_cut(system: SystemUnderTest, injection: Injection) -> None:
+async def node_cut(system: RunningSystem, injection: Injection) -> None:
     """One node of RabbitMQ loses the others and its clients; being fewer it pauses, until it sees them again."""
     node = await _node(system, injection.target)
-    before = system.proxy.lost_bytes
-
-    others = [each for each in system.broker.nodes if each is not node]
-
-    async def cut() -> None:
-        await node.control("eval", f"{_handling('pause_minority')}, {_set_cookies(others, 'cut')}, {DISCONNECT}.")
-        system.proxy.lost_port = node.amqp_port
-
-    async def heal() -> None:
-        system.proxy.heal()
-        await node.control("eval", f"{_set_cookies(others, 'erlang:get_cookie()')}.")
-
-    async with _without(system, injection, node, cut, heal):
+    async with system.cutting(node) as (cut, heal), _without(system, injection, node, cut, heal):
         await system.until(lambda: _is_down(system, node), f"{node.name} to be away, as the others see it")
-    await node.control("eval", f"{_handling('autoheal')}.")
-    injection.saw(f"{node.name} was away for the others; {system.proxy.lost_bytes - before} bytes of clients were lost")
+        injection.saw(f"{node.name} was away for the others")
 
 
 @fault("most-nodes-kill", ("two nodes",), lasts_seconds=(5, 8), allowance_seconds=30, nodes=NODES)
-async def most_nodes_kill(system: SystemUnderTest, injection: Injection) -> None:
+async def most_nodes_kill(system: RunningSystem, injection: Injection) -> None:
     """SIGKILL to two of three nodes of RabbitMQ: nothing goes through until they are started, and orders are taken."""
-    await until_queues_are_old(system)
+    await system.until_node_may_be_killed()
     lost = [await _node(system, role) for role in ROLES]
     before = await system.orders_in_flight()
 
@@ -87,11 +71,11 @@ async def most_nodes_kill(system: SystemUnderTest, injection: Injection) -> None
 
 
 @fault("rolling-restart", ("each node",), allowance_seconds=70, nodes=NODES)
-async def rolling_restart(system: SystemUnderTest, injection: Injection) -> None:
+async def rolling_restart(system: RunningSystem, injection: Injection) -> None:
     """The nodes of RabbitMQ stopped in order and started, one after the other."""
-    await until_queues_are_old(system)
+    await system.until_node_may_be_killed()
     with injection.active():
-        for node in system.broker.nodes:
+        for node in system.nodes:
             pid = node.pid
             await node.stop()
             try:
@@ -104,9 +88,9 @@ async def rolling_restart(system: SystemUnderTest, injection: Injection) -> None
 
 @asynccontextmanager
 async def _without(
-    system: SystemUnderTest,
+    system: RunningSystem,
     injection: Injection,
-    node: PrivateBroker,
+    node: Node,
     stop: Callable[[], Any],
     restore: Callable[[], Any],
 ) -> AsyncIterator[None]:
@@ -125,7 +109,7 @@ async def _without(
     await _until_whole(system)
 
 
-async def _until_one_goes_through(system: SystemUnderTest, since: float) -> float:
+async def _until_one_goes_through(system: RunningSystem, since: float) -> float:
     """Wait until an order is confirmed that was placed after `since`; how many seconds that took."""
     await system.until(
         lambda: system.orders.last_confirmed_at > since, "an order that is placed now to be confirmed", GO_ON_SECONDS
@@ -133,40 +117,32 @@ async def _until_one_goes_through(system: SystemUnderTest, since: float) -> floa
     return time.monotonic() - since
 
 
-async def _until_whole(system: SystemUnderTest) -> None:
-    """Wait until every node is a member of the queue of charges, and no two have lost sight of each other."""
+async def _until_whole(system: RunningSystem) -> None:
+    """Wait until all nodes are in touch, and no queue is one member away from losing its majority.
+
+    What the management API says of a queue's members is up to a minute old on RabbitMQ 4.3.
+    """
 
     async def is_whole() -> bool:
         nodes = await system.client.management.find("nodes") or []
-        queue = await system.queue(CHARGE) or {}
         in_touch = [each for each in nodes if each["running"] and not each["partitions"]]
-        return len(in_touch) == len(queue["online"]) == len(queue["members"]) == NODES
+        health = await system.client.management.find("health", "checks", "node-is-quorum-critical") or {}
+        return len(in_touch) == NODES and health.get("status") == "ok"
 
-    await system.until(is_whole, f"{NODES} nodes in touch, and {CHARGE} on each", WHOLE_SECONDS)
+    await system.until(is_whole, f"{NODES} nodes in touch, and every queue on each", WHOLE_SECONDS)
 
 
-async def _node(system: SystemUnderTest, role: str) -> PrivateBroker:
+async def _node(system: RunningSystem, role: str) -> Node:
     """The node that leads the queue of charges, or the first one that follows."""
     leader = await system.until(lambda: _leader(system), f"the leader of {CHARGE}")
-    return next(node for node in system.broker.nodes if (node.name == leader) == (role == LEADER))
+    return next(node for node in system.nodes if (node.name == leader) == (role == LEADER))
 
 
-async def _leader(system: SystemUnderTest) -> str:
+async def _leader(system: RunningSystem) -> str:
     queue = await system.queue(CHARGE)
     return str((queue or {}).get("leader", ""))
 
 
-async def _is_down(system: SystemUnderTest, node: PrivateBroker) -> bool:
+async def _is_down(system: RunningSystem, node: Node) -> bool:
     nodes = await system.client.management.find("nodes") or []
     return any(each["name"] == node.name and not each["running"] for each in nodes)
-
-
-def _handling(strategy: str) -> str:
-    """Erlang: what every node that this one sees does from now on when it loses sight of others."""
-    return f"rpc:multicall(application, set_env, [rabbit, cluster_partition_handling, {strategy}])"
-
-
-def _set_cookies(others: Sequence[PrivateBroker], cookie: str) -> str:
-    """Erlang: refuse the other nodes, and be refused by them, unless this is their cookie."""
-    names = ", ".join(f"'{each.name}'" for each in others)
-    return f"[erlang:set_cookie(N, {cookie}) || N <- [{names}]]"
