@@ -9,6 +9,7 @@ from control_room.dashboard.page.command import control_room
 from control_room.experiments.chaos.command import chaos
 from control_room.experiments.flash_sale.command import flash_sale
 from control_room.experiments.tour.command import tour
+from control_room.generator import command as generator
 from control_room.launcher.command import up
 from control_room.operations import databases, topology
 from control_room.operations.audit.command import audit_command
@@ -50,3 +51,4 @@ app.command("restore")(restore_command)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(topology.app, name="topology")
 app.add_typer(databases.app, name="database")
+app.add_typer(generator.app, name="new")

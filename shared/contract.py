@@ -79,7 +79,7 @@ class Partitions:
 
 @dataclass(frozen=True)
 class QueueContract:
-    """One queue of a service; with its service's name before it, such as `loyalty_service.earn`, RabbitMQ's name.
+    """One queue of a service; with its service's name before it, such as `diary_service.work`, RabbitMQ's name.
 
     `takes`: event classes, in any version, and patterns for whole families. A binding ends in a version wildcard, so
     that an event of an unknown version is dead-lettered with that reason, and not returned to its publisher.
@@ -163,7 +163,7 @@ class ServiceContract:
         return f"{self.name}.{self.queue(name).name}"
 
     def variable(self, end: str) -> str:
-        """An environment variable of this service, such as `LOYALTY_SERVICE_URL` for the end `URL`."""
+        """An environment variable of this service, such as `DIARY_SERVICE_URL` for the end `URL`."""
         return f"{self.name}_{end}".upper()
 
 
@@ -254,6 +254,11 @@ def publisher(event: type[Event], contracts: Iterable[ServiceContract] | None = 
 def queues_taking(event: type[Event]) -> dict[str, QueueContract]:
     """Every registered queue, by RabbitMQ's name, whose contract names this event."""
     return {name: queue for name, queue in queues().items() if event in queue.takes}
+
+
+def is_taken(event_type: str) -> bool:
+    """Whether a registered queue takes events of this type, in any version."""
+    return any(pattern.matches(event_type) for queue in queues().values() for pattern in patterns(queue))
 
 
 @cache

@@ -97,7 +97,7 @@ def right_rows() -> Rows:
         ],
         "dead_letters": [
             dead_letter("stalled", CHARGE), dead_letter("untold", EMAIL), dead_letter("", CHARGE, "not-json"),
-            dead_letter("confirmed", "loyalty_service.earn"),
+            dead_letter("confirmed", "other_service.work"),
             dead_letter("cancelling", CHARGE, event="order.cancelled"), dead_letter("moot", CHARGE),
         ],
         "discards": [],

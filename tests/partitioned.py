@@ -1,7 +1,6 @@
 """The example service with partitions, registered beside the others for as long as a module's tests run."""
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,25 +13,22 @@ from shared.messaging.keys import keys_of
 from shared.messaging.message import Message
 from shared.messaging.publisher import Publisher
 from tests import examples
+from visits_service import contract as visits
 
 EXAMPLES = Path(__file__).parent / "examples/services"
-sys.path.append(str(EXAMPLES))
-
-from visits_service import contract as visits  # noqa: E402 - found there
-
 CONTRACT = visits.CONTRACT
 QUEUE = CONTRACT.queue_name("count")
 PARTITIONS = CONTRACT.queue_names
 
 
-def register(directory: Path, service: str) -> dict[str, str]:
-    """The registry line, as an installed distribution has it; returns the environment in which both are found."""
-    distribution = directory / f"{service}-1.0.dist-info"
+def register(directory: Path, *services: str, found_in: Path = EXAMPLES) -> dict[str, str]:
+    """The registry lines, as an installed distribution has them; returns the environment in which all are found."""
+    distribution = directory / f"{services[0]}-1.0.dist-info"
     distribution.mkdir()
-    (distribution / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {service}\nVersion: 1.0\n")
-    line = f"{service} = {service}.contract:CONTRACT\n"
-    (distribution / "entry_points.txt").write_text(f"[order_rail.services]\n{line}")
-    return {"PYTHONPATH": os.pathsep.join((str(directory), str(EXAMPLES)))}
+    (distribution / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {services[0]}\nVersion: 1.0\n")
+    lines = "".join(f"{service} = {service}.contract:CONTRACT\n" for service in services)
+    (distribution / "entry_points.txt").write_text(f"[order_rail.services]\n{lines}")
+    return {"PYTHONPATH": os.pathsep.join((str(directory), str(found_in)))}
 
 
 @contextmanager

@@ -81,7 +81,7 @@ class History:
 
     @classmethod
     def of(cls, package: str) -> "History":
-        """Those of a package, such as `loyalty_service.migrations`. Raises `MigrationFailed` if there is none."""
+        """Those of a package, such as `diary_service.migrations`. Raises `MigrationFailed` if there is none."""
         spec = find_spec(package)
         if spec is None or not spec.submodule_search_locations:
             raise MigrationFailed(f"there is no package {package}, whose folder `versions` would hold its migrations")

@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection
 
+from shared.contract import is_taken
 from shared.messaging.channel import BrokerUnavailable
 from shared.messaging.publisher import Publisher, PublishError, Unroutable
 from shared.messaging.stream import NotCopied, StreamWriter
@@ -136,7 +137,7 @@ class OutboxRelay:
         rows = [row for row in claim.rows if row.id not in claim.confirmed]
         new = [row for row in rows if row.id not in self._published]
         if self._stream is None:
-            errors = await self._publisher.publish_all([row.message for row in rows])
+            errors = await self._publish_all(rows)
         else:
             errors = await self._publish_and_copy(self._stream, rows, new)
         claim.confirmed += [row.id for row, error in zip(rows, errors, strict=True) if error is None]
@@ -147,13 +148,21 @@ class OutboxRelay:
             return ANY
         return NONE if new or not rows else ONE  # rows that lack only their copy delay others by a short pause alone
 
+    async def _publish_all(self, rows: Sequence[OutboxRow]) -> list[PublishError | BrokerUnavailable | None]:
+        """For each row the error. An event that no service takes, so far, is returned, and that is no error."""
+        errors = await self._publisher.publish_all([row.message for row in rows])
+        return [
+            None if isinstance(error, Unroutable) and not is_taken(row.message.routing_key) else error
+            for row, error in zip(rows, errors, strict=True)
+        ]
+
     async def _publish_and_copy(
         self, stream: StreamWriter, rows: Sequence[OutboxRow], new: Sequence[OutboxRow]
     ) -> list[PublishError | BrokerUnavailable | None]:
         """For each row the error: of publishing it or, if that worked, `NotCopied` until the stream has it as well."""
         uncopied = [row for row in rows if row.id not in self._copied]
         published, are_copied = await asyncio.gather(
-            self._publisher.publish_all([row.message for row in new]), stream.write([row.message for row in uncopied])
+            self._publish_all(new), stream.write([row.message for row in uncopied])
         )
         errors = {row.id: error for row, error in zip(new, published, strict=True) if error is not None}
         if are_copied:

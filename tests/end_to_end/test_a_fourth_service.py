@@ -1,9 +1,13 @@
-"""A service that is added by its package and a registry line alone is part of the whole system."""
+"""`order-rail new service`: what it writes into a copy of this repository is right, and part of the whole system."""
 
 import json
+import os
 import re
+import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Mapping
+import subprocess
+import sys
+from collections.abc import AsyncIterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,12 +22,14 @@ from shared.ids import first_id
 from tests.conftest import Broker
 from tests.end_to_end.test_launcher import Up, brought_up
 from tests.order_rail import order_rail
-from tests.partitioned import EXAMPLES, register
+from tests.partitioned import register
 from tests.support import eventually
 
-PACKAGE = EXAMPLES / "loyalty_service"
-QUEUE = "loyalty_service.earn"
-MAX_LINES = 140
+ROOT = Path(__file__).parents[2]
+SERVICES = ("loyalty_service", "gift_cards_service")
+"""The first publishes an event, which the second takes."""
+QUEUE = "gift_cards_service.work"
+MAX_LINES = 220
 
 ORDER = {
     "customer_email": "ada@example.com",
@@ -31,15 +37,53 @@ ORDER = {
 }
 
 
-def lines(file: Path) -> int:
-    return len(file.read_text().splitlines())
+class Copy:
+    """A copy of this repository, as a clone of its own. `registry`: the environment in which its services are found."""
+
+    def __init__(self, directory: Path) -> None:
+        self.root = directory / "copy"
+        self.registry = {"PYTHONPATH": str(self.root)}
+        listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        for name in subprocess.run(listed, cwd=ROOT, capture_output=True, check=True).stdout.decode().split("\0"):
+            if (ROOT / name).is_file():
+                (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, self.root / name)
+        if (cache := ROOT / ".mypy_cache").is_dir():
+            shutil.copytree(cache, self.root / ".mypy_cache")
+        self.run("git", "init", "--quiet")
+
+    async def generate(self, name: str, *options: str) -> None:
+        """Commit, write the service, and register it beside those before."""
+        self.run("git", "add", "--all")
+        author = ("-c", "user.name=test", "-c", "user.email=test@example.com", "-c", "commit.gpgsign=false")
+        self.run("git", *author, "commit", "--quiet", "--message", "A step")
+        ended = await order_rail("new", "service", name, *options, cwd=self.root, **self.registry)
+        assert ended.status == 0, ended.errors
+        named = re.findall(r"(?m)^  (\S+/\S+\.py)", ended.output)
+        assert len(named) >= 4
+        assert all((self.root / file).is_file() for file in named), ended.output
+        directory = self.root.parent / name
+        directory.mkdir()
+        paths = register(directory, f"{name}_service", found_in=self.root)["PYTHONPATH"]
+        self.registry = {"PYTHONPATH": os.pathsep.join((paths, self.registry["PYTHONPATH"]))}
+
+    def run(self, *command: str | Path) -> str:
+        """Its output. Fails the test if it fails."""
+        ended = subprocess.run(
+            command, cwd=self.root, env={**os.environ, **self.registry}, capture_output=True, text=True, check=False
+        )
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        return ended.stdout
+
+    def tool(self, name: str, *arguments: str) -> str:
+        return self.run(Path(sys.executable).with_name(name), *arguments)
 
 
 class Running:
-    """The system with the fourth service in it: its addresses, and the command line beside it."""
+    """The system with the new services in it: its addresses, and the command line beside it."""
 
-    def __init__(self, up: Up, registry: Mapping[str, str]) -> None:
-        self.directory, self._registry = up.run_directory, registry
+    def __init__(self, up: Up, copy: Copy) -> None:
+        self.directory, self._copy = up.run_directory, copy
         self._file = up.run_directory / "environment"
         self.addresses = {name: str(value) for name, value in up.environment.items()}
         headers = {"Authorization": f"Bearer {self.addresses['OPERATOR_TOKEN']}"}
@@ -52,44 +96,77 @@ class Running:
         answer = await self.http.post(f"{self.addresses['ORDER_SERVICE_URL']}/orders", json=ORDER)
         return str(answer.raise_for_status().json()["order_id"])
 
-    async def points(self) -> list[dict[str, object]]:
-        answer = await self.get("LOYALTY_SERVICE", "/audit")
+    async def entries(self, service: str) -> list[dict[str, object]]:
+        answer = await self.get(service, "/audit")
         return [json.loads(line) for line in answer.raise_for_status().text.splitlines()]
 
     async def command(self, *arguments: str) -> str:
-        ended = await order_rail(*arguments, "--environment-file", str(self._file), **self._registry)
+        options = ("--environment-file", str(self._file))
+        ended = await order_rail(*arguments, *options, cwd=self._copy.root, **self._copy.registry)
         assert ended.status == 0, ended.output + ended.errors
         return ended.output
 
 
 @pytest_asyncio.fixture(scope="module")
-async def running(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
-    directory = tmp_path_factory.mktemp("four")
-    registry = register(directory, "loyalty_service")
+async def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
+    """With both services generated, the second behind the first."""
+    copy = Copy(tmp_path_factory.mktemp("four"))
+    await copy.generate("loyalty", "--on", "payment.succeeded.v1", "--publishes", "loyalty.earned.v1")
+    await copy.generate("gift_cards", "--on", "loyalty.earned.v1")
+    copy.run(sys.executable, "-m", "docs.generate")
+    return copy
+
+
+@pytest_asyncio.fixture(scope="module")
+async def running(broker: Broker, copy: Copy) -> AsyncIterator[Running]:
     where = {"RABBITMQ_URL": broker.amqp_url("a-fourth-service"), "RABBITMQ_MANAGEMENT_URL": broker.management_url}
-    port = {"LOYALTY_SERVICE_PORT": str(free_ports(1)[0])}
-    with brought_up(directory / "run", **registry, **port, **where) as up:
+    ports = {f"{name}_PORT".upper(): str(port) for name, port in zip(SERVICES, free_ports(2), strict=True)}
+    with brought_up(copy.root.parent / "run", copy.root, **copy.registry, **ports, **where) as up:
         await up.is_up()
-        yield Running(up, registry)
+        yield Running(up, copy)
 
 
-def test_it_is_small() -> None:
-    assert sum(lines(file) for file in PACKAGE.rglob("*.py")) <= MAX_LINES
+async def test_what_is_generated_keeps_to_all_rules(copy: Copy) -> None:
+    copy.tool("ruff", "check")
+    copy.tool("ruff", "format", "--check")
+    copy.tool("lint-imports", "--no-cache")
+    copy.tool("mypy")
 
 
-async def test_it_is_started_and_ready(running: Running) -> None:
-    assert int(running.addresses["LOYALTY_SERVICE_PID"]) > 0
-    assert (await running.get("LOYALTY_SERVICE", "/readyz")).status_code == 200
+def test_its_own_tests_pass_and_so_do_those_of_contracts_deployment_and_migrations(copy: Copy) -> None:
+    own = [f"tests/service/test_{service}.py" for service in SERVICES]
+    of_all = [
+        f"tests/{name}.py" for name in ("unit/test_contract", "unit/test_migrations", "architecture/test_kubernetes")
+    ]
+    expected = "compose_file or up_to_date or kubernetes or tables_that_the_code_expects"
+    picked = f"not postgresql and (loyalty or gift_cards or {expected})"
+    assert "failed" not in copy.tool("pytest", "-q", "-p", "no:cacheprovider", "-k", picked, *own, *of_all)
 
 
-async def test_it_does_its_work_once_and_the_audit_counts_it(running: Running) -> None:
+@pytest.mark.parametrize("service", SERVICES)
+def test_it_is_small(copy: Copy, service: str) -> None:
+    files = (copy.root / service).rglob("*.py")
+    assert sum(len(file.read_text().splitlines()) for file in files) <= MAX_LINES
+
+
+@pytest.mark.parametrize("service", [service.upper() for service in SERVICES])
+async def test_it_is_started_and_ready(running: Running, service: str) -> None:
+    assert int(running.addresses[f"{service}_PID"]) > 0
+    assert (await running.get(service, "/readyz")).status_code == 200
+
+
+async def test_they_do_their_work_once_and_the_audit_counts_it(running: Running) -> None:
     order_id = await running.place()
 
-    async def credited() -> bool:
-        return {"kind": "points", "order_id": order_id, "points": 22} in await running.points()
+    async def entered() -> bool:
+        rows = [row for service in SERVICES for row in await running.entries(service.upper())]
+        assert [row["kind"] for row in rows if row["order_id"] == order_id] == ["loyalty", "gift_cards"]
+        return True
 
-    await eventually(credited, 30, "points for the order")
-    assert "points" in await running.command("audit")
+    await eventually(entered, 30, "the order's entries")
+    report = await running.command("audit")
+    assert "loyalty" in report
+    assert "gift cards" in report
 
 
 async def test_its_dead_letters_are_listed_and_sent_back(running: Running) -> None:
@@ -105,18 +182,19 @@ async def test_its_dead_letters_are_listed_and_sent_back(running: Running) -> No
 
 
 async def test_its_old_records_are_pruned_with_those_of_the_others(running: Running) -> None:
-    with closing(sqlite3.connect(running.directory / "loyalty_service.db", timeout=10)) as database:
-        database.execute("INSERT INTO points VALUES (?, 5)", (first_id(datetime(2026, 1, 1, tzinfo=UTC)),))
+    with closing(sqlite3.connect(running.directory / "gift_cards_service.db", timeout=10)) as database:
+        row = (first_id(datetime(2026, 1, 1, tzinfo=UTC)), "a test", "2026-01-01 00:00:00.000000")
+        database.execute("INSERT INTO gift_cards VALUES (?, ?, ?)", row)
         database.commit()
-    before = await running.points()
+    before = await running.entries("GIFT_CARDS_SERVICE")
 
-    assert re.search("loyalty_service +1 records deleted", await running.command("prune"))
+    assert re.search("gift_cards_service +1 records deleted", await running.command("prune"))
 
-    assert len(await running.points()) == len(before) - 1
-    assert "pruned_before" in (await running.get("LOYALTY_SERVICE", "/milestones")).json()
+    assert len(await running.entries("GIFT_CARDS_SERVICE")) == len(before) - 1
+    assert "pruned_before" in (await running.get("GIFT_CARDS_SERVICE", "/milestones")).json()
 
 
 async def test_its_box_is_on_the_dashboard(running: Running) -> None:
     page = (await running.http.get(running.addresses["CONTROL_ROOM_URL"])).text
-    assert "Loyalty points" in page
-    assert "Points to be credited" in page
+    assert "Gift cards service" in page
+    assert "Gift cards: events to be handled" in page

@@ -34,7 +34,7 @@ STOP_SECONDS = 40
 class Up:
     """An `order-rail up` that runs as a user would run it, on ports of its own."""
 
-    def __init__(self, run_directory: Path, **environment: str) -> None:
+    def __init__(self, run_directory: Path, cwd: str | Path | None = None, **environment: str) -> None:
         self.run_directory = run_directory
         self.ports = unused_ports()
         self.output = run_directory.with_suffix(f".{uuid.uuid4().hex[:8]}.output")
@@ -43,6 +43,7 @@ class Up:
             self.process = subprocess.Popen(
                 [RAIL, "up", "--run-directory", run_directory],
                 env={**os.environ, "RABBITMQ_URL": "", **variables, **environment},
+                cwd=cwd,
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
@@ -66,8 +67,8 @@ class Up:
 
 
 @contextmanager
-def brought_up(run_directory: Path, **environment: str) -> Iterator[Up]:
-    up = Up(run_directory, **environment)
+def brought_up(run_directory: Path, cwd: str | Path | None = None, **environment: str) -> Iterator[Up]:
+    up = Up(run_directory, cwd, **environment)
     try:
         yield up
     finally:

@@ -1,9 +1,14 @@
 """Events and values as the services would make them, for tests that need one and do not care which."""
 
+from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar, cast
+
+from pydantic import BaseModel
 
 from shared.events import (
+    Event,
     Money,
     NotificationData,
     NotificationDelivered,
@@ -27,6 +32,8 @@ from shared.events import (
     PaymentVoidedData,
 )
 from shared.ids import new_id
+
+EventType = TypeVar("EventType", bound=Event)
 
 EMAIL = "ada@example.com"
 PHONE = "+4915112345678"
@@ -100,3 +107,33 @@ text_delivered = partial(notice_delivered, "sms", "receipt")
 def receipt_failed(order_id: str | None = None) -> NotificationFailed:
     data = NotificationFailedData(channel="email", notice="receipt", attempts=3, error="the mail server is away")
     return NotificationFailed.about(order_id or new_id(), source="notification_service", data=data)
+
+
+_MAKERS: dict[type[Event], Callable[[], Event]] = {
+    OrderPlaced: order_placed,
+    OrderCancelled: order_cancelled,
+    PaymentSucceeded: payment_succeeded,
+    PaymentDeclined: payment_declined,
+    PaymentStalled: payment_stalled,
+    PaymentVoided: payment_voided,
+    PaymentRefunded: payment_refunded,
+    NotificationDelivered: receipt_delivered,
+    NotificationFailed: receipt_failed,
+}
+
+
+def example_of(event: type[EventType]) -> EventType:
+    """An event of this class; of one that is not above, with any values."""
+    if event in _MAKERS:
+        return cast(EventType, _MAKERS[event]())
+    return event.about(new_id(), source="a_service", data=_any(event.model_fields["data"].annotation))
+
+
+def _any(kind: Any) -> Any:
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return kind(
+            **{name: _any(field.annotation) for name, field in kind.model_fields.items() if field.is_required()}
+        )
+    values = {str: "text", int: 1, float: 1.0, bool: True, datetime: datetime.now(UTC)}
+    assert kind in values, f"add an event with a {kind} to _MAKERS"
+    return values[kind]

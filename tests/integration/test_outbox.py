@@ -132,6 +132,24 @@ async def test_rows_that_no_commit_has_handed_over_are_found(
         await eventually(lambda: len(messages) == 2, 10, "the other one")
 
 
+@pytest.fixture
+def missing_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the contract of a service took the type of `add_for_nobody`, and its queue were missing."""
+    monkeypatch.setattr(module, "is_taken", lambda _type: True)
+
+
+@pytest.mark.parametrize("keeps_events", [False, True])
+async def test_what_no_service_takes_leaves_the_outbox(
+    keeps_events: bool, database: Database, publisher: Publisher, module_broker_settings: BrokerSettings
+) -> None:
+    async with writing(module_broker_settings) as writer:
+        stream = writer if keeps_events else None
+        async with ready(OutboxRelay(database, outbox, publisher, stream=stream)):
+            await add_for_nobody(database)
+            await eventually(lambda: left_over(database, 0), 10, "the outbox to be empty")
+
+
+@pytest.mark.usefixtures("missing_queue")
 @pytest.mark.parametrize("keeps_events", [False, True])
 async def test_what_no_queue_takes_stays_until_one_does_and_holds_up_nobody(
     keeps_events: bool, database: Database, publisher: Publisher, module_broker_settings: BrokerSettings
@@ -150,6 +168,7 @@ async def test_what_no_queue_takes_stays_until_one_does_and_holds_up_nobody(
                 await eventually(lambda: left_over(database, 0), 10, "the outbox to be empty")
 
 
+@pytest.mark.usefixtures("missing_queue")
 async def test_the_stream_gets_every_event_once_also_one_that_no_queue_takes(
     database: Database, publisher: Publisher, module_broker_settings: BrokerSettings
 ) -> None:

@@ -62,11 +62,11 @@ def test_an_order_whose_message_waits_is_in_flight_however_long() -> None:
     assert not report.is_final
 
 
-LOYALTY = "loyalty_service.earn"
+OTHER_SERVICES = "other_service.work"
 
 
 @pytest.mark.parametrize(
-    "elsewhere", [(), (coming(CHARGE, 0),), (coming(EMAIL, 9), coming(KITCHEN, 9)), (coming(LOYALTY, 9),)]
+    "elsewhere", [(), (coming(CHARGE, 0),), (coming(EMAIL, 9), coming(KITCHEN, 9)), (coming(OTHER_SERVICES, 9),)]
 )
 def test_an_order_without_a_message_on_its_way_is_named(elsewhere: tuple[OnTheWay, ...]) -> None:
     report = audited_with(with_orders(order("lost", "placed")), *elsewhere)
@@ -74,10 +74,10 @@ def test_an_order_without_a_message_on_its_way_is_named(elsewhere: tuple[OnTheWa
 
 
 def test_messages_of_a_queue_that_the_audit_does_not_know_may_be_any_orders() -> None:
-    report = audited_with(right_rows(), coming(LOYALTY, 2))
+    report = audited_with(right_rows(), coming(OTHER_SERVICES, 2))
 
     assert report.is_clean, report.violations
-    assert (report.in_flight, report.waiting) == (2, {LOYALTY: 2})
+    assert (report.in_flight, report.waiting) == (2, {OTHER_SERVICES: 2})
 
 
 def test_of_more_orders_than_messages_the_earliest_are_named() -> None:

@@ -56,7 +56,7 @@ def test_handlers_that_differ_from_the_contract_are_refused(subscriptions: list[
 
 
 RABBITMQ_URL = RetryDelays("RABBITMQ_URL", (1.0,), "")
-OTHER = ServiceContract(name="loyalty_service", title="Loyalty", port=8100)
+OTHER = ServiceContract(name="other_service", title="Other", port=8100)
 
 
 @pytest.mark.parametrize(
@@ -66,8 +66,8 @@ OTHER = ServiceContract(name="loyalty_service", title="Loyalty", port=8100)
         (replace(OTHER, port=PAYMENT.port), "the same port: 8001"),
         (replace(OTHER, exchange="payments"), "the same exchange: payments"),
         (replace(OTHER, exchange="x", publishes=(PaymentSucceeded,)), "the same event type: payment.succeeded.v1"),
-        (replace(OTHER, queues=(QueueContract("q", "", ()), QueueContract("q", "", ()))), "queue: loyalty_service.q"),
-        (replace(OTHER, name="loyalty-service"), "'loyalty-service' is no name"),
+        (replace(OTHER, queues=(QueueContract("q", "", ()), QueueContract("q", "", ()))), "queue: other_service.q"),
+        (replace(OTHER, name="other-service"), "'other-service' is no name"),
         (replace(OTHER, exchange="control"), "'control' is no name"),
         (replace(OTHER, queues=(QueueContract("a.b", "", ()),)), "'a.b' is no name"),
         (replace(OTHER, queues=(QueueContract("q", "", (), retry_delays=RABBITMQ_URL),)), "RABBITMQ_URL must end in"),
@@ -91,16 +91,16 @@ def test_an_event_class_without_a_type_of_its_own_is_refused(given: str) -> None
     ("line", "error"),
     [
         (
-            "loyalty_service = nowhere.contract:CONTRACT",
+            "other_service = nowhere.contract:CONTRACT",
             "nowhere.contract:CONTRACT can't be loaded: ModuleNotFoundError",
         ),
-        ("loyalty_service = shared.contract:GROUP", "loyalty_service = shared.contract:GROUP is no ServiceContract"),
+        ("other_service = shared.contract:GROUP", "other_service = shared.contract:GROUP is no ServiceContract"),
     ],
 )
 def test_a_registry_line_that_leads_nowhere_ends_every_process_with_a_sentence(
     line: str, error: str, tmp_path: Path
 ) -> None:
-    distribution = tmp_path / "loyalty-1.0.dist-info"
+    distribution = tmp_path / "other-1.0.dist-info"
     distribution.mkdir()
     (distribution / "entry_points.txt").write_text(f"[order_rail.services]\n{line}\n")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+import shared.events
 from shared.events import (
     MAX_EVENT_BYTES,
     Event,
@@ -84,7 +85,8 @@ def test_an_event_is_read_as_it_was_written(make: Callable[[], Event]) -> None:
 
 
 def test_every_event_type_has_an_example_here() -> None:
-    assert {make().type for make in MAKERS} == set(event_classes())
+    ours = {name for name, event in event_classes().items() if event.__name__ in shared.events.__all__}
+    assert {make().type for make in MAKERS} == ours
 
 
 @given(summaries, texts)

@@ -1,0 +1,69 @@
+"""The checkout that is written into: a git work tree with nothing uncommitted, which this `order-rail` belongs to."""
+
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = "tests/examples"
+
+
+class Refused(Exception):
+    """Nothing was written; the message says why, and what to do."""
+
+
+def checkout() -> Path:
+    """The root of the checkout around the current directory. Raises `Refused` if there is none, or it is not clean."""
+    root = Path(_git("rev-parse", "--show-toplevel"))
+    if not (root / EXAMPLES).is_dir() or not (root / "control_room").is_dir():
+        raise Refused(f"{root} is no checkout of Order Rail: clone it, and run this in the clone")
+    if root != ROOT.resolve():
+        raise Refused(f"this order-rail belongs to {ROOT}; use the one in {root}/.venv/bin (`make up` makes it)")
+    if changed := _git("status", "--porcelain"):
+        raise Refused(
+            f"there are uncommitted changes ({changed.splitlines()[0].strip()}, ...): commit or stash them, so that "
+            "`git diff` shows what is generated, and `git checkout . && git clean -d` takes it back"
+        )
+    return root
+
+
+def formatted(root: Path, files: Sequence[str]) -> bool:
+    """Sort imports and break long lines: names have other places and lengths now. False where ruff is not installed."""
+    ruff = Path(sys.executable).with_name("ruff")
+    if not ruff.exists():
+        return False
+    for command in (["check", "--fix"], ["format"]):
+        subprocess.run([ruff, *command, "--quiet", *files], cwd=root, check=False)  # noqa: S603
+    return True
+
+
+def _git(*arguments: str) -> str:
+    try:
+        found = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)  # noqa: S603, S607
+    except FileNotFoundError:
+        raise Refused("git is not installed") from None
+    if found.returncode:  # no repository here, or one that git does not trust
+        raise Refused(f"this needs a clone of Order Rail, and git says: {found.stderr.strip()}")
+    return found.stdout.strip()
+
+
+def write_all(root: Path, files: Mapping[str, str], edits: Mapping[str, str]) -> None:
+    """Write new files, and existing ones anew: all or, if a new one exists or can't be written, none. `Refused`."""
+    if existing := [name for name in files if (root / name).exists()]:
+        raise Refused(f"{existing[0]} exists already")
+    before = {name: (root / name).read_text(encoding="utf-8") for name in edits}
+    try:
+        _write(root, {**files, **edits})
+    except OSError as error:
+        for file in (root / name for name in files):
+            if file.exists():
+                file.unlink()
+        _write(root, before)
+        raise Refused(f"{error.filename} can't be written: {error.strerror}") from None
+
+
+def _write(root: Path, texts: Mapping[str, str]) -> None:
+    for name, text in texts.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text, encoding="utf-8")

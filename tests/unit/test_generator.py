@@ -1,0 +1,99 @@
+"""What `order-rail new service` refuses, and what it makes of a name. test_a_fourth_service.py runs what it writes."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from control_room.generator import checkout as module
+from control_room.generator import deployment
+from control_room.generator.checkout import ROOT, Refused, checkout, write_all
+from control_room.generator.deployment import Deployed
+from control_room.generator.service import checked, class_name, edits, files
+from shared.contract import services
+
+PAID = "payment.succeeded.v1"
+
+
+@pytest.mark.parametrize(
+    ("name", "on", "publishes", "reason"),
+    [
+        ("Loyalty", PAID, "", "'Loyalty' is no name of a service"),
+        ("loyalty-card", PAID, "", "'loyalty-card' is no name of a service"),
+        ("l" * 41, PAID, "", "at most 40"),
+        ("class", PAID, "", "'class' is no name of a service"),
+        ("../loyalty", PAID, "", "is no name of a service"),
+        ("payment", PAID, "", "there is a payment_service already"),
+        ("payment_service", PAID, "", "there is a payment_service already"),
+        ("store", PAID, "", "'store' is the name of something else"),
+        ("diary", PAID, "", "'diary' is the name of something else"),
+        ("zebra", "payment.succeeded", "", "no service publishes 'payment.succeeded'; expected one of"),
+        ("zebra", "zebra.seen.v1", "", "no service publishes 'zebra.seen.v1'"),
+        ("zebra", PAID, "LoyaltyEarned", "'LoyaltyEarned' is no type of an event; expected such as"),
+        ("zebra", PAID, "payment.declined.v1", "the event payment.declined.v1 exists already"),
+        ("payments", PAID, "payments.seen.v1", "the exchange 'payments' is another service's"),
+    ],
+)  # fmt: skip
+def test_what_can_not_be_is_refused_with_what_is_expected(name: str, on: str, publishes: str, reason: str) -> None:
+    with pytest.raises(Refused) as refused:
+        checked(name, on, publishes, services())
+    assert reason in str(refused.value)
+
+
+def test_the_class_of_an_event_is_its_type_in_one_word() -> None:
+    types = ("loyalty.earned.v1", "gift_cards.issued.v2")
+    assert [class_name(each) for each in types] == ["LoyaltyEarned", "GiftCardsIssuedV2"]
+
+
+def test_outside_of_a_checkout_and_in_another_one_it_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Refused, match=r"this needs a clone of Order Rail, and git says: fatal: not a git repository"):
+        checkout()
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    with pytest.raises(Refused, match="this order-rail belongs to"):
+        checkout()
+
+
+def test_a_tree_with_uncommitted_changes_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("tests/examples", "control_room"):
+        (tmp_path / folder).mkdir(parents=True)
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    monkeypatch.chdir(tmp_path / "tests")
+    assert checkout() == tmp_path
+    (tmp_path / "control_room/new.py").touch()
+    with pytest.raises(Refused, match="there are uncommitted changes"):
+        checkout()
+
+
+def test_a_file_that_exists_is_kept_and_nothing_is_written(tmp_path: Path) -> None:
+    (tmp_path / "b").touch()
+    with pytest.raises(Refused, match="b exists already"):
+        write_all(tmp_path, {"a": "1", "b": "2"}, {"c": "3"})
+    assert [file.name for file in tmp_path.iterdir()] == ["b"]
+
+
+def test_what_can_not_be_written_leaves_everything_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "shared").write_text("before")
+    with pytest.raises(Refused, match="shared can't be written: "):
+        write_all(tmp_path, {"a": "1", "shared/b": "2"}, {"shared": "after"})
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {"shared": "before"}
+
+
+def test_a_file_without_the_service_before_is_named() -> None:
+    with pytest.raises(Refused, match=r"pyproject\.toml has nothing like .*nobody_service"):
+        deployment.edited(lambda file: (ROOT / file).read_text(), Deployed("nobody_service", 1), Deployed("new", 2))
+
+
+@pytest.mark.parametrize("publishes", ["", "zebra.seen.v1"])
+def test_nothing_of_the_example_is_left(publishes: str) -> None:
+    new = checked("zebra", "order.placed.v1", publishes, services())
+    written = files(new, ROOT) | edits(new, services()[-1], lambda file: (ROOT / file).read_text())
+    for name, text in written.items():
+        for word in ("diary", "herald", "Diary", "Herald", "DIARY"):
+            assert word not in name + text, name
+    assert "PaymentSucceeded" not in "".join(text for name, text in written.items() if "zebra" in name)
+    assert ("shared/events/zebra.py" in written) == bool(publishes)
