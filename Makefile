@@ -61,7 +61,7 @@ generate: .venv/.development ## write docs/events.md, the tables of docs/setting
 	$(BIN)/python -m docs.generate
 
 docs: .venv/.docs ## set up, and build the documentation into build/docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "Open build/docs/index.html; with search: $(BIN)/python -m http.server --directory build/docs 8100"
 
 clean: ## remove everything that was made here: environment, data, caches

@@ -1,6 +1,10 @@
 # The short commands of these pages. In the folder of the clone, while the system runs: . docs/commands.sh
 # It reads where the system is from .run/environment. For bash and zsh; it needs curl.
 
+if [ ! -f ./.run/environment ]; then
+  echo "No system runs here: start one with 'make up' in another terminal, and come back to this folder." >&2
+  return 1
+fi
 . ./.run/environment
 PATH="$PWD/.venv/bin:$PATH"
 
