@@ -6,6 +6,6 @@ from shared.events import PaymentSucceeded
 CONTRACT = ServiceContract(
     name="diary_service",
     title="Diary service",
-    port=8003,
+    port=8103,
     queues=(QueueContract("work", title="Diary: events to be handled", takes=(PaymentSucceeded,)),),
 )

@@ -7,7 +7,7 @@ from shared.events import PaymentSucceeded
 CONTRACT = ServiceContract(
     name="herald_service",
     title="Herald service",
-    port=8005,
+    port=8105,
     exchange="herald",
     publishes=(HeraldAnnounced,),
     queues=(QueueContract("work", title="Herald: events to be handled", takes=(PaymentSucceeded,)),),

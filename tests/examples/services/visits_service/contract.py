@@ -8,6 +8,6 @@ BY_CUSTOMER = Partitions(4, key="data.order.customer_email")
 CONTRACT = ServiceContract(
     name="visits_service",
     title="Visits of customers",
-    port=8004,
+    port=8104,
     queues=(QueueContract("count", title="Visits to be counted", takes=(OrderPlaced,), partitions=BY_CUSTOMER),),
 )
