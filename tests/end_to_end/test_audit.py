@@ -158,7 +158,7 @@ async def test_a_stuck_outbox_row_is_named_with_its_service(system: System) -> N
     with closing(sqlite3.connect(system.run.path / "order_service.db", isolation_level=None)) as database:
         database.execute(
             "INSERT INTO outbox (event_id, exchange, type, source, timestamp, body)"
-            " VALUES ('stuck', 'orders', 'bound.nowhere', 'test', 0, x'00')"
+            " VALUES ('stuck', 'payments', 'order.placed.v1', 'test', 0, x'00')"  # it is bound to another exchange
         )
         try:
             await until_named(system, "outboxes-empty", "order_service")
