@@ -10,7 +10,6 @@ from control_room.experiments.chaos.faults import FAULTS, Injection
 from control_room.experiments.chaos.report import ChaosReport
 from control_room.experiments.chaos.run import started
 from control_room.experiments.chaos.system import SystemUnderTest
-from tests.support import SERVICES
 
 CHARGE, WIRE = "payment_service.charge", "wire to rabbitmq"
 BROKER, PROCESSES, MACHINE = "the broker and its topology", "the services' processes", "the services' machine"
@@ -18,8 +17,7 @@ RUNS: dict[str, list[tuple[str, str, float]]] = {
     BROKER: [
         ("broker-freeze", "rabbitmq", 1.0),
         ("memory-alarm", "rabbitmq", 2.0),
-        ("disk-alarm", "rabbitmq", 2.0),
-        *(("connections-closed", name, 0.0) for name in SERVICES),
+        ("connections-closed", "order_service", 0.0),
         ("consumer-timeout", "notification_service", 9.0),
         ("unbound", CHARGE, 0.0),
         ("queue-full", "notification_service.email", 0.0),
@@ -29,10 +27,10 @@ RUNS: dict[str, list[tuple[str, str, float]]] = {
         ("wire-cut", WIRE, 0.0),
         ("wire-slow", WIRE, 3.0),
         ("broker-restart", "rabbitmq", 1.0),
-        ("broker-kill", "rabbitmq", 1.0),
     ],
     PROCESSES: [
-        *((fault, name, 0.0) for name in SERVICES for fault in ("kill", "stop")),
+        ("stop", "order_service", 0.0),
+        ("kill", "notification_service", 0.0),
         ("freeze", "payment_service", 9.0),
         ("crash", "order_service committed-not-answered", 0.0),
         ("gateway-down", "simulated gateway", 2.0),
@@ -45,7 +43,10 @@ RUNS: dict[str, list[tuple[str, str, float]]] = {
         ("clock-wrong", "order_service behind", 1.0),
     ],
 }
-"""Fault, target, and for how many seconds. Each is injected when the one before is over."""
+"""Fault, target, and for how many seconds. Each is injected when the one before is over.
+
+Those that `test_chaos.py` injects are left to it, and their like on other targets to `make chaos`.
+"""
 RECOVER_WITHIN_SECONDS = 40.0
 """Others may be busy on this machine too: how fast it recovers is not judged here as strictly as that it does."""
 

@@ -124,11 +124,15 @@ async def test_the_stream_of_events_loses_nothing_with_the_node_that_leads_it(
     system: System, management: Management, rail: Rail
 ) -> None:
     leader = await leader_of(system, management, EVENTS)
+
+    async def another_leads() -> bool:
+        return await leader_of(system, management, EVENTS) is not leader
+
     await leader.kill()  # the launcher leaves it alone
     try:
         placed = await rail.place_many(ORDERS)
         await rail.until(placed, "confirmed")
-        assert await leader_of(system, management, EVENTS) is not leader
+        await eventually(another_leads, 60, "another node to lead the stream")
         ended = await order_rail("replay", "--from", "first", "--check", *file_of(system))
         assert ended.status == 0, ended.output + ended.errors
     finally:

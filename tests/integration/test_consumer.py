@@ -170,16 +170,20 @@ async def test_a_retry_comes_back_from_a_queue_that_was_not_told_its_delay(
     settings: BrokerSettings, publisher: Publisher
 ) -> None:
     """As a quorum queue of RabbitMQ 3.10 is for a moment after it was declared."""
-    retry = topology.retry_queue(QUEUE, DELAYS[0])
-    async with Management(settings) as management:
-        arguments = (await management.find("queues", management.vhost, retry))["arguments"]
-        del arguments["x-message-ttl"]
-        await management.delete("queues", management.vhost, retry)
-        await management.put("queues", management.vhost, retry, body={"durable": True, "arguments": arguments})
     handle = failing(TransientError("not yet"), attempts=2)
-    async with consuming(settings, publisher, handle):
-        await place(publisher)
-        await eventually(lambda: handle.done, expecting="the third attempt")
+    async with Management(settings) as management:
+        path = ("queues", management.vhost, topology.retry_queue(QUEUE, DELAYS[0]))
+        arguments = (await management.find(*path))["arguments"]
+        del arguments["x-message-ttl"]
+        await management.delete(*path)
+        await management.put(*path, body={"durable": True, "arguments": arguments})
+        try:
+            async with consuming(settings, publisher, handle):
+                await place(publisher)
+                await eventually(lambda: handle.done, expecting="the third attempt")
+        finally:
+            await management.delete(*path)
+            await provision.apply(settings)
     await assert_nothing_is_left(settings, publisher)
 
 
