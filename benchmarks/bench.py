@@ -35,6 +35,7 @@ class Scale:
     idle_seconds: float = 3.0
     audited: int = 1_000_000
     replayed: int = 100_000
+    late_orders: int = 20_000
     late_rate: float = 100.0
     late_seconds: float = 5.0
 
@@ -58,6 +59,7 @@ QUICK = Scale(
     idle_seconds=0.5,
     audited=2_000,
     replayed=500,
+    late_orders=200,
     late_rate=20.0,
     late_seconds=0.5,
 )
