@@ -155,7 +155,7 @@ async def test_another_number_of_nodes_is_refused_where_there_is_data(system: Sy
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.skipif("CLUSTER" not in os.environ, reason="takes four minutes: set CLUSTER=1")
+@pytest.mark.skipif("CLUSTER" not in os.environ, reason="takes seven minutes: set CLUSTER=1")
 async def test_each_fault_of_a_node_happens_and_is_recovered_from_and_the_audit_is_clean(tmp_path: Path) -> None:
     report, restarted = await held(NODE_FAULTS, tmp_path, nodes=3)
     assert (report.load.repeated, report.load.unanswered, restarted) == (0, 0, set())
