@@ -17,17 +17,16 @@ from benchmarks.databases import SQLITE
 from benchmarks.drain import drain
 from benchmarks.load.run import place_many
 from benchmarks.progress import rows_of
+from benchmarks.versions import QUANTITIES
 from tests.support import eventually
 
 LONG = pytest.mark.skipif("BENCHMARKS" not in os.environ, reason="takes a minute: set BENCHMARKS=1")
 PEER = next(peer for peer in PEERS if peer.name == "faststream")
 
 
-async def run_benchmarks(*options: str) -> tuple[int | None, str]:
+async def run_benchmarks(*options: str, module: str = "benchmarks") -> tuple[int | None, str]:
     """Exit status and output."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "benchmarks", *options, stdout=PIPE, stderr=STDOUT
-    )
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", module, *options, stdout=PIPE, stderr=STDOUT)
     output, _ = await process.communicate()
     return process.returncode, output.decode()
 
@@ -139,6 +138,16 @@ async def test_a_quick_round_measures_what_old_orders_cost(tmp_path: Path) -> No
         "pruned by the order service",
     ):
         assert values_of(results, "prune", "order_rail", quantity)[0] > 0
+
+
+@LONG
+async def test_two_versions_are_measured_in_turns() -> None:
+    status, output = await run_benchmarks(".", "--turns", "2", "--orders", "100", module="benchmarks.versions")
+
+    assert status == 0, output
+    for quantity in QUANTITIES:
+        *_, ratio = output.partition(f"| {quantity} |")[2].partition("| ratio | ")
+        assert float(ratio.partition(" ")[0]) > 0, output
 
 
 async def test_an_unknown_measurement_is_refused_by_name(tmp_path: Path) -> None:
