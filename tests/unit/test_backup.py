@@ -22,10 +22,14 @@ from control_room.operations.backup.put_back import put_back
 from control_room.operations.backup.stores import Store, store_of, system_databases
 from control_room.operations.backup.take import take
 from control_room.operations.databases import SystemDatabase, upgrade
+from shared.contract import services
 from shared.persistence.backends import backend_of
 from tests.postgres import PrivatePostgres
 
-NAMES = ["order_service", "payment_service", "notification_service", "gateway"]
+NAMES = [
+    *(service.name for service in services()),
+    *(ledger.name for each in services() for ledger in each.further_databases),
+]
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +201,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         "order_service .*newer version .*order_service_9999.*restore it with the newer one",
     ),
     "one database more": (
-        lambda backup: change_manifest(backup, lambda m: copy_of(m, 3).update(name="loyalty")),
+        lambda backup: change_manifest(backup, lambda m: copy_of(m, -1).update(name="loyalty")),
         "has a database loyalty, and this system has none",
     ),
     "another kind": (

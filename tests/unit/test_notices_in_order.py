@@ -23,7 +23,6 @@ from tests import examples
 from tests.support import eventually, new_database, outbox_events, ready
 
 RANKS = {"receipt": 0, "decline": 0, "kitchen_ticket": 0, "cancellation": 1, "refund": 2, "kitchen_stop": 2}
-CHANNELS: tuple[ChannelName, ...] = ("email", "sms", "push", "restaurant")
 
 
 class Recorded:
@@ -60,7 +59,7 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
 
 @pytest.fixture
 def channels() -> dict[ChannelName, Recorded]:
-    return {name: Recorded() for name in CHANNELS}
+    return {name: Recorded() for name in KINDS}
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.contract import queues
 from shared.settings import BrokerSettings
 from shared.topology import Binding, Exchange, Policy, Queue, ServiceUser, topology
 from tests.support import DELAYS_VARIABLES, SERVICES
@@ -49,7 +50,7 @@ def test_each_queue_has_the_retry_queues_of_its_own_delays() -> None:
 
     names = [item.name for item in whole if isinstance(item, Queue) and ".retry." in item.name]
 
-    others = [f"{queue}.retry.2s" for queue in MAIN_QUEUES if queue != EMAIL]
+    others = [f"{queue}.retry.2s" for queue in queues() if queue != EMAIL]
     assert sorted(names) == sorted([*others, f"{EMAIL}.retry.1s", f"{EMAIL}.retry.60s"])
 
 
@@ -64,7 +65,7 @@ def test_every_binding_joins_an_exchange_and_a_queue_and_takes_versions_to_come(
     bindings = items(Binding)
 
     assert {binding.exchange for binding in bindings} <= {exchange.name for exchange in items(Exchange)}
-    assert {binding.queue for binding in bindings} == set(MAIN_QUEUES)
+    assert {binding.queue for binding in bindings} == set(queues())
     assert all(binding.routing_key.endswith((".*", ".#")) for binding in bindings)
 
 

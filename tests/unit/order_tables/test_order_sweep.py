@@ -185,4 +185,6 @@ def test_by_default_the_sweep_asks_about_a_lost_order_after_two_minutes_or_so_an
 
 
 def test_sweep_after_seconds_counts_for_every_queue_where_it_is_given() -> None:
-    assert set(Settings(sweep_after_seconds=7).sweep_delays.by_queue.items()) == {(queue, 7) for queue in QUEUES}
+    by_queue = Settings(sweep_after_seconds=7).sweep_delays.by_queue
+    assert by_queue.keys() >= QUEUES.keys()
+    assert set(by_queue.values()) == {7}
