@@ -1,1 +1,1 @@
-"""`order-rail new`: writes a service into a checkout, by copying a living example of `tests/examples`."""
+"""`order-rail new`: writes into a checkout, by copying what lives there or in `tests/examples`."""

@@ -28,12 +28,18 @@ def checkout() -> Path:
     return root
 
 
-def formatted(root: Path, files: Sequence[str]) -> bool:
-    """Sort imports and break long lines: names have other places and lengths now. False where ruff is not installed."""
+def written(root: Path, files: Mapping[str, str], edits: Mapping[str, str]) -> bool:
+    """Write new files, and existing ones anew, as `write_all`; whether they were put into the code's format."""
+    write_all(root, files, edits)
+    return _formatted(root, [file for file in (*files, *edits) if file.endswith(".py")])
+
+
+def _formatted(root: Path, files: Sequence[str]) -> bool:
+    """Sort names and break long lines: they have other places and lengths now. False where ruff is not installed."""
     ruff = Path(sys.executable).with_name("ruff")
     if not ruff.exists():
         return False
-    for command in (["check", "--fix"], ["format"]):
+    for command in (["check", "--fix", "--select", "I,RUF022"], ["format"]):
         subprocess.run([ruff, *command, "--quiet", *files], cwd=root, check=False)  # noqa: S603
     return True
 

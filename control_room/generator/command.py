@@ -1,20 +1,33 @@
-"""`order-rail new service`: what it prints, and what it leaves to `make`."""
+"""`order-rail new`: what its commands print, and what they leave to `make`."""
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from control_room.generator.checkout import Refused, checkout, formatted, write_all
-from control_room.generator.service import NewService, checked, edits, files
+from control_room.generator import channel, event, service
+from control_room.generator.checkout import Refused, checkout, written
 from control_room.text import counted
 from shared.contract import services
 
-app = typer.Typer(help="Write a new service into this checkout.", no_args_is_help=True)
+app = typer.Typer(help="Write a new service, event or channel into this checkout.", no_args_is_help=True)
 
 
 @app.callback()
 def new() -> None:
-    """Write a new service into this checkout."""
+    """Write a new service, event or channel into this checkout."""
+
+
+@contextmanager
+def _in_checkout() -> Iterator[Path]:
+    """The root of the checkout. What is refused is told, and ends the command."""
+    try:
+        yield checkout()
+    except Refused as refused:
+        typer.echo(f"Nothing was written: {refused}.", err=True)
+        raise typer.Exit(1) from None
 
 
 @app.command("service")
@@ -24,33 +37,88 @@ def service_command(
     publishes: Annotated[str, typer.Option(help="An event of its own, such as loyalty.earned.v1.")] = "",
 ) -> None:
     """Write a service that does something once for each event: package, tests, and its lines in all that deploys it."""
-    try:
-        root = checkout()
-        new = checked(name, on, publishes, services())
-        own = files(new, root)
-        shared = edits(new, services()[-1], lambda file: (root / file).read_text(encoding="utf-8"))
-        write_all(root, own, shared)
-        is_formatted = formatted(root, [file for file in own if file.endswith(".py")])
-    except Refused as refused:
-        typer.echo(f"Nothing was written: {refused}.", err=True)
-        raise typer.Exit(1) from None
-    typer.echo(_next(new, len(own), len(shared), is_formatted=is_formatted))
-
-
-def _next(new: NewService, own: int, shared: int, *, is_formatted: bool) -> str:
-    lines = {
-        f"{new.name}/{new.word}.py": "the rules: what an entry is, and what an event makes of it",
-        f"{new.name}/handlers.py": "what is done with an event, once an order",
-        f"{new.name}/store.py": "the table; it changes together with migrations/versions/",
-        **({f"shared/events/{new.word}.py": "the event that it publishes"} if new.publishes else {}),
-        new.test: "its tests, which kill the handler between every two steps",
-    }
-    opens = "\n".join(f"  {file:44}{what}" for file, what in lines.items())
-    return (
-        f"{new.name} is written: {counted(own, 'file')} of its own, and its lines in {shared} others. Open:\n{opens}\n"
-        "Then:\n"
-        + ("" if is_formatted else f"  {'make format':44}sorts imports and breaks long lines\n")
-        + f"  {'make generate':44}registers it, and writes docs/events.md and .env.example anew\n"
-        f"  {f'.venv/bin/pytest {new.test}':44}\n"
-        f"  {'make up':44}starts it with the others, on port {new.port}; its box is in the control room"
+    with _in_checkout() as root:
+        new = service.checked(name, on, publishes, services())
+        own = service.files(new, root)
+        shared = service.edits(new, services()[-1], lambda file: (root / file).read_text(encoding="utf-8"))
+        is_formatted = written(root, own, shared)
+    _tell(
+        f"{new.name} is written: {counted(len(own), 'file')} of its own, and its lines in {len(shared)} others",
+        {
+            f"{new.name}/{new.word}.py": "the rules: what an entry is, and what an event makes of it",
+            f"{new.name}/handlers.py": "what is done with an event, once an order",
+            f"{new.name}/store.py": "the table; it changes together with migrations/versions/",
+            **({f"shared/events/{new.word}.py": "the event that it publishes"} if new.publishes else {}),
+            new.test: "its tests, which kill the handler between every two steps",
+        },
+        {
+            "make generate": "registers it, and writes docs/events.md and .env.example anew",
+            f".venv/bin/pytest {new.test}": "",
+            "make up": f"starts it with the others, on port {new.port}; its box is in the control room",
+        },
+        is_formatted=is_formatted,
     )
+
+
+@app.command("event")
+def event_command(
+    event_type: Annotated[str, typer.Argument(metavar="TYPE", help="Such as payment.disputed.v1.")],
+    by: Annotated[str, typer.Option(help="The service that publishes it, such as payment.")],
+) -> None:
+    """Write an event of a service: its class, its export, and its place in the contract."""
+    with _in_checkout() as root:
+        new = event.checked(event_type, by, services())
+        is_formatted = written(root, {}, event.edits(new, root))
+    known = event.takers(new, services())
+    _tell(
+        f"{new.name} is written, and {new.publisher.name} may publish it",
+        {
+            new.file: f"what it says: {new.name}Data, and the docstring of {new.name}",
+            f"{new.publisher.name}/handlers.py": "publish it there, in the commit of what it tells",
+            **{f"{name}/handlers.py": f"{queue} gets it; take it there first" for queue, name in known.items()},
+            "docs/recipes/add-an-event.md": "how both are done",
+        },
+        {"make generate": "writes docs/events.md anew", ".venv/bin/pytest tests/unit": ""},
+        is_formatted=is_formatted,
+    )
+
+
+@app.command("channel")
+def channel_command(
+    name: Annotated[str, typer.Argument(help="Such as chat.")],
+    like: Annotated[str, typer.Option(help="The channel that tells the same people the same: push, for instance.")],
+) -> None:
+    """Write a channel of notifications: queue, setting, templates, and its lines in all that deploys it."""
+    with _in_checkout() as root:
+        new = channel.checked(name, like, services())
+        own = channel.files(new, root)
+        shared = channel.edits(new, root)
+        is_formatted = written(root, own, shared)
+    _tell(
+        f"The channel {name} is written: {counted(len(own), 'template')}, and its lines in {len(shared)} files",
+        {
+            f"{new.notifies.name}/notifications.py": f"who is told what over it: now the same as over {like}",
+            f"{new.templates}/": f"the words: now those of {like}",
+            f"{new.notifies.name}/contract.py": "for how long its provider may be away",
+            f"{new.notifies.name}/channels.py": "an adapter, if neither a webhook nor Apprise will do",
+            "docs/recipes/add-a-channel.md": "which service is rolled out first, and what nobody waits for yet",
+        },
+        {
+            "make generate": "writes docs/events.md, docs/settings.md and .env.example anew",
+            ".venv/bin/pytest tests/unit": "",
+            f"{name.upper()}_URL=https://... make up": "sends over it; without an address it is logged",
+        },
+        is_formatted=is_formatted,
+    )
+
+
+def _tell(done: str, files: Mapping[str, str], commands: Mapping[str, str], *, is_formatted: bool) -> None:
+    """What was done, which files to open, and which commands come next, each with why."""
+    if not is_formatted:
+        commands = {"make format": "sorts imports and breaks long lines", **commands}
+    lines = [f"{done}. Open:", *_columns(files), "Then:", *_columns(commands)]
+    typer.echo("\n".join(lines))
+
+
+def _columns(rows: Mapping[str, str]) -> list[str]:
+    return [f"  {left:44}{right}".rstrip() for left, right in rows.items()]

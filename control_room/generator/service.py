@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import shared.events
 from control_room.generator import deployment
 from control_room.generator.checkout import EXAMPLES, Refused
 from control_room.generator.deployment import Deployed
+from control_room.generator.event import check_type, class_name, module_of
 from shared.contract import ServiceContract
-from shared.events import Event, event_classes
-from shared.events.envelope import TYPE_NAME
+from shared.events import event_classes
 
 CAUSE = "payment.succeeded.v1", "PaymentSucceeded"
 """The event that the examples take, and its class."""
@@ -62,10 +61,8 @@ def checked(word: str, cause: str, publishes: str, registered: Iterable[ServiceC
     published = {event.type_name() for contract in registered for event in contract.publishes}
     if cause not in published:
         raise Refused(f"no service publishes {cause!r}; expected one of {', '.join(sorted(published))}")
-    if publishes and not TYPE_NAME.fullmatch(publishes):
-        raise Refused(f"{publishes!r} is no type of an event; expected such as {word}.earned.v1")
-    if publishes in event_classes() or class_name(publishes) in {each.__name__ for each in Event.__subclasses__()}:
-        raise Refused(f"the event {publishes} exists already; a new service publishes one of its own")
+    if publishes:
+        check_type(publishes, f"{word}.earned.v1")
     if publishes and word in {contract.exchange for contract in registered}:
         raise Refused(f"the exchange {word!r} is another service's; choose another name")
     return NewService(word, cause, publishes, max(contract.port for contract in registered) + 1)
@@ -89,12 +86,6 @@ def _check_name(word: str, taken: set[str]) -> None:
         raise Refused(f"there is a {word}_service already")
     if word in RESERVED:
         raise Refused(f"{word!r} is the name of something else in every service; choose another one")
-
-
-def class_name(event_type: str) -> str:
-    """`loyalty.earned.v1` is `LoyaltyEarned`, and its second version `LoyaltyEarnedV2`."""
-    words = re.split(r"[._]", event_type)
-    return "".join(word.capitalize() for word in words[:-1]) + ("" if words[-1] == "v1" else words[-1].capitalize())
 
 
 def files(new: NewService, root: Path) -> dict[str, str]:
@@ -129,7 +120,7 @@ def _renaming(new: NewService) -> Callable[[str], str]:
         example.event[0]: new.publishes,
         example.event[1]: class_name(new.publishes) if new.publishes else "",
         CAUSE[0]: new.cause,
-        f"from shared.events import {CAUSE[1]}": f"from {_module_of(cause)} import {cause.__name__}",
+        f"from shared.events import {CAUSE[1]}": f"from {module_of(cause)} import {cause.__name__}",
         CAUSE[1]: cause.__name__,
         f'"{example.word.capitalize()} ': f'"{spoken.capitalize()} ',
         f'"{example.word.capitalize()}:': f'"{spoken.capitalize()}:',
@@ -137,8 +128,3 @@ def _renaming(new: NewService) -> Callable[[str], str]:
     }
     pattern = re.compile("|".join(re.escape(word) for word in words if word))
     return lambda text: pattern.sub(lambda found: words[found[0]], text)
-
-
-def _module_of(event: type[Event]) -> str:
-    """Where a service imports an event from: those of generated services have a module each."""
-    return "shared.events" if hasattr(shared.events, event.__name__) else event.__module__

@@ -1,16 +1,19 @@
-"""What `order-rail new service` refuses, and what it makes of a name. test_a_fourth_service.py runs what it writes."""
+"""What `order-rail new` refuses, and what it makes of a name. test_a_fourth_service.py runs what it writes."""
 
 import subprocess
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from control_room.generator import channel, deployment, event
 from control_room.generator import checkout as module
-from control_room.generator import deployment
 from control_room.generator.checkout import ROOT, Refused, checkout, write_all
 from control_room.generator.deployment import Deployed
-from control_room.generator.service import checked, class_name, edits, files
-from shared.contract import services
+from control_room.generator.event import class_name
+from control_room.generator.service import checked, edits, files
+from shared.contract import queues_taking, services
+from shared.events import ChannelName, PaymentSucceeded
 
 PAID = "payment.succeeded.v1"
 
@@ -38,6 +41,58 @@ def test_what_can_not_be_is_refused_with_what_is_expected(name: str, on: str, pu
     with pytest.raises(Refused) as refused:
         checked(name, on, publishes, services())
     assert reason in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("event_type", "by", "reason"),
+    [
+        ("PaymentDisputed", "payment", "'PaymentDisputed' is no type of an event; expected such as"),
+        ("payment.disputed", "payment", "'payment.disputed' is no type of an event"),
+        ("payment.declined.v1", "payment", "the event payment.declined.v1 exists already"),
+        ("payment_declined.v1", "payment", "is no type of an event"),
+        ("payment.declined_data.v1", "payment", "there is a class PaymentDeclinedData already"),
+        ("order.item.v1", "order", "there is a class OrderItem already"),
+        ("money.spent.v1", "kitchen", "no service 'kitchen' that publishes anything is registered; expected one"),
+    ],
+)
+def test_an_event_that_can_not_be_is_refused_with_what_is_expected(event_type: str, by: str, reason: str) -> None:
+    with pytest.raises(Refused) as refused:
+        event.checked(event_type, by, services())
+    assert reason in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "like", "reason"),
+    [
+        ("chat", "telegraph", "there is no channel 'telegraph'; expected one of email, "),
+        ("Chat", "push", "'Chat' is no name of a channel; expected a-z"),
+        ("chat-room", "push", "'chat-room' is no name of a channel"),
+        ("sms", "push", "there is a channel sms already"),
+        ("database", "push", "DATABASE_URL is the address of something else"),
+    ],
+)
+def test_a_channel_that_can_not_be_is_refused_with_what_is_expected(name: str, like: str, reason: str) -> None:
+    with pytest.raises(Refused) as refused:
+        channel.checked(name, like, services())
+    assert reason in str(refused.value)
+
+
+@pytest.mark.parametrize("like", get_args(ChannelName))
+def test_every_channel_can_be_copied(like: str) -> None:
+    new = channel.checked("night_shift", like, services())
+    edited = channel.edits(new, ROOT)
+    assert [text.lower().count("night_shift") > 0 for text in edited.values()] == [True] * len(channel.LINES)
+    assert channel.files(new, ROOT)
+
+
+def test_a_second_version_of_an_event_is_a_class_beside_the_first_and_reaches_the_same_queues() -> None:
+    new = event.checked("payment.succeeded.v2", "payment_service", services())
+    written = event.edits(new, ROOT)["shared/events/payments.py"]
+    assert "class PaymentSucceeded(Event)" in written
+    assert "class PaymentSucceededV2(Event)" in written
+    reached = event.takers(new, services())
+    assert reached["order_service.track"] == "order_service"
+    assert queues_taking(PaymentSucceeded).keys() < reached.keys()
 
 
 def test_the_class_of_an_event_is_its_type_in_one_word() -> None:
