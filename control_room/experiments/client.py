@@ -91,6 +91,12 @@ class Client:
         order: dict[str, Any] = answer.json()
         return order
 
+    async def newest_orders(self, limit: int, after: str = "") -> dict[str, Any]:
+        """GET /orders: a page of `limit` orders before the cursor `after`, newest first; raises httpx.HTTPError."""
+        query = {"limit": limit} | ({"after": after} if after else {})
+        page: dict[str, Any] = (await self.http.get(self._orders, params=query)).raise_for_status().json()
+        return page
+
     async def orders(
         self,
         order_ids: Collection[str],

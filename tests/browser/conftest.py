@@ -13,6 +13,8 @@ import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]  # it has no py.typed
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright, expect
 
+from control_room.launcher.command import page as control_room
+from control_room.launcher.ports import CONTROL_ROOM
 from control_room.launcher.system import System
 from tests.browser.shop import Shop
 from tests.support import eventually
@@ -122,6 +124,26 @@ async def open_page(browser: Browser, watch: Watch) -> AsyncIterator[OpenPage]:
 async def page(open_page: OpenPage) -> Page:
     """A new page. The test fails if it logs an error (see `Watch.expect_complaint`) or asks any other machine."""
     return await open_page()
+
+
+@pytest_asyncio.fixture(scope="module")
+async def address(system: System) -> AsyncIterator[str]:
+    """Where the control room of `system` is."""
+    async with control_room(system):
+        yield system.url_of(system.ports[CONTROL_ROOM])
+
+
+@pytest.fixture
+def link(system: System, address: str) -> str:
+    """What `order-rail up` prints: with it one may change something."""
+    return f"{address}/?token={system.operator_token}"
+
+
+@pytest_asyncio.fixture
+async def operators_page(link: str, page: Page) -> Page:
+    await page.goto(link)
+    await expect(page.get_by_role("heading", name="The rail")).to_be_visible()
+    return page
 
 
 @pytest.fixture

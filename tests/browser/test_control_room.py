@@ -2,19 +2,16 @@
 
 import json
 import re
-from collections.abc import AsyncIterator
 
 import pytest
-import pytest_asyncio
-from playwright.async_api import Locator, Page, WebSocketRoute, expect
+from playwright.async_api import Page, WebSocketRoute, expect
 
 from control_room.dashboard.snapshots import dead_letters
-from control_room.launcher.command import page as control_room
-from control_room.launcher.ports import CONTROL_ROOM
 from control_room.launcher.system import System
 from control_room.operations.addresses import DISCARDS
 from shared.management import Management
 from tests.browser.conftest import OpenPage, assert_accessible, assert_fits, assert_focus_is_in_sight
+from tests.browser.control_room import group, open_panel, press
 from tests.rail import Rail
 from tests.support import eventually
 
@@ -35,38 +32,6 @@ RECORD = """selectors => {
     new MutationObserver(look).observe(document.body, {subtree: true, childList: true, characterData: true});
 }"""
 """Keeps the texts of these elements at every change of the page."""
-
-
-@pytest_asyncio.fixture(scope="module")
-async def address(system: System) -> AsyncIterator[str]:
-    """Where the control room of `system` is."""
-    async with control_room(system):
-        yield system.url_of(system.ports[CONTROL_ROOM])
-
-
-@pytest.fixture
-def link(system: System, address: str) -> str:
-    """What `order-rail up` prints: with it one may change something."""
-    return f"{address}/?token={system.operator_token}"
-
-
-@pytest_asyncio.fixture
-async def operators_page(link: str, page: Page) -> Page:
-    await page.goto(link)
-    await expect(page.get_by_role("heading", name="The rail")).to_be_visible()
-    return page
-
-
-def group(page: Page, name: str) -> Locator:
-    return page.get_by_role("group", name=name, exact=True)
-
-
-async def open_panel(page: Page, name: str) -> None:
-    await page.get_by_role("tab", name=name).click()
-
-
-async def press(page: Page, name: str) -> None:
-    await page.get_by_role("button", name=name, exact=True).click()
 
 
 async def tab_to(page: Page, name: str, *, backwards: bool = False) -> None:

@@ -10,7 +10,7 @@ from control_room.operations.addresses import SystemAddresses
 from tests.support import eventually
 
 PAYMENTS = "http://127.0.0.1:8001"
-AGAIN = "play it again once everything runs"
+AGAIN = "try again once everything runs"
 ADDRESSES = SystemAddresses(services={"order_service": "http://127.0.0.1:8000", "payment_service": PAYMENTS})
 UNREACHABLE = httpx.ConnectError("All connection attempts failed", request=httpx.Request("GET", f"{PAYMENTS}/metrics"))
 

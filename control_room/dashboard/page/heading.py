@@ -43,7 +43,7 @@ def _show_chip(page: Page, panel: str, words: Callable[[Snapshot], tuple[str, st
 
 def _scenario(page: Page) -> tuple[str, str]:
     run = page.room.runner.current
-    return (f"Playing: {run.scenario.title}", "busy") if run else ("No scenario", "")
+    return (f"Playing: {run.played.title}", "busy") if run else ("No scenario", "")
 
 
 def _dead_letters(page: Page, snapshot: Snapshot) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""The whole page: a heading that stays, the rail with its chart, and beside them one of five panels."""
+"""The whole page: a heading that stays, the rail with its chart, and beside them one of the panels."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,6 +13,7 @@ from control_room.dashboard.page import (
     levelling,
     order,
     process_control,
+    quests,
     rail,
     scenarios,
 )
@@ -27,6 +28,7 @@ HOW_TO_ENTER = (
 REFUSED = "That is not the operator token of this system. It is in the link that 'order-rail up' prints."
 PANELS: Mapping[str, tuple[str, Callable[[Page], object]]] = {
     "scenarios": ("Scenarios", scenarios.show),
+    "quests": ("Quests", quests.show),
     "process-control": ("Process control", process_control.show),
     "dead-letters": ("Dead letters", dead_letters.show),
     "audit": ("Audit", audit.show),

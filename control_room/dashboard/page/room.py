@@ -24,6 +24,8 @@ from control_room.operations.roles import ORDERS
 class Room:
     """`control` is None where services can't be stopped from here. `shop_url`: where people reach the shop.
 
+    `runner` plays scenarios; `questing` follows a quest, during which scenarios can be played too.
+
     `analytics` is None where no events are kept.
     """
 
@@ -32,6 +34,7 @@ class Room:
     auditing: Auditing
     dead_letters: DeadLetterView
     runner: Runner
+    questing: Runner
     control: ProcessControl | None
     shop_url: str
     analytics: Analytics | None
@@ -53,7 +56,8 @@ async def opened(
     auditing = Auditing(addresses, ("--discards", str(journal)), lambda: observer.snapshot.accepted, observer.pace)
     dead_letters = DeadLetterView(addresses, journal, lambda: observer.snapshot.dead_letters, observer.pace)
     observer.on_recovery = auditing.retry
-    runner = Runner(Target(addresses, control, mail))
+    target = Target(addresses, control, mail, lambda: observer.snapshot)
+    runner, questing = Runner(target), Runner(target)
     async with (
         _following(addresses, journal.parent) as analytics,
         running(auditing.run(), "auditing"),
@@ -64,8 +68,9 @@ async def opened(
     ):
         try:
             shop_url = shop_url or addresses.services[ORDERS.name]
-            yield Room(addresses, observer, auditing, dead_letters, runner, control, shop_url, analytics)
+            yield Room(addresses, observer, auditing, dead_letters, runner, questing, control, shop_url, analytics)
         finally:
+            await questing.stop()
             await runner.stop()
 
 

@@ -44,10 +44,11 @@ def _show_scenario(page: Page, scenario: Scenario) -> None:
                 "Play", start, name=f"Play: {scenario.title}",
                 enabled=lambda: runner.current is None and not impossible,
             )  # fmt: skip
-        _show_result(page, lambda: runner.runs.get(scenario.name))
+        show_result(page, lambda: runner.runs.get(scenario.name))
 
 
-def _show_result(page: Page, last_run: Callable[[], Run | None]) -> None:
+def show_result(page: Page, last_run: Callable[[], Run | None]) -> None:
+    """How far it is, or how it ended; nothing before it was played."""
     with ui.element("div").classes("outcome") as box:
         verdict = text("", "verdict").props("role=status")
         details = ui.element("dl")

@@ -1,9 +1,10 @@
-"""Runs one scenario at a time, for all viewers."""
+"""Plays one scenario, or follows one quest, at a time, for all viewers."""
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import httpx
 import structlog
@@ -11,9 +12,9 @@ import structlog
 from control_room.dashboard.process_control import ControlFailed
 from control_room.experiments.client import connected
 from control_room.experiments.load import AnswerLost
-from control_room.experiments.scenarios.scenario import Outcome, Playing, Scenario, Target
+from control_room.experiments.scenarios.scenario import Outcome, Playing, Target
 from control_room.experiments.traffic import Unexpected
-from control_room.operations.addresses import NotRunning
+from control_room.operations.addresses import NotRunning, SystemAddresses
 from control_room.operations.audit import AuditImpossible
 from shared.management import ManagementError
 from shared.messaging.channel import BrokerUnavailable
@@ -27,11 +28,24 @@ FAILURES = (
 logger = structlog.get_logger(__name__)
 
 
+class Playable(Protocol):
+    """A scenario or a quest. `play` raises Unexpected, or what its calls raise."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def limit_seconds(self) -> float: ...
+    @property
+    def play(self) -> Callable[[Playing], Awaitable[Outcome]]: ...
+
+
 @dataclass
 class Run:
-    """A scenario that is being played, or was. `outcome` is None until it is over; `now` says how far it is."""
+    """What is being played, or was. `outcome` is None until it is over; `now` says how far it is."""
 
-    scenario: Scenario
+    played: Playable
     started_at: float
     now: str = "begins"
     outcome: Outcome | None = None
@@ -39,7 +53,7 @@ class Run:
 
 
 class Runner:
-    """`runs` holds the latest run of each scenario by name; `current` the one that is being played."""
+    """`runs` holds the latest run of each by name; `current` the one that is being played."""
 
     def __init__(self, target: Target) -> None:
         self.target = target
@@ -47,14 +61,14 @@ class Runner:
         self.current: Run | None = None
         self._task: asyncio.Task[None] | None = None
 
-    def start(self, scenario: Scenario, chosen: Mapping[str, int]) -> None:
+    def start(self, played: Playable, chosen: Mapping[str, int]) -> None:
         """Begin to play it; nothing happens while another is being played."""
         if self.current is None:
-            self.current = self.runs[scenario.name] = Run(scenario, time.monotonic())
-            self._task = asyncio.create_task(self._play(self.current, chosen), name=f"scenario {scenario.name}")
+            self.current = self.runs[played.name] = Run(played, time.monotonic())
+            self._task = asyncio.create_task(self._play(self.current, chosen), name=played.name)
 
     async def stop(self) -> None:
-        """Cancel the scenario that is being played; it puts everything right first."""
+        """Cancel what is being played; it puts everything right first."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -66,7 +80,7 @@ class Runner:
             run.outcome = Outcome("that it is played to its end", "it was stopped", held=False)
             raise
         except Exception as error:  # a bug: viewers see it, and the others can still be played
-            logger.exception("scenario.failed", scenario=run.scenario.name)
+            logger.exception("scenario.failed", played=run.played.name)
             run.outcome = _failed(f"it failed with a {type(error).__name__}: see the log of the control room")
         finally:
             run.took_seconds = time.monotonic() - run.started_at
@@ -77,24 +91,25 @@ class Runner:
             run.now = what
 
         try:
-            async with asyncio.timeout(run.scenario.limit_seconds), connected(self.target.addresses) as client:
-                return await run.scenario.play(Playing(self.target, client, chosen, say))
+            async with asyncio.timeout(run.played.limit_seconds), connected(self.target.addresses) as client:
+                return await run.played.play(Playing(self.target, client, chosen, say))
         except TimeoutError:
-            return _failed(f"after {run.scenario.limit_seconds:.0f} s it was still here: {run.now}")
+            return _failed(f"after {run.played.limit_seconds:.0f} s it was still here: {run.now}")
         except FAILURES as error:
-            return _failed(self._why(error))
+            return _failed(why(error, self.target.addresses))
 
-    def _why(self, error: Exception) -> str:
-        """Without what libraries and the operating system say of a connection."""
-        match error:
-            case httpx.RequestError():
-                url, services = str(error.request.url), self.target.addresses.services
-                missing = next((name for name, address in services.items() if url.startswith(address)), "a service")
-            case OSError():
-                missing = "a service"
-            case _:
-                return str(error) or type(error).__name__
-        return f"{missing} does not answer: play it again once everything runs"
+
+def why(error: Exception, addresses: SystemAddresses) -> str:
+    """One of FAILURES in words, without what libraries and the operating system say of a connection."""
+    match error:
+        case httpx.RequestError():
+            url, services = str(error.request.url), addresses.services
+            missing = next((name for name, address in services.items() if url.startswith(address)), "a service")
+        case OSError():
+            missing = "a service"
+        case _:
+            return str(error) or type(error).__name__
+    return f"{missing} does not answer: try again once everything runs"
 
 
 def _failed(seen: str) -> Outcome:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from control_room.dashboard.process_control import ProcessControl
+from control_room.dashboard.snapshots.snapshot import Snapshot
 from control_room.experiments.client import Client
 from control_room.experiments.traffic import Customers, Placed, Unexpected
 from control_room.operations.addresses import SystemAddresses
@@ -24,11 +25,15 @@ class MailRoute(Protocol):
 
 @dataclass(frozen=True)
 class Target:
-    """A running system with what can be done to it. What is None can't be done here."""
+    """A running system with what can be done to it. What is None can't be done here.
+
+    `snapshot`: how the system is now.
+    """
 
     addresses: SystemAddresses
     control: ProcessControl | None = None
     mail: MailRoute | None = None
+    snapshot: Callable[[], Snapshot] | None = None
 
 
 @dataclass(frozen=True)
