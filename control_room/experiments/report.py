@@ -4,6 +4,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
+from rich.console import RenderableType
+
 from control_room.text import markdown_cell, markdown_table
 
 
@@ -31,8 +33,8 @@ class Report(ABC):
         """For people."""
 
     @abstractmethod
-    def summary(self) -> Iterable[str]:
-        """A few lines for the terminal."""
+    def summary(self) -> Iterable[RenderableType]:
+        """For the terminal: a few lines, or a table."""
 
     def attachments(self) -> Mapping[str, bytes]:
         """Further files, by name."""

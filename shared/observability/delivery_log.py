@@ -5,6 +5,7 @@ Nothing depends on it. For speed a note is one tuple, and the order's id is sear
 
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import NamedTuple
 
 from shared.events import BATCH_CONTENT_TYPE
@@ -35,14 +36,20 @@ class Note(NamedTuple):
 
 
 _notes: deque[Note] = deque(maxlen=MAX_NOTES)
+_listeners: list[Callable[[Note], None]] = []
 _began_at = time.time()
+
+
+def listen(listener: Callable[[Note], None]) -> None:
+    """Call it with each note from now on."""
+    _listeners.append(listener)
 
 
 def note_published(message: Message, outcome: str) -> None:
     """The broker has confirmed or refused a message, or its answer will never come. No copies for the stream."""
     if message.content_type == BATCH_CONTENT_TYPE:
         return
-    _notes.append(
+    _keep(
         Note(time.time(), "published", message.exchange or message.routing_key, message.type, message.message_id,
              _order_id(message.body), message.headers.get(ATTEMPT, 1), outcome, "", False)
     )  # fmt: skip
@@ -55,7 +62,7 @@ def note_handled(queue: str, delivery: Delivery, outcome: Outcome, *, settled: b
     """
     message = delivery.message
     name, detail = _described(outcome)
-    _notes.append(
+    _keep(
         Note(at or time.time(), "handled", queue, message.type, message.message_id, _order_id(message.body),
              delivery.attempt, name, detail if settled else f"the connection was lost: it comes again. {detail}",
              delivery.redelivered)
@@ -64,7 +71,7 @@ def note_handled(queue: str, delivery: Delivery, outcome: Outcome, *, settled: b
 
 def note_replayed(call: str, order_id: str) -> None:
     """A request to an HTTP call, such as `POST /orders`, was sent again, and had no effect."""
-    _notes.append(Note(time.time(), "handled", call, None, None, order_id.encode(), 1, "duplicate", "", False))
+    _keep(Note(time.time(), "handled", call, None, None, order_id.encode(), 1, "duplicate", "", False))
 
 
 def about(order_id: str) -> list[Note]:
@@ -76,6 +83,12 @@ def about(order_id: str) -> list[Note]:
 def known_since() -> float:
     """There are no notes from before this time: the start of this process, or the time of the oldest note."""
     return _notes[0].at if len(_notes) == MAX_NOTES else _began_at
+
+
+def _keep(note: Note) -> None:
+    _notes.append(note)
+    for listener in _listeners:
+        listener(note)
 
 
 def _described(outcome: Outcome) -> tuple[str, str]:

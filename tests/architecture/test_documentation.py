@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from control_room.experiments.lab.ways import WAYS, Way
 from tests.documentation import PAGES, ROOT, blocks
 
 ELSEWHERE = re.compile(
@@ -58,3 +59,22 @@ def test_each_command_is_run_or_says_why_not_and_can_be_pasted_into_any_shell(pa
             f"{where}: a prompt would be pasted with the command"
         )
         assert not re.search(r"(^|\s)# ", block.commands), f"{where}: zsh takes a comment for arguments"
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=lambda way: way.name)
+def test_each_way_of_the_lab_is_a_short_file_and_is_explained_by_a_paragraph_that_links_back(way: Way) -> None:
+    lines = (ROOT / way.lines).read_text().splitlines()
+    page, _, anchor = way.why.partition("#")
+    text = (ROOT / page).read_text()
+    sections = re.split(r"^#+ ", text, flags=re.MULTILINE)[1:]
+    section = next(each for each in sections if slug(each.partition("\n")[0]) == anchor)
+
+    assert len(lines) <= (40 if way.damage else 80)
+    assert "lab.md" in section
+    assert way.name in section
+    assert f"]({way.why.removeprefix('docs/')})" in (ROOT / "docs/lab.md").read_text()
+
+
+def slug(heading: str) -> str:
+    """As the pages have it."""
+    return re.sub(r"[^\w-]+", "-", re.sub(r"[^\w\s-]", "", heading.strip().lower()))

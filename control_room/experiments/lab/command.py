@@ -1,0 +1,75 @@
+"""`order-rail lab`: the command itself."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from control_room.background import running
+from control_room.experiments.experiment import carry_out, new_directory, show
+from control_room.experiments.lab import LabFailed, display
+from control_room.experiments.lab.report import LabReport
+from control_room.experiments.lab.run import Lab
+from control_room.experiments.lab.ways import WAYS
+from control_room.experiments.report import Report
+from control_room.text import console as new_console
+from shared.management import ManagementError
+from shared.messaging.channel import BrokerUnavailable
+
+LEAST_ORDERS, MOST_ORDERS = 60, 20_000
+WITHOUT_BROKER = "Install it with control_room/launcher/install_prerequisites.sh."
+
+
+def lab(
+    orders: Annotated[int, typer.Option(min=LEAST_ORDERS, max=MOST_ORDERS, help="How many, for each way.")] = 2_000,
+    way: Annotated[
+        list[str] | None, typer.Option(help="One of the ways; again for another one. Default: all of them.")
+    ] = None,
+    list_ways: Annotated[bool, typer.Option("--list", help="List the ways, and stop.")] = False,
+    output: Annotated[
+        Path | None, typer.Option(help="Where records, report and chart go. Default: a new one under .run/lab.")
+    ] = None,
+) -> None:
+    """Send the same orders through wrong ways and the right one, and count what was lost, repeated and stuck.
+
+    Each way is a small producer and consumer on a RabbitMQ of the lab's own. Processes are killed in the middle of
+    their work, the broker is frozen, killed and started again, rubbish comes, and an outside system is down: the same
+    for all, at the same orders. The directory has a record of each way, from which all figures are counted, report.md,
+    report.json and chart.svg. It takes about two minutes, and leaves nothing running.
+
+    Exit status 1 if a way did not do what it is known for; 2 if it could not run.
+    """
+    console = new_console()
+    if list_ways:
+        for each in WAYS.values():
+            console.print(f"{each.name:22}{each.title}")
+        return
+    report, directory = LabReport(orders, _chosen(way or [])), output or new_directory("lab")
+    if output is not None and any(output.glob("*.ndjson")):
+        raise typer.BadParameter(
+            f"{output} has the records of another run; name another directory", param_hint="--output"
+        )
+    status = carry_out(
+        console,
+        "The lab",
+        directory,
+        lambda reports: _run(console, Lab(report, directory), reports),
+        without_broker=WITHOUT_BROKER,
+        failures=(LabFailed, BrokerUnavailable, ManagementError),
+    )
+    raise typer.Exit(status)
+
+
+def _chosen(names: list[str]) -> list[str]:
+    """In the order of the ways."""
+    for name in names:
+        if name not in WAYS:
+            raise typer.BadParameter(f"there is no way {name!r}; the ways are {', '.join(WAYS)}", param_hint="--way")
+    return [name for name in WAYS if not names or name in names]
+
+
+async def _run(console: Console, lab: Lab, reports: list[Report]) -> None:
+    async with running(show(console, lambda: display.live(lab), lambda: display.lines(lab)), "display"):
+        await lab.run()
+    reports.append(lab.report)

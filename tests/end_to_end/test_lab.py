@@ -1,0 +1,176 @@
+"""`order-rail lab`: each wrong way does its damage, the right one none, and every figure follows from the records.
+
+LAB=1 runs it ten times at full size, to see that the damage is no luck.
+"""
+
+import json
+import os
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import pytest_asyncio
+from typer.testing import CliRunner
+
+from control_room.cli import app
+from control_room.experiments.lab.ways import WAYS
+from tests.order_rail import Ended, end_of, order_rail, processes_of, report_of, start
+from tests.support import eventually
+
+ORDERS = 84
+EACH_WAY = pytest.mark.parametrize("way", WAYS)
+
+
+@dataclass(frozen=True)
+class Run:
+    ended: Ended
+    output: Path
+    temporary: Path
+
+    @cache  # noqa: B019 - one run of the module
+    def lines(self, way: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.output / f"{way}.ndjson").read_text().splitlines()]
+
+    def orders(self, way: str, what: str) -> list[int]:
+        return [line["order"] for line in self.lines(way) if line["what"] == what]
+
+    def outcome(self, way: str) -> dict[str, Any]:
+        outcome: dict[str, Any] = report_of(self.output)["ways"][way]
+        return outcome
+
+
+async def lab(directory: Path, *arguments: str) -> Run:
+    temporary = directory / "temporary"
+    temporary.mkdir()
+    output = directory / "output"
+    ended = await order_rail("lab", *arguments, "--output", str(output), TMPDIR=str(temporary))
+    return Run(ended, output, temporary)
+
+
+@pytest_asyncio.fixture(scope="module")
+async def run(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run]:
+    """All ways, with few orders."""
+    yield await lab(tmp_path_factory.mktemp("lab"), "--orders", str(ORDERS))
+
+
+async def test_the_damage_is_seen_and_the_files_say_so(run: Run) -> None:
+    assert run.ended.status == 0, run.ended.output + run.ended.errors
+    assert "All of it held" in run.ended.output
+    assert all(way.lines in run.ended.output and way.why in run.ended.output for way in WAYS.values())
+    assert "order-rail" in (run.output / "report.md").read_text()
+    assert (run.output / "chart.svg").read_text().startswith("<?xml")
+
+
+@EACH_WAY
+async def test_a_wrong_way_does_its_damage_and_the_right_one_none(way: str, run: Run) -> None:
+    outcome = run.outcome(way)
+    signs = {kind for kind in ("lost", "duplicated", "stuck", "unasked") if outcome[kind]}
+
+    assert WAYS[way].damage <= signs
+    assert outcome["per_second"] > 0
+    assert outcome["accepted"] >= ORDERS - 5  # a producer that is killed before the commit has taken no order
+    if way == "order-rail":
+        assert not signs
+        assert outcome["performed"] == outcome["accepted"]
+        assert run.orders(way, "repeated")  # what came twice was done once
+
+
+@EACH_WAY
+async def test_every_figure_follows_from_the_record(way: str, run: Run) -> None:
+    outcome = run.outcome(way)
+    placed, performed = set(run.orders(way, "placed")), Counter(run.orders(way, "performed"))
+    left, held_up = set(run.orders(way, "left")), set(run.orders(way, "held up"))
+
+    assert set(run.orders(way, "asked")) == set(range(1, ORDERS + 1))
+    assert outcome["accepted"] == len(placed)
+    assert outcome["lost"] == len([order for order in placed if order not in performed and order not in left])
+    assert outcome["duplicated"] == len([order for order, times in performed.items() if times > 1])
+    assert outcome["unasked"] == len([order for order in performed if order not in placed])
+    assert outcome["stuck"] == len([order for order in placed if order in held_up or order in left - performed.keys()])
+
+
+@EACH_WAY
+async def test_every_fault_is_evidenced(way: str, run: Run) -> None:
+    faults = [line for line in run.lines(way) if line["what"] == "fault"]
+    evidence = [fault["evidence"] for fault in faults]
+    kills, broker = evidence[:4], evidence[4]
+
+    assert [fault["fault"] for fault in faults] == [
+        "producer killed", "producer killed", "consumer killed", "consumer killed", "broker killed and started",
+        "courier company down", "rubbish in a queue",
+    ]  # fmt: skip
+    assert [kill["where"] for kill in kills] == [
+        "after the commit", "before the commit", "before the effect", "after the effect",
+    ]  # fmt: skip
+    assert all(kill["status"] == -signal.SIGKILL for kill in kills)
+    assert [kills[0]["placed"], kills[1]["placed"]] == [True, False]
+    dead = {line["process"] for line in run.lines(way) if line["what"] == "ended" and line["status"] == -9}
+    assert {kill["process"] for kill in kills} <= dead
+    assert broker["ready"] > 0
+    assert broker["node"] != broker["new_node"]
+    assert evidence[5]["refused"] > 0
+    assert sum(evidence[6]["outcomes"].values()) > 0
+
+
+async def test_nothing_of_it_is_left(run: Run) -> None:
+    assert processes_of(run.temporary) == []
+    assert list(run.temporary.iterdir()) == []
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+async def test_nothing_is_left_of_a_lab_that_is_interrupted_or_killed(
+    number: signal.Signals, status: int, tmp_path: Path
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    running = await start("lab", "--way", "without-key", "--output", str(tmp_path / "output"), TMPDIR=str(temporary))
+    await eventually(lambda: len(processes_of(temporary)) > 2, 60, "processes")
+    processes = [psutil.Process(pid) for pid in processes_of(temporary) if pid != running.pid]
+    running.send_signal(number)
+    ended = await end_of(running)
+
+    assert ended.status == status, ended.output + ended.errors
+    await eventually(lambda: not [each for each in processes if each.is_running()], 15, "their end")
+    await eventually(lambda: not list(temporary.iterdir()), 15, "an empty folder for temporary files")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--way", "hope"), "there is no way 'hope'"),
+        (("--orders", "3"), "--orders"),
+        (("--output", "{old}"), "another run"),
+    ],
+)
+def test_impossible_options_are_refused_before_anything_starts(
+    arguments: tuple[str, ...], sentence: str, tmp_path: Path
+) -> None:
+    (tmp_path / "auto-ack.ndjson").touch()
+    ended = CliRunner().invoke(app, ["lab", *(each.format(old=tmp_path) for each in arguments)], env={"COLUMNS": "200"})
+
+    assert ended.exit_code == 2
+    assert sentence in ended.output
+
+
+def test_the_ways_are_listed() -> None:
+    ended = CliRunner().invoke(app, ["lab", "--list"])
+
+    assert ended.exit_code == 0
+    assert [line.split()[0] for line in ended.output.splitlines()] == list(WAYS)
+
+
+@pytest.mark.skipif(not os.environ.get("LAB"), reason="LAB=1 runs the lab ten times at full size: 15 minutes")
+@pytest.mark.timeout(3000)
+async def test_the_damage_is_no_luck(tmp_path: Path) -> None:
+    for number in range(1, 11):
+        directory = tmp_path / str(number)
+        directory.mkdir()
+        run = await lab(directory)
+        print(run.ended.output)
+        assert run.ended.status == 0, run.ended.output + run.ended.errors
