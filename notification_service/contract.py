@@ -1,6 +1,6 @@
 """What the notification service is to the others."""
 
-from shared.contract import ATTEMPT_SECONDS, QueueContract, RetryDelays, ServiceContract
+from shared.contract import ATTEMPT_SECONDS, QueueContract, RetryDelays, ServiceContract, Stage
 from shared.events import (
     Event,
     NotificationDelivered,
@@ -59,4 +59,6 @@ CONTRACT = ServiceContract(
         # Of a voided order it has no ticket.
         _channel("restaurant", "Kitchen tickets", retry_delays=RESTAURANT_DELAYS, more=()),
     ),
+    stages=(Stage("customers notified", label="customers notified", queue="email"),),
+    outside=("EMAIL_URL", "SMS_URL", "PUSH_URL", "RESTAURANT_URL"),
 )

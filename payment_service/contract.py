@@ -1,6 +1,6 @@
 """What the payment service is to the others."""
 
-from shared.contract import DatabaseContract, QueueContract, ServiceContract
+from shared.contract import DatabaseContract, QueueContract, ServiceContract, Stage
 from shared.events import (
     OrderCancelled,
     OrderPlaced,
@@ -18,6 +18,7 @@ CONTRACT = ServiceContract(
     exchange="payments",
     publishes=(PaymentSucceeded, PaymentDeclined, PaymentStalled, PaymentVoided, PaymentRefunded),
     queues=(QueueContract("charge", title="To be charged", takes=(OrderPlaced, OrderCancelled)),),
+    stages=(Stage("charged", label="paid", queue="charge"),),
     further_databases=(
         DatabaseContract(
             "GATEWAY_URL",

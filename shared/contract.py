@@ -112,9 +112,39 @@ class DatabaseContract:
 
 
 @dataclass(frozen=True)
+class Page:
+    """A page for people that a service serves at `path`. `variable` tells the control room where browsers reach it.
+
+    Without that variable it is the address at which the control room reaches the service.
+    """
+
+    title: str
+    variable: str
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step of the main path through all services, whose rate the control room shows.
+
+    `does`: what is done so many times per second, such as `orders accepted`; `label`: the same on a chart. Counted is
+    `counter`, a metric of the service, or what is taken from its `queue` and acknowledged, without duplicates.
+    `without_broker`: a sentence on what of it goes on while RabbitMQ is down.
+    """
+
+    does: str
+    label: str
+    counter: str = ""
+    queue: str = ""
+    without_broker: str = ""
+
+
+@dataclass(frozen=True)
 class ServiceContract:
     """All facts about a service that others need. `name`: of its package, its broker user and its AMQP app id.
 
+    `port`: services come in the sequence of their ports, so one whose events cause the work of others has the lowest.
+    `outside`: environment variables with the addresses of outside systems that it may do without.
     `crash_points`: names of moments between two steps of the service's own work, each with the function that begins
     the second step, as `module:attribute`; fault tests kill the process there.
     """
@@ -126,6 +156,9 @@ class ServiceContract:
     publishes: tuple[type[Event], ...] = ()
     queues: tuple[QueueContract, ...] = ()
     further_databases: tuple[DatabaseContract, ...] = ()
+    page: Page | None = None
+    stages: tuple[Stage, ...] = ()
+    outside: tuple[str, ...] = ()
     crash_points: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -229,6 +262,11 @@ def service_of(queue_name: str) -> ServiceContract:
     return service(queue_name.partition(".")[0])
 
 
+def stages() -> tuple[tuple[ServiceContract, Stage], ...]:
+    """The stages of all registered services, each with its service, in the sequence in which they are passed."""
+    return tuple((contract, stage) for contract in services() for stage in contract.stages)
+
+
 def exchanges() -> tuple[str, ...]:
     """Every exchange that a registered service publishes to."""
     return tuple(contract.exchange for contract in services() if contract.exchange)
@@ -281,6 +319,8 @@ def _expect_usable(contract: ServiceContract) -> None:
     for delays in (queue.retry_delays for queue in contract.queues if queue.retry_delays):
         if not delays.variable.endswith("_RETRY_DELAYS_SECONDS"):
             raise ContractError(f"{contract.name}: {delays.variable} must end in _RETRY_DELAYS_SECONDS")
+    for name in filter(None, (stage.queue for stage in contract.stages)):
+        contract.queue(name)
     for queue in contract.queues:
         if queue.partitions:
             _expect_keys(contract.queue_name(queue.name), queue.partitions, queue.takes)

@@ -12,18 +12,16 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from control_room.analytics.settings import AnalyticsSettings
-from control_room.dashboard.process_control.launcher import LauncherMailRoute, launcher_control
+from control_room.dashboard.process_control.launcher import launcher_control
+from control_room.dashboard.settings import check_settings
 from control_room.launcher import LaunchError
 from control_room.launcher.nodes_option import Nodes
 from control_room.launcher.ports import CONTROL_ROOM, Ports, ports_of_environment
 from control_room.launcher.system import System, launch
 from control_room.operations.addresses import DISCARDS, SystemAddresses
-from control_room.operations.prune import RetentionSettings
-from control_room.operations.roles import NOTIFICATIONS, ORDERS
 from control_room.signals import run_until_signal
+from shared.contract import services
 from shared.observability.logging import configure as configure_logging
-from shared.settings import load
 from shared.urls import without_credentials
 
 EVENTS_KEPT_HOURS = 168
@@ -39,8 +37,7 @@ def up(
     """Start RabbitMQ (unless RABBITMQ_URL is set), the services and the control room; stay until Ctrl-C."""
     configure_logging("control_room", os.environ.get("LOG_FORMAT", "console"))
     ports = ports_of_environment()
-    for each in (RetentionSettings, AnalyticsSettings):
-        load(each)  # a wrong value ends it here
+    check_settings()
     try:
         run_until_signal(_stay_up(run_directory, ports, nodes))
     except LaunchError as error:
@@ -65,7 +62,7 @@ async def _stay_up(run_directory: Path, ports: Ports, nodes: int) -> None:
 @asynccontextmanager
 async def page(system: System) -> AsyncIterator[None]:
     """The control room, in this process: it is the parent of the services, and so may signal them."""
-    from control_room.dashboard.page.room import opened  # noqa: PLC0415 - NiceGUI costs a second; other commands go without
+    from control_room.dashboard.page.opening import opened  # noqa: PLC0415 - NiceGUI costs a second; other commands go without
     from control_room.dashboard.page.server import serving  # noqa: PLC0415
     from control_room.dashboard.snapshots.observer import watching  # noqa: PLC0415
 
@@ -73,7 +70,7 @@ async def page(system: System) -> AsyncIterator[None]:
     async with (
         watching(addresses) as observer,
         launcher_control(system.processes) as control,
-        opened(addresses, journal, observer, control, LauncherMailRoute(system.processes[NOTIFICATIONS.name])) as room,
+        opened(addresses, journal, observer, control, system.processes) as room,
         serving(room, system.http_host, system.ports[CONTROL_ROOM]),
     ):
         yield
@@ -83,7 +80,9 @@ def _introduce(system: System) -> None:
     console.print("\n[bold green]Order Rail is running.[/] Ctrl-C stops it.")
     link = f"{system.control_room_url}/?token={quote(system.operator_token, safe='')}"
     console.print(f"  {'control room':22}{escape(link)}")
-    console.print(f"  {'shop':22}{system.url(ORDERS.name)}")
+    for contract in services():
+        if contract.page is not None:
+            console.print(f"  {contract.page.title.lower():22}{system.url(contract.name)}{contract.page.path}")
     for service in system.processes:
         console.print(f"  {service:22}{system.url(service)}/docs")
     console.print(f"  {'RabbitMQ':22}{escape(_broker_page(system))}")

@@ -28,7 +28,6 @@ from control_room.operations.databases import (
     upgrade,
 )
 from control_room.operations.environment_file import Unwritable, write_variables
-from control_room.operations.roles import NOTIFICATIONS
 from shared.contract import ServiceContract, service, services
 from shared.http import address
 from shared.management import ManagementError
@@ -153,8 +152,8 @@ async def _unready(client: httpx.AsyncClient, url: str) -> str:
 def private_settings() -> dict[str, str]:
     """Variables for `launch` that make a system use nothing outside, whatever this process's environment names."""
     databases = [variable for contract in services() for variable in database_variables(contract)]
-    channels = [f"{queue.name}_URL".upper() for queue in NOTIFICATIONS.queues]
-    return dict.fromkeys(("RABBITMQ_URL", "RABBITMQ_MANAGEMENT_URL", *databases, *channels), "")
+    outside = [variable for contract in services() for variable in contract.outside]
+    return dict.fromkeys(("RABBITMQ_URL", "RABBITMQ_MANAGEMENT_URL", *databases, *outside), "")
 
 
 Page = Callable[[System], AbstractAsyncContextManager[None]]

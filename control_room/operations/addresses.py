@@ -9,7 +9,6 @@ from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
 from control_room.operations.environment_file import read_variables
-from control_room.operations.roles import ORDERS
 from shared.contract import service, services
 from shared.settings import BrokerSettings, OperatorToken, wrong_variables
 from shared.urls import checked_url
@@ -68,7 +67,7 @@ def find_system(environment_file: Path | None) -> SystemAddresses:
 
 def find_environment(environment_file: Path | None) -> tuple[Mapping[str, str | None], str]:
     """The variables that name a system's addresses, and a phrase for where they were found. Raises NotRunning."""
-    variable = ORDERS.variable("URL")
+    variable = services()[0].variable("URL")
     if environment_file is None and os.environ.get(variable):
         return dict(os.environ), "the environment"
     file = environment_file or ENVIRONMENT_FILE

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from control_room.experiments.chaos.crash import DIED, crashing
+from control_room.launcher.crash import DIED, crashing
 from control_room.launcher.system import System
 from shared.testing.waiting import eventually
 

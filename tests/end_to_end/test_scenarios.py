@@ -6,8 +6,9 @@ import pytest
 import pytest_asyncio
 
 from control_room.dashboard.process_control import ProcessState
-from control_room.dashboard.process_control.launcher import LauncherMailRoute, launcher_control
+from control_room.dashboard.process_control.launcher import launcher_control
 from control_room.experiments.scenarios import SCENARIOS, Runner, Scenario, Target
+from control_room.experiments.scenarios.mail_route import LauncherMailRoute
 from control_room.launcher.system import System
 from control_room.operations.addresses import SystemAddresses
 from tests.support import SERVICES, eventually

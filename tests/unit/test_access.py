@@ -77,7 +77,7 @@ def test_where_no_token_is_set_nobody_may_act() -> None:
 async def test_a_click_that_a_browser_forges_on_a_disabled_button_does_nothing(is_allowed: bool) -> None:
     clicks: list[str] = []
     with Client(ui.page("")) as client:
-        Page(cast(Room, None), is_allowed).button("Kill", lambda: clicks.append("Kill"))
+        Page(cast(Room, None), is_allowed, {}).button("Kill", lambda: clicks.append("Kill"))
     (button,) = (element for element in client.elements.values() if isinstance(element, ui.button))
     (listener,) = button._event_listeners
     client.handle_event({"id": button.id, "listener_id": listener, "args": []})

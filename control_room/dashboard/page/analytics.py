@@ -1,16 +1,25 @@
 """Analytics: orders, revenue and times per minute, made of the stream of events, which keeps every one for a while."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
+from typing import Annotated, Any
 
+from fastapi import FastAPI, Query
 from nicegui import ui
 
-from control_room.analytics.follow import SHOWN_MINUTES, View
+from control_room.analytics.follow import SHOWN_MINUTES, Analytics, View
 from control_room.analytics.model import Minute
+from control_room.analytics.settings import AnalyticsSettings
+from control_room.analytics.store import AnalyticsStore, AnalyticsUnavailable
+from control_room.background import running
 from control_room.dashboard.page.levelling import INK, ZONE
+from control_room.dashboard.page.panel import Panel
 from control_room.dashboard.page.parts import Page, card, named, text
+from control_room.dashboard.page.room import Room
 from control_room.dashboard.words import plainly
 from control_room.text import counted, duration, money
+from shared.http import problems
 
 HINT = (
     "A consumer that came late: everything here is counted from the stream of events, and 'order-rail replay' counts "
@@ -18,6 +27,7 @@ HINT = (
 )
 NOT_KEPT = "No events are kept (EVENTS_KEPT_HOURS is 0), so there is nothing to count."
 SHOWN_DISHES = 5
+MAX_MINUTES = 7 * 24 * 60
 Lines = Sequence[tuple[str, str]]
 COUNTS: Lines = (("orders", "accepted"), ("confirmed", "paid"), ("declines", "declined"), ("cancellations", "backlog"))
 """Figures per minute that are counts, with their colours."""
@@ -26,9 +36,16 @@ REVENUE_COLOURS = ("paid", "accepted", "notified", "backlog", "predicted")
 """Of the currencies, one after the other."""
 
 
+@dataclass(frozen=True)
+class Following:
+    """`analytics` is None where no events are kept."""
+
+    analytics: Analytics | None
+
+
 def show(page: Page) -> None:
     """The totals, three charts of the last hour, and the dishes that were ordered most."""
-    analytics = page.room.analytics
+    analytics = page.room.part(Following).analytics
     with card("Analytics", HINT, "analytics"):
         if analytics is None:
             text(NOT_KEPT, "hint", tag="p")
@@ -163,3 +180,33 @@ def _line(name: str, colour: str) -> dict[str, Any]:
         "lineStyle": {"width": 2, **ink},
         "itemStyle": ink,
     }
+
+
+@asynccontextmanager
+async def _opened(room: Room) -> AsyncIterator[Following]:
+    """The analytics follow the stream of events while the block runs, if events are kept."""
+    if not room.addresses.events_kept_hours:
+        yield Following(None)
+        return
+    with closing(AnalyticsStore(AnalyticsSettings().url_in(room.journal.parent))) as store:
+        analytics = Analytics(room.addresses.rabbitmq_url, store)
+        room.on_pruned.append(analytics.forget)
+        async with running(analytics.run(), "analytics"):
+            yield Following(analytics)
+
+
+def _serve(app: FastAPI, room: Room) -> None:
+    @app.get("/analytics")
+    async def figures(minutes: Annotated[int, Query(ge=1, le=MAX_MINUTES)] = SHOWN_MINUTES) -> dict[str, Any]:
+        """Figures per minute, and their totals since the beginning."""
+        analytics = room.part(Following).analytics
+        if analytics is None:
+            raise problems.Problem(404, "No events are kept: EVENTS_KEPT_HOURS is 0.")
+        try:
+            view = await analytics.fresh_view(minutes)
+        except AnalyticsUnavailable as error:
+            raise problems.Problem.unavailable(str(error)) from None
+        return {**view.as_json(), "trouble": analytics.trouble}
+
+
+PANEL = Panel("analytics", "Analytics", show, opened=_opened, serve=_serve)

@@ -1,12 +1,16 @@
 """The audit: whether the records of all services agree, and if not, which orders are concerned."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from nicegui import ui
 
+from control_room.background import running
+from control_room.dashboard.page.panel import Panel
 from control_room.dashboard.page.parts import STATES, Page, button, card, text
+from control_room.dashboard.page.room import Room
 from control_room.dashboard.snapshots.auditing import RUSH_PER_SECOND, Auditing
 from control_room.dashboard.snapshots.snapshot import Snapshot
 from control_room.dashboard.words import capital, phrase, plainly
@@ -21,7 +25,7 @@ SHOWN = 10
 
 def show(page: Page) -> None:
     """The latest verdict."""
-    auditing = page.room.auditing
+    auditing = page.room.part(Auditing)
 
     def draw() -> None:
         if auditing.last is not None:
@@ -58,7 +62,7 @@ def _progress(auditing: Auditing, snapshot: Snapshot) -> str:
     looked = f"Last looked {ago} ago; it took {duration(last.took_seconds)}." if last else ""
     if auditing.is_running:
         return f"{looked} Looking again now …"
-    return f"{looked} It waits until the rush is over." if snapshot.accepted > RUSH_PER_SECOND else looked
+    return f"{looked} It waits until the rush is over." if snapshot.incoming > RUSH_PER_SECOND else looked
 
 
 def _total(report: Mapping[str, Any]) -> int:
@@ -100,3 +104,15 @@ def _show_violations(page: Page, violations: Sequence[Mapping[str, Any]]) -> Non
                 text(capital(f"{phrase(service)}: {statement}"), "hint")
     if len(violations) > SHOWN:
         text(f"and {len(violations) - SHOWN} more: see 'order-rail audit'", "hint", tag="li")
+
+
+@asynccontextmanager
+async def _opened(room: Room) -> AsyncIterator[Auditing]:
+    observer, arguments = room.observer, ("--discards", str(room.journal))
+    auditing = Auditing(room.addresses, arguments, lambda: observer.snapshot.incoming, observer.pace)
+    observer.on_recovery = auditing.retry
+    async with running(auditing.run(), "auditing"):
+        yield auditing
+
+
+PANEL = Panel("audit", "Audit", show, chip=lambda page, _snapshot: in_short(page.room.part(Auditing)), opened=_opened)

@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 
 from nicegui import ui
 
+from control_room.dashboard.page.panel import Panel
 from control_room.dashboard.page.parts import LocalTimes, Page, button, card, named, number_field, text
 from control_room.dashboard.snapshots.snapshot import BROKER_DOWN, Snapshot
 from control_room.dashboard.words import capital, plainly, stamp, title, without_class
@@ -195,3 +196,13 @@ def _tried(dead_letter: DeadLetter) -> str:
 
 def _times(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
+
+
+def _in_short(page: Page, snapshot: Snapshot) -> tuple[str, str]:
+    count = snapshot.dead_letters
+    if count and count == page.room.dead_letters.moot:  # nobody has to decide about them
+        return counted(count, "moot dead letter"), ""
+    return (counted(count, "dead letter"), "broken") if count else ("No dead letters", "")
+
+
+PANEL = Panel("dead-letters", "Dead letters", show, chip=_in_short)

@@ -1,15 +1,16 @@
-"""The heading that stays in sight: whether all runs, the audit's verdict, the scenario that plays, the dead letters."""
+"""The heading that stays in sight: whether all runs, and what the panels have to say."""
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 from nicegui import ui
 
-from control_room.dashboard.page import audit
+from control_room.dashboard.page.panels import CHIPS
 from control_room.dashboard.page.parts import STATES, Connection, Page, button, link, named, text
 from control_room.dashboard.snapshots.snapshot import LOOKING, Snapshot
 from control_room.dashboard.words import stamp
-from control_room.text import counted
+from shared.contract import services
 
 STALE_SECONDS = 4.0
 SHOWN_PROBLEMS = 3
@@ -19,11 +20,13 @@ def show(page: Page) -> None:
     """A sentence on the system, and a button for each panel that has something to say."""
     with named(ui.element("section").classes("heading"), "At a glance"):
         text("Control room", tag="h1")
-        link("Shop", page.room.shop_url)
+        for service in services():
+            if service.page is not None:
+                link(service.page.title, page.room.page_url(service))
         with ui.element("div").classes("chips"):
-            _show_chip(page, "audit", lambda _: audit.in_short(page.room.auditing))
-            _show_chip(page, "scenarios", lambda _: _scenario(page))
-            _show_chip(page, "dead-letters", lambda snapshot: _dead_letters(page, snapshot))
+            for panel in CHIPS:
+                if panel.chip is not None:
+                    _show_chip(page, panel.name, partial(panel.chip, page))
         state = page.timed(lambda snapshot: _sentence(page, snapshot), "state", tag="p")
         state.props["role"] = "status"
         page.colour(state, lambda snapshot: _colour(page, snapshot))
@@ -39,18 +42,6 @@ def _show_chip(page: Page, panel: str, words: Callable[[Snapshot], tuple[str, st
         chip.classes(add=state, remove=STATES)
 
     page.updates.append(update)
-
-
-def _scenario(page: Page) -> tuple[str, str]:
-    run = page.room.runner.current
-    return (f"Playing: {run.played.title}", "busy") if run else ("No scenario", "")
-
-
-def _dead_letters(page: Page, snapshot: Snapshot) -> tuple[str, str]:
-    count = snapshot.dead_letters
-    if count and count == page.room.dead_letters.moot:  # nobody has to decide about them
-        return counted(count, "moot dead letter"), ""
-    return (counted(count, "dead letter"), "broken") if count else ("No dead letters", "")
 
 
 def _problems(page: Page, snapshot: Snapshot) -> list[str]:

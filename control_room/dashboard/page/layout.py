@@ -1,41 +1,20 @@
 """The whole page: a heading that stays, the rail with its chart, and beside them one of the panels."""
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from nicegui import ui
 
-from control_room.dashboard.page import (
-    analytics,
-    audit,
-    dead_letters,
-    heading,
-    levelling,
-    order,
-    process_control,
-    quests,
-    rail,
-    scenarios,
-)
+from control_room.dashboard.page import heading, levelling, rail
+from control_room.dashboard.page.panels import PANELS
 from control_room.dashboard.page.parts import KeepFocus, Page, named, text
 
 STYLES = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
 REFRESH_SECONDS = 1.0
 HOW_TO_ENTER = (
-    "You can look at everything here but customers' orders. To see them, or to change something, open the link that "
-    "'order-rail up' printed, or enter the operator token:"
+    "You can look at everything here but what belongs to customers. To see that, or to change something, open the "
+    "link that 'order-rail up' printed, or enter the operator token:"
 )
 REFUSED = "That is not the operator token of this system. It is in the link that 'order-rail up' prints."
-PANELS: Mapping[str, tuple[str, Callable[[Page], object]]] = {
-    "scenarios": ("Scenarios", scenarios.show),
-    "quests": ("Quests", quests.show),
-    "process-control": ("Process control", process_control.show),
-    "dead-letters": ("Dead letters", dead_letters.show),
-    "audit": ("Audit", audit.show),
-    "analytics": ("Analytics", analytics.show),
-    "order": ("An order", order.OrderStory),
-}
-"""By name, which is also the part of the address after `#`."""
 SHOW = "document.getElementById({!r}).scrollIntoView({{block: 'nearest'}})"
 
 
@@ -61,12 +40,13 @@ def build(page: Page, *, is_refused: bool = False) -> None:
 def _show_panels(page: Page) -> None:
     with ui.element("div").classes("panels").props("id=panels"):
         with named(ui.tabs(), "Panels").props("no-caps dense") as tabs:
-            for name, (label, _) in PANELS.items():
-                ui.tab(name, label).props["data-panel"] = name
-        with ui.tab_panels(tabs, value="order" if page.order_id else "scenarios", animated=False):
-            for name, (label, show) in PANELS.items():
-                with named(ui.tab_panel(name), label):
-                    show(page)
+            for panel in PANELS:
+                ui.tab(panel.name, panel.label).props["data-panel"] = panel.name
+        asked = [panel for panel in PANELS if page.asked.get(panel.query)]
+        with ui.tab_panels(tabs, value=(asked or PANELS)[0].name, animated=False):
+            for panel in PANELS:
+                with named(ui.tab_panel(panel.name), panel.label):
+                    panel.show(page)
 
     def open_panel(name: str) -> None:
         tabs.set_value(name)

@@ -1,6 +1,7 @@
 """Load levelling: what comes in, what goes out, and what waits in between, over time on one chart."""
 
 from collections.abc import Collection, Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 from nicegui import ui
@@ -8,10 +9,14 @@ from nicegui import ui
 from control_room.dashboard.page.parts import Page, card, named, number
 from control_room.dashboard.snapshots.snapshot import Snapshot
 from control_room.text import duration
+from shared.contract import stages
 
 SHOWN_SECONDS = 300
 POINTS = 150
-HINT = "Orders that come in faster than they can be paid wait in the queue; no customer waits for that."
+LABELS = tuple(stage.label for _, stage in stages())
+COLOURS = ("accepted", "paid", "notified")
+"""Of the stages, one after the other, as the style sheet calls them."""
+HINT = "What comes in faster than it can be handled waits in a queue; nobody who sent it waits for that."
 INK = "getComputedStyle(document.body).getPropertyValue('--{}').trim()"
 """A colour for the chart, evaluated in the browser: style sheets do not apply to a canvas."""
 ZONE: Mapping[str, object] = {
@@ -29,9 +34,8 @@ def show(page: Page) -> None:
     history = page.room.observer.history
     with card("Load levelling", HINT, "levelling"):
         with ui.element("dl").classes("figures"):
-            page.fact("accepted/s", lambda snapshot: number(snapshot.accepted))
-            page.fact("paid/s", lambda snapshot: number(snapshot.paid))
-            page.fact("customers notified/s", lambda snapshot: number(snapshot.notified))
+            for label in LABELS:
+                page.fact(f"{label}/s", lambda snapshot, label=label: number(snapshot.rates[label]))  # type: ignore[misc]
             page.fact("backlog", lambda snapshot: f"{snapshot.backlog:,}")
             page.fact("time to drain", _time_to_drain)
         chart = named(ui.echart(_options()).classes("chart"), "Chart of the last five minutes", "img")
@@ -47,8 +51,8 @@ def _draw(chart: ui.echart, history: Collection[Snapshot], last: Snapshot) -> No
     options["dataset"]["source"] = _columns([*snapshots[:-1:step], last])
     options["series"][-1]["data"] = _prediction(last)
     options["xAxis"]["min"] = round((last.at - SHOWN_SECONDS) * 1000)
-    label = f"{last.accepted:.0f} accepted, {last.paid:.0f} paid a second; backlog {last.backlog}"
-    named(chart, f"Chart of the last five minutes. Now: {label}")
+    rates = ", ".join(f"{last.rates[label]:.0f} {label}" for label in LABELS)
+    named(chart, f"Chart of the last five minutes. Now: {rates} a second; backlog {last.backlog}")
 
 
 def _time_to_drain(snapshot: Snapshot) -> str:
@@ -61,9 +65,7 @@ def _columns(snapshots: Sequence[Snapshot]) -> dict[str, list[float]]:
     """Flat lists, since NiceGUI copies the options to find changes, and nested lists are slow to copy."""
     return {
         "at": [round(each.at * 1000) for each in snapshots],
-        "accepted": [round(each.accepted, 1) for each in snapshots],
-        "paid": [round(each.paid, 1) for each in snapshots],
-        "customers notified": [round(each.notified, 1) for each in snapshots],
+        **{label: [round(each.rates[label], 1) for each in snapshots] for label in LABELS},
         "backlog": [each.backlog for each in snapshots],
     }
 
@@ -92,9 +94,7 @@ def _options() -> dict[str, Any]:
             {**axis, "name": "backlog", "splitLine": plain, "minInterval": 1},
         ],
         "series": [
-            _line("accepted", "accepted"),
-            _line("paid", "paid"),
-            _line("customers notified", "notified"),
+            *(_line(label, colour) for label, colour in zip(LABELS, cycle(COLOURS), strict=False)),
             _line("backlog", "backlog", axis=1, areaStyle={"opacity": 0.15}),
             _line("backlog, predicted", "predicted", axis=1, dash="dashed", encode={"x": 0, "y": 1}, data=[]),
         ],

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 from nicegui import ui
 
+from control_room.dashboard.page.panel import Panel
 from control_room.dashboard.page.parts import LocalTimes, Page, button, card, link, text
 from control_room.dashboard.words import capital, phrase, plainly, stamp, title, without_class
 from control_room.operations.causal_order import Entry
@@ -15,6 +16,7 @@ from control_room.operations.roles import ORDERS
 from shared.messaging.channel import BrokerUnavailable
 
 HINT = "Every publish, attempt, duplicate, retry and dead letter of one order, from all services, in one line of time."
+QUERY = "order"
 LATEST = 8
 SEARCHED, PAGE_LENGTH = 1000, 100
 TICKET = re.compile("[0-9a-f]{6}")
@@ -26,15 +28,16 @@ class OrderStory:
 
     def __init__(self, page: Page) -> None:
         self._page, self._room = page, page.room
+        asked = page.asked.get(QUERY, "")
         with card("An order", HINT, "order"):
             with ui.element("div").classes("ask"):
-                self._id = ui.input("Order id or ticket number", value=page.order_id).props("dense outlined")
+                self._id = ui.input("Order id or ticket number", value=asked).props("dense outlined")
                 self._id.on("keydown.enter", self._show_history)
                 button("Show its history", self._show_history)
                 page.button("Latest orders", self._list, kind="plain")
             self._latest = ui.element("div").classes("latest")
             self._answer = ui.element("div").props("role=status")
-        if page.order_id:
+        if asked:
             ui.timer(0.1, self._show_asked, once=True)
 
     async def _show_asked(self) -> None:
@@ -60,7 +63,7 @@ class OrderStory:
         else:
             self._answer.clear()
             with self._answer:
-                _draw(history, self._room.shop_url)
+                _draw(history, self._room.page_url(ORDERS))
 
     def _discards(self, order_id: str) -> list[dict[str, Any]]:
         """Without an operator's reasons for viewers who are none: a customer knows the id of an order, too."""
@@ -138,3 +141,6 @@ def _draw_entry(entry: Entry, began: datetime) -> None:
         with ui.element("div"):
             text(without_class(entry.what), "what")
             text(title(entry.source), "hint")
+
+
+PANEL = Panel("order", "An order", OrderStory, query=QUERY)

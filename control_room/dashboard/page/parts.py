@@ -1,6 +1,6 @@
 """What panels are made of: texts, cards, buttons and fields, and the page that keeps them up to date."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -43,10 +43,10 @@ class KeepFocus(ui.element, component="focus.js"):
 class Page:
     """One open page, and whether its viewer may change something. It shows the latest snapshot, every second anew."""
 
-    def __init__(self, room: Room, may_act: bool, order_id: str = "") -> None:
+    def __init__(self, room: Room, may_act: bool, asked: Mapping[str, str]) -> None:
         self.room, self.may_act, self.client = room, may_act, ui.context.client
-        self.order_id = order_id
-        """The order whose history the address asks for."""
+        self.asked = asked
+        """The parameters of the address."""
         self.updates: list[Callable[[Snapshot], object]] = []
         self.open_panel: Callable[[str], None] = lambda _name: None
         """Shows the panel of this name; set once the panels are there."""

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from nicegui import ui
 
+from control_room.dashboard.page.panel import Panel
 from control_room.dashboard.page.parts import Page, card, named, text
 from control_room.dashboard.process_control import Action, ControlFailed, ProcessControl, ProcessState
 from control_room.dashboard.snapshots.snapshot import ServiceView, Snapshot
@@ -115,3 +116,6 @@ def _show_button(page: Page, control: ProcessControl, service: str, actions: Map
             made.classes(add="danger" if is_dangerous else "plain", remove="danger plain")
 
     page.updates.append(update)
+
+
+PANEL = Panel("process-control", "Process control", show)

@@ -1,18 +1,26 @@
 """The quests: a card for each, with its tasks, buttons that do a part of them, and the audit's judgement."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from nicegui import ui
 
+from control_room.dashboard.page.panel import Panel
 from control_room.dashboard.page.parts import Page, card, named, text
-from control_room.dashboard.page.scenarios import show_result
+from control_room.dashboard.page.room import Room
+from control_room.dashboard.page.scenarios import show_result, target_of
 from control_room.dashboard.words import capital, plainly
 from control_room.experiments.quests import QUESTS, Help, NoHelp, Quest
+from control_room.experiments.scenarios import Runner
 
 HINT = (
     "You against the system. Begin one, do what it asks for (in every panel, and in the shop), and the audit judges. "
     "One at a time."
 )
+
+
+class Questing(Runner):
+    """Follows a quest, during which scenarios can be played too."""
 
 
 def show(page: Page) -> None:
@@ -23,7 +31,7 @@ def show(page: Page) -> None:
 
 
 def _show_quest(page: Page, quest: Quest) -> None:
-    runner = page.room.questing
+    runner = page.room.part(Questing)
 
     def is_on() -> bool:
         return runner.current is not None and runner.current.played is quest
@@ -59,3 +67,15 @@ def _show_help(page: Page, quest: Quest, each: Help, is_on: Callable[[], bool]) 
             page.report(capital(plainly(str(error))), failed=True)
 
     page.button(each.label, act, kind="plain", name=f"{each.label}: {quest.title}", enabled=is_on)
+
+
+@asynccontextmanager
+async def _opened(room: Room) -> AsyncIterator[Questing]:
+    questing = Questing(target_of(room))
+    try:
+        yield questing
+    finally:
+        await questing.stop()
+
+
+PANEL = Panel("quests", "Quests", show, opened=_opened)

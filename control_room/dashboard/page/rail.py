@@ -1,4 +1,4 @@
-"""The rail: services, exchanges and queues, from left to right as an order passes them, with what is in them now."""
+"""The rail: services, exchanges and queues, from left to right as work passes them, with what is in them now."""
 
 import math
 from collections.abc import Callable
@@ -11,7 +11,6 @@ from control_room.dashboard.page.process_control import restarted
 from control_room.dashboard.process_control import ProcessState
 from control_room.dashboard.snapshots.snapshot import QueueView, Snapshot, failing_system
 from control_room.dashboard.words import phrase, plainly, title
-from control_room.operations.roles import NOTIFICATIONS, ORDERS, PAYMENTS
 from shared import contract
 from shared.contract import QueueContract, ServiceContract
 
@@ -50,7 +49,7 @@ def _width(service: ServiceContract) -> str:
 
 
 def _last_exchange(queue: QueueContract) -> str:
-    """The exchange that fills the queue; of several, the one of the service that an order reaches last."""
+    """The exchange that fills the queue; of several, the one of the service that comes last."""
     return max((pattern.exchange for pattern in contract.patterns(queue)), key=contract.exchanges().index)
 
 
@@ -100,13 +99,8 @@ def _untaken(service: ServiceContract, snapshot: Snapshot) -> list[str]:
 
 
 def _rate(service: ServiceContract, snapshot: Snapshot) -> str:
-    match service.name:
-        case ORDERS.name:
-            return f"{number(snapshot.accepted)} orders accepted/s"
-        case PAYMENTS.name:
-            return f"{number(snapshot.paid)} charged/s"
-        case NOTIFICATIONS.name:
-            return f"{number(snapshot.notified)} customers notified/s"
+    if service.stages:
+        return ", ".join(f"{number(snapshot.rates[stage.label])} {stage.does}/s" for stage in service.stages)
     return f"{number(sum(snapshot.queues[name].per_second for name in service.queue_names))} handled/s"
 
 

@@ -1,13 +1,18 @@
 """The scenarios: a card for each, with a button, what to look for, and the result."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from nicegui import ui
 
+from control_room.dashboard.page.panel import Panel
 from control_room.dashboard.page.parts import STATES, Page, card, named, number_field, text
+from control_room.dashboard.page.room import Room
 from control_room.dashboard.snapshots.snapshot import Snapshot
 from control_room.dashboard.words import capital, plainly
-from control_room.experiments.scenarios import SCENARIOS, Run, Scenario
+from control_room.experiments.scenarios import SCENARIOS, Run, Runner, Scenario, Target
+from control_room.experiments.scenarios.mail_route import LauncherMailRoute
+from control_room.operations.roles import NOTIFICATIONS
 from control_room.text import duration
 
 HINT = "Each plays on the running system, with real orders and real faults, and says what came of it. One at a time."
@@ -21,7 +26,7 @@ def show(page: Page) -> None:
 
 
 def _show_scenario(page: Page, scenario: Scenario) -> None:
-    runner = page.room.runner
+    runner = page.room.part(Runner)
     impossible = scenario.impossible(runner.target)
 
     def start() -> None:
@@ -80,3 +85,27 @@ def _verdict(run: Run) -> tuple[str, str]:
         return f"Playing: {plainly(run.now)} …", "busy"
     held, state = ("As expected", "fine") if run.outcome.held else ("Not as expected", "broken")
     return f"{held}, after {duration(run.took_seconds)}.", state
+
+
+@asynccontextmanager
+async def _opened(room: Room) -> AsyncIterator[Runner]:
+    runner = Runner(target_of(room))
+    try:
+        yield runner
+    finally:
+        await runner.stop()
+
+
+def target_of(room: Room) -> Target:
+    """The system that the room shows."""
+    sends_mail = room.processes.get(NOTIFICATIONS.name)
+    mail = LauncherMailRoute(sends_mail) if sends_mail else None
+    return Target(room.addresses, room.control, mail, lambda: room.observer.snapshot)
+
+
+def _in_short(page: Page, _snapshot: Snapshot) -> tuple[str, str]:
+    run = page.room.part(Runner).current
+    return (f"Playing: {run.played.title}", "busy") if run else ("No scenario", "")
+
+
+PANEL = Panel("scenarios", "Scenarios", show, chip=_in_short, opened=_opened)

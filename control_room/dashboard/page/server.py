@@ -4,18 +4,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from html import escape
 from pathlib import Path
-from typing import Annotated, Any
 
-from fastapi import FastAPI, Query
+from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, Response
 from nicegui import app as framework
 from nicegui import ui
 from starlette.requests import Request
 
-from control_room.analytics.follow import SHOWN_MINUTES
-from control_room.analytics.store import AnalyticsUnavailable
 from control_room.dashboard.page import access, layout
+from control_room.dashboard.page.panels import PANELS
 from control_room.dashboard.page.parts import Page
 from control_room.dashboard.page.room import Room
 from control_room.dashboard.page.whole_body import WholeBody
@@ -25,7 +23,6 @@ from shared.http.middleware import HeadAsGet
 from shared.http.server import Server
 
 GRACE_SECONDS = 1
-MAX_MINUTES = 7 * 24 * 60
 RECONNECT_SECONDS = 10.0
 MESSAGES_KEPT = 100
 """Updates kept for a browser that reconnects; one that has missed more gets the whole page again."""
@@ -79,16 +76,15 @@ def _application(room: Room) -> FastAPI:
     async def ready() -> dict[str, str]:
         return {"status": "ok"}  # also while the system has problems: the page shows them
 
-    @app.get("/analytics")
-    async def analytics(minutes: Annotated[int, Query(ge=1, le=MAX_MINUTES)] = SHOWN_MINUTES) -> dict[str, Any]:
-        return await _figures(room, minutes)
+    for serve in filter(None, (panel.serve for panel in PANELS)):
+        serve(app, room)
 
     @ui.page("/")
     def control_room(request: Request) -> Response | None:
         token = room.addresses.operator_token
         answer = access.entered(request, token)
         if answer is None:
-            page = Page(room, access.may_act(request, token), request.query_params.get("order", ""))
+            page = Page(room, access.may_act(request, token), request.query_params)
             layout.build(page, is_refused=access.REFUSED in request.query_params)
         return answer
 
@@ -102,14 +98,3 @@ def _application(room: Room) -> FastAPI:
         binding_refresh_interval=None,
     )  # fmt: skip
     return app
-
-
-async def _figures(room: Room, minutes: int) -> dict[str, Any]:
-    """Figures per minute, and their totals since the beginning."""
-    if room.analytics is None:
-        raise problems.Problem(404, "No events are kept: EVENTS_KEPT_HOURS is 0.")
-    try:
-        view = await room.analytics.fresh_view(minutes)
-    except AnalyticsUnavailable as error:
-        raise problems.Problem.unavailable(str(error)) from None
-    return {**view.as_json(), "trouble": room.analytics.trouble}

@@ -74,19 +74,6 @@ async def launcher_control(processes: Mapping[str, SupervisedProcess]) -> AsyncI
             await control.apply(Action.RESUME, service)
 
 
-class LauncherMailRoute:
-    """Sends emails to another mail server, by restarting the notification service with another `EMAIL_URL`."""
-
-    def __init__(self, process: SupervisedProcess) -> None:
-        self._process, self._usual = process, dict(process.environment)
-
-    async def lead_to(self, url: str) -> None:
-        """An empty URL restores the usual mail server. Raises ControlFailed."""
-        process = _running(self._process)
-        process.environment = {**self._usual, "EMAIL_URL": url} if url else self._usual
-        await process.restart()
-
-
 def _running(process: SupervisedProcess) -> SupervisedProcess:
     if not process.is_running:
         raise ControlFailed(f"{process.name} does not run just now; start it first")

@@ -14,11 +14,11 @@ from control_room.background import running
 from control_room.dashboard.pace import Pace
 from control_room.dashboard.snapshots.broker import WatchedBroker
 from control_room.dashboard.snapshots.drain import seconds_to_drain
-from control_room.dashboard.snapshots.services import ACCEPTED, DUPLICATES, SETTLED, WatchedService
+from control_room.dashboard.snapshots.services import DUPLICATES, SETTLED, WatchedService
 from control_room.dashboard.snapshots.snapshot import QueueView, Snapshot
 from control_room.operations.addresses import SystemAddresses
-from control_room.operations.roles import CHARGE, EMAIL, ORDERS
 from shared import contract
+from shared.contract import ServiceContract, Stage
 from shared.management import Management
 
 HISTORY_LENGTH = 900
@@ -51,13 +51,11 @@ class Observer:
             queues={name: self._with_rate(queue) for name, queue in self._broker.queues.items()},
             exchanges=self._broker.exchanges,
             broker_problem=self._broker.problem,
-            accepted=self.services[ORDERS.name].per_second((ACCEPTED, "", "")),
-            paid=self._handled_per_second(CHARGE),
-            notified=self._handled_per_second(EMAIL),
+            rates={stage.label: self._rate(service, stage) for service, stage in contract.stages()},
         )
         self.history.append(snapshot)
         readings = [(each.at, each.backlog) for each in self.history]
-        left = seconds_to_drain(readings, snapshot.paid + snapshot.notified)
+        left = seconds_to_drain(readings, snapshot.outgoing)
         since = (self.snapshot.broken_since or snapshot.at) if snapshot.problems else 0.0
         has_recovered = self.snapshot.broken_since and not since
         self.snapshot = self.history[-1] = replace(snapshot, seconds_left=left, broken_since=since)
@@ -68,9 +66,11 @@ class Observer:
         outcomes = [(SETTLED, queue.name, outcome) for outcome in ("ack", "retry", "deadletter")]
         return replace(queue, per_second=self._consumer(queue.name).per_second(*outcomes))
 
-    def _handled_per_second(self, queue: str) -> float:
-        """Acknowledged deliveries, without duplicates."""
-        service = self._consumer(queue)
+    def _rate(self, contract: ServiceContract, stage: Stage) -> float:
+        service = self.services[contract.name]
+        if not stage.queue:
+            return service.per_second((stage.counter, "", ""))
+        queue = contract.queue_name(stage.queue)
         return max(0.0, service.per_second((SETTLED, queue, "ack")) - service.per_second((DUPLICATES, queue, "")))
 
     def _consumer(self, queue: str) -> WatchedService:

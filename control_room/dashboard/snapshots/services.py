@@ -13,15 +13,16 @@ from control_room.dashboard.pace import UNWATCHED_SECONDS
 from control_room.dashboard.process_control import ProcessState
 from control_room.dashboard.snapshots.snapshot import NOT_RUNNING, SILENT, ServiceView
 from control_room.operations.replicas import Total, parsed, replicas
+from shared.contract import stages
 
 TIMEOUT_SECONDS = 3.0
 """Long, since a busy service answers late and is not to be reported as silent."""
 RATE_SECONDS = 3.0
 STALE_SECONDS = UNWATCHED_SECONDS + 2 * TIMEOUT_SECONDS
 OUTBOX, PAUSED, SLOWED = "order_rail_outbox_pending", "order_rail_paused", "order_rail_slowed_seconds"
-ACCEPTED = "order_rail_orders_accepted_total"
 SETTLED = "order_rail_deliveries_settled_total"
 DUPLICATES = "order_rail_duplicate_deliveries_total"
+COUNTED = frozenset((SETTLED, DUPLICATES, *(stage.counter for _, stage in stages() if stage.counter)))
 
 Counter = tuple[str, str, str]
 """Metric, queue, outcome; the last two are empty where the metric has no such label."""
@@ -111,7 +112,7 @@ class WatchedService:
         """Read the counters. A replica that is gone keeps its total, so that the sum does not fall."""
         for url, page in pages.items():
             for sample in page:
-                if sample.name in (ACCEPTED, SETTLED, DUPLICATES):
+                if sample.name in COUNTED:
                     self._totals[url, _counter(sample)].see(sample.value)
         sums: dict[Counter, float] = defaultdict(float)
         for (_, counter), total in self._totals.items():

@@ -6,7 +6,6 @@ from functools import cached_property
 
 from control_room.dashboard.process_control import ProcessState
 from control_room.dashboard.words import capital, phrase, plainly
-from control_room.operations.roles import CHARGE, EMAIL, ORDERS, PAYMENTS
 from shared import contract
 
 NOT_LOOKED = "not looked yet"
@@ -70,7 +69,7 @@ class ServiceView:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Rates are per second, over the last seconds; `at` is in seconds since 1970.
+    """`rates` of the stages, by label, are per second, over the last seconds; `at` is in seconds since 1970.
 
     `broker_problem` says why the queues' counts are out of date; empty if they are not. `seconds_left`: until the
     backlog is gone; None if it does not shrink. `broken_since`: since when not everything runs, in seconds since 1970;
@@ -86,17 +85,27 @@ class Snapshot:
     )
     exchanges: frozenset[str] = frozenset(contract.exchanges())
     broker_problem: str = NOT_LOOKED
-    accepted: float = 0.0
-    paid: float = 0.0
-    notified: float = 0.0
+    rates: Mapping[str, float] = field(default_factory=lambda: {stage.label: 0.0 for _, stage in contract.stages()})
     seconds_left: float | None = 0.0
     broken_since: float = 0.0
 
     @cached_property
     def backlog(self) -> int:
-        """Accepted orders whose customer has not been notified yet: they wait in two outboxes and two queues."""
-        outboxes = sum(self.services[each.name].outbox for each in (ORDERS, PAYMENTS))
-        return outboxes + self.queues[CHARGE].depth + self.queues[EMAIL].depth
+        """What is on its way to the last stage: in the outboxes before it, and in the queues of the stages."""
+        before_the_last = {service.name for service, _ in contract.stages()[:-1]}
+        outboxes = sum(self.services[name].outbox for name in before_the_last)
+        queues = [service.queue_name(stage.queue) for service, stage in contract.stages() if stage.queue]
+        return outboxes + sum(self.queues[name].depth for name in queues)
+
+    @property
+    def incoming(self) -> float:
+        """What comes in from outside per second: the rates of the stages without a queue."""
+        return sum(self.rates[stage.label] for _, stage in contract.stages() if not stage.queue)
+
+    @property
+    def outgoing(self) -> float:
+        """What is done per second of what waits: the rates of the stages with a queue."""
+        return sum(self.rates[stage.label] for _, stage in contract.stages() if stage.queue)
 
     @property
     def dead_letters(self) -> int:
@@ -134,9 +143,11 @@ class Snapshot:
             return f"{self.broker_problem}."
         if any(service.is_ready for service in self.services.values()):
             return "RabbitMQ's management API is down: the counts of the queues are old."
-        orders = self.services.get(ORDERS.name)
-        taken = " Orders are still taken and wait in the outbox." if orders and orders.replicas else ""
-        return f"RabbitMQ is down.{taken}"
+        running = [stage for service, stage in contract.stages() if self._has_replicas(service.name)]
+        return " ".join(["RabbitMQ is down.", *(stage.without_broker for stage in running if stage.without_broker)])
+
+    def _has_replicas(self, service: str) -> bool:
+        return service in self.services and self.services[service].replicas > 0
 
     def _follows(self, problem: str) -> bool:
         """Whether a service's problem follows from the broker's."""

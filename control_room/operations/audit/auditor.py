@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import httpx
 
 from control_room.operations.addresses import SystemAddresses
+from control_room.operations.asking import explained, read_milestones
 from control_room.operations.audit import in_flight
 from control_room.operations.audit.in_flight import lasting_leftovers, leftovers, on_the_way
 from control_room.operations.audit.invariants import (
@@ -34,11 +35,9 @@ from control_room.operations.audit.invariants import (
     Invariant,
 )
 from control_room.operations.audit.reading import (
-    explained,
     read_dead_letters,
     read_discards,
     read_journal,
-    read_milestones,
     read_service,
 )
 from control_room.operations.audit.reconciliation import ReconciliationDatabase, reconciliation_database

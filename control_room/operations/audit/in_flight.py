@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 
 from control_room.operations.addresses import SystemAddresses
-from control_room.operations.audit.reading import explained
+from control_room.operations.asking import explained
 from control_room.operations.audit.reconciliation import OnTheWay
 from control_room.operations.dead_letters import parked
 from control_room.operations.replicas import samples

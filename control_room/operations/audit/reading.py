@@ -2,8 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from datetime import datetime
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import httpx
 from pydantic_core import from_json
 
 from control_room.operations.addresses import SystemAddresses
+from control_room.operations.asking import check, explained
 from control_room.operations.audit.reconciliation import ReconciliationDatabase, Row
 from control_room.operations.audit.report import AuditImpossible
 from control_room.operations.dead_letters import parked
@@ -20,25 +20,8 @@ from shared import contract
 from shared.ids import canonical
 from shared.messaging.channel import NotFound
 from shared.messaging.connection import Connection
-from shared.urls import without_credentials
 
 BATCH_ROWS = 1000
-
-
-@contextmanager
-def explained(service: str, url: str, http: httpx.AsyncClient, answer: str) -> Iterator[None]:
-    """Raises AuditImpossible, with a sentence for why a service's `answer` could not be read."""
-    try:
-        yield
-    except httpx.ConnectError as error:
-        raise AuditImpossible(service, f"it does not answer at {without_credentials(url)}") from error
-    except httpx.TimeoutException as error:
-        raise AuditImpossible(service, f"it was silent for {http.timeout.read or 0:g} s") from error
-    except httpx.HTTPError as error:
-        why = str(error) or type(error).__name__
-        raise AuditImpossible(service, f"it went away while it was read ({why}); run it again") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise AuditImpossible(service, f"{answer} can't be read: {error!r}") from error
 
 
 async def read_service(
@@ -59,37 +42,6 @@ async def _batches(system: SystemAddresses, http: httpx.AsyncClient, service: st
             yield [from_json(line) for line in lines]
         if unfinished:
             raise ValueError(f"the last line has no end: {unfinished[:100]!r}")
-
-
-async def check(service: str, answer: httpx.Response) -> None:
-    """Raises AuditImpossible unless the answer of a service is a success."""
-    if answer.is_success:
-        return
-    await answer.aread()
-    if answer.status_code == httpx.codes.UNAUTHORIZED:
-        raise AuditImpossible(service, "it refused the operator's token; is OPERATOR_TOKEN the one that it runs with?")
-    asked = f"{answer.request.method} {answer.request.url.path}"
-    raise AuditImpossible(service, f"{asked} was answered {answer.status_code}: {_why(answer)[:300]}")
-
-
-def _why(answer: httpx.Response) -> str:
-    """The detail of a problem document; else the body as it is."""
-    try:
-        problem = answer.json()
-        return str(problem.get("detail") or problem["title"])
-    except (ValueError, KeyError, AttributeError):
-        return answer.text
-
-
-async def read_milestones(system: SystemAddresses, http: httpx.AsyncClient, service: str) -> dict[str, datetime]:
-    """A service's milestones by name; none of a version that knows none. Raises AuditImpossible."""
-    url = system.services[service]
-    with explained(service, url, http, "its milestones"):
-        answer = await http.get(f"{url}/milestones", headers=system.operator_headers)
-        if answer.status_code == httpx.codes.NOT_FOUND:
-            return {}
-        await check(service, answer)
-        return {name: datetime.fromisoformat(at) for name, at in answer.json().items()}
 
 
 async def read_dead_letters(database: ReconciliationDatabase, connection: Connection) -> None:

@@ -4,14 +4,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from control_room.operations.asking import Unanswered
 from control_room.operations.audit.after_backup import AfterBackup
 
-
-class AuditImpossible(Exception):
-    """The audit could not be carried out, so nothing is known. `part`: a service, the broker or a journal."""
-
-    def __init__(self, part: str, why: str) -> None:
-        super().__init__(f"{part}: {why}")
+AuditImpossible = Unanswered
+"""The audit could not be carried out, so nothing is known."""
 
 
 @dataclass(frozen=True)

@@ -10,18 +10,16 @@ from control_room.operations.backup.manifest import Kind
 from control_room.operations.backup.postgresql import Postgresql
 from control_room.operations.backup.sqlite import Sqlite
 from control_room.operations.databases import SystemDatabase, databases_of
-from control_room.operations.roles import ORDERS
 from shared.contract import services
 from shared.urls import without_credentials
 
 
 def system_databases(run_directory: Path, variables: Mapping[str, str]) -> list[SystemDatabase]:
-    """Those that `order-rail up` uses, causes before effects: orders, the other services, then outside systems.
+    """Those that `order-rail up` uses, causes before effects: services by port, then outside systems.
 
     Raises DatabaseError.
     """
-    contracts = sorted(services(), key=lambda contract: contract.name != ORDERS.name)
-    found = databases_of(contracts, variables, lambda name: f"sqlite:///{run_directory.absolute() / name}.db")
+    found = databases_of(services(), variables, lambda name: f"sqlite:///{run_directory.absolute() / name}.db")
     return sorted(found, key=is_outside)
 
 

@@ -22,19 +22,20 @@ from control_room.operations.dead_letters.moot import statuses_of, why_moot
 from control_room.operations.dead_letters.parked import connected
 from control_room.operations.dead_letters.redrive import redrive
 from control_room.operations.dead_letters.selection import Selection, groups, queue_named, selected
-from control_room.operations.roles import CHARGE
 from control_room.text import console, silence_logs
+from shared.contract import queues
 from shared.messaging.channel import BrokerUnavailable
 from shared.messaging.connection import Connection
 
 app = typer.Typer(help="Messages that were parked: look at them, send them back, remove them.", no_args_is_help=True)
 Result = TypeVar("Result")
+SOME_QUEUE = next(iter(queues()), "")
 PRINTED_AT_ONCE = 100
 
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="As `list` shows it: the message's id.")]
 IdOption = Annotated[str | None, typer.Option("--id", help="Only the message with this id, as `list` shows it.")]
 CauseOption = Annotated[str | None, typer.Option("--cause", help="Only those with this cause, as `list` shows it.")]
-QueueOption = Annotated[str | None, typer.Option("--queue", help=f"Only those of this queue, such as {CHARGE}.")]
+QueueOption = Annotated[str | None, typer.Option("--queue", help=f"Only those of this queue, such as {SOME_QUEUE}.")]
 FileOption = Annotated[
     Path | None, typer.Option("--environment-file", help=f"Says where the system is. Default: {ENVIRONMENT_FILE}.")
 ]

@@ -14,19 +14,17 @@ from typing import Any
 import httpx
 
 from control_room.operations.addresses import SystemAddresses
-from control_room.operations.audit.reading import check, explained, read_milestones
-from control_room.operations.audit.report import AuditImpossible
+from control_room.operations.asking import Unanswered, check, explained, read_milestones
 from control_room.operations.dead_letters import NotDone
 from control_room.operations.dead_letters.dead_letter import DeadLetter
 from control_room.operations.dead_letters.discard import forget
 from control_room.operations.dead_letters.parked import connected
 from control_room.operations.dead_letters.selection import Selection, selected
-from control_room.operations.roles import ORDERS
 from shared.ids import first_id, made_at
 from shared.messaging.channel import BrokerUnavailable
 from shared.persistence.milestones import PRUNED_BEFORE
 
-FAILURES = (AuditImpossible, BrokerUnavailable, NotDone)
+FAILURES = (Unanswered, BrokerUnavailable, NotDone)
 """What `prune` raises: something can't be asked, or does not answer."""
 
 TIMEOUT_SECONDS = 60.0
@@ -61,10 +59,9 @@ async def prune(system: SystemAddresses, retain_days: int, discards: Path) -> Pr
         last = max((each[PRUNED_BEFORE] for each in reached if PRUNED_BEFORE in each), default=None)
         before, held_by = await _before_dead_letters(system, before, last)
         deleted = {}
-        for service in sorted(system.services, key=lambda name: name != ORDERS.name):
+        for service in system.services:
             deleted[service], answer = await _prune_service(system, http, service, before)
-            if service == ORDERS.name:
-                before, held_by = _as_far_as(answer, before, held_by)
+            before, held_by = _as_far_as(answer, before, held_by)
     before = max(before, last or before)  # orders may have been kept for fewer days than now
     return Pruned(before, held_by, deleted, await asyncio.to_thread(forget, discards, before))
 

@@ -1,11 +1,11 @@
-"""Crashes between two steps that belong together, patched into the service's process by `chaos/crash.py`."""
+"""Crashes between two steps that belong together, patched into the service's process by `launcher/crash.py`."""
 
 import time
 from collections.abc import Iterator
 
-from control_room.experiments.chaos.crash import DIED, crashing
 from control_room.experiments.chaos.faults.fault import Injection, fault
 from control_room.experiments.chaos.system import NoEvidence, SystemUnderTest
+from control_room.launcher.crash import DIED, crashing
 from control_room.operations.roles import NOTIFICATIONS, PAYMENTS
 from shared.contract import services
 

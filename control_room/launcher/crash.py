@@ -1,4 +1,4 @@
-"""`python -m control_room.experiments.chaos.crash SERVICE MODULE:ATTRIBUTE FLAG`: runs a service that dies at a call.
+"""`python -m control_room.launcher.crash SERVICE MODULE:ATTRIBUTE FLAG`: runs a service that dies at a call.
 
 It dies as by `kill -9` just before its first call of that function, and creates the file FLAG. Where FLAG exists
 already it runs to its end. So the services themselves contain no code for crashes.
@@ -19,7 +19,7 @@ DIED = 137
 
 def crashing(service: str, call: str, flag: Path) -> list[str]:
     """The command that starts a service so."""
-    return [sys.executable, "-m", "control_room.experiments.chaos.crash", service, call, str(flag)]
+    return [sys.executable, "-m", "control_room.launcher.crash", service, call, str(flag)]
 
 
 def main() -> None:
