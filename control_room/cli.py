@@ -28,7 +28,7 @@ class _OrderRail(typer.Typer):
 
 app = _OrderRail(
     name="order-rail",
-    help="Run, watch and break an order system that is built on RabbitMQ.",
+    help="Run, watch and break a system of services that is built on RabbitMQ.",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
 )
@@ -36,7 +36,7 @@ app = _OrderRail(
 
 @app.callback()
 def order_rail() -> None:
-    """Run, watch and break an order system that is built on RabbitMQ."""
+    """Run, watch and break a system of services that is built on RabbitMQ."""
 
 
 app.command()(up)

@@ -59,7 +59,7 @@ class Assembly:
             self._settings.rabbitmq_url,
             self._contract.name,
             [
-                _without_pruned_orders(partition, self.database)
+                _without_pruned(partition, self.database)
                 for each in subscriptions
                 for partition in by_partition(self._contract, each)
             ],
@@ -118,10 +118,10 @@ def by_partition(contract: ServiceContract, subscription: Subscription) -> list[
     return [replace(subscription, queue=name, key_header=header) for name in contract.names_of(queue)]
 
 
-def _without_pruned_orders(subscription: Subscription, database: Database) -> Subscription:
-    """The subscription; an event about an order whose records are pruned becomes a dead letter, and nothing is done.
+def _without_pruned(subscription: Subscription, database: Database) -> Subscription:
+    """The subscription; an event whose subject's records are pruned becomes a dead letter, and nothing is done.
 
-    No record would tell whether it is a duplicate: a charge would be made again.
+    No record would tell whether it is a duplicate: its effect would come again.
     """
 
     def guarded(handler: Handler) -> Handler:

@@ -64,7 +64,7 @@ class RetryDelays:
 class Partitions:
     """A queue is `count` queues for RabbitMQ, `<queue>.0` and so on: in parallel across keys, in sequence within one.
 
-    `key`: the field of its events that decides, such as `subject` (the order id) or `data.order.customer_email`. Events
+    `key`: the field of its events that decides, such as `subject` or, deeper, `data.account.number`. Events
     without a value in it are in sequence with each other.
     """
 
@@ -127,7 +127,7 @@ class Page:
 class Stage:
     """A step of the main path through all services, whose rate the control room shows.
 
-    `does`: what is done so many times per second, such as `orders accepted`; `label`: the same on a chart. Counted is
+    `does`: what is done so many times per second, such as `parcels sent`; `label`: the same on a chart. Counted is
     `counter`, a metric of the service, or what is taken from its `queue` and acknowledged, without duplicates.
     `without_broker`: a sentence on what of it goes on while RabbitMQ is down.
     """

@@ -1,4 +1,4 @@
-"""The skeleton of every handler that has an effect on the outside world, such as a charge or a mail.
+"""The skeleton of every handler that has an effect on the outside world, such as a payment or a mail.
 
 Look the key up, do the effect under the key, record it with its event in one commit, acknowledge. An effect can't be
 undone, and repeating it may do harm. So it is not done while it could not be recorded; once it is done, only the
@@ -33,7 +33,7 @@ logger = structlog.get_logger(__name__)
 
 
 class Effect(Protocol[Record]):
-    """An effect on the outside world for one event, such as a charge. `key` is its idempotency key."""
+    """An effect on the outside world for one event, such as a mail. `key` is its idempotency key."""
 
     @property
     def key(self) -> str: ...

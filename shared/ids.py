@@ -15,7 +15,7 @@ ID_PATTERN = UUID_PATTERN.replace("a-f", "A-Fa-f")
 """A UUID in a request: RFC 9562 tells readers to accept upper case."""
 
 OrderId = Annotated[str, StringConstraints(pattern=UUID_PATTERN)]
-"""An order's id in an event: a UUID of any version, in lower case."""
+"""The id of what an event is about: a UUID of any version, in lower case."""
 
 GivenId = Annotated[str, StringConstraints(pattern=ID_PATTERN, to_lower=True)]
 """An id in a request, turned into lower case."""

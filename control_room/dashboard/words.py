@@ -18,7 +18,7 @@ def title(name: str) -> str:
 
 
 def phrase(name: str) -> str:
-    """The same within a sentence: `the payment service`, or a queue's title in quotation marks."""
+    """The same within a sentence: `the parcel service`, or a queue's title in quotation marks."""
     return f"“{title(name)}”" if "." in name else f"the {title(name).lower()}"
 
 

@@ -22,7 +22,7 @@ class RunDirectory:
 
     @property
     def holds_data(self) -> bool:
-        """Whether a system has kept orders in here."""
+        """Whether a system has kept data in here."""
         return any(self.path.glob("*.db"))
 
     def remove_data(self) -> None:

@@ -1,1 +1,1 @@
-"""Works on any running system, native or in containers: audit, dead letters, topology, order history."""
+"""Works on any running system, native or in containers: dead letters, topology, databases, backups, pruning."""

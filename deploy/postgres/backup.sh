@@ -2,7 +2,7 @@
 # Writes a backup of all databases to standard output, as a tar file, while the system goes on:
 #   docker compose exec -T postgres bash /order-rail/backup.sh >backup.tar
 # In it is what `order-rail backup` writes into a directory. The variable DATABASES names the databases, effects before
-# causes: the orders first.
+# causes: the first service first.
 set -euo pipefail
 [[ ! -t 1 ]] || { echo "Standard output is a terminal; docker compose exec needs -T, and >backup.tar" >&2; exit 1; }
 user=${POSTGRES_USER:-postgres}

@@ -9,7 +9,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from shared.events.envelope import Event
 
 MAX_EVENT_BYTES = 256 * 1024
-"""The largest event that is written or read. An order of the largest legal request is a tenth of this."""
+"""The largest event that is written or read. HTTP bodies are refused from a quarter of this."""
 
 CONTENT_TYPE = "application/cloudevents+json"
 BATCH_CONTENT_TYPE = "application/cloudevents-batch+json"
@@ -84,13 +84,13 @@ def _unreadable(error: ValidationError) -> UnreadableEvent:
             return NotJson(first["msg"])
         case "union_tag_invalid":
             return _unknown(str(first["ctx"]["tag"]))
-    # Location and message only: the input may hold a customer's data, and an error is logged.
+    # Location and message only: the input may hold people's data, and an error is logged.
     field = ".".join(str(part) for part in first["loc"][1:]) or "envelope"
     return SchemaMismatch(f"{field}: {first['msg']}")
 
 
 def _unknown(event_type: str) -> UnreadableEvent:
-    # Named only where it looks like a type: a customer's data may stand in its place, and an error is logged.
+    # Named only where it looks like a type: people's data may stand in its place, and an error is logged.
     name = f"type {event_type!r}" if _READS_LIKE_A_TYPE.fullmatch(event_type) else "what stands for the type is none"
     families = {event.family() for event in event_classes().values()}
     kind = UnknownVersion if event_type.rpartition(".")[0] in families else UnknownType

@@ -9,6 +9,9 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from shared.ids import OrderId, new_id
 from shared.observability.tracing import current_traceparent
 
+SUBJECT = "order"
+"""What the subject of an event is, in sentences for people."""
+
 TYPE_NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+\.v[0-9]+")
 
 
@@ -26,7 +29,7 @@ class Money(Value):
 
 
 class Event(BaseModel):
-    """The base of all events. `subject` is the order id, `time` is aware UTC, `source` is the publishing service.
+    """The base of all events. `subject`: the id of what it is about; `time`: aware UTC; `source`: who publishes it.
 
     A subclass sets `type`, whose end is its version, and the model of `data`. What old readers could not read is a new
     version: a new class beside the old one. `shared.events.decode` knows each direct subclass that was imported.
@@ -51,16 +54,16 @@ class Event(BaseModel):
         """Raises TypeError for a subclass without a type: without it no event at all could be decoded."""
         name, kind = cls.model_fields["type"].default, cls.model_fields["type"].annotation
         if get_origin(kind) is not Literal or get_args(kind) != (name,) or not TYPE_NAME.fullmatch(name):
-            raise TypeError(f"{cls.__name__}.type must be a Literal and its default, such as `order.placed.v1`")
+            raise TypeError(f"{cls.__name__}.type must be a Literal and its default, such as `parcel.sent.v1`")
 
     @classmethod
     def type_name(cls) -> str:
-        """Such as `order.placed.v1`: also the routing key."""
+        """Such as `parcel.sent.v1`: also the routing key."""
         return str(cls.model_fields["type"].default)
 
     @classmethod
     def family(cls) -> str:
-        """The type without its version, such as `order.placed`."""
+        """The type without its version, such as `parcel.sent`."""
         return cls.type_name().rpartition(".")[0]
 
     @classmethod
@@ -74,7 +77,7 @@ class Event(BaseModel):
         time: datetime | None = None,
         again: Literal[True] | None = None,
     ) -> Self:
-        """A new event about an order, in the current trace; with `again`, `id` and `time` the same event once more."""
+        """A new event about a subject, in the current trace; with `again`, `id` and `time` the same event once more."""
         return cls(  # type: ignore[call-arg]  # each subclass has its own type as the default
             id=id or new_id(),
             source=source,

@@ -1,4 +1,4 @@
-"""`GET /deliveries`, for operators: what this process has lately published and handled for an order."""
+"""`GET /deliveries`, for operators: what this process has lately published and handled for a subject."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Literal
@@ -17,8 +17,8 @@ class DeliveryNote(BaseModel):
 
     at: AwareDatetime
     act: Literal["published", "handled"]
-    place: str = Field(examples=["payments"])
-    type: str | None = Field(examples=["order.placed.v1"])
+    place: str = Field(examples=["parcels"])
+    type: str | None = Field(examples=["parcel.sent.v1"])
     message_id: str | None
     attempt: int
     outcome: str = Field(examples=["done"])
@@ -40,7 +40,7 @@ router = APIRouter(tags=["operators"])
 async def read_deliveries(
     order_id: Annotated[GivenId, Query(examples=["019366b4-4a7e-7c3e-9d0a-3f2b8a6f1c55"])],
 ) -> DeliveryNotes:
-    """Every publish and every delivery of an order, as far as this process remembers; oldest first."""
+    """Every publish and every delivery about a subject, as far as this process remembers; oldest first."""
     notes = [note._asdict() | {"at": _time(note.at)} for note in delivery_log.about(order_id)]
     known_since = _time(delivery_log.known_since())
     return DeliveryNotes(known_since=known_since, deliveries=[DeliveryNote.model_validate(note) for note in notes])

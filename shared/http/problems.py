@@ -35,7 +35,7 @@ class ProblemDetails(BaseModel):
     title: str = Field(examples=["Unprocessable Entity"])
     status: int = Field(examples=[422])
     detail: str = Field(examples=["items[0].quantity: Input should be less than or equal to 100"])
-    instance: str | None = Field(default=None, examples=["/orders"])
+    instance: str | None = Field(default=None, examples=["/parcels"])
     errors: list[FieldError] | None = Field(default=None, description="One entry for each field that is wrong")
 
 

@@ -1,4 +1,4 @@
-"""`POST /prune` and `GET /milestones`: operators' calls that delete the records of old orders, and say how far."""
+"""`POST /prune` and `GET /milestones`: operators' calls that delete old records, and say how far."""
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
@@ -28,7 +28,7 @@ class Batch(NamedTuple):
 
 
 class Prunable:
-    """Rows of one database that go with old orders. Remembers where the last batch ended.
+    """Rows of one database that go with old subjects. Remembers where the last batch ended.
 
     PostgreSQL would else read again, for each batch, over the entries of all rows that are deleted and not vacuumed.
     """
@@ -38,14 +38,14 @@ class Prunable:
         self._after = ""
 
     async def delete(self, before: str, limit: int) -> Batch:
-        """Delete a batch of rows about orders whose ids come before this one."""
+        """Delete a batch of rows about subjects whose ids come before this one."""
         keys, seconds = await self._database.write(self._prune, Stretch(self._after, before, limit))
         self._after = keys[-1] if keys else ""
         return Batch(len(keys), seconds)
 
 
 class Horizon(NamedTuple):
-    """Orders that were placed before this moment may be pruned. `held_by`: the order that holds it back, if any."""
+    """What began before this moment may be pruned. `held_by`: the subject that holds it back, if any."""
 
     before: datetime
     held_by: str | None = None
@@ -56,7 +56,7 @@ HorizonOf = Callable[[datetime], Awaitable[Horizon]]
 
 
 async def no_limit(before: datetime) -> Horizon:
-    """For a service that can't say which orders others are not done with."""
+    """For a service that can't say what others are not done with."""
     return Horizon(before)
 
 
@@ -71,7 +71,7 @@ class PruneRequest(BaseModel):
     """One batch, to be asked for again and again. What is younger than a day stays in any case."""
 
     before: Annotated[AwareDatetime, BeforeValidator(_time)] = Field(
-        description="Records of orders that were placed before are deleted", examples=["2026-08-28T00:00:00Z"]
+        description="Records of what began before are deleted", examples=["2026-08-28T00:00:00Z"]
     )
     limit: WholeNumber = Field(ge=1, le=MAX_ROWS, description="How many records at most, in one commit")
 
@@ -80,8 +80,8 @@ class PruneAnswer(BaseModel):
     """`before`: how far this service may be pruned, up to what was asked for. `more`: whether to ask again."""
 
     before: AwareDatetime
-    held_by: str | None = Field(description="The oldest order that is not settled, if it holds `before` back")
-    deleted: int = Field(description="Records; what belongs to a record, such as an order's timeline, goes with it")
+    held_by: str | None = Field(description="The oldest subject that is not settled, if it holds `before` back")
+    deleted: int = Field(description="Records; what belongs to a record, such as its timeline, goes with it")
     seconds: float = Field(description="How long the database was busy with that, the commit left out")
     more: bool
 
@@ -92,10 +92,10 @@ def prune_router(database: Database, prunables: Sequence[Prunable], horizon_of: 
 
     @router.post("/prune", responses=documented(401, 413, 422, 503))
     async def prune(request: PruneRequest) -> PruneAnswer:
-        """Delete a batch of the records of old orders, the oldest first. `order-rail prune` calls it as it should be.
+        """Delete a batch of old records, the oldest first. `order-rail prune` calls it as it should be.
 
-        All services have to agree on `before`, and a dead letter has to be younger: only the order service knows which
-        orders are not settled.
+        All services have to agree on `before`, and a dead letter has to be younger: each says how far it
+        may go, since others can't know what is not settled there.
         """
         before, held_by = await _reached(database, horizon_of, request.before)
         for prunable in prunables:
@@ -108,7 +108,7 @@ def prune_router(database: Database, prunables: Sequence[Prunable], horizon_of: 
 
     @router.get("/milestones", responses=documented(401, 503))
     async def read_milestones() -> dict[str, AwareDatetime]:
-        """`pruned_before`: records of older orders may be gone. `restored_to`: the moment of a restored backup.
+        """`pruned_before`: older records may be gone. `restored_to`: the moment of a restored backup.
 
         A milestone that was never reached is left out.
         """

@@ -1,6 +1,6 @@
-"""The latest publishes and deliveries of this process, in memory, for the history of an order.
+"""The latest publishes and deliveries of this process, in memory, for the history of a subject.
 
-Nothing depends on it. For speed a note is one tuple, and the order's id is searched for in the body without decoding.
+Nothing depends on it. For speed a note is one tuple, and the subject's id is searched for in the body without decoding.
 """
 
 import time
@@ -70,12 +70,12 @@ def note_handled(queue: str, delivery: Delivery, outcome: Outcome, *, settled: b
 
 
 def note_replayed(call: str, order_id: str) -> None:
-    """A request to an HTTP call, such as `POST /orders`, was sent again, and had no effect."""
+    """A request to an HTTP call, such as `POST /parcels`, was sent again, and had no effect."""
     _keep(Note(time.time(), "handled", call, None, None, order_id.encode(), 1, "duplicate", "", False))
 
 
 def about(order_id: str) -> list[Note]:
-    """The notes about an order, oldest first."""
+    """The notes about a subject, oldest first."""
     encoded = order_id.encode()
     return [note for note in _notes if note.order_id == encoded]
 

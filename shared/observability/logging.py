@@ -53,7 +53,7 @@ def _without_control(_logger: Any, _method: str, entry: dict[str, Any]) -> dict[
 def _traceback(stream: TextIO, error: Any) -> None:
     """Indented, so that no line of it looks like a line of the log.
 
-    Without local variables, which structlog's default prints: they hold customers' data.
+    Without local variables, which structlog's default prints: they hold people's data.
     """
     written = StringIO()
     structlog.dev.plain_traceback(written, error)

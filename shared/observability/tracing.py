@@ -30,6 +30,6 @@ def current_traceparent() -> str | None:
 
 
 def current_trace_id() -> str | None:
-    """The 32 hexadecimal digits that the logs of all services share for one order."""
+    """The 32 hexadecimal digits that the logs of all services share for one request."""
     traceparent = _current.get()
     return traceparent[3:35] if traceparent else None

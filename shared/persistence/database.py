@@ -225,7 +225,7 @@ class Database:
             raise DatabaseUnavailable(f"no answer within {PROBE_TIMEOUT_SECONDS:g} s") from None
 
     def _find_tables(self, connection: Connection, rows: list[None]) -> list[None]:
-        """Tables are made and altered by migrations alone. What is missing is said here, not by an order that fails."""
+        """Tables are made and altered by migrations alone. What is missing is said here, before a request fails."""
         if missing := schema.missing(connection, self._metadata):
             raise DatabaseUnavailable(f"{missing}; {schema.HOW_TO_MEND}")
         BulkInsert(write_probe, skip_existing).run(connection, [{"id": 1, "probes": 0}])

@@ -1,4 +1,4 @@
-"""Moments that divide the orders of a service: what was placed before `pruned_before` may be gone, for example.
+"""Moments that divide the subjects of a service: what began before `pruned_before` may be gone, for example.
 
 Each database has a row for each milestone that it has reached.
 """
@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, select
 
+from shared.events.envelope import SUBJECT
 from shared.ids import first_id, seconds_since
 from shared.messaging.retry import PermanentError
 from shared.persistence.backends import backend_of
@@ -17,15 +18,15 @@ from shared.persistence.database import Database
 from shared.persistence.schema import milestones
 
 PRUNED_BEFORE = "pruned_before"
-"""Records of orders that were placed before are deleted, or are about to be."""
+"""Records of subjects that began before are deleted, or are about to be."""
 RESTORED_TO, RESTORED_AT = "restored_to", "restored_at"
 """A backup of this moment was restored, then. What happened in between is not in it."""
 
 YOUNGEST_SECONDS = 24 * 3600.0
-"""An order is pruned at this age at the earliest: for so long at least its idempotency key counts."""
+"""A subject is pruned at this age at the earliest: for so long at least its idempotency key counts."""
 
-PRUNED = "order-pruned"
-"""The reason of a dead letter about an order that is pruned."""
+PRUNED = f"{SUBJECT}-pruned"
+"""The reason of a dead letter whose subject is pruned."""
 
 _ALL = select(milestones)
 
@@ -73,10 +74,10 @@ async def pruned_before(database: Database) -> datetime | None:
 
 
 async def is_pruned(database: Database, key: str) -> bool:
-    """Whether the order is pruned whose id is the key, or begins it.
+    """Whether the subject is pruned whose id is the key, or begins it.
 
     Asked after a look-up that found nothing, this says whether there ever was something: a milestone is committed
-    before, or together with, the first deletion. A young order costs no statement.
+    before, or together with, the first deletion. A young one costs no statement.
     """
     age_seconds = seconds_since(key)
     if age_seconds is not None and age_seconds < YOUNGEST_SECONDS / 2:  # half: clocks may differ
@@ -86,7 +87,7 @@ async def is_pruned(database: Database, key: str) -> bool:
 
 
 async def expect_kept(database: Database, key: str) -> None:
-    """Raises `PermanentError` if the order is pruned whose id is the key, or begins it."""
+    """Raises `PermanentError` if the subject is pruned whose id is the key, or begins it."""
     if await is_pruned(database, key):
         order_id = key.partition("/")[0]
-        raise PermanentError(PRUNED, f"order {order_id} is so old that its records are pruned; nothing was done")
+        raise PermanentError(PRUNED, f"{SUBJECT} {order_id} is so old that its records are pruned; nothing was done")

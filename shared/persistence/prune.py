@@ -1,4 +1,4 @@
-"""Deletes the records of old orders in small batches. Orders' ids are UUIDv7: "old" is a range of every key."""
+"""Deletes the records of old subjects in small batches. Their ids are UUIDv7: "old" is a range of every key."""
 
 import time
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from shared.persistence.one_of import one_of
 
 
 class Stretch(NamedTuple):
-    """At most `limit` rows whose key comes after the key `after`, and before the order id `before`."""
+    """At most `limit` rows whose key comes after the key `after`, and before the id `before`."""
 
     after: str
     before: str
@@ -27,8 +27,8 @@ class Deleted(NamedTuple):
 class Prune:
     """A store function: deletes the rows of each stretch by `key`, the oldest first.
 
-    `key` is the primary key, and an order id, or begins with one. `others`: order ids of further tables, whose rows go
-    together with those of `key`; each needs an index. Replicas delete different rows at the same time.
+    `key` is the primary key, and a subject's id, or begins with one. `others`: such ids of further tables, whose rows
+    go together with those of `key`; each needs an index. Replicas delete different rows at the same time.
     """
 
     def __init__(self, key: Column[str], *others: Column[str]) -> None:

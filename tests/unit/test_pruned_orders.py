@@ -15,7 +15,7 @@ from payment_service.gateways.simulated import SimulatedGateway
 from payment_service.gateways.simulated import store as ledger
 from payment_service.handlers import Paying
 from payment_service.payments import Payment
-from shared.assemble import _without_pruned_orders
+from shared.assemble import _without_pruned
 from shared.effects import Once
 from shared.events import Event, OrderPlaced
 from shared.http.prune import Prunable
@@ -93,7 +93,7 @@ async def test_no_service_handles_or_gives_up_what_is_about_a_pruned_order(payme
         return False
 
     plain = Subscription(CONTRACT.queue_name("charge"), {OrderPlaced: handle}, 1, give_up)
-    guarded = _without_pruned_orders(plain, payments.database)
+    guarded = _without_pruned(plain, payments.database)
     assert guarded.give_up is not None
     old, young = examples.order_placed(first_id(JUNE)), examples.order_placed()
     await payments.prune()

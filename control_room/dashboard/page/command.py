@@ -54,8 +54,8 @@ def control_room(
 ) -> None:
     """Show a running system live, on http://HTTP_HOST:HTTP_PORT, until Ctrl-C. `order-rail up` has it built in.
 
-    With CONTROLS_ENABLED=true services can be stopped and slowed down there, if it is set for them, too. SHOP_URL says
-    where people reach the shop, if not where this process does.
+    With CONTROLS_ENABLED=true services can be stopped and slowed down there, if it is set for them, too. A
+    service's page is linked at its address, unless the variable in its contract says where browsers reach it.
     """
     configure_logging("control_room", os.environ.get("LOG_FORMAT", "console"))
     settings = load(_with_public_urls())

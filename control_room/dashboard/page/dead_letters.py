@@ -15,6 +15,7 @@ from control_room.operations.dead_letters import NotDone
 from control_room.operations.dead_letters.dead_letter import DeadLetter
 from control_room.operations.dead_letters.selection import Group, Selection
 from control_room.text import counted
+from shared.events.envelope import SUBJECT
 from shared.messaging.channel import BrokerUnavailable
 
 HINT = (
@@ -77,8 +78,8 @@ def _draw_dead_letter(page: Page, dead_letter: DeadLetter) -> None:
     with ui.element("li"):
         with ui.element("div").classes("what"):
             text(capital(without_class(dead_letter.error))[:200] or dead_letter.reason, "name")
-            if page.may_act:  # an order's id opens its customer's page
-                text(f"order {order_id}" if order_id else f"no order: {number}", "code")
+            if page.may_act:  # to know the id may be a user's right to its page
+                text(f"{SUBJECT} {order_id}" if order_id else f"no {SUBJECT}: {number}", "code")
             text(_tried(dead_letter), "hint")
             if moot := page.room.dead_letters.why_moot(dead_letter):
                 text(f"{capital(moot)}.", "hint moot")

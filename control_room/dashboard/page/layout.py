@@ -11,7 +11,7 @@ from control_room.dashboard.page.parts import KeepFocus, Page, named, text
 STYLES = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
 REFRESH_SECONDS = 1.0
 HOW_TO_ENTER = (
-    "You can look at everything here but what belongs to customers. To see that, or to change something, open the "
+    "You can look at everything here but what belongs to users. To see that, or to change something, open the "
     "link that 'order-rail up' printed, or enter the operator token:"
 )
 REFUSED = "That is not the operator token of this system. It is in the link that 'order-rail up' prints."

@@ -134,7 +134,7 @@ def text(content: str, classes: str = "", tag: str = "div") -> TextElement:
 
 
 def link(content: str, url: str) -> TextElement:
-    """A link to another page, which does not learn where its visitors come from: an address may hold an order's id."""
+    """A link to another page, which does not learn where its visitors come from: an address may hold an id."""
     made = text(content, "elsewhere", tag="a")
     made.props.update({"href": url, "rel": "noreferrer"})
     return made

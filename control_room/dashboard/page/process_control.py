@@ -12,7 +12,7 @@ from control_room.dashboard.snapshots.snapshot import ServiceView, Snapshot
 from control_room.dashboard.words import capital, plainly, title
 from control_room.text import duration
 
-HINT = "Stop one while orders come in, and watch the rail: messages wait, nothing is lost, and it goes on by itself."
+HINT = "Stop one while work comes in, and watch the rail: messages wait, nothing is lost, and it goes on by itself."
 NO_CONTROL = (
     "Services can't be stopped from here: they don't listen for it. Set CONTROLS_ENABLED=true for them and for the "
     "control room, and start them again."

@@ -20,7 +20,7 @@ from shared.messaging.channel import BrokerUnavailable
 
 SHOWN_EACH = 20
 MOOT_SECONDS = 30.0
-"""How often the orders of dead letters are asked for again; there are none as long as all is well."""
+"""How often it is asked again which are moot; there are none as long as all is well."""
 LOOK_SECONDS, UNWATCHED_LOOK_SECONDS = 1.0, 60.0
 SHARE_OF_TIME = 0.1
 """Listing holds the messages while it lasts, so for nine tenths of the time nothing is listed."""
@@ -31,7 +31,7 @@ logger = structlog.get_logger(__name__)
 class DeadLetterView:
     """`groups` are the dead letters by queue and cause, as last listed; `trouble` says why listing failed.
 
-    `statuses` of their orders, as last asked for, say which are moot.
+    `statuses` of their subjects, as last asked for, say which are moot.
     """
 
     def __init__(self, addresses: SystemAddresses, journal: Path, count: Callable[[], int], pace: Pace) -> None:
@@ -73,7 +73,7 @@ class DeadLetterView:
                 self.trouble = str(error)
 
     def why_moot(self, dead_letter: DeadLetter) -> str:
-        """A few words if its order was taken back since; else nothing."""
+        """A few words if a redrive would change nothing; else nothing."""
         return why_moot(dead_letter, self.statuses)
 
     @property
@@ -82,7 +82,7 @@ class DeadLetterView:
         return sum(bool(self.why_moot(each)) for group in self.groups for each in group.first)
 
     async def _look_for_moot(self) -> None:
-        """Ask for the orders of those that may become moot: an order may be cancelled at any time."""
+        """Ask for the statuses of those that may become moot, which may happen at any time."""
         self._asked_at = time.monotonic()
         first = [dead_letter for group in self.groups for dead_letter in group.first]
         order_ids = {each.order_id for each in first}
@@ -91,7 +91,7 @@ class DeadLetterView:
         self.statuses = {**known, **(await statuses_of(self._addresses, asked) if asked else {})}
 
     async def about(self, order_id: str) -> list[DeadLetter]:
-        """The dead letters of one order. Raises BrokerUnavailable."""
+        """The dead letters of one subject. Raises BrokerUnavailable."""
         if not self._count():
             return []
         async with self._lock, connected(self._url) as connection:
@@ -99,7 +99,7 @@ class DeadLetterView:
             return [held.dead_letter async for held in found if held.dead_letter.order_id == order_id]
 
     def discarded(self, order_id: str) -> list[dict[str, Any]]:
-        """The journal's lines about an order; none if the journal can't be read."""
+        """The journal's lines about a subject; none if the journal can't be read."""
         try:
             return discarded(self._journal, order_id)
         except (OSError, ValueError) as error:

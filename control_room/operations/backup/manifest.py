@@ -32,7 +32,7 @@ class DatabaseCopy(BaseModel):
 
 
 class Manifest(BaseModel):
-    """`read_at`: the moment at which the order service's database was read."""
+    """`read_at`: the moment at which the first service's database was read."""
 
     format: int = FORMAT
     read_at: AwareDatetime

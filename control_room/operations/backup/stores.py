@@ -24,7 +24,7 @@ def system_databases(run_directory: Path, variables: Mapping[str, str]) -> list[
 
 
 def is_outside(database: SystemDatabase) -> bool:
-    """Whether it stands for an outside system, such as the ledger of a payment gateway."""
+    """Whether it stands for an outside system, such as a simulated one."""
     return any(database.name == each.name for contract in services() for each in contract.further_databases)
 
 

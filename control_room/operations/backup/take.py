@@ -29,7 +29,7 @@ def _make(directory: Path) -> None:
         if directory.is_dir() and not any(directory.iterdir()):
             directory.chmod(0o700)
         else:
-            directory.mkdir(mode=0o700)  # of its owner alone: it holds customers' addresses
+            directory.mkdir(mode=0o700)  # of its owner alone: it holds people's data
     except FileExistsError:
         raise BackupError(f"{directory} is not empty; name a new directory") from None
     except FileNotFoundError:

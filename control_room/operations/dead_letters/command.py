@@ -52,7 +52,7 @@ def list_command(
 ) -> None:
     """Show what was parked, by queue and cause. Nothing is removed or reordered.
 
-    What is moot, since its order was cancelled later, is said to be: a redrive of it changes nothing.
+    What is moot, since a redrive of it would change nothing, is said to be.
     """
     selection = _selection(None, cause, queue)
 

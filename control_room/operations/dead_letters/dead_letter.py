@@ -15,7 +15,7 @@ from shared.messaging import message as headers
 from shared.messaging.message import Message
 
 READABLE_BYTES = 256 * 1024
-"""A longer body is no event of ours, and is not searched for an order id."""
+"""A longer body is no event of ours, and is not searched for its subject."""
 X_DEATH = "x-death"
 """The broker's own header: a list of its reasons for moving a message, the latest first."""
 ERRORS_BY_BROKER_REASON = {
@@ -82,7 +82,7 @@ class DeadLetter:
 
     @cached_property
     def order_id(self) -> str | None:
-        """The `subject` of the body, even if the body is no event that we can read; None if that is no order id."""
+        """The `subject` of the body, even if the body is no event that we can read; None if that is no id."""
         if len(self.message.body) > READABLE_BYTES:
             return None
         try:
@@ -93,7 +93,7 @@ class DeadLetter:
 
     @cached_property
     def event(self) -> str:
-        """The type of its event without the version, such as `order.placed`; empty for poison."""
+        """The type of its event without the version, such as `parcel.sent`; empty for poison."""
         try:
             return decode(self.message.body).family()
         except UnreadableEvent:
@@ -101,7 +101,7 @@ class DeadLetter:
 
     @property
     def event_order_id(self) -> str | None:
-        """The order id, if the body is an event of ours; None for poison, which belongs to no order."""
+        """The subject, if the body is an event of ours; None for poison, which has none."""
         return self.order_id if self.event else None
 
     @property

@@ -53,7 +53,7 @@ def entry(dead_letter: DeadLetter, because: str) -> dict[str, Any]:
 
 
 def discarded(journal: Path, order_id: str) -> list[dict[str, Any]]:
-    """The lines about an order. A last line without an end was never finished. Raises OSError, or ValueError."""
+    """The lines about a subject. A last line without an end was never finished. Raises OSError, or ValueError."""
     if not journal.exists():
         return []
     with journal.open(encoding="utf-8") as file:
@@ -68,7 +68,7 @@ def write(journal: Path, entries: Sequence[dict[str, Any]]) -> None:
         journal.parent.mkdir(parents=True, exist_ok=True)
         is_new = not journal.exists()
         with _locked(journal), journal.open("a", encoding="utf-8") as file:
-            journal.chmod(0o600)  # customers' data
+            journal.chmod(0o600)  # people's data
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -79,7 +79,7 @@ def write(journal: Path, entries: Sequence[dict[str, Any]]) -> None:
 
 
 def forget(journal: Path, before: datetime) -> int:
-    """Remove the entries about orders that were placed before, and those about no order that are older themselves.
+    """Remove the entries about subjects that began before, and those about none that are older themselves.
 
     Returns how many. Raises NotDone; then the journal is as it was.
     """

@@ -12,13 +12,14 @@ from control_room.operations.dead_letters.dead_letter import DeadLetter, printab
 from control_room.operations.dead_letters.moot import why_moot
 from control_room.operations.dead_letters.selection import Group
 from control_room.text import duration
+from shared.events.envelope import SUBJECT
 
 BODY_CHARACTERS = 4000
 ERROR_CHARACTERS = 100
 
 
 def show_groups(console: Console, groups: Sequence[Group], statuses: Mapping[str, str]) -> None:
-    """The groups, then some dead letters of each; `statuses` of their orders say which are moot."""
+    """The groups, then some dead letters of each; `statuses` of their subjects say which are moot."""
     if not groups:
         console.print("There are no dead letters.")
         return
@@ -39,11 +40,11 @@ def _cause(group: Group) -> str:
 
 
 def _line(dead_letter: DeadLetter, moot: str) -> str:
-    order = f"order {dead_letter.order_id}" if dead_letter.order_id else "no order"
+    about = f"{SUBJECT} {dead_letter.order_id}" if dead_letter.order_id else f"no {SUBJECT}"
     tried = f"attempt {dead_letter.attempts}, {_age(dead_letter.parked_at) or 'unknown'} ago"
     redriven = f", redriven {dead_letter.redrives} times" if dead_letter.redrives else ""
     why = dead_letter.error[:ERROR_CHARACTERS]
-    return f"  {dead_letter.id}  {order}, {tried}{redriven}: {why}{f' ({moot})' if moot else ''}"
+    return f"  {dead_letter.id}  {about}, {tried}{redriven}: {why}{f' ({moot})' if moot else ''}"
 
 
 def _age(since: datetime | None) -> str:
@@ -59,7 +60,7 @@ def show_dead_letter(console: Console, dead_letter: DeadLetter, statuses: Mappin
         "error": dead_letter.error,
         "attempts": dead_letter.attempts,
         "parked": f"{dead_letter.parked_at or 'unknown'} ({_age(dead_letter.parked_at)} ago)",
-        "order": dead_letter.order_id or "none",
+        SUBJECT: dead_letter.order_id or "none",
     } | ({"moot": moot.removeprefix("moot: ")} if (moot := why_moot(dead_letter, statuses)) else {})
     message = dead_letter.message
     properties = {name: value for name, value in dead_letter.properties.items() if value is not None}

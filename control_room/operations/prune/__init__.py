@@ -1,7 +1,7 @@
-"""`order-rail prune`: delete the records of orders that are older than RETAIN_DAYS, in every service.
+"""`order-rail prune`: delete the records that are older than RETAIN_DAYS, in every service.
 
-Everything about orders that were placed before a moment, the horizon, goes. It is the earliest of three: RETAIN_DAYS
-ago, the placement of the oldest order that is not settled, and that of the oldest order with a dead letter.
+Everything about subjects that began before a moment, the horizon, goes. It is the earliest of three: RETAIN_DAYS
+ago, the beginning of the oldest that is not settled, and that of the oldest with a dead letter.
 """
 
 from control_room.operations.prune.pruning import FAILURES, Pruned, prune

@@ -10,6 +10,7 @@ from control_room.operations.addresses import ENVIRONMENT_FILE, NotRunning, disc
 from control_room.operations.prune.pruning import FAILURES, Pruned, prune
 from control_room.operations.prune.settings import MAX_DAYS, RetentionSettings
 from control_room.text import silence_logs
+from shared.events.envelope import SUBJECT
 from shared.settings import load
 
 
@@ -24,10 +25,10 @@ def prune_command(
         Path | None, typer.Option(help="The journal of discarded dead letters. Default: beside the environment file.")
     ] = None,
 ) -> None:
-    """Delete the records of orders that are older than RETAIN_DAYS, in every service. The control room does it hourly.
+    """Delete the records that are older than RETAIN_DAYS, in every service. The control room does it hourly.
 
-    Orders that are not settled, and those with a dead letter, stay, and all that are younger with them. It goes slowly,
-    so that customers do not notice, and may be interrupted and repeated. Exit status 2 if it could not be carried out.
+    What is not settled, or has a dead letter, stays, and all that is younger with it. It goes slowly, so that nobody
+    notices, and may be interrupted and repeated. Exit status 2 if it could not be carried out.
     """
     silence_logs()
     days = retain_days or load(RetentionSettings).retain_days
@@ -41,7 +42,8 @@ def prune_command(
 
 
 def _show(pruned: Pruned, days: int) -> None:
-    typer.echo(f"Orders from before {pruned.before:%Y-%m-%d %H:%M:%S} UTC are pruned; they are kept for {days} days.")
+    before = f"{pruned.before:%Y-%m-%d %H:%M:%S} UTC"
+    typer.echo(f"{SUBJECT.capitalize()}s from before {before} are pruned; they are kept for {days} days.")
     if pruned.held_by:
         typer.echo(f"Older ones are kept as well: {pruned.held_by}.")
     for service, records in pruned.deleted.items():

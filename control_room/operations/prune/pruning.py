@@ -1,6 +1,6 @@
 """Works out the horizon, and has each service delete what is before it: batch by batch, with pauses.
 
-The order service comes first: it knows which orders are not settled, and says how far the others may go. Whatever stops
+Services are asked by port, causes before effects, and each says how far those behind it may go. Whatever stops
 a run, the next one goes on where it ended.
 """
 
@@ -20,6 +20,7 @@ from control_room.operations.dead_letters.dead_letter import DeadLetter
 from control_room.operations.dead_letters.discard import forget
 from control_room.operations.dead_letters.parked import connected
 from control_room.operations.dead_letters.selection import Selection, selected
+from shared.events.envelope import SUBJECT
 from shared.ids import first_id, made_at
 from shared.messaging.channel import BrokerUnavailable
 from shared.persistence.milestones import PRUNED_BEFORE
@@ -28,11 +29,11 @@ FAILURES = (Unanswered, BrokerUnavailable, NotDone)
 """What `prune` raises: something can't be asked, or does not answer."""
 
 TIMEOUT_SECONDS = 60.0
-"""The first answer of the order service may take a while: it looks at every order that may go."""
+"""A first answer may take a while: the service may look at every subject that may go."""
 
 FIRST_RECORDS, FEWEST_RECORDS, MOST_RECORDS = 20, 10, 500
 BATCH_SECONDS = 0.004
-"""As long as a database should be busy with a batch: a customer's order may have to wait for it."""
+"""As long as a database should be busy with a batch: a request may have to wait for it."""
 
 SHARE_OF_TIME = 0.0125
 """For which a database is busy with deletions; requests and commits cost the machine several times as much."""
@@ -40,7 +41,7 @@ SHARE_OF_TIME = 0.0125
 
 @dataclass(frozen=True)
 class Pruned:
-    """Orders from before `before` are gone. `held_by`: why it is not RETAIN_DAYS ago; empty if it is.
+    """What began before `before` is gone. `held_by`: why it is not RETAIN_DAYS ago; empty if it is.
 
     `deleted`: records by service. `discards`: entries of the journal of discarded dead letters.
     """
@@ -62,16 +63,16 @@ async def prune(system: SystemAddresses, retain_days: int, discards: Path) -> Pr
         for service in system.services:
             deleted[service], answer = await _prune_service(system, http, service, before)
             before, held_by = _as_far_as(answer, before, held_by)
-    before = max(before, last or before)  # orders may have been kept for fewer days than now
+    before = max(before, last or before)  # less may have been kept then than now
     return Pruned(before, held_by, deleted, await asyncio.to_thread(forget, discards, before))
 
 
 async def _before_dead_letters(
     system: SystemAddresses, before: datetime, last: datetime | None
 ) -> tuple[datetime, str]:
-    """The moment, or the placement of the oldest order with a dead letter, and why it is that."""
+    """The moment, or the beginning of the oldest subject with a dead letter, and why it is that."""
     oldest: DeadLetter | None = None
-    # What is parked about orders that are pruned already, such as events that came late, holds nothing back.
+    # What is parked about subjects that are pruned already, such as events that came late, holds nothing back.
     pruned, first = first_id(last) if last else "", first_id(before)
     async with connected(system.rabbitmq_url) as connection, aclosing(selected(connection, Selection())) as found:
         async for held in found:
@@ -80,17 +81,17 @@ async def _before_dead_letters(
                 oldest, first = held.dead_letter, order_id
     if oldest is None:
         return before, ""
-    return made_at(first), f"order {first} has a dead letter for {oldest.queue}: redrive it, or discard it"
+    return made_at(first), f"{SUBJECT} {first} has a dead letter for {oldest.queue}: redrive it, or discard it"
 
 
 def _as_far_as(answer: dict[str, Any], before: datetime, held_by: str) -> tuple[datetime, str]:
-    """How far the order service went, and why not further."""
+    """How far the service went, and why not further."""
     reached = datetime.fromisoformat(answer["before"])
     if reached >= before:
         return before, held_by
     if answer["held_by"] is None:
-        return reached, "younger orders can still be cancelled"
-    return reached, f"order {answer['held_by']} is not settled"
+        return reached, f"younger {SUBJECT}s can still change"
+    return reached, f"{SUBJECT} {answer['held_by']} is not settled"
 
 
 async def _prune_service(

@@ -1,7 +1,9 @@
-"""How long the records of an order are kept."""
+"""How long records are kept."""
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shared.events.envelope import SUBJECT
 
 MAX_DAYS = 36_500
 
@@ -15,6 +17,6 @@ class RetentionSettings(BaseSettings):
         90,
         ge=1,
         le=MAX_DAYS,
-        description="how long the records of an order are kept after its placement, its idempotency key with them. "
-        "Longer while an order that is as old is not settled, or has a dead letter",
+        description=f"how long the records of each {SUBJECT} are kept, with its idempotency key. Longer while one that is "
+        "as old is not settled, or has a dead letter",
     )
