@@ -17,6 +17,6 @@ class RetentionSettings(BaseSettings):
         90,
         ge=1,
         le=MAX_DAYS,
-        description=f"how long the records of each {SUBJECT} are kept, with its idempotency key. Longer while one that is "
-        "as old is not settled, or has a dead letter",
+        description=f"how long the records of each {SUBJECT} are kept, with its idempotency key. Longer while one that "
+        "is as old is not settled, or has a dead letter",
     )
