@@ -11,6 +11,8 @@ from control_room.experiments.flash_sale.command import flash_sale
 from control_room.experiments.lab.command import lab
 from control_room.experiments.tour.command import tour
 from control_room.generator import command as generator
+from control_room.generator.channel_command import channel_command
+from control_room.generator.project import project_command
 from control_room.launcher.command import up
 from control_room.operations import databases, topology
 from control_room.operations.audit.command import audit_command
@@ -54,3 +56,5 @@ app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(topology.app, name="topology")
 app.add_typer(databases.app, name="database")
 app.add_typer(generator.app, name="new")
+generator.app.command("channel")(channel_command)
+generator.app.command("project")(project_command)

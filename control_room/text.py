@@ -7,6 +7,9 @@ from collections.abc import Iterable, Sequence
 import structlog
 from rich.console import Console
 
+SYSTEM = "Order Rail"
+"""The name of the system."""
+
 PLAIN_WIDTH = 200
 """Of what goes to a file or a pipe, so that no row of a table is broken."""
 

@@ -3,8 +3,9 @@
 `python -m docs.generate` writes each to `docs/images/<name>.svg`. Three columns fit beside the navigation.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from typing import Literal
 
@@ -205,4 +206,8 @@ FIGURES: Mapping[str, str] = {
         Arrow("database", "relay", "rows not yet confirmed"),
         Arrow("relay", "broker", "publish until/confirmed"),
     ),
+}
+
+FIGURE_FILES: Mapping[str, Callable[[], str]] = {
+    f"docs/images/{name}.svg": partial(str, svg) for name, svg in FIGURES.items()
 }

@@ -1,13 +1,11 @@
 """`python -m docs.generate`: writes what the documentation says of events and settings from the code that defines them.
 
 `docs/events.md` comes from the registered contracts, the tables of `docs/settings.md` from the settings classes,
-`.env.example` from the variables of `docker-compose.yml`, and the figures from `docs/figures.py`. A test compares the
-files with what this would write.
+and `.env.example` from the variables of `docker-compose.yml`. A test compares the files with what this would write.
 """
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
 from importlib import import_module
 from inspect import getdoc
 from pathlib import Path
@@ -19,7 +17,7 @@ from pydantic_settings import BaseSettings
 
 from control_room.analytics.settings import AnalyticsSettings
 from control_room.operations.prune import RetentionSettings
-from docs.figures import FIGURES
+from docs.figures import FIGURE_FILES
 from shared.contract import ServiceContract, patterns, queues, services
 from shared.events import Event
 from shared.events.envelope import SUBJECT
@@ -177,7 +175,7 @@ GENERATED: Mapping[str, Callable[[], str]] = {
     "docs/events.md": events_page,
     "docs/settings.md": settings_page,
     ".env.example": env_example,
-    **{f"docs/images/{name}.svg": partial(str, svg) for name, svg in FIGURES.items()},
+    **FIGURE_FILES,
 }
 
 if __name__ == "__main__":

@@ -46,19 +46,21 @@ def _channel(
     return QueueContract(name, title, takes, attempt_seconds, retry_delays)
 
 
+CHANNELS = (
+    _channel("email", "Emails to customers", EMAIL_ATTEMPT_SECONDS, EMAIL_DELAYS),
+    _channel("sms", "Text messages", retry_delays=SMS_DELAYS),
+    _channel("push", "Push messages", retry_delays=PUSH_DELAYS),
+    # Of a voided order it has no ticket.
+    _channel("restaurant", "Kitchen tickets", retry_delays=RESTAURANT_DELAYS, more=()),
+)
+
 CONTRACT = ServiceContract(
     name="notification_service",
     title="Notification service",
     port=8002,
     exchange="notifications",
     publishes=(NotificationDelivered, NotificationFailed),
-    queues=(
-        _channel("email", "Emails to customers", EMAIL_ATTEMPT_SECONDS, EMAIL_DELAYS),
-        _channel("sms", "Text messages", retry_delays=SMS_DELAYS),
-        _channel("push", "Push messages", retry_delays=PUSH_DELAYS),
-        # Of a voided order it has no ticket.
-        _channel("restaurant", "Kitchen tickets", retry_delays=RESTAURANT_DELAYS, more=()),
-    ),
+    queues=CHANNELS,
     stages=(Stage("customers notified", label="customers notified", queue="email"),),
-    outside=("EMAIL_URL", "SMS_URL", "PUSH_URL", "RESTAURANT_URL"),
+    outside=tuple(f"{channel.name}_URL".upper() for channel in CHANNELS),
 )

@@ -1,7 +1,7 @@
 """What a service is to all others, as data: its name, port, exchange, events and queues.
 
 A service's contract is `CONTRACT` in its `contract.py`, registered by an entry point of the group
-`order_rail.services`. Topology, permissions, launcher, ports, addresses, audit and dashboard derive from the
+`order_rail.services`. Topology, permissions, launcher, ports, addresses and dashboard derive from the
 registered contracts.
 """
 

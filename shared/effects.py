@@ -1,4 +1,4 @@
-"""The skeleton of every handler that has an effect on the outside world, such as a payment or a mail.
+"""The skeleton of every handler that has an effect on the outside world, such as a letter or a mail.
 
 Look the key up, do the effect under the key, record it with its event in one commit, acknowledge. An effect can't be
 undone, and repeating it may do harm. So it is not done while it could not be recorded; once it is done, only the

@@ -94,8 +94,8 @@ class _BrokerSettings(BaseSettings):
         0,
         ge=0,
         le=10 * 366 * 24,
-        description="how long the stream `events` keeps a copy of every event, for `order-rail replay` and the "
-        "analytics ([replay.md](replay.md)); `168` with `order-rail up` and in `docker-compose.yml`. `0`: no copies. "
+        description="how long the stream `events` keeps a copy of every event, for consumers that come later "
+        "([replay.md](replay.md)); `168` with `order-rail up` and in `docker-compose.yml`. `0`: no copies. "
         "The same for topology and services",
     )
     events_kept_bytes: int = Field(

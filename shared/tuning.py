@@ -1,6 +1,7 @@
 """The tricks that exist only for speed, each with its measured gain. The rest of the code is written to be read.
 
-Gains are processor time, unless a line says otherwise. These tricks can't leave their place:
+Gains are processor time, unless a line says otherwise, and were measured in the shop of Order Rail, where each order
+passes three services. These tricks can't leave their place:
 
 - `shared/http/short_cut.py`: POST /orders goes past the framework: 9 µs in place of 97.
 - `shared/http/json_body.py`: headers and body are read past Starlette: with `connection.py`'s single check of

@@ -23,6 +23,8 @@ __all__ = ["QUICK_RETRIES", "RETRY_DELAYS_SECONDS", "Broker", "virtual_host"]
 
 pytest_plugins = ["shared.testing.plugin"]
 
+collect_ignore = ["examples/project"]  # they run in the project that is made of them
+
 logging.configure("tests", "console")
 
 if "RABBITMQ_URL" not in os.environ:

@@ -30,7 +30,7 @@ def plainly(sentence: str) -> str:
 
 
 def without_class(sentence: str) -> str:
-    """The sentence without the names of exceptions that errors begin with, such as `GatewayUnavailable: `."""
+    """The sentence without the names of exceptions that errors begin with, such as `ServerUnavailable: `."""
     return CLASS_NAME.sub("", sentence)
 
 

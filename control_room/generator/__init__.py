@@ -1,1 +1,1 @@
-"""`order-rail new`: writes into a checkout, by copying what lives there or in `tests/examples`."""
+"""`order-rail new`: writes code, by copying what lives here or in `tests/examples`."""

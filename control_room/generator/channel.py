@@ -25,7 +25,7 @@ DELAYS = """
 SETTING = """
     <new>_url: str = Field("", repr=False, description=APPRISE)"""
 QUEUE = r"""
-        _channel("<new>", "<Spoken> messages"\1<NEW>_DELAYS\2"""
+    _channel("<new>", "<Spoken> messages"\1<NEW>_DELAYS\2"""
 POD_URL = r"""
 \1- name: <NEW>_URL
 \1  valueFrom: {secretKeyRef: {name: channels, key: <NEW>_URL, optional: true}}"""
@@ -36,7 +36,7 @@ LINES = {
     "shared/events/notifications.py": {r"^ChannelName = Literal\[[^\]]*": ', "<new>"'},
     "<notifies>/contract.py": {
         rf"^<LIKE>_DELAYS = RetryDelays{STATEMENT}": DELAYS,
-        r'^        _channel\("<like>", "[^"]*"(.*)<LIKE>_DELAYS(.*)$': QUEUE,
+        r'^    _channel\("<like>", "[^"]*"(.*)<LIKE>_DELAYS(.*)$': QUEUE,
     },
     "<notifies>/notifications.py": {
         r'^    "<like>": (.*)$': r'\n    "<new>": \1',

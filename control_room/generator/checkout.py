@@ -1,12 +1,16 @@
 """The checkout that is written into: a git work tree with nothing uncommitted, which this `order-rail` belongs to."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from control_room.text import SYSTEM
+
 ROOT = Path(__file__).parents[2]
 EXAMPLES = "tests/examples"
+NAMES_A_REPOSITORY = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY")
 
 
 class Refused(Exception):
@@ -15,12 +19,15 @@ class Refused(Exception):
 
 def checkout() -> Path:
     """The root of the checkout around the current directory. Raises `Refused` if there is none, or it is not clean."""
-    root = Path(_git("rev-parse", "--show-toplevel"))
+    try:
+        root = Path(git("rev-parse", "--show-toplevel"))
+    except Refused as refused:
+        raise Refused(f"this needs a clone of {SYSTEM}, and {refused}") from None
     if not (root / EXAMPLES).is_dir() or not (root / "control_room").is_dir():
-        raise Refused(f"{root} is no checkout of Order Rail: clone it, and run this in the clone")
+        raise Refused(f"{root} is no checkout of {SYSTEM}: clone it, and run this in the clone")
     if root != ROOT.resolve():
         raise Refused(f"this order-rail belongs to {ROOT}; use the one in {root}/.venv/bin (`make up` makes it)")
-    if changed := _git("status", "--porcelain"):
+    if changed := git("status", "--porcelain"):
         raise Refused(
             f"there are uncommitted changes ({changed.splitlines()[0].strip()}, ...): commit or stash them, so that "
             "`git diff` shows what is generated, and `git checkout . && git clean -d` takes it back"
@@ -44,14 +51,21 @@ def _formatted(root: Path, files: Sequence[str]) -> bool:
     return True
 
 
-def _git(*arguments: str) -> str:
+def git(*arguments: str, at: Path | None = None) -> str:
+    """What git says, at a folder or here. Raises `Refused` if it fails."""
+    command, environment = ["git", *arguments], _environment()
     try:
-        found = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)  # noqa: S603, S607
+        found = subprocess.run(command, cwd=at, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
     except FileNotFoundError:
         raise Refused("git is not installed") from None
     if found.returncode:  # no repository here, or one that git does not trust
-        raise Refused(f"this needs a clone of Order Rail, and git says: {found.stderr.strip()}")
+        raise Refused(f"git says: {found.stderr.strip()}")
     return found.stdout.strip()
+
+
+def _environment() -> dict[str, str]:
+    """This process's, without what names a repository other than that of the folder: git sets it for its hooks."""
+    return {name: value for name, value in os.environ.items() if name not in NAMES_A_REPOSITORY}
 
 
 def write_all(root: Path, files: Mapping[str, str], edits: Mapping[str, str]) -> None:

@@ -7,21 +7,22 @@ from typing import Annotated
 
 import typer
 
-from control_room.generator import channel, event, service
+from control_room.generator import event, service
 from control_room.generator.checkout import Refused, checkout, written
 from control_room.text import counted
 from shared.contract import services
+from shared.events.envelope import SUBJECT
 
-app = typer.Typer(help="Write a new service, event or channel into this checkout.", no_args_is_help=True)
+app = typer.Typer(help="Begin something new, from a living example.", no_args_is_help=True)
 
 
 @app.callback()
 def new() -> None:
-    """Write a new service, event or channel into this checkout."""
+    """Begin something new, from a living example."""
 
 
 @contextmanager
-def _in_checkout() -> Iterator[Path]:
+def in_checkout() -> Iterator[Path]:
     """The root of the checkout. What is refused is told, and ends the command."""
     try:
         yield checkout()
@@ -33,20 +34,20 @@ def _in_checkout() -> Iterator[Path]:
 @app.command("service")
 def service_command(
     name: Annotated[str, typer.Argument(help="Such as loyalty; the package has _service behind it.")],
-    on: Annotated[str, typer.Option(help="The event that it takes, such as payment.succeeded.v1.")],
+    on: Annotated[str, typer.Option(help=f"The event that it takes, such as {service.CAUSE[0]}.")],
     publishes: Annotated[str, typer.Option(help="An event of its own, such as loyalty.earned.v1.")] = "",
 ) -> None:
     """Write a service that does something once for each event: package, tests, and its lines in all that deploys it."""
-    with _in_checkout() as root:
+    with in_checkout() as root:
         new = service.checked(name, on, publishes, services())
         own = service.files(new, root)
-        shared = service.edits(new, services()[-1], lambda file: (root / file).read_text(encoding="utf-8"))
+        shared = service.edits(new, services()[-1], root)
         is_formatted = written(root, own, shared)
-    _tell(
+    tell(
         f"{new.name} is written: {counted(len(own), 'file')} of its own, and its lines in {len(shared)} others",
         {
             f"{new.name}/{new.word}.py": "the rules: what an entry is, and what an event makes of it",
-            f"{new.name}/handlers.py": "what is done with an event, once an order",
+            f"{new.name}/handlers.py": f"what is done with an event, once for each {SUBJECT}",
             f"{new.name}/store.py": "the table; it changes together with migrations/versions/",
             **({f"shared/events/{new.word}.py": "the event that it publishes"} if new.publishes else {}),
             new.test: "its tests, which kill the handler between every two steps",
@@ -66,11 +67,11 @@ def event_command(
     by: Annotated[str, typer.Option(help="The service that publishes it, such as payment.")],
 ) -> None:
     """Write an event of a service: its class, its export, and its place in the contract."""
-    with _in_checkout() as root:
+    with in_checkout() as root:
         new = event.checked(event_type, by, services())
         is_formatted = written(root, {}, event.edits(new, root))
     known = event.takers(new, services())
-    _tell(
+    tell(
         f"{new.name} is written, and {new.publisher.name} may publish it",
         {
             new.file: f"what it says: {new.name}Data, and the docstring of {new.name}",
@@ -83,36 +84,7 @@ def event_command(
     )
 
 
-@app.command("channel")
-def channel_command(
-    name: Annotated[str, typer.Argument(help="Such as chat.")],
-    like: Annotated[str, typer.Option(help="The channel that tells the same people the same: push, for instance.")],
-) -> None:
-    """Write a channel of notifications: queue, setting, templates, and its lines in all that deploys it."""
-    with _in_checkout() as root:
-        new = channel.checked(name, like, services())
-        own = channel.files(new, root)
-        shared = channel.edits(new, root)
-        is_formatted = written(root, own, shared)
-    _tell(
-        f"The channel {name} is written: {counted(len(own), 'template')}, and its lines in {len(shared)} files",
-        {
-            f"{new.notifies.name}/notifications.py": f"who is told what over it: now the same as over {like}",
-            f"{new.templates}/": f"the words: now those of {like}",
-            f"{new.notifies.name}/contract.py": "for how long its provider may be away",
-            f"{new.notifies.name}/channels.py": "an adapter, if neither a webhook nor Apprise will do",
-            "docs/recipes/add-a-channel.md": "which service is rolled out first, and what nobody waits for yet",
-        },
-        {
-            "make generate": "writes docs/events.md, docs/settings.md and .env.example anew",
-            ".venv/bin/pytest tests/unit": "",
-            f"{name.upper()}_URL=https://... make up": "sends over it; without an address it is logged",
-        },
-        is_formatted=is_formatted,
-    )
-
-
-def _tell(done: str, files: Mapping[str, str], commands: Mapping[str, str], *, is_formatted: bool) -> None:
+def tell(done: str, files: Mapping[str, str], commands: Mapping[str, str], *, is_formatted: bool) -> None:
     """What was done, which files to open, and which commands come next, each with why."""
     if not is_formatted:
         commands = {"make format": "sorts imports and breaks long lines", **commands}

@@ -1,8 +1,9 @@
 """The lines of a service in the files that deploy the system: each comes after the same line of the service before."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from control_room.generator.checkout import Refused
 
@@ -50,7 +51,7 @@ LINES = {
 
 WORDS = {
     "pyproject.toml": [(r'"<name>"(?=, "control_room")', ', "<name>"')],
-    COMPOSE: [(r"depends_on: \[.*\b<name>(?=\])", ", <name>"), (r"\b<name>(?= gateway)", " <name>")],
+    COMPOSE: [(r"depends_on: \[.*\b<name>(?=\])", ", <name>"), (r"DATABASES: [\w ]*\b<name>\b", " <name>")],
     HAPROXY: [(r"\{ nbsrv\(<name>\) eq 0 \}", " || { nbsrv(<name>) eq 0 }")],
 }
 """By file: where a service stands in a line with the others, and what the next one adds behind it."""
@@ -161,15 +162,27 @@ spec:
 """
 
 
-def files(new: Deployed) -> dict[str, str]:
+def files(root: Path, new: Deployed) -> dict[str, str]:
     """The deployment files that are the service's own."""
-    return {new.fill(f"{KUBERNETES}/<dashed>.yaml"): new.fill(POD)}
+    return {new.fill(f"{KUBERNETES}/<dashed>.yaml"): new.fill(POD)} if (root / KUBERNETES).is_dir() else {}
 
 
-def edited(read: Callable[[str], str], last: Deployed, new: Deployed) -> dict[str, str]:
-    """The files that all services share, with `new` behind `last`. Raises `Refused` if `last` is not found in one."""
+def edited(root: Path, last: Deployed, new: Deployed) -> dict[str, str]:
+    """The files that all services share, with `new` behind `last`. Raises `Refused` if `last` is not found in one.
+
+    A file that a project does not have is passed over.
+    """
+
+    def exists(file: str) -> bool:
+        return (root / file).is_file()
+
+    def read(file: str) -> str:
+        return (root / file).read_text(encoding="utf-8")
+
     texts: dict[str, str] = {}
     for file, pattern, addition in _additions():
+        if not exists(file):
+            continue
         added = new.fill(addition)
         text, count = re.subn(
             last.fill(pattern),
@@ -180,7 +193,7 @@ def edited(read: Callable[[str], str], last: Deployed, new: Deployed) -> dict[st
         if not count:
             raise Refused(f"{file} has nothing like {last.fill(pattern)!r}, after which {new.name} could be written")
         texts[file] = text
-    return {**texts, SCALING: read(SCALING) + new.fill(SCALED)}
+    return {**texts, SCALING: read(SCALING) + new.fill(SCALED)} if exists(SCALING) else texts
 
 
 def _additions() -> Iterator[tuple[str, str, str]]:

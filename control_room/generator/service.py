@@ -71,7 +71,8 @@ def checked(word: str, cause: str, publishes: str, registered: Iterable[ServiceC
 RESERVED = {
     *("api", "app", "contract", "events", "handlers", "migrations", "store"),  # modules of every service
     *("outbox", "milestones", "write_probe", "alembic_version"),  # tables of every service
-    *("control", "charge", KEEPS.word, PUBLISHES.word),  # an exchange, the gateway's rows in an audit, and the examples
+    *("control", KEEPS.word, PUBLISHES.word),  # an exchange, and the examples
+    "charge",  # the gateway's rows in an audit
 }
 
 MAX_LENGTH = 40
@@ -102,12 +103,12 @@ def files(new: NewService, root: Path) -> dict[str, str]:
     texts = {rename(path): rename(file.read_text(encoding="utf-8")) for path, file in found.items()}
     contract = f"{new.name}/contract.py"
     texts[contract] = re.sub(r"port=\d+", f"port={new.port}", texts[contract])
-    return {**texts, **deployment.files(new.deployed())}
+    return {**texts, **deployment.files(root, new.deployed())}
 
 
-def edits(new: NewService, last: ServiceContract, read: Callable[[str], str]) -> dict[str, str]:
+def edits(new: NewService, last: ServiceContract, root: Path) -> dict[str, str]:
     """The shared files with the lines of the new service behind those of the last one."""
-    return deployment.edited(read, Deployed(last.name, last.port), new.deployed())
+    return deployment.edited(root, Deployed(last.name, last.port), new.deployed())
 
 
 def _renaming(new: NewService) -> Callable[[str], str]:

@@ -20,6 +20,7 @@ from control_room.launcher.ports import CONTROL_ROOM, Ports, ports_of_environmen
 from control_room.launcher.system import System, launch
 from control_room.operations.addresses import DISCARDS, SystemAddresses
 from control_room.signals import run_until_signal
+from control_room.text import SYSTEM
 from shared.contract import services
 from shared.observability.logging import configure as configure_logging
 from shared.urls import without_credentials
@@ -41,7 +42,7 @@ def up(
     try:
         run_until_signal(_stay_up(run_directory, ports, nodes))
     except LaunchError as error:
-        console.print(f"[red]Order Rail did not start.[/] {escape(str(error))}")
+        console.print(f"[red]{SYSTEM} did not start.[/] {escape(str(error))}")
         raise typer.Exit(1) from None
     console.print("Stopped.")
 
@@ -77,7 +78,7 @@ async def page(system: System) -> AsyncIterator[None]:
 
 
 def _introduce(system: System) -> None:
-    console.print("\n[bold green]Order Rail is running.[/] Ctrl-C stops it.")
+    console.print(f"\n[bold green]{SYSTEM} is running.[/] Ctrl-C stops it.")
     link = f"{system.control_room_url}/?token={quote(system.operator_token, safe='')}"
     console.print(f"  {'control room':22}{escape(link)}")
     for contract in services():

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from control_room.launcher import LaunchError
+from control_room.text import SYSTEM
 from shared.settings import checked_token
 
 
@@ -67,7 +68,7 @@ class RunDirectory:
             except BlockingIOError:
                 lock.seek(0)
                 raise LaunchError(
-                    f"Order Rail already runs in {self.path} (process {lock.read().strip() or 'unknown'}). "
+                    f"{SYSTEM} already runs in {self.path} (process {lock.read().strip() or 'unknown'}). "
                     "Stop it there, or choose another place with --run-directory."
                 ) from None
             lock.truncate(0)

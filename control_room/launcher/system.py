@@ -46,7 +46,7 @@ Broker = PrivateBroker | PrivateCluster
 
 
 class System:
-    """A running Order Rail. `broker` is None if RABBITMQ_URL names one; `control_room_url` is empty without a page."""
+    """A running system. `broker` is None if RABBITMQ_URL names one; `control_room_url` is empty without a page."""
 
     def __init__(
         self,

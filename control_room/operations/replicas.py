@@ -49,7 +49,7 @@ async def replicas(url: str) -> list[str]:
 
 
 def parsed(page: str) -> list[Sample]:
-    """The samples of Order Rail's own metrics, without the buckets of histograms, which nobody reads."""
+    """The samples of our own metrics, without the buckets of histograms, which nobody reads."""
     lines = (line for line in page.splitlines() if line.startswith("order_rail_") and "_bucket{" not in line)
     families = text_string_to_metric_families("\n".join(lines) + "\n")
     return [sample for family in families for sample in family.samples]

@@ -36,7 +36,7 @@ class Health(BaseModel):
 
     status: Status
     problems: list[str] = Field(default=[], examples=[["database: connection refused"]])
-    degraded: list[str] = Field(default=[], examples=[["the gateway, since 2026-11-26T18:30:00Z: it answers 503"]])
+    degraded: list[str] = Field(default=[], examples=[["the mail server, since 2026-11-26T18:30:00Z: it answers 421"]])
 
 
 def create_app(

@@ -9,7 +9,7 @@ What was not acknowledged is delivered again, to a new process; at last the even
 Then all must be as without the crash: the same rows in the database, as many effects, the same events published; and
 what is acknowledged is not begun again. The database is a real one (SQLite), and so is all that decodes, retries and
 settles a delivery. Two things are stand-ins: a list for the broker's queue; and a process is dead in that none of its
-steps is carried out any more. `order-rail chaos` kills real processes, and `faults.py` does in a test.
+steps is carried out any more. `faults.py` kills a real process.
 """
 
 import asyncio

@@ -1,11 +1,8 @@
 """Events and values as the services would make them, for tests that need one and do not care which."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar, cast
-
-from pydantic import BaseModel
 
 from shared.events import (
     Event,
@@ -32,6 +29,7 @@ from shared.events import (
     PaymentVoidedData,
 )
 from shared.ids import new_id
+from shared.testing.examples import any_event
 
 EventType = TypeVar("EventType", bound=Event)
 
@@ -124,16 +122,4 @@ _MAKERS: dict[type[Event], Callable[[], Event]] = {
 
 def example_of(event: type[EventType]) -> EventType:
     """An event of this class; of one that is not above, with any values."""
-    if event in _MAKERS:
-        return cast(EventType, _MAKERS[event]())
-    return event.about(new_id(), source="a_service", data=_any(event.model_fields["data"].annotation))
-
-
-def _any(kind: Any) -> Any:
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        return kind(
-            **{name: _any(field.annotation) for name, field in kind.model_fields.items() if field.is_required()}
-        )
-    values = {str: "text", int: 1, float: 1.0, bool: True, datetime: datetime.now(UTC)}
-    assert kind in values, f"add an event with a {kind} to _MAKERS"
-    return values[kind]
+    return cast(EventType, _MAKERS[event]()) if event in _MAKERS else any_event(event)

@@ -140,13 +140,13 @@ def test_what_can_not_be_written_leaves_everything_as_it_was(tmp_path: Path) -> 
 
 def test_a_file_without_the_service_before_is_named() -> None:
     with pytest.raises(Refused, match=r"pyproject\.toml has nothing like .*nobody_service"):
-        deployment.edited(lambda file: (ROOT / file).read_text(), Deployed("nobody_service", 1), Deployed("new", 2))
+        deployment.edited(ROOT, Deployed("nobody_service", 1), Deployed("new", 2))
 
 
 @pytest.mark.parametrize("publishes", ["", "zebra.seen.v1"])
 def test_nothing_of_the_example_is_left(publishes: str) -> None:
     new = checked("zebra", "order.placed.v1", publishes, services())
-    written = files(new, ROOT) | edits(new, services()[-1], lambda file: (ROOT / file).read_text())
+    written = files(new, ROOT) | edits(new, services()[-1], ROOT)
     for name, text in written.items():
         for word in ("diary", "herald", "Diary", "Herald", "DIARY"):
             assert word not in name + text, name

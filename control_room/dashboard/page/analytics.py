@@ -29,10 +29,10 @@ NOT_KEPT = "No events are kept (EVENTS_KEPT_HOURS is 0), so there is nothing to 
 SHOWN_DISHES = 5
 MAX_MINUTES = 7 * 24 * 60
 Lines = Sequence[tuple[str, str]]
-COUNTS: Lines = (("orders", "accepted"), ("confirmed", "paid"), ("declines", "declined"), ("cancellations", "backlog"))
+COUNTS: Lines = (("orders", "blue"), ("confirmed", "green"), ("declines", "red"), ("cancellations", "orange"))
 """Figures per minute that are counts, with their colours."""
-TIMES: Lines = (("p50", "accepted"), ("p95", "notified"))
-REVENUE_COLOURS = ("paid", "accepted", "notified", "backlog", "predicted")
+TIMES: Lines = (("p50", "blue"), ("p95", "violet"))
+REVENUE_COLOURS = ("green", "blue", "violet", "orange", "grey")
 """Of the currencies, one after the other."""
 
 

@@ -14,7 +14,7 @@ from shared.contract import stages
 SHOWN_SECONDS = 300
 POINTS = 150
 LABELS = tuple(stage.label for _, stage in stages())
-COLOURS = ("accepted", "paid", "notified")
+COLOURS = ("blue", "green", "violet")
 """Of the stages, one after the other, as the style sheet calls them."""
 HINT = "What comes in faster than it can be handled waits in a queue; nobody who sent it waits for that."
 INK = "getComputedStyle(document.body).getPropertyValue('--{}').trim()"
@@ -95,8 +95,8 @@ def _options() -> dict[str, Any]:
         ],
         "series": [
             *(_line(label, colour) for label, colour in zip(LABELS, cycle(COLOURS), strict=False)),
-            _line("backlog", "backlog", axis=1, areaStyle={"opacity": 0.15}),
-            _line("backlog, predicted", "predicted", axis=1, dash="dashed", encode={"x": 0, "y": 1}, data=[]),
+            _line("backlog", "orange", axis=1, areaStyle={"opacity": 0.15}),
+            _line("backlog, predicted", "grey", axis=1, dash="dashed", encode={"x": 0, "y": 1}, data=[]),
         ],
     }  # fmt: skip
 

@@ -17,6 +17,7 @@ from control_room.dashboard.page.panels import PANELS
 from control_room.dashboard.page.parts import Page
 from control_room.dashboard.page.room import Room
 from control_room.dashboard.page.whole_body import WholeBody
+from control_room.text import SYSTEM
 from shared.http import problems
 from shared.http.limits import Limits
 from shared.http.middleware import HeadAsGet
@@ -34,7 +35,7 @@ NOWHERE = """\
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<title>Not found · Order Rail: control room</title>
+<title>Not found · {system}: control room</title>
 <body style="font: 1rem/1.5 system-ui, sans-serif; max-width: 40rem; margin: 15vh auto; padding: 0 1rem">
 <main>
 <h1>There is no such page</h1>
@@ -62,7 +63,7 @@ async def serving(room: Room, host: str, port: int) -> AsyncIterator[None]:
 
 
 def _application(room: Room) -> FastAPI:
-    app = FastAPI(title="Order Rail: the control room", docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(title=f"{SYSTEM}: the control room", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(WholeBody)
     app.add_middleware(HeadAsGet)
     for each in (app, framework):
@@ -90,10 +91,10 @@ def _application(room: Room) -> FastAPI:
 
     @framework.exception_handler(404)
     async def nowhere(request: Request, _error: Exception) -> Response:
-        return HTMLResponse(NOWHERE.format(path=escape(request.url.path[:200])), 404)
+        return HTMLResponse(NOWHERE.format(system=SYSTEM, path=escape(request.url.path[:200])), 404)
 
     ui.run_with(
-        app, title="Order Rail: control room", dark=None, tailwind=False, show_welcome_message=False,
+        app, title=f"{SYSTEM}: control room", dark=None, tailwind=False, show_welcome_message=False,
         language="en-US", favicon=FAVICON, reconnect_timeout=RECONNECT_SECONDS, message_history_length=MESSAGES_KEPT,
         binding_refresh_interval=None,
     )  # fmt: skip

@@ -160,7 +160,7 @@ class Snapshot:
 
 
 def failing_system(degraded: str) -> str:
-    """The outside system of what a service reports: `the gateway, since 2026-...: it answers 503`."""
+    """The outside system of what a service reports: `the mail server, since 2026-...: it answers 421`."""
     return plainly(degraded.partition(", since ")[0])
 
 

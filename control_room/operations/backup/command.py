@@ -15,6 +15,7 @@ from control_room.operations.backup.put_back import put_back
 from control_room.operations.backup.stores import system_databases
 from control_room.operations.backup.take import take
 from control_room.operations.databases import DatabaseError, SystemDatabase
+from control_room.text import SYSTEM
 
 RunDirectoryOption = Annotated[Path, typer.Option(help="Where `order-rail up` keeps its data.")]
 
@@ -78,7 +79,7 @@ def _at_rest(run_directory: Path) -> Iterator[None]:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise BackupError(f"Order Rail runs in {run_directory}; stop it first") from None
+            raise BackupError(f"{SYSTEM} runs in {run_directory}; stop it first") from None
         yield
 
 

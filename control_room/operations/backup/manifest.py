@@ -12,6 +12,7 @@ from pydantic_core import from_json
 
 from control_room.operations.backup import BackupError
 from control_room.operations.durable import to_disk
+from control_room.text import SYSTEM
 
 FORMAT = 1
 MANIFEST, CHECKSUMS = "manifest.json", "SHA256SUMS"
@@ -95,7 +96,7 @@ def _check_files(directory: Path, checksums: Mapping[str, str]) -> None:
 
 def _checked(directory: Path, content: Any, checksums: Mapping[str, str]) -> Manifest:
     if isinstance(content, dict) and isinstance(content.get("format"), int) and content["format"] > FORMAT:
-        raise BackupError(f"{directory} was made by a newer version of Order Rail; restore it with that one")
+        raise BackupError(f"{directory} was made by a newer version of {SYSTEM}; restore it with that one")
     manifest = Manifest.model_validate(content)
     if unknown := [each.file for each in manifest.databases if each.file not in checksums]:
         raise BackupError(f"{directory / CHECKSUMS} does not have {', '.join(unknown)}. Use another backup")

@@ -9,6 +9,7 @@ from control_room.operations.backup import BackupError, manifest
 from control_room.operations.backup.manifest import DatabaseCopy, Manifest
 from control_room.operations.backup.stores import Store, explained, is_outside, store_of
 from control_room.operations.databases import SystemDatabase
+from control_room.text import SYSTEM
 from shared.persistence import milestones
 
 
@@ -69,7 +70,7 @@ def _check_revision(step: Step) -> None:
     known = [migration.revision for migration in History.of(step.database.migrations).migrations]
     if step.copy.revision and step.copy.revision not in known:
         raise BackupError(
-            f"a newer version of Order Rail made the backup: its tables are at {step.copy.revision}, and this one "
+            f"a newer version of {SYSTEM} made the backup: its tables are at {step.copy.revision}, and this one "
             f"knows nothing after {known[-1]}; restore it with the newer one"
         )
 

@@ -34,7 +34,7 @@ def record(connection: Connection, new: list[Entry]) -> list[bool]:
     return [entry.order_id in written for entry in new]
 
 
-def get(connection: Connection, order_ids: list[str]) -> list[Entry | None]:
+def get(connection: Connection, keys: list[str]) -> list[Entry | None]:
     """The entry of each order, or None."""
-    found = {row.order_id: Entry(**row._asdict()) for row in connection.execute(_by_key, {"keys": set(order_ids)})}
-    return [found.get(order_id) for order_id in order_ids]
+    found = {row.order_id: Entry(**row._asdict()) for row in connection.execute(_by_key, {"keys": set(keys)})}
+    return [found.get(key) for key in keys]
