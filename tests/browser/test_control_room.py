@@ -405,7 +405,7 @@ async def test_with_the_keyboard_alone_a_scenario_is_played_and_a_dead_letter_se
         "As expected", timeout=40_000
     )
     await tab_to(operators_page, "Scenarios", backwards=True)
-    for _ in range(2):
+    for _ in range(3):
         await operators_page.keyboard.press("ArrowRight")
     await operators_page.keyboard.press("Enter")
     row = operators_page.get_by_role("listitem").filter(has_text=order_id)
