@@ -76,26 +76,30 @@ test-prerequisites:
 
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.venv/.runtime: requirements.txt pyproject.toml | prerequisites
+.venv/.requirements: requirements.txt | prerequisites
 	@echo "Setting up .venv ..."
 	$(PYTHON) -m venv .venv
 	$(INSTALL) --require-hashes --requirement requirements.txt
+	@touch $@
+
+# Each new service changes pyproject.toml. That installs the project anew, which takes seconds, and nothing else.
+.venv/.runtime: .venv/.requirements pyproject.toml
 	$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.venv/.development: requirements-dev.txt .venv/.runtime .venv/.docs .venv/localstripe/.installed | test-prerequisites
+.venv/.development: requirements-dev.txt .venv/.requirements .venv/.docs .venv/localstripe/.installed | .venv/.runtime test-prerequisites
 	$(INSTALL) --require-hashes --requirement requirements-dev.txt
 	@touch $@
 
-.venv/.docs: requirements-docs.txt .venv/.runtime
+.venv/.docs: requirements-docs.txt .venv/.requirements | .venv/.runtime
 	$(INSTALL) --require-hashes --requirement requirements-docs.txt
 	@touch $@
 
-.venv/.peers: requirements-peers.txt .venv/.runtime
+.venv/.peers: requirements-peers.txt .venv/.requirements | .venv/.runtime
 	$(INSTALL) --require-hashes --requirement requirements-peers.txt
 	@touch $@
 
-.venv/localstripe/.installed: requirements-localstripe.txt .venv/.runtime
+.venv/localstripe/.installed: requirements-localstripe.txt .venv/.requirements
 	$(PYTHON) -m venv .venv/localstripe
 	.venv/localstripe/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-localstripe.txt
 	@touch $@

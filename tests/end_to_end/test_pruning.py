@@ -125,7 +125,7 @@ async def test_old_orders_go_while_audits_run_and_none_that_may_be_needed(
     assert pruned.held_by == (
         f"order {past_order_id(WITH_DEAD_LETTER)} has a dead letter for {SMS}: redrive it, or discard it"
     )
-    assert pruned.deleted == {
+    assert {service: count for service, count in pruned.deleted.items() if count} == {
         "order_service": WITH_DEAD_LETTER, "payment_service": 2 * WITH_DEAD_LETTER,
         "notification_service": 2 * WITH_DEAD_LETTER,
     }  # fmt: skip
