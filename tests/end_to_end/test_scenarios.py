@@ -7,7 +7,7 @@ import pytest_asyncio
 
 from control_room.dashboard.process_control import ProcessState
 from control_room.dashboard.process_control.launcher import launcher_control
-from control_room.experiments.scenarios import SCENARIOS, Runner, Scenario, Target
+from control_room.experiments.scenarios import SCENARIOS, Runner, Scenario, Target, lab
 from control_room.experiments.scenarios.mail_route import LauncherMailRoute
 from control_room.launcher.system import System
 from control_room.operations.addresses import SystemAddresses
@@ -20,6 +20,7 @@ SMALL = {
     "in-line": {"orders": 10},
     "outage": {"seconds": 3},
     "in-sequence": {"kills": 2},
+    "lab": {"orders": 60},
 }
 
 
@@ -33,7 +34,10 @@ async def runner(system: System) -> AsyncIterator[Runner]:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
-async def test_what_a_scenario_expects_is_what_is_seen(runner: Runner, scenario: Scenario) -> None:
+async def test_what_a_scenario_expects_is_what_is_seen(
+    runner: Runner, scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lab, "COMMAND", (*lab.COMMAND, "--way", "auto-ack", "--way", "order-rail"))
     assert scenario.impossible(runner.target) == ""
     usual = {each.name: each.usual for each in scenario.settings}
     runner.start(scenario, {**usual, **SMALL.get(scenario.name, {})})

@@ -9,6 +9,7 @@ from control_room.experiments.scenarios import (
     flash_sale,
     in_line,
     in_sequence,
+    lab,
     out_of_order,
     outage,
     poison,
@@ -29,6 +30,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     cancel.SCENARIO,
     cancel.REFUND_FAILS,
     poison.SCENARIO,
+    lab.SCENARIO,
     tour_steps.CARDS_SCENARIO,
 )
 
