@@ -1,5 +1,6 @@
 """A new event of a service that publishes: the classes of a living example, renamed, and all lines that name them."""
 
+import ast
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -97,9 +98,17 @@ def edits(new: NewEvent, root: Path) -> dict[str, str]:
 
 def _published(new: NewEvent, contract: str, home: str) -> str:
     """The contract, whose `publishes=` names the event."""
-    text, count = re.subn(r"(?s)(publishes=\(.*?),?\s*\)", rf"\1, {new.name})", contract)
-    if count != 1:
-        raise Refused(f"{new.contract} has no `publishes=(...)`, to which {new.name} could be added")
+    found = [
+        node.value
+        for node in ast.walk(ast.parse(contract))
+        if isinstance(node, ast.keyword) and node.arg == "publishes" and isinstance(node.value, ast.Tuple)
+    ]
+    if len(found) != 1 or not found[0].elts:
+        raise Refused(f"{new.contract} has no `publishes=(...)` that lists events, to which {new.name} could be added")
+    listed, last = (ast.get_source_segment(contract, node) or "" for node in (found[0], found[0].elts[-1]))
+    before, _, after = listed.rpartition(last)
+    end = ")" if after == ",)" else after
+    text = contract.replace(listed, f"{before}{last}, {new.name}{end}")
     return re.sub(r"(?m)^(?=from |import )", f"from {home} import {new.name}\n", text, count=1)
 
 

@@ -95,6 +95,17 @@ def test_a_second_version_of_an_event_is_a_class_beside_the_first_and_reaches_th
     assert queues_taking(PaymentSucceeded).keys() < reached.keys()
 
 
+def test_an_event_is_listed_behind_the_last_one_whatever_comments_there_are() -> None:
+    new = event.checked("order.lost.v1", "order", services())
+    listed = "publishes=(\n    A,  # the first (old)\n    B,  # the last (new)\n)"
+    assert "    B, OrderLost,  # the last (new)\n)" in event._published(
+        new, f"import x\nx.y({listed})\n", "shared.events"
+    )
+    for contract in ("x.y(publishes=EVENTS)", "x.y(publishes=())", "x.y()"):
+        with pytest.raises(Refused, match=r"contract\.py has no `publishes="):
+            event._published(new, contract, "shared.events")
+
+
 def test_the_class_of_an_event_is_its_type_in_one_word() -> None:
     types = ("loyalty.earned.v1", "gift_cards.issued.v2")
     assert [class_name(each) for each in types] == ["LoyaltyEarned", "GiftCardsIssuedV2"]
