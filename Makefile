@@ -51,7 +51,7 @@ COMPILE_ONLY = $(BIN)/uv pip compile --universal --python-version 3.11 --generat
 COMPILE = $(COMPILE_ONLY) pyproject.toml
 requirements: ## pin the dependencies of pyproject.toml anew
 	$(COMPILE) --group build --output-file requirements.txt
-	$(COMPILE) --group dev --extra stripe --constraints requirements.txt --output-file requirements-dev.txt
+	$(COMPILE) --group dev --extra stripe --extra lab --constraints requirements.txt --output-file requirements-dev.txt
 	$(COMPILE) --group peers --constraints requirements.txt --output-file requirements-peers.txt
 	$(COMPILE_ONLY) --group stripe --constraints requirements.txt --output-file requirements-stripe.txt
 	$(COMPILE_ONLY) --group localstripe --output-file requirements-localstripe.txt

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes sure that a RabbitMQ server is installed (unless RABBITMQ_URL names one), and Python's venv module; with
-# FOR_TESTS=1 also PostgreSQL's server programs, PgBouncer, HAProxy, Chromium, libfaketime and Kustomize, without which
-# some tests are skipped. PYTHON names the interpreter.
+# FOR_TESTS=1 also PostgreSQL's server programs, PgBouncer, HAProxy, Redis, Chromium, libfaketime and Kustomize, without
+# which some tests are skipped. PYTHON names the interpreter.
 # Installs them with apt-get where it may; else says what to do, with status 1 if it can't be done without.
 # Order Rail runs a private node of its own, so the package's system-wide service is neither started nor enabled.
 set -eu
@@ -40,6 +40,10 @@ has_haproxy() {
   command -v haproxy >/dev/null || [ -x /usr/sbin/haproxy ]
 }
 
+has_redis() {
+  command -v redis-server >/dev/null
+}
+
 has_libfaketime() {
   [ -n "$(find /usr/lib -name 'libfaketimeMT.so.1' 2>/dev/null | head -n 1)" ]
 }
@@ -59,6 +63,7 @@ missing_packages() {
   has_postgresql || echo postgresql
   has_pgbouncer || echo pgbouncer
   has_haproxy || echo haproxy
+  has_redis || echo redis-server
   has_chromium || echo chromium
   has_libfaketime || echo libfaketime
   has_kustomize || ! apt-cache show kustomize >/dev/null 2>&1 || echo kustomize # Debian has it since 13
@@ -120,6 +125,7 @@ as_root() {
   without_starting_services install || explain
   case $missing in *rabbitmq-server*) disable_services $erlang ;; esac
   case $missing in *haproxy*) [ ! -d /run/systemd/system ] || systemctl --quiet disable haproxy.service ;; esac
+  case $missing in *redis*) [ ! -d /run/systemd/system ] || systemctl --quiet disable redis-server.service ;; esac
   [ -z "$(missing_packages)" ] || explain
 }
 

@@ -19,12 +19,15 @@ import pytest_asyncio
 from typer.testing import CliRunner
 
 from control_room.cli import app
-from control_room.experiments.lab.ways import WAYS
+from control_room.experiments.lab.systems.redis import missing
+from control_room.experiments.lab.ways import RABBITMQ, REDIS, RIGHT, WAYS
 from tests.order_rail import Ended, end_of, order_rail, processes_of, report_of, start
 from tests.support import eventually
 
 ORDERS = 84
-EACH_WAY = pytest.mark.parametrize("way", WAYS)
+ON_RABBITMQ = [way.name for way in WAYS.values() if way.system == RABBITMQ]
+NEEDS_REDIS = pytest.mark.skipif(missing() != "" and not os.environ.get("CI"), reason=missing())
+EACH_WAY = pytest.mark.parametrize("way", ON_RABBITMQ)
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ async def run(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run]:
 async def test_the_damage_is_seen_and_the_files_say_so(run: Run) -> None:
     assert run.ended.status == 0, run.ended.output + run.ended.errors
     assert "All of it held" in run.ended.output
-    assert all(way.lines in run.ended.output and way.why in run.ended.output for way in WAYS.values())
+    assert all(WAYS[way].lines in run.ended.output and WAYS[way].why in run.ended.output for way in ON_RABBITMQ)
     assert "order-rail" in (run.output / "report.md").read_text()
     assert (run.output / "chart.svg").read_text().startswith("<?xml")
 
@@ -113,7 +116,7 @@ async def test_every_fault_is_evidenced(way: str, run: Run) -> None:
     dead = {line["process"] for line in run.lines(way) if line["what"] == "ended" and line["status"] == -9}
     assert {kill["process"] for kill in kills} <= dead
     assert broker["ready"] > 0
-    assert broker["node"] != broker["new_node"]
+    assert broker["server"] != broker["new_server"]
     assert evidence[5]["refused"] > 0
     assert sum(evidence[6]["outcomes"].values()) > 0
 
@@ -123,13 +126,45 @@ async def test_nothing_of_it_is_left(run: Run) -> None:
     assert list(run.temporary.iterdir()) == []
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+@NEEDS_REDIS
+async def test_on_redis_the_same_holds(tmp_path: Path) -> None:
+    """Few ways, for time's sake."""
+    ways = ("redis-list", "redis-without-key", RIGHT[REDIS])
+    chosen = [word for way in ways for word in ("--way", way)]
+    run = await lab(tmp_path, "--system", REDIS, "--orders", "60", *chosen)
+
+    assert run.ended.status == 0, run.ended.output + run.ended.errors
+    assert {way: run.outcome(way)["accepted"] > 55 for way in ways} == dict.fromkeys(ways, True)
+    assert run.outcome("redis-list")["lost"] > 0
+    assert run.outcome("redis-without-key")["duplicated"] > 0
+    right = run.outcome(RIGHT[REDIS])
+    assert not [right[kind] for kind in ("lost", "duplicated", "stuck", "unasked") if right[kind]]
+    assert run.orders(RIGHT[REDIS], "repeated")
+    assert processes_of(run.temporary) == []
+    assert list(run.temporary.iterdir()) == []
+
+
+async def test_without_redis_it_says_what_to_install(tmp_path: Path) -> None:
+    ended = CliRunner().invoke(app, ["lab", "--system", REDIS, "--output", str(tmp_path)], env={"PATH": str(tmp_path)})
+
+    assert ended.exit_code == 2
+    assert "redis-server is not installed" in ended.output or "order-rail[lab]" in ended.output
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "way"),
+    [
+        (signal.SIGINT, 130, "without-key"),
+        pytest.param(signal.SIGKILL, -9, "redis-list", marks=NEEDS_REDIS),
+    ],
+)
 async def test_nothing_is_left_of_a_lab_that_is_interrupted_or_killed(
-    number: signal.Signals, status: int, tmp_path: Path
+    number: signal.Signals, status: int, way: str, tmp_path: Path
 ) -> None:
     temporary = tmp_path / "temporary"
     temporary.mkdir()
-    running = await start("lab", "--way", "without-key", "--output", str(tmp_path / "output"), TMPDIR=str(temporary))
+    options = ("--system", WAYS[way].system, "--way", way, "--output", str(tmp_path / "output"))
+    running = await start("lab", *options, TMPDIR=str(temporary))
     await eventually(lambda: len(processes_of(temporary)) > 2, 60, "processes")
     processes = [psutil.Process(pid) for pid in processes_of(temporary) if pid != running.pid]
     running.send_signal(number)
@@ -167,10 +202,11 @@ def test_the_ways_are_listed() -> None:
 
 @pytest.mark.skipif(not os.environ.get("LAB"), reason="LAB=1 runs the lab ten times at full size: 15 minutes")
 @pytest.mark.timeout(3000)
-async def test_the_damage_is_no_luck(tmp_path: Path) -> None:
+@pytest.mark.parametrize("system", RIGHT)
+async def test_the_damage_is_no_luck(system: str, tmp_path: Path) -> None:
     for number in range(1, 11):
         directory = tmp_path / str(number)
         directory.mkdir()
-        run = await lab(directory)
+        run = await lab(directory, "--system", system)
         print(run.ended.output)
         assert run.ended.status == 0, run.ended.output + run.ended.errors

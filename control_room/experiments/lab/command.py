@@ -5,13 +5,15 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from control_room.background import running
-from control_room.experiments.experiment import carry_out, new_directory, show
+from control_room.experiments.experiment import COULD_NOT_RUN, carry_out, new_directory, show
 from control_room.experiments.lab import LabFailed, display
 from control_room.experiments.lab.report import LabReport
 from control_room.experiments.lab.run import Lab
-from control_room.experiments.lab.ways import WAYS
+from control_room.experiments.lab.systems import redis
+from control_room.experiments.lab.ways import RABBITMQ, REDIS, WAYS, SystemName
 from control_room.experiments.report import Report
 from control_room.text import console as new_console
 from shared.management import ManagementError
@@ -26,6 +28,7 @@ def lab(
     way: Annotated[
         list[str] | None, typer.Option(help="One of the ways; again for another one. Default: all of them.")
     ] = None,
+    system: Annotated[SystemName, typer.Option(help="What carries the messages.")] = RABBITMQ,
     list_ways: Annotated[bool, typer.Option("--list", help="List the ways, and stop.")] = False,
     output: Annotated[
         Path | None, typer.Option(help="Where records, report and chart go. Default: a new one under .run/lab.")
@@ -45,7 +48,10 @@ def lab(
         for each in WAYS.values():
             console.print(f"{each.name:22}{each.title}")
         return
-    report, directory = LabReport(orders, _chosen(way or [])), output or new_directory("lab")
+    if system is REDIS and (reason := redis.missing()):
+        console.print(f"[red]The lab could not run.[/] {escape(reason)}", soft_wrap=True)
+        raise typer.Exit(COULD_NOT_RUN)
+    report, directory = LabReport(system, orders, _chosen(way or [], system)), output or new_directory("lab")
     if output is not None and any(output.glob("*.ndjson")):
         raise typer.BadParameter(
             f"{output} has the records of another run; name another directory", param_hint="--output"
@@ -55,18 +61,21 @@ def lab(
         "The lab",
         directory,
         lambda reports: _run(console, Lab(report, directory), reports),
-        without_broker=WITHOUT_BROKER,
+        without_broker=WITHOUT_BROKER if system is RABBITMQ else None,
         failures=(LabFailed, BrokerUnavailable, ManagementError),
     )
     raise typer.Exit(status)
 
 
-def _chosen(names: list[str]) -> list[str]:
+def _chosen(names: list[str], system: SystemName) -> list[str]:
     """In the order of the ways."""
+    ways = [way.name for way in WAYS.values() if way.system == system]
     for name in names:
-        if name not in WAYS:
-            raise typer.BadParameter(f"there is no way {name!r}; the ways are {', '.join(WAYS)}", param_hint="--way")
-    return [name for name in WAYS if not names or name in names]
+        if name not in ways:
+            raise typer.BadParameter(
+                f"on {system} there is no way {name!r}; the ways are {', '.join(ways)}", param_hint="--way"
+            )
+    return [name for name in ways if not names or name in names]
 
 
 async def _run(console: Console, lab: Lab, reports: list[Report]) -> None:

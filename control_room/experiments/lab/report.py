@@ -10,7 +10,7 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from control_room.experiments.lab.record import Outcome
-from control_room.experiments.lab.ways import WAYS
+from control_room.experiments.lab.ways import RIGHT, WAYS, SystemName
 from control_room.experiments.report import Report, joined
 from control_room.text import duration, markdown_table
 
@@ -28,6 +28,7 @@ class LabReport(Report):
 
     PROMISE = "each wrong way did its damage, and the right one none."
 
+    system: SystemName
     orders: int
     ways: Sequence[str]
     outcomes: dict[str, Outcome] = field(default_factory=dict)
@@ -48,7 +49,8 @@ class LabReport(Report):
 
     def as_json(self) -> dict[str, Any]:
         outcomes = {name: asdict(outcome) for name, outcome in self.outcomes.items()}
-        return {"held": self.held, "failures": self.failures, "orders": self.orders, "ways": outcomes}
+        asked = {"system": self.system, "orders": self.orders}
+        return {"held": self.held, "failures": self.failures, **asked, "ways": outcomes}
 
     def as_markdown(self) -> str:
         """Refers to the chart and to the records beside it."""
@@ -67,20 +69,15 @@ class LabReport(Report):
     def summary(self) -> Iterator[RenderableType]:
         if self.outcomes:
             yield self._table()
-            yield self._links()
+            for name in self.outcomes:
+                yield f"{name:20} {WAYS[name].lines}\n{'':20} {WAYS[name].why}"
 
     def _table(self) -> Table:
         table = Table(title=f"{self.orders:,} orders, the same faults", title_justify="left")
         for column in COLUMNS:
             table.add_column(column, justify="left" if column == "way" else "right", no_wrap=True)
         for row in self._rows():
-            table.add_row(*row, style="bold" if row[0] == "order-rail" else None)
-        return table
-
-    def _links(self) -> Table:
-        table = Table("way", "the lines that did it", "why", box=None, padding=(0, 1))
-        for name in self.outcomes:
-            table.add_row(name, WAYS[name].lines, WAYS[name].why)
+            table.add_row(*row, style="bold" if row[0] == RIGHT[self.system] else None)
         return table
 
     def _rows(self) -> Iterator[tuple[str, ...]]:

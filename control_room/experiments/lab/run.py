@@ -9,21 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from control_room.experiments.lab.points import AFTER_COMMIT, AFTER_EFFECT, BEFORE_COMMIT, BEFORE_EFFECT
-from control_room.experiments.lab.queues import NAME, Queues
 from control_room.experiments.lab.record import lines_of, outcome_of
 from control_room.experiments.lab.report import LabReport
 from control_room.experiments.lab.staff import starter
+from control_room.experiments.lab.systems import System
+from control_room.experiments.lab.systems.rabbitmq import RabbitMQ
+from control_room.experiments.lab.systems.redis import Redis
 from control_room.experiments.lab.trial import Stage, Trial
-from control_room.experiments.lab.ways import WAYS
-from control_room.launcher.broker import PrivateBroker
-from shared.management import Management
-from shared.messaging.message import Message
-from shared.messaging.publisher import publishing
-from shared.settings import BrokerSettings
+from control_room.experiments.lab.ways import RABBITMQ, WAYS, SystemName
 
 FAULTY_ROUNDS = 7
-SAFE_QUEUE_AGE_SECONDS = 5.0
-"""RabbitMQ 3.10 may lose a queue that was created only seconds before its node is killed."""
 OUTAGE_SECONDS = 1.0
 
 
@@ -37,7 +32,7 @@ class Lab:
 
     async def run(self) -> None:
         """Raises `LabFailed`, `LaunchError`, `BrokerUnavailable`, `ManagementError`."""
-        async with self._prepared() as broker:
+        async with self._prepared() as system:
             alone, few = self._sizes()
             self._let_in(alone)
             for trial in self.trials:
@@ -45,9 +40,9 @@ class Lab:
                 await trial.alone(self._last)
             self.phase = "side by side, through the same faults"
             await self._kill(few)
-            await self._restart(broker, few)
+            await self._restart(system, few)
             await self._lose_courier(few)
-            await self._spoil(broker, few)
+            await self._spoil(system, few)
             self.phase = "counting"
             await self._all(Trial.finish)
         for trial in self.trials:
@@ -75,20 +70,19 @@ class Lab:
         ):
             await self._all(step, at, self._let_in(few))
 
-    async def _restart(self, broker: PrivateBroker, few: int) -> None:
-        """Messages wait; the broker freezes, while customers go on coming; it is killed, and started again."""
+    async def _restart(self, system: System, few: int) -> None:
+        """Messages wait; the system freezes, while customers go on coming; it is killed, and started again."""
         first, second = -(-few // 3), -(-few // 3)
         waiting = await self._all(Trial.fill, self._let_in(first))
-        await asyncio.sleep(max(0.0, self._declared_at + SAFE_QUEUE_AGE_SECONDS - time.monotonic()))
-        node = broker.pid
-        broker.suspend()
+        await asyncio.sleep(max(0.0, self._declared_at + system.is_safe_after_seconds - time.monotonic()))
+        server = system.pid
+        system.freeze()
         sent = await self._all(Trial.go_on_frozen, self._let_in(second))
-        await broker.kill()
-        await broker.start()
+        await system.restart()
         last = self._let_in(few - first - second)
-        nodes = {"node": node, "new_node": broker.pid}
+        servers = {"server": server, "new_server": system.pid}
         seen = [
-            {**nodes, "ready": each, "sent_while_frozen": frozen} for each, frozen in zip(waiting, sent, strict=True)
+            {**servers, "ready": each, "sent_while_frozen": frozen} for each, frozen in zip(waiting, sent, strict=True)
         ]
         await at_once([trial.recover(last, each) for trial, each in zip(self.trials, seen, strict=True)])
 
@@ -98,41 +92,37 @@ class Lab:
         await asyncio.sleep(max(0.0, since + OUTAGE_SECONDS - time.monotonic()))
         await self._all(Trial.regain_courier)
 
-    async def _spoil(self, broker: PrivateBroker, few: int) -> None:
-        async with publishing(broker.amqp_url(), NAME) as publisher:
-            for trial in self.trials:
-                await publisher.publish(Message("", trial.kitchen_queue, b"rubbish"))
+    async def _spoil(self, system: System, few: int) -> None:
+        for trial in self.trials:
+            await system.put_rubbish(trial.kitchen_queue)
         await self._all(Trial.meet_rubbish, self._let_in(few))
 
     @asynccontextmanager
-    async def _prepared(self) -> AsyncIterator[PrivateBroker]:
-        """A broker and a starter of processes; the ways have their queues. Nothing of it is left."""
+    async def _prepared(self) -> AsyncIterator[System]:
+        """The system runs, and the ways have their queues. Nothing of it is left."""
         log = self.directory / "processes.log"
         with tempfile.TemporaryDirectory(prefix="order-rail-lab-", ignore_cleanup_errors=True) as name:
             folder = Path(name)
-            broker = PrivateBroker(folder / "rabbitmq")
-            async with starter(folder, log) as hires, broker:
-                queues = Queues(broker.amqp_url())
-                stage = Stage(broker.amqp_url(), folder, log, hires, queues)
+            async with starter(folder, self.report.system, log) as hires, _system(self.report.system, folder) as system:
+                stage = Stage(system, folder, log, hires)
                 self.trials = [Trial(WAYS[way], stage, self.directory / f"{way}.ndjson") for way in self.report.ways]
                 try:
-                    await self._declare(broker)
-                    yield broker
+                    await self._declare(system)
+                    yield system
                 finally:
-                    await queues.close()
-                    await broker.kill()  # nobody needs its data
                     for trial in self.trials:
                         trial.close()
 
-    async def _declare(self, broker: PrivateBroker) -> None:
+    async def _declare(self, system: System) -> None:
         self.phase = "declaring queues"
         await self._all(Trial.declare)
         self._declared_at = time.monotonic()
-        settings = BrokerSettings(rabbitmq_url=broker.amqp_url(), rabbitmq_management_url=broker.management_url)
-        async with Management(settings) as management:
-            names = [queue["name"] for queue in await management.find("queues", management.vhost)]
         for trial in self.trials:
-            trial.queues = [name for name in names if f"{name}.".startswith(f"{trial.way.name}.")]
+            trial.queues = await system.queues_of(trial.way)
+
+
+def _system(name: SystemName, folder: Path) -> System:
+    return RabbitMQ(folder) if name == RABBITMQ else Redis(folder)
 
 
 async def at_once(steps: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:

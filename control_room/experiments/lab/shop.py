@@ -101,6 +101,13 @@ class Shop:
             else:
                 await asyncio.sleep(LOOK_SECONDS)
 
+    def unpublished(self) -> list[Order]:
+        """What an earlier process has committed and not published, oldest first."""
+        lines = list(lines_of(self.file))
+        published = {line["order"] for line in lines if line["what"] == record.PUBLISHED}
+        placed = (line["order"] for line in lines if line["what"] == record.PLACED)
+        return [Order(number) for number in placed if number not in published]
+
     def _next_order(self) -> Order | None:
         """None until the lab lets more customers in."""
         next_number = self._asked["order"] + 1
@@ -137,6 +144,13 @@ class Shop:
             return Order(decode(body).data.number)
         except UnreadableEvent as error:
             raise Rubbish(str(error)) from error
+
+    def number_in(self, body: bytes) -> int | None:
+        """None for rubbish."""
+        try:
+            return self.order_in(body).number
+        except Rubbish:
+            return None
 
     def perform(self, order: Order) -> None:
         """Do the work of an order, however often. Raises `Unavailable` while the courier company is down."""
@@ -207,6 +221,24 @@ class Shop:
             else:
                 return RecordedChannel(connection.channel(), self)
 
+    def exchange_channel(self) -> Any:
+        """The same, with the exchange of this way."""
+        channel = self.channel()
+        channel.exchange_declare(self.exchange, "topic", durable=True)
+        return channel
+
+    def redis(self) -> Any:
+        """redis-py's client, once Redis is there; it records what is done with it."""
+        from control_room.experiments.lab.redis_client import RecordedRedis  # noqa: PLC0415 - needs an extra
+
+        client = RecordedRedis(self)
+        client.connect()
+        return client
+
+    def pause(self) -> None:
+        """There was nothing to do."""
+        time.sleep(LOOK_SECONDS)
+
     @asynccontextmanager
     async def running(self, *components: Component) -> AsyncIterator[None]:
         """The components run, and what they publish and settle is recorded."""
@@ -246,7 +278,7 @@ class RecordedChannel:
 
     def basic_consume(self, queue: str, handle: Callable[..., None], *, auto_ack: bool = False) -> None:
         def recorded(_channel: Any, method: Any, properties: Any, body: bytes) -> None:
-            order = self._orders[method.delivery_tag] = self._number_in(body)
+            order = self._orders[method.delivery_tag] = self._shop.number_in(body)
             self._shop.record(record.DELIVERED, order, redelivered=method.redelivered)
             if auto_ack:
                 self._settle(method.delivery_tag, "ack in advance")
@@ -265,12 +297,6 @@ class RecordedChannel:
     def requeue_later(self, tag: int) -> None:
         """Hold the delivery for a moment, then put it back into its queue."""
         self._channel.connection.call_later(LATER_SECONDS, lambda: self.basic_reject(tag, requeue=True))
-
-    def _number_in(self, body: bytes) -> int | None:
-        try:
-            return self._shop.order_in(body).number
-        except Rubbish:
-            return None
 
     def _settle(self, tag: int, outcome: str) -> None:
         self._shop.record(record.SETTLED, self._orders.pop(tag), outcome=outcome)

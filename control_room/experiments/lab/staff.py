@@ -61,11 +61,11 @@ class Starter:
 
 
 @asynccontextmanager
-async def starter(folder: Path, log: Path) -> AsyncIterator[Starter]:
+async def starter(folder: Path, system: str, log: Path) -> AsyncIterator[Starter]:
     """What starts processes, until the block ends: then it and all of them are killed."""
     with log.open("ab") as output:
         process = await asyncio.create_subprocess_exec(
-            *STARTER, str(folder), stdin=PIPE, stdout=PIPE, stderr=output, start_new_session=True
+            *STARTER, str(folder), system, stdin=PIPE, stdout=PIPE, stderr=output, start_new_session=True
         )
     try:
         if process.stdin is None or process.stdout is None:

@@ -2,15 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from control_room.experiments.lab import LabFailed, record, store
 from control_room.experiments.lab.points import AFTER_EFFECT, Point
-from control_room.experiments.lab.queues import Queues
 from control_room.experiments.lab.record import KINDS, KITCHEN, Reader, Recorder, Tally, kind_of
 from control_room.experiments.lab.staff import Starter, Worker
+from control_room.experiments.lab.systems import System
 from control_room.experiments.lab.ways import Way
 from control_room.launcher.children import tail
 from shared.topology import dead_queue
@@ -19,8 +19,6 @@ WAIT_SECONDS, LOOK_SECONDS = 60.0, 0.05
 
 QUIET_SECONDS, LAST_QUIET_SECONDS = 0.3, 2.0
 """Nothing happens, every queue is empty and nobody holds anything: after so long a round is over, and the last one."""
-GIVE_UP_SECONDS = 12.0
-"""Orders wait, and nothing happens: after so long they are stuck. The chassis pauses for less than that."""
 SPINNING_DELIVERIES, SPINNING_SECONDS = 300, 1.0
 """So many deliveries in so long and no order done: what is delivered again and again will never be done."""
 OUTAGE_STILL_SECONDS = 2.0
@@ -35,11 +33,10 @@ DEAD = dead_queue("")
 class Stage:
     """What the trials share. `folder`: temporary."""
 
-    url: str
+    system: System
     folder: Path
     log: Path
     starter: Starter
-    queues: Queues
 
 
 class Trial:
@@ -64,7 +61,7 @@ class Trial:
 
     def _what(self, role: str) -> dict[str, str]:
         paths = {"folder": str(self._folder), "file": str(self.file)}
-        return {"way": self.way.name, "role": role, "url": self._stage.url, **paths}
+        return {"way": self.way.name, "role": role, "url": self._stage.system.url, **paths}
 
     @property
     def _main_queues(self) -> list[str]:
@@ -119,11 +116,12 @@ class Trial:
     async def kill_consumer(self, at: str, last: int) -> None:
         """SIGKILL in the middle of the orders up to `last`, once all of them are on the way."""
         self.state = f"consumer killed {at}"
+        await self.until(self._is_consumed, "its consumer")
         first = self._middle(last)
         process, order = await self._bring_to("consume", at, last)
         await self.until(lambda: self._stands_still(process, first, done=at == AFTER_EFFECT), "the last customer")
         held = sorted(number for number in self.tally.held[process] if number)
-        seen = {"held": held, "ready": await self._stage.queues.ready(*self._main_queues)}
+        seen = {"held": held, "ready": await self._kept(self._main_queues)}
         await self._kill(self.consumer, process, {"where": at, "order": order, **seen})
         await self._over()
 
@@ -158,7 +156,7 @@ class Trial:
         await self.consumer.stay_away()
         self.let_in(last)
         await self.until(self._is_filled, "messages in its queues")
-        return await self._stage.queues.ready(*self._main_queues)
+        return await self._kept(self._main_queues)
 
     async def go_on_frozen(self, last: int) -> int:
         """The broker is frozen, and customers up to `last` come; returns how many messages were sent meanwhile."""
@@ -214,7 +212,7 @@ class Trial:
         self.state = "counting"
         await asyncio.gather(self.producer.stay_away(), self.consumer.stay_away())
         for queue in self.queues:
-            for number in await self._stage.queues.left_in(queue):
+            for number in await self._stage.system.left_in(queue):
                 self.record(record.LEFT, number, where=queue)
         for number in sorted(store.unpublished(self._folder / "books.db")):
             self.record(record.LEFT, number, where="outbox")
@@ -256,30 +254,37 @@ class Trial:
         tally, still = self.tally, self._still_seconds()
         if tally.asked < self._last:
             return False
-        if still > GIVE_UP_SECONDS or (tally.deliveries_since > SPINNING_DELIVERIES and still > SPINNING_SECONDS):
+        is_spinning = tally.deliveries_since > SPINNING_DELIVERIES and still > SPINNING_SECONDS
+        if is_spinning or still > self._stage.system.give_up_seconds:
             return True
         if still < (QUIET_SECONDS if tally.placed <= tally.performed.keys() else quiet_seconds):
             return False
         if self.tally.held[self.consumer.pid] or store.unpublished(self._folder / "books.db"):
             return False
-        return not await self._stage.queues.any_ready(self._alive_queues)
+        for queue in self._alive_queues:
+            if await self._stage.system.is_waiting(queue):
+                return False
+        return True
+
+    async def _kept(self, queues: Iterable[str]) -> int:
+        return sum([await self._stage.system.kept(queue) for queue in queues])
 
     async def _waiting(self) -> int:
         """Messages in its queues, beside the dead letters, and those that its consumer holds."""
-        return await self._stage.queues.ready(*self._alive_queues) + len(self.tally.held[self.consumer.pid])
+        return await self._kept(self._alive_queues) + len(self.tally.held[self.consumer.pid])
 
     def _stands_still(self, process: int, first: int, *, done: bool) -> bool:
         """Whether all that the consumer holds is at the point where it stays, and no more comes."""
         held = {number for number in self.tally.held[process] if number}
-        is_there = min(held, default=first) >= first and (held <= self.tally.performed.keys() or not done)
+        is_done = not done or held <= self.tally.performed.keys()
+        is_there = self._stage.system.gives_ahead or (min(held, default=first) >= first and is_done)
         return self.tally.asked == self._last and is_there and self._still_seconds() > QUIET_SECONDS
 
     async def _is_consumed(self) -> bool:
-        states = [await self._stage.queues.state(queue) for queue in self._main_queues]
-        return any(state.consumers for state in states)
+        return any([await self._stage.system.is_consumed(queue) for queue in self._main_queues])
 
     async def _is_filled(self) -> bool:
-        if self.tally.asked < self._last or not (ready := await self._stage.queues.ready(*self._main_queues)):
+        if self.tally.asked < self._last or not (ready := await self._kept(self._main_queues)):
             return False
         return ready >= len(self.tally.placed - self.tally.performed.keys()) or self._still_seconds() > QUIET_SECONDS
 

@@ -1,8 +1,8 @@
-"""`python -m control_room.experiments.lab.worker FOLDER`: starts the processes of all ways, each as a copy of itself.
+"""`python -m control_room.experiments.lab.worker FOLDER SYSTEM`: starts the processes of all ways.
 
-A copy needs no time for imports. A line of standard input, in JSON, is a process to start; lines of standard output
-say which process that is, and which has ended. Standard input ends if the lab is killed: then this process ends the
-others, and removes the lab's temporary folder.
+Each is a copy of this one, which needs no time for imports. A line of standard input, in JSON, is a process to start;
+lines of standard output say which process that is, and which has ended. Standard input ends if the lab is killed: then
+this process ends the others, and removes the lab's temporary folder.
 """
 
 import asyncio
@@ -22,16 +22,16 @@ from typing import Any
 import uvloop
 
 from control_room.experiments.lab.shop import Shop
-from control_room.experiments.lab.ways import WAYS, durable, order_rail
+from control_room.experiments.lab.ways import RABBITMQ, RIGHT, WAYS, SystemName, durable
 from control_room.launcher.children import death_pact
 from shared.observability import logging
 
 REMOVE_WITHIN_SECONDS, REMOVE_AGAIN_SECONDS = 10.0, 0.1
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, system: str) -> None:
     logging.configure("lab", "console", sys.stderr)
-    modules = {way.name: importlib.import_module(f"{__package__}.ways.{way.module}") for way in WAYS.values()}
+    modules = {way.name: importlib.import_module(way.module) for way in WAYS.values() if way.system == system}
     signal.signal(signal.SIGCHLD, lambda *_: _tell_ended())
     for line in sys.stdin:
         _start(json.loads(line), modules)
@@ -70,7 +70,7 @@ def _be(asked: dict[str, Any], modules: dict[str, ModuleType]) -> None:
     status = 1
     try:
         shop = Shop(asked["way"], asked["role"], asked["url"], Path(asked["folder"]), Path(asked["file"]))
-        _play(shop, modules[shop.way])
+        _play(shop, WAYS[shop.way].system, modules)
         status = 0
     except BaseException:  # noqa: BLE001 - its end is told, and the log says why
         traceback.print_exc()
@@ -79,14 +79,13 @@ def _be(asked: dict[str, Any], modules: dict[str, ModuleType]) -> None:
         os._exit(status)
 
 
-def _play(shop: Shop, module: ModuleType) -> None:
-    """What the way has wrong is in its module; all else is Order Rail's way, or the queues of a tutorial."""
-    rest = durable if shop.role == "declare" and hasattr(module, "consume") else order_rail
+def _play(shop: Shop, system: SystemName, modules: dict[str, ModuleType]) -> None:
+    """What the way has wrong is in its module; all else is as in the right way, or as the queues of a tutorial."""
+    module, right = modules[shop.way], modules[RIGHT[system]]
+    rest = durable if system == RABBITMQ and shop.role == "declare" and hasattr(module, "consume") else right
     part = getattr(module, shop.role, None) or getattr(rest, shop.role)
     if shop.role == "declare":
-        channel = shop.channel()
-        channel.exchange_declare(shop.exchange, "topic", durable=True)
-        part(channel, shop)
+        part(shop.exchange_channel() if system == RABBITMQ else shop.redis(), shop)
     elif inspect.iscoroutinefunction(part):
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(part(shop))
@@ -110,4 +109,4 @@ def _tell(**facts: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2])

@@ -1,9 +1,25 @@
 """The ways, from file to file: each has its wrong part alone, and all else from `order_rail.py`, the right one."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 FOLDER = Path("control_room/experiments/lab/ways")
+
+
+class SystemName(StrEnum):
+    """What carries the messages."""
+
+    RABBITMQ = "rabbitmq"
+    REDIS = "redis"
+
+
+RABBITMQ, REDIS = SystemName
+RIGHT: dict[str, str] = {RABBITMQ: "order-rail", REDIS: "redis-stream"}
+"""The right way of each."""
+
+GROUP = "workers"
+"""Of the streams in Redis."""
 
 
 @dataclass(frozen=True)
@@ -14,19 +30,21 @@ class Way:
     title: str
     damage: frozenset[str]
     why: str
-
-    @property
-    def module(self) -> str:
-        return self.name.replace("-", "_")
+    system: SystemName
 
     @property
     def lines(self) -> str:
         """The file that did it."""
-        return str(FOLDER / f"{self.module}.py")
+        words = self.name.removeprefix(f"{self.system}-").replace("-", "_")
+        return str((FOLDER if self.system == RABBITMQ else FOLDER / self.system) / f"{words}.py")
+
+    @property
+    def module(self) -> str:
+        return self.lines.removesuffix(".py").replace("/", ".")
 
 
-def _way(name: str, title: str, damage: str, why: str) -> Way:
-    return Way(name, title, frozenset(damage.split()), f"docs/{why}")
+def _way(name: str, title: str, damage: str, why: str, system: SystemName = RABBITMQ) -> Way:
+    return Way(name, title, frozenset(damage.split()), f"docs/{why}", system)
 
 
 WAYS = {
@@ -48,5 +66,12 @@ WAYS = {
         _way("one-queue", "one queue for every kind of work", "stuck",
              "concepts/load.md#one-queue-for-everything"),
         _way("order-rail", "Order Rail's way", "", "guarantees.md#messages"),
+        _way("redis-list", "RPOP from a list", "lost", "lab.md#a-list-as-a-queue", REDIS),
+        _way("redis-without-group", "XREAD without a group", "lost", "lab.md#a-stream-without-a-group", REDIS),
+        _way("redis-ack-first", "XACK, then work", "lost", "lab.md#xack-then-work", REDIS),
+        _way("redis-without-key", "work, then XACK, without a key", "duplicated", "lab.md#work-then-xack-without-a-key",
+             REDIS),
+        _way("redis-never-claimed", "what is pending is never claimed", "stuck", "lab.md#never-claimed", REDIS),
+        _way("redis-stream", "a group, a key, XACK after work, claims", "", "lab.md#the-right-way-on-redis", REDIS),
     )
 }  # fmt: skip
