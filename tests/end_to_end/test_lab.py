@@ -19,8 +19,9 @@ import pytest_asyncio
 from typer.testing import CliRunner
 
 from control_room.cli import app
+from control_room.experiments.lab.systems import sqs
 from control_room.experiments.lab.systems.redis import missing
-from control_room.experiments.lab.ways import RABBITMQ, REDIS, RIGHT, WAYS
+from control_room.experiments.lab.ways import RABBITMQ, REDIS, RIGHT, SQS, WAYS
 from tests.order_rail import Ended, end_of, order_rail, processes_of, report_of, start
 from tests.support import eventually
 
@@ -148,7 +149,24 @@ async def test_without_redis_it_says_what_to_install(tmp_path: Path) -> None:
     ended = CliRunner().invoke(app, ["lab", "--system", REDIS, "--output", str(tmp_path)], env={"PATH": str(tmp_path)})
 
     assert ended.exit_code == 2
-    assert "redis-server is not installed" in ended.output or "order-rail[lab]" in ended.output
+    assert "redis-server is not installed" in ended.output or "'.[lab]'" in ended.output
+
+
+@pytest.mark.skipif(sqs.missing() != "", reason=sqs.missing())
+def test_each_promise_of_sqs_is_tried_on_its_emulation() -> None:
+    ended = CliRunner().invoke(app, ["lab", "--system", SQS], env={"COLUMNS": "200"})
+
+    assert ended.exit_code == 0, ended.output
+    assert sqs.LABEL in ended.output
+    assert all(promise.title in ended.output for promise in sqs.PROMISES)
+
+
+@pytest.mark.skipif(sqs.missing() == "", reason="the emulation is installed")
+def test_without_the_emulation_of_sqs_it_says_what_to_install() -> None:
+    ended = CliRunner().invoke(app, ["lab", "--system", SQS], env={"COLUMNS": "200"})
+
+    assert ended.exit_code == 2
+    assert "'.[sqs]'" in ended.output
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ from rich.console import Console
 from rich.markup import escape
 
 from control_room.background import running
-from control_room.experiments.experiment import COULD_NOT_RUN, carry_out, new_directory, show
+from control_room.experiments.experiment import COULD_NOT_RUN, HELD, carry_out, new_directory, show
 from control_room.experiments.lab import LabFailed, display
 from control_room.experiments.lab.report import LabReport
 from control_room.experiments.lab.run import Lab
-from control_room.experiments.lab.systems import redis
-from control_room.experiments.lab.ways import RABBITMQ, REDIS, WAYS, SystemName
+from control_room.experiments.lab.systems import redis, sqs
+from control_room.experiments.lab.ways import RABBITMQ, REDIS, SQS, WAYS, SystemName
 from control_room.experiments.report import Report
 from control_room.text import console as new_console
 from shared.management import ManagementError
@@ -41,6 +41,8 @@ def lab(
     for all, at the same orders. The directory has a record of each way, from which all figures are counted, report.md,
     report.json and chart.svg. It takes about two minutes, and leaves nothing running.
 
+    `--system redis` does the same with lists and streams; `--system sqs` tries four promises of SQS on an emulation.
+
     Exit status 1 if a way did not do what it is known for; 2 if it could not run.
     """
     console = new_console()
@@ -48,9 +50,10 @@ def lab(
         for each in WAYS.values():
             console.print(f"{each.name:22}{each.title}")
         return
-    if system is REDIS and (reason := redis.missing()):
-        console.print(f"[red]The lab could not run.[/] {escape(reason)}", soft_wrap=True)
-        raise typer.Exit(COULD_NOT_RUN)
+    if reason := {REDIS: redis.missing, SQS: sqs.missing}.get(system, str)():
+        raise typer.Exit(_could_not_run(console, reason))
+    if system is SQS:
+        raise typer.Exit(_try_promises(console))
     report, directory = LabReport(system, orders, _chosen(way or [], system)), output or new_directory("lab")
     if output is not None and any(output.glob("*.ndjson")):
         raise typer.BadParameter(
@@ -65,6 +68,19 @@ def lab(
         failures=(LabFailed, BrokerUnavailable, ManagementError),
     )
     raise typer.Exit(status)
+
+
+def _could_not_run(console: Console, reason: str) -> int:
+    console.print(f"[red]The lab could not run.[/] {escape(reason)}", soft_wrap=True)
+    return COULD_NOT_RUN
+
+
+def _try_promises(console: Console) -> int:
+    try:
+        console.print(sqs.try_all())
+    except LabFailed as error:
+        return _could_not_run(console, str(error))
+    return HELD
 
 
 def _chosen(names: list[str], system: SystemName) -> list[str]:

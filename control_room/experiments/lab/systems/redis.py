@@ -28,7 +28,7 @@ START_WITHIN_SECONDS, LOOK_SECONDS = 15.0, 0.05
 def missing() -> str:
     """What is not installed here, and how to install it; empty if nothing is missing."""
     if importlib.util.find_spec("redis") is None:
-        return "Python's client of Redis is not installed: pip install 'order-rail[lab]'"
+        return "Python's client of Redis is not installed: in the clone, .venv/bin/pip install -e '.[lab]'"
     if shutil.which(SERVER) is None:
         return f"{SERVER} is not installed: apt-get install redis-server, or brew install redis"
     return ""

@@ -12,9 +12,11 @@ class SystemName(StrEnum):
 
     RABBITMQ = "rabbitmq"
     REDIS = "redis"
+    SQS = "sqs"
+    """An emulation, with promises to be tried in place of ways."""
 
 
-RABBITMQ, REDIS = SystemName
+RABBITMQ, REDIS, SQS = SystemName
 RIGHT: dict[str, str] = {RABBITMQ: "order-rail", REDIS: "redis-stream"}
 """The right way of each."""
 
