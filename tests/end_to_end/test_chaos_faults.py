@@ -1,6 +1,7 @@
 """Faults that chaos can draw, injected one after the other under load: each happens, and costs nothing."""
 
 import asyncio
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -19,7 +20,6 @@ RUNS: dict[str, list[tuple[str, str, float]]] = {
         ("memory-alarm", "rabbitmq", 2.0),
         ("connections-closed", "order_service", 0.0),
         ("consumer-timeout", "notification_service", 9.0),
-        ("unbound", CHARGE, 0.0),
         ("queue-full", "notification_service.email", 0.0),
         ("retry-queue-deleted", CHARGE, 0.0),
         ("shuffled", "order_service.track", 1.0),
@@ -47,6 +47,12 @@ RUNS: dict[str, list[tuple[str, str, float]]] = {
 
 Those that `test_chaos.py` injects are left to it, and their like on other targets to `make chaos`.
 """
+WITH_CHAOS = {
+    ("broker-freeze", "rabbitmq"), ("connections-closed", "order_service"), ("wire-slow", WIRE),
+    ("broker-restart", "rabbitmq"), ("freeze", "payment_service"), ("gateway-down", "simulated gateway"),
+    ("database-locked", "notification_service"), ("clock-wrong", "order_service behind"),
+}  # fmt: skip
+"""CHAOS=1 injects these too. Without it other tests freeze, close, cut off or restart the same part."""
 RECOVER_WITHIN_SECONDS = 40.0
 """Others may be busy on this machine too: how fast it recovers is not judged here as strictly as that it does."""
 
@@ -72,8 +78,9 @@ async def held(
 @pytest.mark.timeout(700)
 @pytest.mark.parametrize("run", RUNS)
 async def test_each_fault_happens_and_is_recovered_from_and_the_audit_is_clean(run: str, tmp_path: Path) -> None:
-    missing = {why for fault, *_ in RUNS[run] if (why := FAULTS[fault].missing())}
-    possible = [each for each in RUNS[run] if not FAULTS[each[0]].missing()]
+    chosen = [each for each in RUNS[run] if "CHAOS" in os.environ or each[:2] not in WITH_CHAOS]
+    missing = {why for fault, *_ in chosen if (why := FAULTS[fault].missing())}
+    possible = [each for each in chosen if not FAULTS[each[0]].missing()]
     report, restarted = await held(possible, tmp_path)
     if run is BROKER:  # whatever it does, orders are taken at once, and no service ends
         assert (report.load.repeated, report.load.unanswered, restarted) == (0, 0, set())
