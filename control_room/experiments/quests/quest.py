@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from control_room.dashboard.process_control import ProcessState
 from control_room.dashboard.snapshots.snapshot import NOT_LOOKED, Snapshot
-from control_room.experiments.client import Client, connected
+from control_room.experiments.client import UNREACHABLE, Client, connected
 from control_room.experiments.scenarios import Outcome
 from control_room.experiments.scenarios.runner import FAILURES, why
 from control_room.experiments.scenarios.scenario import Playing
@@ -124,12 +125,13 @@ class Quest:
         services = client.addresses.services
         page = await client.newest_orders(1)
         newest = page["orders"][0]["order_id"] if page["orders"] else ""
-        seen = Seen(snapshot(), began=snapshot().at)
+        seen, orders = Seen(snapshot(), began=snapshot().at), dict[str, Mapping[str, Any]]()
         for number, task in enumerate(self.tasks, start=1):
             while not task.is_done(seen):
                 playing.say(f"task {number} of {len(self.tasks)}, {counted(len(seen.orders), 'order')} so far")
                 await asyncio.sleep(LOOK_SECONDS)
-                orders = await _orders_after(client, newest)
+                with suppress(*UNREACHABLE):  # the viewer may have killed what lists them
+                    orders = await _orders_after(client, newest)
                 held = [each for each in services if control and control.state(each) is not ProcessState.RUNNING]
                 seen.see(snapshot(), orders, held)
         playing.say("the audit compares all records of these orders")
