@@ -29,11 +29,11 @@ class Seen:
 
     `orders`: those placed since then, by id, as the order service lists them. `stopped`: the names of what did not run
     while an order was under way. `highest`: the largest backlog; `full_at`: when it was last that large, and
-    `empty_at`: when nothing was left of it, 0 before. `dead_letters`: the most that there were at a time.
+    `empty_at`: when nothing was left of it, 0 before. `dead_letters`: how many more there were than at the beginning.
     """
 
     latest: Snapshot
-    began: float
+    first: Snapshot
     orders: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     stopped: set[str] = field(default_factory=set)
     highest: int = 0
@@ -56,7 +56,7 @@ class Seen:
         were_open = self.open_orders
         self.latest = snapshot
         self.orders.update(orders)
-        self.dead_letters = max(self.dead_letters, snapshot.dead_letters)
+        self.dead_letters = max(self.dead_letters, snapshot.dead_letters - self.first.dead_letters)
         if were_open or self.open_orders:
             self.stopped.update(held, self._not_running())
         if snapshot.backlog and snapshot.backlog >= self.highest:
@@ -69,7 +69,7 @@ class Seen:
             yield "RabbitMQ"
         for service in self.latest.services.values():
             has_stopped = not service.is_ready and NOT_LOOKED not in service.problems
-            if has_stopped or service.restarted_at > self.began:
+            if has_stopped or service.restarted_at > self.first.at:
                 yield service.name
 
 
@@ -125,7 +125,7 @@ class Quest:
         services = client.addresses.services
         page = await client.newest_orders(1)
         newest = page["orders"][0]["order_id"] if page["orders"] else ""
-        seen, orders = Seen(snapshot(), began=snapshot().at), dict[str, Mapping[str, Any]]()
+        seen, orders = Seen(snapshot(), snapshot()), dict[str, Mapping[str, Any]]()
         for number, task in enumerate(self.tasks, start=1):
             while not task.is_done(seen):
                 playing.say(f"task {number} of {len(self.tasks)}, {counted(len(seen.orders), 'order')} so far")
