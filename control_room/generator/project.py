@@ -67,7 +67,7 @@ def project_command(
         raise typer.Exit(1) from None
     typer.echo(
         f"{project.title} is in {project.path}: {counted(count, 'file')}, {committed}.\nThen:\n"
-        f"  {f'cd {path}':16}\n"
+        f"  cd {path}\n"
         f"  {'make up':16}sets it up, and starts RabbitMQ, the greeting service and the control room\n"
         f"  {'make check':16}lint, types, import rules and tests\n"
         "README.md says what is where, and how to add a service."
@@ -173,10 +173,7 @@ def _texts(project: NewProject, sources: Mapping[str, str]) -> dict[str, str]:
     return {
         **texts,
         "pyproject.toml": pyproject,
-        **{
-            file: pinned_for(texts[file], _dependencies(pyproject)).replace("order-rail (", f"{project.name} (")
-            for file in PINS
-        },
+        **{file: pinned_for(texts[file], _dependencies(pyproject), project.name) for file in PINS},
     }
 
 

@@ -1,11 +1,14 @@
-"""The pinned requirements of a project: those of ours that its own dependencies bring, as uv has noted them."""
+"""The pinned requirements of a project: those of ours that its own dependencies bring, as uv notes who needs what."""
 
 import re
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 PIN = re.compile(r"^([a-zA-Z0-9_.-]+)==", flags=re.MULTILINE)
-PARENT = re.compile(r"^    #(?: via|  ) +([a-zA-Z0-9_.-]+)", flags=re.MULTILINE)
+NEEDED_BY = re.compile(r"^    #(?: via|  ) (\S.*)\n", flags=re.MULTILINE)
+NOTES = re.compile(r"(?:^    #.*\n)+", flags=re.MULTILINE)
+ITSELF, CONSTRAINT = "(pyproject.toml", "-c "
+"""In a note: a project, and the file of pins that these keep to."""
 
 
 def normal(name: str) -> str:
@@ -13,15 +16,30 @@ def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", re.split(r"[^\w.-]", name.strip())[0]).lower()
 
 
-def pinned_for(pins: str, wanted: Iterable[str]) -> str:
-    """The pins of what is wanted, and of all that it needs. `wanted`: names as `pyproject.toml` has them."""
+def pinned_for(pins: str, wanted: Iterable[str], project: str) -> str:
+    """The pins of what the project wants, by the names in its `pyproject.toml`, and of all that it needs."""
     blocks = dict(_blocks(pins))
-    parents = {name: {normal(each) for each in PARENT.findall(block)} for name, block in blocks.items()}
-    kept = {normal(name) for name in wanted} & blocks.keys()
-    while more := {name for name, above in parents.items() if above & kept} - kept:
+    needed_by = {name: NEEDED_BY.findall(block) for name, block in blocks.items()}
+    direct = {normal(name) for name in wanted} & blocks.keys()
+    kept = set(direct)
+    while more := {name for name, above in needed_by.items() if kept & set(above)} - kept:
         kept |= more
     head = pins[: re.search(PIN, pins).start()]  # type: ignore[union-attr]
-    return head + "".join(block for name, block in blocks.items() if name in kept)
+    return head + "".join(
+        NOTES.sub(_notes(needed_by[name], kept, project if name in direct else ""), block)
+        for name, block in blocks.items()
+        if name in kept
+    )
+
+
+def _notes(needed_by: Iterable[str], kept: set[str], project: str) -> str:
+    """What of the notes holds for the project; its name is empty for what it does not ask for itself."""
+    constraints = [each for each in needed_by if each.startswith(CONSTRAINT)]
+    itself = [re.sub(r"^\S+", project, each) for each in needed_by if project and ITSELF in each]
+    notes = [*constraints, *itself, *(each for each in needed_by if each in kept)]
+    if len(notes) == 1:
+        return f"    # via {notes[0]}\n"
+    return "".join(["    # via\n", *(f"    #   {each}\n" for each in notes)])
 
 
 def _blocks(pins: str) -> Iterator[tuple[str, str]]:

@@ -82,7 +82,7 @@ def _introduce(system: System) -> None:
     link = f"{system.control_room_url}/?token={quote(system.operator_token, safe='')}"
     console.print(f"  {'control room':22}{escape(link)}")
     for contract in services():
-        if contract.page is not None:
+        if contract.page is not None and contract.page.path != "/docs":
             console.print(f"  {contract.page.title.lower():22}{system.url(contract.name)}{contract.page.path}")
     for service in system.processes:
         console.print(f"  {service:22}{system.url(service)}/docs")

@@ -158,6 +158,19 @@ c==1 \\
 """
 
 
+OWN_PINS = """\
+# by uv
+a==1 \\
+    --hash=x
+    # via my-shop (pyproject.toml)
+b==1 ; sys_platform == 'win32' \\
+    --hash=x
+    # via
+    #   -c requirements.txt
+    #   a
+"""
+
+
 def test_the_pins_of_a_project_are_those_that_it_needs() -> None:
-    assert pinned_for(PINS, ["a"]) == PINS[: PINS.index("c==1")]
-    assert "a==1" not in pinned_for(PINS, ["c"])
+    assert pinned_for(PINS, ["A[extra]; python_version > '3'"], "my-shop") == OWN_PINS
+    assert "a==1" not in pinned_for(PINS, ["c"], "my-shop")
