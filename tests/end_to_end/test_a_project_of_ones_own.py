@@ -206,3 +206,39 @@ async def test_its_control_room_shows_its_services_alone(running: Running) -> No
     for shown in ("Greeting service", "Loyalty service", "Greetings to be written", "Dead letters", "Process control"):
         assert shown in page
     assert not re.search("Shop|Audit|Scenarios|Analytics", page)
+
+
+long = pytest.mark.skipif("PROJECT" not in os.environ, reason="takes minutes: set PROJECT=1")
+
+
+@long
+@pytest.mark.timeout(900)
+def test_on_a_fresh_machine_its_own_makefile_does_everything(project: Project) -> None:
+    clone = project.root.parent / "clone"
+    project.run("git", "clone", "--quiet", project.root, clone)
+    ours = ("PYTHONPATH", "RABBITMQ_URL", "RABBITMQ_MANAGEMENT_URL")
+    variables = {name: value for name, value in os.environ.items() if name not in ours}
+    made = subprocess.run(["make", "check"], cwd=clone, env=variables, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stdout + made.stderr
+
+
+@long
+@pytest.mark.timeout(900)
+async def test_its_containers_come_up_and_a_request_goes_all_the_way(extended: Project) -> None:
+    names = ("GREETING_SERVICE", "LOYALTY_SERVICE", "CONTROL_ROOM", "FRONT_DOOR", "RABBITMQ", "RABBITMQ_MANAGEMENT")
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
+    variables = {f"{name}_PORT": str(port) for name, port in ports.items()}
+    url = f"http://127.0.0.1:{ports['GREETING_SERVICE']}/greetings"
+    async with httpx.AsyncClient(trust_env=False, timeout=10) as http:
+        try:
+            extended.run("docker", "compose", "up", "--build", "--wait", "--wait-timeout", "600", **variables)
+            path = (await http.post(url, json={"name": "Ada"})).raise_for_status().headers["Location"]
+
+            async def written() -> bool:
+                return bool((await http.get(f"{url}{path.removeprefix('/greetings')}")).json()["text"] == "Hello, Ada!")
+
+            await eventually(written, 30, "the greeting to be written")
+            page = await http.get(f"http://127.0.0.1:{ports['CONTROL_ROOM']}/")
+            assert "Loyalty service" in page.text
+        finally:
+            extended.run("docker", "compose", "down", "--volumes", "--rmi", "local", **variables)
