@@ -16,6 +16,7 @@ import typer
 
 from control_room.generator.checkout import ROOT, Refused, git
 from control_room.generator.deployment import Deployed, edited
+from control_room.generator.edits import Outdated
 from control_room.generator.manifest import (
     EXAMPLE,
     EXAMPLE_TEST,
@@ -94,8 +95,7 @@ def checked(path: Path, name: str) -> NewProject:
 
 def write(project: NewProject) -> int:
     """Write all files; how many they are. Raises `Refused`."""
-    sources = _sources()
-    texts = _texts(project, sources)
+    sources, texts = _sources(), texts_of(project)
     try:
         for file, source in sources.items():
             target = project.path / file
@@ -165,10 +165,11 @@ def _sources() -> dict[str, str]:
     }
 
 
-def _texts(project: NewProject, sources: Mapping[str, str]) -> dict[str, str]:
+def texts_of(project: NewProject) -> dict[str, str]:
+    """Every file of a project."""
     last = services()[-1]
     deployed = edited(ROOT, Deployed(last.name, last.port), Deployed(SERVICE, PORT))
-    texts = {file: _text(project, source, deployed) for file, source in sources.items()}
+    texts = {file: _text(project, source, deployed) for file, source in _sources().items()}
     pyproject = re.sub('(?m)^name = "order-rail"$', f'name = "{project.name}"', texts["pyproject.toml"])
     return {
         **texts,
@@ -179,8 +180,11 @@ def _texts(project: NewProject, sources: Mapping[str, str]) -> dict[str, str]:
 
 def _text(project: NewProject, source: str, deployed: Mapping[str, str]) -> str:
     text = deployed.get(source) or _read(source)
-    for edit in edits_of(source):
-        text = edit(text)
+    try:
+        for edit in edits_of(source):
+            text = edit(text)
+    except Outdated as outdated:
+        raise Outdated(f"the edits of {source} in manifest.py: {outdated}") from None
     if source.startswith(f"{TEMPLATES}/"):
         for word, value in (("<name>", project.name), ("<title>", project.title), ("<origin>", project.origin)):
             text = text.replace(word, value)

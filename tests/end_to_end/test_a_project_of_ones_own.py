@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -135,9 +136,12 @@ def test_its_links_lead_somewhere(project: Project) -> None:
 
 
 def test_it_asks_for_no_package_that_it_does_not_need(project: Project) -> None:
+    groups = tomllib.loads((project.root / "pyproject.toml").read_text())["dependency-groups"]
+    tests = ("pytest", "pytest-asyncio", "pytest-timeout")
+    assert groups["dev"][1:] == ["import-linter", "mypy", *tests, "ruff", "types-psutil", "uv"]
     pins = (project.root / "requirements-dev.txt").read_text()
     assert {"fastapi", "pytest", "colorama"} <= (found := set(re.findall(r"(?m)^([\w.-]+)==", pins)))
-    assert not {"stripe", "aiosmtplib", "playwright", "schemathesis"} & found
+    assert not {"stripe", "redis", "aiosmtplib", "apprise", "playwright", "schemathesis"} & found
 
 
 async def test_it_keeps_to_all_rules_also_with_one_more_service(extended: Project) -> None:

@@ -8,7 +8,7 @@ import pytest
 from control_room.generator import project as module
 from control_room.generator.checkout import ROOT, Refused, git
 from control_room.generator.edits import Edit, Outdated, without_lines, without_modules, without_paragraphs, words
-from control_room.generator.manifest import MODULES_LEFT_OUT, REGISTRIES
+from control_room.generator.manifest import EDITS, MODULES_LEFT_OUT, REGISTRIES
 from control_room.generator.project import NewProject, checked, commit
 from control_room.generator.requirements import pinned_for
 
@@ -70,6 +70,13 @@ def test_everything_that_is_left_out_exists() -> None:
     for each in MODULES_LEFT_OUT:
         file = ROOT / each.replace(".", "/")
         assert file.is_dir() or file.with_suffix(".py").is_file(), each
+
+
+def test_every_edit_finds_what_it_is_for() -> None:
+    """Raises `Outdated` after a change of a file that is taken, which its edits in the manifest do not know."""
+    texts = module.texts_of(NewProject(ROOT.parent / "shop", "shop", "abc"))
+    assert {file for file in EDITS if file not in texts} == set()
+    assert 'name = "shop"' in texts["pyproject.toml"]
 
 
 def test_an_import_rule_protects_the_control_room_from_all_that_is_left_out() -> None:
