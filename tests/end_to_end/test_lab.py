@@ -149,7 +149,7 @@ async def test_without_redis_it_says_what_to_install(tmp_path: Path) -> None:
     ended = CliRunner().invoke(app, ["lab", "--system", REDIS, "--output", str(tmp_path)], env={"PATH": str(tmp_path)})
 
     assert ended.exit_code == 2
-    assert "redis-server is not installed" in ended.output or "'.[lab]'" in ended.output
+    assert "neither redis-server nor valkey-server is installed" in ended.output or "'.[lab]'" in ended.output
 
 
 @pytest.mark.skipif(sqs.missing() != "", reason=sqs.missing())

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
+import httpx
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -16,7 +17,6 @@ from control_room.experiments.lab.systems import redis, sqs
 from control_room.experiments.lab.ways import RABBITMQ, REDIS, SQS, WAYS, SystemName
 from control_room.experiments.report import Report
 from control_room.text import console as new_console
-from shared.management import ManagementError
 from shared.messaging.channel import BrokerUnavailable
 
 LEAST_ORDERS, MOST_ORDERS = 60, 20_000
@@ -31,7 +31,8 @@ def lab(
     system: Annotated[SystemName, typer.Option(help="What carries the messages.")] = RABBITMQ,
     list_ways: Annotated[bool, typer.Option("--list", help="List the ways, and stop.")] = False,
     output: Annotated[
-        Path | None, typer.Option(help="Where records, report and chart go. Default: a new one under .run/lab.")
+        Path | None,
+        typer.Option(file_okay=False, help="Where records, report and chart go. Default: a new one under .run/lab."),
     ] = None,
 ) -> None:
     """Send the same orders through wrong ways and the right one, and count what was lost, repeated and stuck.
@@ -65,7 +66,7 @@ def lab(
         directory,
         lambda reports: _run(console, Lab(report, directory), reports),
         without_broker=WITHOUT_BROKER if system is RABBITMQ else None,
-        failures=(LabFailed, BrokerUnavailable, ManagementError),
+        failures=(LabFailed, BrokerUnavailable, httpx.HTTPError),
     )
     raise typer.Exit(status)
 

@@ -71,6 +71,7 @@ class LabReport(Report):
             yield self._table()
             for name in self.outcomes:
                 yield f"{name:20} {WAYS[name].lines}\n{'':20} {WAYS[name].why}"
+            yield "Beside the report: <way>.ndjson, the record from which the figures of a way are counted."
 
     def _table(self) -> Table:
         table = Table(title=f"{self.orders:,} orders, the same faults", title_justify="left")

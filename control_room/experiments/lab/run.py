@@ -31,7 +31,7 @@ class Lab:
         self._last = 0
 
     async def run(self) -> None:
-        """Raises `LabFailed`, `LaunchError`, `BrokerUnavailable`, `ManagementError`."""
+        """Raises `LabFailed`, `LaunchError`, `BrokerUnavailable`, `httpx.HTTPError`."""
         async with self._prepared() as system:
             alone, few = self._sizes()
             self._let_in(alone)

@@ -19,7 +19,7 @@ from control_room.launcher.ports import free_ports
 from shared.topology import dead_queue
 from shared.waiting import poll
 
-SERVER = "redis-server"
+SERVERS = ("redis-server", "valkey-server")
 READING = ("xread", "xautoclaim", "xack", "rpop")
 MANY = 1_000_000
 START_WITHIN_SECONDS, LOOK_SECONDS = 15.0, 0.05
@@ -29,9 +29,13 @@ def missing() -> str:
     """What is not installed here, and how to install it; empty if nothing is missing."""
     if importlib.util.find_spec("redis") is None:
         return "Python's client of Redis is not installed: in the clone, .venv/bin/pip install -e '.[lab]'"
-    if shutil.which(SERVER) is None:
-        return f"{SERVER} is not installed: apt-get install redis-server, or brew install redis"
+    if _server() is None:
+        return f"neither {' nor '.join(SERVERS)} is installed: apt-get install redis-server, or brew install redis"
     return ""
+
+
+def _server() -> str | None:
+    return next(filter(None, map(shutil.which, SERVERS)), None)
 
 
 class Redis:
@@ -136,7 +140,7 @@ class Redis:
         }  # fmt: skip
         arguments = [word for name, value in options.items() for word in (f"--{name}", value)]
         self._client = Client.from_url(self.url, protocol=2)
-        self._server = await spawn([SERVER, *arguments], os.environ, self._log)
+        self._server = await spawn([_server() or SERVERS[0], *arguments], os.environ, self._log)
         if not await poll(self._answers, within_seconds=START_WITHIN_SECONDS, every_seconds=LOOK_SECONDS):
             raise LabFailed(f"Redis did not answer within {START_WITHIN_SECONDS:g} s\n{tail(self._log)}")
 
