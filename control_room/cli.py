@@ -8,6 +8,7 @@ from control_room.analytics.command import replay_command
 from control_room.dashboard.page.command import control_room
 from control_room.experiments.chaos.command import chaos
 from control_room.experiments.flash_sale.command import flash_sale
+from control_room.experiments.in_line.command import in_line
 from control_room.experiments.lab.command import lab
 from control_room.experiments.tour.command import tour
 from control_room.generator import command as generator
@@ -50,6 +51,7 @@ app.command("replay")(replay_command)
 app.command("flash-sale")(flash_sale)
 app.command()(chaos)
 app.command()(lab)
+app.command("in-line")(in_line)
 app.command("backup")(backup_command)
 app.command("restore")(restore_command)
 app.add_typer(dead_letters.app, name="dead-letters")

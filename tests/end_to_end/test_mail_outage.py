@@ -1,5 +1,7 @@
 """The mail server is down, then slow: kitchen tickets keep their pace, and each mail arrives once, on ten connections.
 
+And the same without a queue, for comparison (`order-rail in-line`).
+
 `MAIL_DOWN_SECONDS=60 .venv/bin/pytest -s tests/end_to_end/test_mail_outage.py` measures it: each phase takes a minute.
 """
 
@@ -7,9 +9,15 @@ import os
 from collections import Counter
 from datetime import datetime
 from email import message_from_bytes
+from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from control_room.cli import app
+from control_room.experiments.in_line.mail_server import MailServer
+from control_room.experiments.in_line.report import DOWN, IN_LINE, QUEUED, SLOW, UP, InLineReport
+from control_room.experiments.in_line.run import InLine, in_line_shop
 from control_room.experiments.traffic import Customers
 from control_room.launcher.ports import free_ports
 from control_room.launcher.system import System
@@ -85,6 +93,33 @@ async def test_a_mail_server_that_is_down_and_then_slow_delays_no_ticket_and_get
     for name, seconds in took_seconds.items():
         print(f"kitchen tickets, mail server {name}:", *(f"{each} {s * 1000:.0f} ms" for each, s in seconds.items()))
         assert not IS_MEASURED or seconds["p95"] <= MORE_AT_MOST * took_seconds["as usual"]["p95"], took_seconds
+
+
+async def test_with_a_queue_nobody_waits_for_the_mail_server_and_in_line_customers_wait_or_are_charged_and_refused(
+    system: System, ports: list[int], tmp_path: Path
+) -> None:
+    report = InLineReport(orders=6, slow_seconds=0.6)
+    async with MailServer(ports[0]) as mail, in_line_shop(tmp_path, mail.port) as (url, journal):
+        urls = {IN_LINE: url, QUEUED: system.url(ORDERS.name)}
+        await InLine(report, mail, urls, journal).run(lambda _step: None)
+
+    assert report.failures == []
+    seen = {(each.shop, each.mail_server): each for each in report.seen}
+    assert all(seen[QUEUED, state].mails == seen[QUEUED, state].answered == 6 for state in (UP, SLOW, DOWN))
+    assert [seen[IN_LINE, state].answered for state in (UP, SLOW, DOWN)] == [6, 6, 0]
+    assert seen[IN_LINE, SLOW].p50_seconds >= 0.6 > seen[QUEUED, SLOW].p50_seconds
+    refused = seen[IN_LINE, DOWN]
+    assert (refused.failed, refused.charged_and_refused, refused.mails) == (6, 6, 0)
+    assert "| down | in line | 0 | 6 |" in report.as_markdown()
+
+
+def test_in_line_refuses_impossible_options_before_anything_starts(tmp_path: Path) -> None:
+    arguments = ["in-line", "--orders", "0", "--run-directory", str(tmp_path / "run")]
+    ended = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
+
+    assert ended.exit_code == 2
+    assert "--orders" in ended.output
+    assert not (tmp_path / "run").exists()
 
 
 async def kitchen_seconds(rail: Rail, order_ids: list[str]) -> list[float]:
