@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from control_room.experiments.lab import store
-from control_room.experiments.lab.shop import EVENTS, Shop
+from control_room.experiments.lab.shop import EVENTS, LabPublisher, Shop
 from shared.breaker import Breaker
 from shared.events import Event
 from shared.messaging.consumer import Consumer
@@ -20,7 +20,7 @@ CONCURRENCY = 50
 
 async def produce(shop: Shop) -> None:
     """The order and its event are one commit. The relay publishes it until the broker has confirmed."""
-    books, publisher = store.Books(shop.exchange), Publisher(shop.url, shop.way)
+    books, publisher = store.Books(shop.exchange), LabPublisher(shop.url, shop.way)
     database = store.database(shop.folder / "books.db", books.metadata)
     async with shop.running(database, publisher, OutboxRelay(database, books.outbox, publisher)):
         async for order in shop.arriving():
