@@ -115,9 +115,14 @@ def files(new: NewChannel, root: Path) -> dict[str, str]:
 
 
 def edits(new: NewChannel, root: Path) -> dict[str, str]:
-    """The files with a line for each channel. Raises `Refused` if the lines to be copied are not found in one."""
+    """The files with a line for each channel. Raises `Refused` if the lines to be copied are not found in one.
+
+    A file that is not there is passed over.
+    """
     edited = {}
     for file, lines in {new.fill(file): lines for file, lines in LINES.items()}.items():
+        if not (root / file).is_file():
+            continue
         text = (root / file).read_text(encoding="utf-8")
         for pattern, addition in lines.items():
             text, count = re.subn(new.fill(pattern), rf"\g<0>{new.fill(addition)}", text, flags=re.MULTILINE)

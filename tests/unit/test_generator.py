@@ -85,6 +85,14 @@ def test_every_channel_can_be_copied(like: str) -> None:
     assert channel.files(new, ROOT)
 
 
+def test_a_channel_is_written_where_nothing_is_deployed(tmp_path: Path) -> None:
+    for each in ROOT.iterdir():
+        if each.name not in ("deploy", "docker-compose.yml"):
+            (tmp_path / each.name).symlink_to(each)
+    edited = channel.edits(channel.checked("chat", "push", services()), tmp_path)
+    assert len(edited) == len([file for file in channel.LINES if not file.startswith(("deploy", "docker"))])
+
+
 def test_a_second_version_of_an_event_is_a_class_beside_the_first_and_reaches_the_same_queues() -> None:
     new = event.checked("payment.succeeded.v2", "payment_service", services())
     written = event.edits(new, ROOT)["shared/events/payments.py"]
