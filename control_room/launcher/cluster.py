@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import httpx
 
-from control_room.launcher.broker import ANSWER_TIMEOUT_SECONDS, POLL_SECONDS, BrokerError, PrivateBroker
+from control_room.launcher.broker import ANSWER_TIMEOUT_SECONDS, NO_TLS, POLL_SECONDS, BrokerError, PrivateBroker
 from control_room.launcher.erlang import ErlangHome
 from shared.waiting import poll
 
@@ -130,7 +130,7 @@ async def _each(nodes: Iterable[PrivateBroker], action: Callable[[PrivateBroker]
 async def _running(node: PrivateBroker) -> int:
     """How many nodes run, as this one knows."""
     try:
-        async with httpx.AsyncClient(timeout=ANSWER_TIMEOUT_SECONDS, trust_env=False) as client:
+        async with httpx.AsyncClient(timeout=ANSWER_TIMEOUT_SECONDS, trust_env=False, verify=NO_TLS) as client:
             answer = await client.get(f"{node.management_url}/api/nodes")
             return sum(each["running"] for each in answer.raise_for_status().json())
     except httpx.HTTPError:

@@ -10,7 +10,7 @@ import httpx
 
 from control_room.experiments.lab import LabFailed
 from control_room.experiments.lab.ways import Way
-from control_room.launcher.broker import PrivateBroker
+from control_room.launcher.broker import NO_TLS, PrivateBroker
 from shared.messaging.channel import Channel, NotFound, QueueState
 from shared.messaging.connection import Connection
 from shared.messaging.message import Delivery, Message
@@ -57,7 +57,7 @@ class RabbitMQ:
         await self._node.start()
 
     async def queues_of(self, way: Way) -> Sequence[str]:
-        async with httpx.AsyncClient(trust_env=False) as http:  # no setting of a system that runs here counts
+        async with httpx.AsyncClient(trust_env=False, verify=NO_TLS) as http:  # no setting of the environment counts
             answer = await http.get(f"{self._node.management_url}/api/queues")
         names = [queue["name"] for queue in answer.raise_for_status().json()]
         return [name for name in names if f"{name}.".startswith(f"{way.name}.")]
