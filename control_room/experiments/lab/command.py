@@ -66,7 +66,7 @@ def lab(
         directory,
         lambda reports: _run(console, Lab(report, directory), reports),
         without_broker=WITHOUT_BROKER if system is RABBITMQ else None,
-        failures=(LabFailed, BrokerUnavailable, httpx.HTTPError),
+        failures=(LabFailed, *((BrokerUnavailable, httpx.HTTPError) if system is RABBITMQ else redis.errors())),
     )
     raise typer.Exit(status)
 

@@ -6,6 +6,7 @@ import os
 import shutil
 from asyncio.subprocess import Process
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from signal import SIGSTOP
 from typing import Any, Self
@@ -34,12 +35,19 @@ def missing() -> str:
     return ""
 
 
+def errors() -> tuple[type[Exception], ...]:
+    """What the client raises. It must be installed."""
+    from redis import RedisError  # noqa: PLC0415 - an extra
+
+    return (RedisError,)
+
+
 def _server() -> str | None:
     return next(filter(None, map(shutil.which, SERVERS)), None)
 
 
 class Redis:
-    """A private server. Its methods also raise what `redis.RedisError` is the base of."""
+    """A private server. Its methods also raise `errors()`."""
 
     is_safe_after_seconds = 0.0
     gives_ahead = True
@@ -145,15 +153,12 @@ class Redis:
             raise LabFailed(f"Redis did not answer within {START_WITHIN_SECONDS:g} s\n{tail(self._log)}")
 
     async def _answers(self) -> bool:
-        from redis import RedisError  # noqa: PLC0415 - an extra
-
         if self._server is None or self._server.returncode is not None:
             raise LabFailed(f"Redis did not start\n{tail(self._log)}")
-        try:
+        with suppress(TimeoutError, *errors()):
             async with asyncio.timeout(1.0):
                 return bool(await self._client.ping())
-        except (RedisError, TimeoutError):
-            return False
+        return False
 
 
 def _is_list(queue: str) -> bool:

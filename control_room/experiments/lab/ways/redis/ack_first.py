@@ -12,8 +12,9 @@ def consume(shop: Shop) -> None:
     """A process that is killed between the two has told Redis that work is done which never was."""
     redis, me, new = shop.redis(), str(os.getpid()), dict.fromkeys(shop.queues, ">")
     while True:
-        for queue, entries in redis.xreadgroup(GROUP, me, new, count=10, block=100):
+        read = redis.xreadgroup(GROUP, me, new, count=10, block=100)
+        for queue, entries in read:
             redis.xack(queue, GROUP, *(entry for entry, _ in entries))
-            for _, fields in entries:
-                with suppress(Unavailable, Rubbish):  # it is acknowledged: there is nothing to give back
-                    shop.perform_once(shop.order_in(fields[b"body"]))
+        for _, fields in (each for _, entries in read for each in entries):
+            with suppress(Unavailable, Rubbish):  # it is acknowledged: there is nothing to give back
+                shop.perform_once(shop.order_in(fields[b"body"]))
