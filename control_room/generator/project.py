@@ -1,6 +1,7 @@
 """`order-rail new project`: a copy of the chassis and the control room, with one example service in place of ours."""
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -66,9 +67,10 @@ def project_command(
     except Refused as refused:
         typer.echo(f"No project was made: {refused}.", err=True)
         raise typer.Exit(1) from None
+    folder = shlex.quote(str(path)) if " " in str(path) else path
     typer.echo(
         f"{project.title} is in {project.path}: {counted(count, 'file')}, {committed}.\nThen:\n"
-        f"  cd {path}\n"
+        f"  cd {folder}\n"
         f"  {'make up':16}sets it up, and starts RabbitMQ, the greeting service and the control room\n"
         f"  {'make check':16}lint, types, import rules and tests\n"
         "README.md says what is where, and how to add a service."
@@ -143,10 +145,11 @@ def commit(project: NewProject) -> str:
     try:
         git("init", "--quiet", at=project.path)
         git("symbolic-ref", "HEAD", "refs/heads/main", at=project.path)  # older versions of git can't name it above
-        git("add", "--all", at=project.path)
+        git("add", "--all", "--force", at=project.path)  # whatever their own .gitignore says
         git("commit", "--quiet", "--message", f"Begin with Order Rail {project.origin}", at=project.path)
     except Refused as refused:
-        why = str(refused).splitlines()[-1]
+        lines = str(refused).removeprefix("git says: ").splitlines()
+        why = "; ".join([line for line in lines if line.startswith(("error: ", "fatal: "))] or lines[-1:])
         return f"not committed ({why}): set that right, and call `git commit` there"
     return "in one commit"
 
