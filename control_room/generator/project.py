@@ -90,7 +90,7 @@ def checked(path: Path, name: str) -> NewProject:
         raise Refused(f"{name!r} is the name of a package that is installed beside the project; choose another --name")
     if path.is_relative_to(ROOT.resolve()):
         raise Refused(f"{path} is inside this clone; choose a place outside of it, such as {ROOT.parent / name}")
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if path.exists() and (not path.is_dir() or {each.name for each in path.iterdir()} - {".git"}):
         raise Refused(f"{path} exists, and is not an empty folder; choose another place")
     return NewProject(path, name, git("describe", "--always", "--dirty", at=ROOT))
 
@@ -138,20 +138,33 @@ def register(directory: Path, distribution: str) -> None:
 
 
 def commit(project: NewProject) -> str:
-    """Make a repository of it, with one commit; says whether that worked, or why not."""
-    with suppress(Refused):
-        around = git("rev-parse", "--show-toplevel", at=project.path)
+    """Make a repository of it, unless it is one, with one commit; says whether that worked, or why not."""
+    around = _repository_around(project.path)
+    if around not in (None, project.path):
         return f"not committed, since it is inside the repository {around}"
     try:
-        git("init", "--quiet", at=project.path)
-        git("symbolic-ref", "HEAD", "refs/heads/main", at=project.path)  # older versions of git can't name it above
-        git("add", "--all", "--force", at=project.path)  # whatever their own .gitignore says
+        if around is None:
+            git("init", "--quiet", at=project.path)
+            git("symbolic-ref", "HEAD", "refs/heads/main", at=project.path)  # older versions can't name it above
+        git("add", "--all", "--force", at=project.path)  # whatever the user's own .gitignore says
         git("commit", "--quiet", "--message", f"Begin with Order Rail {project.origin}", at=project.path)
     except Refused as refused:
         lines = str(refused).removeprefix("git says: ").splitlines()
         why = "; ".join([line for line in lines if line.startswith(("error: ", "fatal: "))] or lines[-1:])
         return f"not committed ({why}): set that right, and call `git commit` there"
     return "in one commit"
+
+
+def _repository_around(path: Path) -> Path | None:
+    """None also if that repository ignores the folder, as one of a home directory does."""
+    try:
+        found = Path(git("rev-parse", "--show-toplevel", at=path))
+    except Refused:
+        return None
+    with suppress(Refused):  # it is not ignored
+        git("check-ignore", "--quiet", str(path), at=found)
+        return None
+    return found
 
 
 def _sources() -> dict[str, str]:

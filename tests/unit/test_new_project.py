@@ -51,7 +51,7 @@ def test_without_an_author_it_is_left_uncommitted(tmp_path: Path, monkeypatch: p
         monkeypatch.setenv(variable, value)
     for variable, value in {"COUNT": "1", "KEY_0": "user.useConfigOnly", "VALUE_0": "true"}.items():
         monkeypatch.setenv(f"GIT_CONFIG_{variable}", value)
-    for variable in ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL"):
+    for variable in AUTHOR:
         monkeypatch.delenv(variable, raising=False)
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop/file").touch()
@@ -62,8 +62,25 @@ def test_without_an_author_it_is_left_uncommitted(tmp_path: Path, monkeypatch: p
 def test_inside_another_repository_none_is_made(tmp_path: Path) -> None:
     git("init", "--quiet", at=tmp_path)
     (tmp_path / "shop").mkdir()
-    said = commit(NewProject(tmp_path / "shop", "shop", "abc"))
-    assert said == f"not committed, since it is inside the repository {tmp_path}"
+    new = NewProject(tmp_path / "shop", "shop", "abc")
+    assert commit(new) == f"not committed, since it is inside the repository {tmp_path}"
+
+
+AUTHOR = ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL")
+
+
+@pytest.mark.parametrize("case", ["ignored by a repository around it", "a new repository itself"])
+def test_in_a_folder_that_git_knows_it_is_committed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+    for variable in AUTHOR:
+        monkeypatch.setenv(variable, "test@example.com")
+    shop = tmp_path / "shop"
+    shop.mkdir()
+    git("init", "--quiet", at=shop if case == "a new repository itself" else tmp_path)
+    (tmp_path / ".gitignore").write_text("*\n")
+    new = checked(shop, "")
+    (shop / "file").touch()
+    assert commit(new) == "in one commit"
+    assert git("ls-files", at=shop) == "file"
 
 
 def test_everything_that_is_left_out_exists() -> None:
