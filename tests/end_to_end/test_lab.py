@@ -23,7 +23,7 @@ from control_room.experiments.lab.systems import sqs
 from control_room.experiments.lab.systems.redis import missing
 from control_room.experiments.lab.ways import RABBITMQ, REDIS, RIGHT, SQS, WAYS
 from tests.order_rail import Ended, end_of, order_rail, processes_of, report_of, start
-from tests.support import eventually
+from tests.support import eventually, is_alive
 
 ORDERS = 84
 ON_RABBITMQ = [way.name for way in WAYS.values() if way.system == RABBITMQ]
@@ -189,8 +189,16 @@ async def test_nothing_is_left_of_a_lab_that_is_interrupted_or_killed(
     ended = await end_of(running)
 
     assert ended.status == status, ended.output + ended.errors
-    await eventually(lambda: not [each for each in processes if each.is_running()], 15, "their end")
-    await eventually(lambda: not list(temporary.iterdir()), 15, "an empty folder for temporary files")
+    await eventually(lambda: not [each for each in processes if runs(each)], 30, "their end")
+    await eventually(lambda: not list(temporary.iterdir()), 30, "an empty folder for temporary files")
+
+
+def runs(process: psutil.Process) -> bool:
+    """Init may let the dead wait."""
+    try:
+        return is_alive(process)
+    except psutil.NoSuchProcess:
+        return False
 
 
 @pytest.mark.parametrize(
