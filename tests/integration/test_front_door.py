@@ -19,7 +19,7 @@ from shared.http.limits import Limits
 from tests.haproxy import CONFIGURATION, STATISTICS, Names, front_door, program, timeout_of
 from tests.raw_http import END, GET, HOST, MIB, ask, connected
 from tests.service.limited import limited, streams
-from tests.support import eventually
+from tests.support import SERVICES, eventually
 
 ADDRESSES = ("127.0.0.2", "127.0.0.3")
 SHORT = {"client": "1s", "server": "1s", "http-request": "1s", "queue": "1s"}
@@ -297,13 +297,15 @@ async def test_operators_see_statistics_and_whether_each_service_was_found(door:
     assert await door.metric("haproxy_frontend_http_requests_total", "order_service") > 0
 
     assert (await ask(door.statistics, b"GET /readyz" + END)).status == 503
-    door.names.of["notification_service"] = ["127.0.0.9"]
+    others = set(SERVICES) - door.names.of.keys()
+    door.names.of |= {service: ["127.0.0.9"] for service in others}
 
     async def all_found() -> bool:
         return (await ask(door.statistics, b"GET /readyz" + END)).status == 200
 
-    await eventually(all_found, expecting="the service to be found")
-    del door.names.of["notification_service"]
+    await eventually(all_found, expecting="every service to be found")
+    for service in others:
+        del door.names.of[service]
 
 
 def test_its_limits_agree_with_those_of_the_services() -> None:
