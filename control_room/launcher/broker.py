@@ -1,7 +1,6 @@
 """A private RabbitMQ node, run from an installed `rabbitmq-server`: own data, ports, cookie and epmd, loopback only."""
 
 import asyncio
-import signal
 import ssl
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from collections.abc import Awaitable, Callable, Iterable
@@ -12,7 +11,7 @@ from urllib.parse import quote
 import httpx
 
 from control_room.launcher import LaunchError
-from control_room.launcher.children import end, kill, signal_group, spawn, tail
+from control_room.launcher.children import end, freeze, kill, spawn, tail, thaw
 from control_room.launcher.erlang import ErlangHome
 from control_room.launcher.installed import CONTROL, SERVER, find
 from control_room.launcher.ports import free_ports, is_free
@@ -178,11 +177,11 @@ class PrivateBroker:
 
     def suspend(self) -> None:
         """SIGSTOP to the node: its connections stay open and nothing answers on them."""
-        signal_group(self._process(), signal.SIGSTOP)
+        freeze(self._process())
 
     def resume(self) -> None:
         """SIGCONT to a suspended node."""
-        signal_group(self._process(), signal.SIGCONT)
+        thaw(self._process())
 
     async def control(self, *arguments: str) -> None:
         """Run `rabbitmqctl` on the node. Raises BrokerError with its output if it fails; NotInstalledError."""

@@ -60,6 +60,21 @@ def signal_group(process: Process, number: signal.Signals) -> None:
         os.killpg(process.pid, number)
 
 
+def freeze(process: Process) -> None:
+    """SIGSTOP the process and its children. Once this returns, no thread of the process runs any more.
+
+    The signal alone is not enough: on a busy machine its other threads go on until one of them has taken it.
+    """
+    signal_group(process, signal.SIGSTOP)
+    with suppress(ChildProcessError):  # it has ended
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+
+
+def thaw(process: Process) -> None:
+    """SIGCONT, after `freeze`."""
+    signal_group(process, signal.SIGCONT)
+
+
 def death_pact(number: signal.Signals = signal.SIGKILL) -> Callable[[], None] | None:
     """What a new child calls before it becomes its program: it asks Linux for a signal when its parent dies."""
     if not sys.platform.startswith("linux"):

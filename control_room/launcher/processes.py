@@ -1,7 +1,6 @@
 """A service's process, started again whenever it ends by itself, unless it is held down."""
 
 import asyncio
-import signal
 import time
 from asyncio.subprocess import Process
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import structlog
 
-from control_room.launcher.children import end, kill, signal_group, spawn
+from control_room.launcher.children import end, freeze, kill, spawn, thaw
 
 STOP_GRACE_SECONDS = 10.0
 FIRST_DELAY_SECONDS = 0.2
@@ -90,11 +89,11 @@ class SupervisedProcess:
 
     def freeze(self) -> None:
         """SIGSTOP: its connections stay open, and it does nothing."""
-        signal_group(self._current(), signal.SIGSTOP)
+        freeze(self._current())
 
     def thaw(self) -> None:
         """SIGCONT, after `freeze`."""
-        signal_group(self._current(), signal.SIGCONT)
+        thaw(self._current())
 
     async def stop(self) -> None:
         """SIGTERM, after 10 s SIGKILL; it is not started again."""

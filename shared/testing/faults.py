@@ -1,7 +1,5 @@
 """Fault injection into the processes of a running system: one that dies at a call, one that stands still."""
 
-import os
-import signal
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,9 +28,9 @@ async def restarted_to_die(system: System, service: str, call: str, flag: Path) 
 @contextmanager
 def frozen(system: System, service: str) -> Iterator[None]:
     """The process of a service stands still until the block ends."""
-    pid = system.processes[service].pid
-    os.kill(pid, signal.SIGSTOP)
+    process = system.processes[service]
+    process.freeze()
     try:
         yield
     finally:
-        os.kill(pid, signal.SIGCONT)
+        process.thaw()

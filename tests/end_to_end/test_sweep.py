@@ -50,7 +50,7 @@ async def test_orders_whose_messages_went_with_a_deleted_queue_are_told_again(
 @asynccontextmanager
 async def frozen_then_killed(system: System, service: str) -> AsyncIterator[None]:
     """The service holds still, so that messages stay where they are, and dies with those that it had been given."""
-    os.kill(system.processes[service].pid, signal.SIGSTOP)
+    system.processes[service].freeze()
     try:
         yield
     finally:

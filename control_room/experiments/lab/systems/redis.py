@@ -8,14 +8,13 @@ from asyncio.subprocess import Process
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from signal import SIGSTOP
 from typing import Any, Self
 
 from control_room.experiments.lab import LabFailed
 from control_room.experiments.lab.record import KINDS
 from control_room.experiments.lab.systems.rabbitmq import number_in
 from control_room.experiments.lab.ways import GROUP, Way
-from control_room.launcher.children import kill, signal_group, spawn, tail
+from control_room.launcher.children import freeze, kill, spawn, tail
 from control_room.launcher.ports import free_ports
 from shared.topology import dead_queue
 from shared.waiting import poll
@@ -74,7 +73,7 @@ class Redis:
 
     def freeze(self) -> None:
         if self._server is not None:
-            signal_group(self._server, SIGSTOP)
+            freeze(self._server)
 
     async def restart(self) -> None:
         await self._stop()
