@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -105,7 +106,8 @@ def _tell_ended() -> None:
 
 
 def _tell(**facts: int) -> None:
-    os.write(1, json.dumps(facts).encode() + b"\n")
+    with suppress(BrokenPipeError):  # the lab is gone, as the end of standard input is about to say
+        os.write(1, json.dumps(facts).encode() + b"\n")
 
 
 if __name__ == "__main__":
