@@ -25,6 +25,7 @@ from control_room.experiments.lab.ways import RABBITMQ, REDIS, RIGHT, SQS, WAYS
 from tests.order_rail import Ended, end_of, order_rail, processes_of, report_of, start
 from tests.support import eventually, is_alive
 
+pytestmark = pytest.mark.timeout(300)  # the first test waits for all ways
 ORDERS = 84
 ON_RABBITMQ = [way.name for way in WAYS.values() if way.system == RABBITMQ]
 NEEDS_REDIS = pytest.mark.skipif(missing() != "" and not os.environ.get("CI"), reason=missing())
