@@ -15,7 +15,8 @@ from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, 
 
 from control_room.launcher.command import page as control_room
 from control_room.launcher.ports import CONTROL_ROOM
-from control_room.launcher.system import System
+from control_room.launcher.system import System, launch
+from shared.testing.brokers import QUICK_RETRIES, Broker, addresses_of, virtual_host
 from tests.browser.shop import Shop
 from tests.support import eventually
 
@@ -126,17 +127,25 @@ async def page(open_page: OpenPage) -> Page:
     return await open_page()
 
 
-@pytest_asyncio.fixture(scope="module")
-async def address(system: System) -> AsyncIterator[str]:
-    """Where the control room of `system` is."""
-    async with control_room(system):
-        yield system.url_of(system.ports[CONTROL_ROOM])
+@pytest_asyncio.fixture(scope="session")
+async def watched(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
+    """A system with its control room, for all tests of that page: a process can serve it only once."""
+    async with virtual_host(broker) as settings:
+        environment = {**QUICK_RETRIES, **addresses_of(settings), "EVENTS_KEPT_HOURS": "1"}
+        async with launch(tmp_path_factory.mktemp("watched"), environment=environment) as system, control_room(system):
+            yield system
 
 
 @pytest.fixture
-def link(system: System, address: str) -> str:
+def address(watched: System) -> str:
+    """Where the control room of `watched` is."""
+    return watched.url_of(watched.ports[CONTROL_ROOM])
+
+
+@pytest.fixture
+def link(watched: System, address: str) -> str:
     """What `order-rail up` prints: with it one may change something."""
-    return f"{address}/?token={system.operator_token}"
+    return f"{address}/?token={watched.operator_token}"
 
 
 @pytest_asyncio.fixture

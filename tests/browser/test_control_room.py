@@ -16,7 +16,6 @@ from tests.rail import Rail
 from tests.support import eventually
 
 START_SECONDS = 60
-ENVIRONMENT = {"EVENTS_KEPT_HOURS": "1"}
 NO_ORDER = "00000000-0000-7000-8000-000000000000"
 
 FOCUSED = "document.activeElement.ariaLabel ?? document.activeElement.innerText.trim()"
@@ -32,6 +31,12 @@ RECORD = """selectors => {
     new MutationObserver(look).observe(document.body, {subtree: true, childList: true, characterData: true});
 }"""
 """Keeps the texts of these elements at every change of the page."""
+
+
+@pytest.fixture(scope="module")
+def system(watched: System) -> System:
+    """The one whose control room is looked at; `rail` places its orders there."""
+    return watched
 
 
 async def tab_to(page: Page, name: str, *, backwards: bool = False) -> None:
