@@ -19,6 +19,7 @@ import pytest_asyncio
 from typer.testing import CliRunner
 
 from control_room.cli import app
+from control_room.experiments.lab.report import LabReport
 from control_room.experiments.lab.systems import sqs
 from control_room.experiments.lab.systems.redis import missing
 from control_room.experiments.lab.ways import RABBITMQ, REDIS, RIGHT, SQS, WAYS
@@ -218,6 +219,12 @@ def test_impossible_options_are_refused_before_anything_starts(
 
     assert ended.exit_code == 2
     assert sentence in ended.output
+
+
+def test_a_way_whose_queue_the_broker_refuses_is_left_out_with_the_reason() -> None:
+    report = LabReport(RABBITMQ, ORDERS, ["in-memory"], refused=["in-memory"])
+
+    assert report.failures == [f"Without in-memory: {WAYS['in-memory'].refused}."]
 
 
 def test_the_ways_are_listed() -> None:

@@ -24,7 +24,7 @@ STYLE = Style(
 
 @dataclass
 class LabReport(Report):
-    """`ways` by name, `orders` for each; `outcomes` once they are counted."""
+    """`ways` by name, `orders` for each; `outcomes` once they are counted. `refused`: the ways left out here."""
 
     PROMISE = "each wrong way did its damage, and the right one none."
 
@@ -32,11 +32,12 @@ class LabReport(Report):
     orders: int
     ways: Sequence[str]
     outcomes: dict[str, Outcome] = field(default_factory=dict)
+    refused: Sequence[str] = ()
 
     @property
     def failures(self) -> list[str]:
         if not self.outcomes:
-            return ["broken off before anything was counted"]
+            return self._left_out() or ["broken off before anything was counted"]
         return [sentence for name in self.outcomes if (sentence := self._failure(name))]
 
     def _failure(self, name: str) -> str:
@@ -50,7 +51,7 @@ class LabReport(Report):
     def as_json(self) -> dict[str, Any]:
         outcomes = {name: asdict(outcome) for name, outcome in self.outcomes.items()}
         asked = {"system": self.system, "orders": self.orders}
-        return {"held": self.held, "failures": self.failures, **asked, "ways": outcomes}
+        return {"held": self.held, "failures": self.failures, **asked, "ways": outcomes, "refused": self.refused}
 
     def as_markdown(self) -> str:
         """Refers to the chart and to the records beside it."""
@@ -60,6 +61,7 @@ class LabReport(Report):
         return joined(
             [*heading, "![What the ways did to their orders](chart.svg)"],
             markdown_table(COLUMNS, self._rows()),
+            self._left_out(),
             markdown_table(("way, and its record", "the lines that did it", "why"), links),
         )
 
@@ -69,9 +71,13 @@ class LabReport(Report):
     def summary(self) -> Iterator[RenderableType]:
         if self.outcomes:
             yield self._table()
+            yield from self._left_out()
             for name in self.outcomes:
                 yield f"{name:20} {WAYS[name].lines}\n{'':20} {WAYS[name].why}"
             yield "Beside the report: <way>.ndjson, the record from which the figures of a way are counted."
+
+    def _left_out(self) -> list[str]:
+        return [f"Without {name}: {WAYS[name].refused}." for name in self.refused]
 
     def _table(self) -> Table:
         table = Table(title=f"{self.orders:,} orders, the same faults", title_justify="left")

@@ -115,7 +115,12 @@ class Lab:
 
     async def _declare(self, system: System) -> None:
         self.phase = "declaring queues"
-        await self._all(Trial.declare)
+        taken = dict(zip(self.trials, await self._all(Trial.declare), strict=True))
+        self.trials = [trial for trial in taken if taken[trial]]
+        refused = [trial for trial in taken if not taken[trial]]
+        self.report.refused = [trial.way.name for trial in refused]
+        for trial in refused:
+            trial.close()
         self._declared_at = time.monotonic()
         for trial in self.trials:
             trial.queues = await system.queues_of(trial.way)

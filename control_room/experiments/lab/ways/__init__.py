@@ -26,13 +26,17 @@ GROUP = "workers"
 
 @dataclass(frozen=True)
 class Way:
-    """`damage`: what it does to orders, whenever the faults are injected. `why`: the paragraph that explains it."""
+    """`damage`: what it does to orders, whenever the faults are injected. `why`: the paragraph that explains it.
+
+    `refused`: why its queues may not be declared, where a version of the system does not take them.
+    """
 
     name: str
     title: str
     damage: frozenset[str]
     why: str
     system: SystemName
+    refused: str = ""
 
     @property
     def lines(self) -> str:
@@ -45,8 +49,8 @@ class Way:
         return self.lines.removesuffix(".py").replace("/", ".")
 
 
-def _way(name: str, title: str, damage: str, why: str, system: SystemName = RABBITMQ) -> Way:
-    return Way(name, title, frozenset(damage.split()), f"docs/{why}", system)
+def _way(name: str, title: str, damage: str, why: str, system: SystemName = RABBITMQ, refused: str = "") -> Way:
+    return Way(name, title, frozenset(damage.split()), f"docs/{why}", system, refused)
 
 
 WAYS = {
@@ -61,7 +65,8 @@ WAYS = {
         _way("without-key", "work, then acknowledge, without a key", "duplicated",
              "concepts/delivery.md#work-then-acknowledge-without-a-key"),
         _way("in-memory", "a queue that is not durable", "lost",
-             "concepts/queues.md#a-queue-that-is-not-durable"),
+             "concepts/queues.md#a-queue-that-is-not-durable",
+             refused="this RabbitMQ takes no queue that is not durable, as from version 4.3 on"),
         _way("requeue-for-ever", "put back what fails, for ever", "stuck",
              "concepts/dead-letters.md#put-back-for-ever"),
         _way("retry-at-once", "try again without a delay", "stuck", "concepts/dead-letters.md#try-again-at-once"),
