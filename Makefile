@@ -22,9 +22,9 @@ chaos: .venv/.runtime ## set up, and inject faults into a system under load for 
 bench: .venv/.peers ## set up, and measure side by side with what people would otherwise write; DATABASE=postgresql or both
 	$(BIN)/python -m benchmarks $(if $(DATABASE),--database $(DATABASE))
 
-# Four at a time: most of them wait for a broker more than they work. The order is kept: those that take long come first.
+# Three at a time: most of them wait for a broker more than they work. The order is kept: those that take long come first.
 test: .venv/.development ## set up, and run all tests
-	$(BIN)/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 test-newest: .venv/.development ## a core of the tests on the RabbitMQ of docker-compose.yml, in a container
 	$(BIN)/python -m tests.newest_broker

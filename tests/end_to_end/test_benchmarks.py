@@ -126,6 +126,7 @@ async def test_a_quick_round_measures_what_full_databases_cost(tmp_path: Path) -
         assert values_of(results, "growth", "order_rail", quantity)[0] > 0
 
 
+@LONG
 async def test_a_quick_round_measures_what_old_orders_cost(tmp_path: Path) -> None:
     options = ("--quick", "--rounds", "1", "--only", "audit,prune", "--peers", "none", "--output", str(tmp_path))
     status, output = await run_benchmarks(*options)

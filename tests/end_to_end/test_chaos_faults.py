@@ -50,7 +50,8 @@ Those that `test_chaos.py` injects are left to it, and their like on other targe
 WITH_CHAOS = {
     ("broker-freeze", "rabbitmq"), ("connections-closed", "order_service"), ("wire-slow", WIRE),
     ("broker-restart", "rabbitmq"), ("freeze", "payment_service"), ("gateway-down", "simulated gateway"),
-    ("database-locked", "notification_service"), ("clock-wrong", "order_service behind"),
+    ("database-locked", "notification_service"), ("clock-wrong", "order_service ahead"),
+    ("clock-wrong", "order_service behind"),
 }  # fmt: skip
 """CHAOS=1 injects these too. Without it other tests freeze, close, cut off or restart the same part."""
 RECOVER_WITHIN_SECONDS = 40.0

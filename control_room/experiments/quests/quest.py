@@ -14,10 +14,12 @@ from control_room.experiments.scenarios.runner import FAILURES, why
 from control_room.experiments.scenarios.scenario import Playing
 from control_room.experiments.traffic import Unexpected
 from control_room.operations.addresses import SystemAddresses
+from control_room.operations.audit import AuditImpossible
 from control_room.operations.roles import FINAL_OR_STALLED
 from control_room.text import counted
+from shared.waiting import poll
 
-LOOK_SECONDS = 1.0
+LOOK_SECONDS, JUDGED_WITHIN_SECONDS = 1.0, 60.0
 PAGE_LENGTH = 100
 MOST_ORDERS = 2_000
 """A quest looks at each of its orders every second."""
@@ -136,7 +138,13 @@ class Quest:
                 seen.see(snapshot(), orders, held)
         playing.say("the audit compares all records of these orders")
         try:
-            achieved, judgement = self.achieved(seen), await playing.audited(list(seen.orders))
+            achieved = self.achieved(seen)
+            judgement = await poll(
+                lambda: playing.audited(list(seen.orders)),
+                within_seconds=JUDGED_WITHIN_SECONDS,
+                every_seconds=LOOK_SECONDS,
+                not_yet=(AuditImpossible,),  # the viewer stops something even now
+            )
         except Unexpected as error:
             return Outcome(self.expected, str(error), held=False)
         return Outcome(self.expected, f"{achieved}; {judgement}", held=True)
