@@ -38,6 +38,18 @@ all_ready() {
   echo "all ready"
 }
 
+# all_done: returns once no message has been on its way for two looks; RabbitMQ counts once a second.
+all_done() {
+  local calm=0
+  until [ "$calm" = 2 ]; do
+    sleep 1.2
+    if [ "$(rabbit GET "queues/$VHOST" | python -c 'import json, sys
+print(sum(each.get("messages", 1) for each in json.load(sys.stdin)
+          if each["name"] != "events" and not each["name"].endswith(".dead")))')" = 0 ]; then calm=$((calm + 1)); else calm=0; fi
+  done
+  echo "all done"
+}
+
 # backlog QUEUE: how many of its messages wait, and how many a consumer holds. RabbitMQ counts once a second.
 backlog() {
   rabbit GET "queues/$VHOST/$1" | python -c 'import json, sys
