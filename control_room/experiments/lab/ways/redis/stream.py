@@ -28,7 +28,7 @@ def produce(shop: Shop) -> None:
 
 
 def consume(shop: Shop) -> None:
-    """What was never given to anybody, and what has been pending for a while, whoever had it: also its own."""
+    """What was never given to anybody, and what has been pending for a while with any consumer, itself too."""
     redis, me, new = shop.redis(), str(os.getpid()), dict.fromkeys(shop.queues, ">")
 
     def work(queue: str, entries: Any) -> None:
