@@ -110,7 +110,8 @@ async def test_with_a_queue_nobody_waits_for_the_mail_server_and_in_line_custome
     assert seen[IN_LINE, SLOW].p50_seconds >= 0.6 > seen[QUEUED, SLOW].p50_seconds
     refused = seen[IN_LINE, DOWN]
     assert (refused.failed, refused.mails) == (6, 0)
-    assert 0 < refused.charged_and_refused <= 6  # some may be lost with a connection that the shop has just closed
+    # uvicorn closes a connection after an exception without a word before: what is sent on it then is never handled.
+    assert 0 < refused.charged_and_refused <= 6
     assert "| down | in line | 0 | 6 |" in report.as_markdown()
 
 

@@ -36,9 +36,7 @@ def build(journal: Path, mail_port: int, gateway_seconds: float) -> FastAPI:
         time.sleep(gateway_seconds)
         note("charged", order_id)
         with smtplib.SMTP("127.0.0.1", mail_port, timeout=MAIL_TIMEOUT_SECONDS) as mail_server:
-            mail_server.sendmail(
-                "shop@example.com", order["customer_email"], "Subject: Your order\r\n\r\nThank you.\r\n"
-            )
+            mail_server.sendmail("shop@example.com", order["customer_email"], MAIL)
         note("mailed", order_id)
         return {"order_id": order_id}
 
