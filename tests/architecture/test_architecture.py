@@ -23,7 +23,7 @@ SPEAKS_SQL = re.compile(r"^\s*(SELECT\b|INSERT\s+INTO\b|UPDATE\s+\w+\s+SET\b|DEL
 DATABASE_MODULES = {"sqlalchemy", "sqlite3", "psycopg"}
 
 
-TUTORIALS_CHANNEL = Path("control_room/experiments/lab/shop.py")
+TUTORIALS_CHANNEL = Path("control_room/experiments/lab/rabbitmq_client.py")
 """The lab's wrong ways are written as tutorials write them: on pika's blocking channel, which this file hands out."""
 
 SQL_MODULES = re.compile("|".join(

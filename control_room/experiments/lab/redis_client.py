@@ -3,38 +3,38 @@
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from redis import Redis, RedisError, ResponseError
 
 from control_room.experiments.lab import record
-
-if TYPE_CHECKING:
-    from control_room.experiments.lab.shop import Shop
+from control_room.experiments.lab.shop import Shop
 
 CONNECT_AGAIN_SECONDS = 0.1
 
 Entry = tuple[bytes, dict[bytes, bytes]]
 
 
+def connect(shop: Shop) -> Any:
+    """The client, once Redis is there."""
+    client = RecordedRedis(shop)
+    while True:
+        try:
+            client.ping()
+        except RedisError:
+            time.sleep(CONNECT_AGAIN_SECONDS)
+        else:
+            return client
+
+
 class RecordedRedis:
     """It can do all that the client can."""
 
-    def __init__(self, shop: "Shop") -> None:
+    def __init__(self, shop: Shop) -> None:
         self._shop = shop
         name = f"{shop.way}.{shop.role}"
         self._redis: Any = Redis.from_url(shop.url, client_name=name, retry=None, protocol=2)
         self._orders: dict[tuple[str, bytes], int | None] = {}  # by stream and entry
-
-    def connect(self) -> None:
-        """Wait until Redis is there."""
-        while True:
-            try:
-                self._redis.ping()
-            except RedisError:
-                time.sleep(CONNECT_AGAIN_SECONDS)
-            else:
-                return
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._redis, name)

@@ -1,33 +1,20 @@
-"""What the processes of a way work with: customers, books, the courier company, and pika's channel with its record."""
+"""What the processes of a way work with: customers, books and the courier company."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-import pika
-from pika.adapters.blocking_connection import BlockingConnection
 
 from control_room.experiments.lab import points, record
 from control_room.experiments.lab.events import CourierOrdered, KitchenOrdered, Ordered
 from control_room.experiments.lab.record import COURIER, KITCHEN, Recorder, kind_of, lines_of
 from shared.events import Event, UnreadableEvent, decode, encode
-from shared.messaging.channel import BrokerUnavailable
-from shared.messaging.message import Message
-from shared.messaging.publisher import Publisher, PublishError, Refused, Unroutable
 from shared.messaging.retry import Unavailable
-from shared.observability import delivery_log
-from shared.observability.delivery_log import Note
-from shared.service import Component
 
 LOOK_SECONDS = 0.05
-CONNECT_AGAIN_SECONDS = 0.1
-PERSISTENT = pika.BasicProperties(delivery_mode=2, content_type="application/cloudevents+json")
-LATER_SECONDS = 0.2
 EVENTS: dict[str, type[Event]] = {KITCHEN: KitchenOrdered, COURIER: CourierOrdered}
 
 
@@ -212,102 +199,6 @@ class Shop:
     def _point(self) -> points.Point:
         return points.Point(self.folder, self.role)
 
-    # The broker, and the parts of Order Rail
-
-    def channel(self) -> Any:
-        """pika's channel on a new connection, once the broker is there; it records what goes through it."""
-        while True:
-            try:
-                connection = BlockingConnection(pika.URLParameters(self.url))
-            except pika.exceptions.AMQPError:
-                time.sleep(CONNECT_AGAIN_SECONDS)
-            else:
-                return RecordedChannel(connection.channel(), self)
-
-    def exchange_channel(self) -> Any:
-        """The same, with the exchange of this way."""
-        channel = self.channel()
-        channel.exchange_declare(self.exchange, "topic", durable=True)
-        return channel
-
-    def redis(self) -> Any:
-        """redis-py's client, once Redis is there; it records what is done with it."""
-        from control_room.experiments.lab.redis_client import RecordedRedis  # noqa: PLC0415 - needs an extra
-
-        client = RecordedRedis(self)
-        client.connect()
-        return client
-
     def pause(self) -> None:
         """There was nothing to do."""
         time.sleep(LOOK_SECONDS)
-
-    @asynccontextmanager
-    async def running(self, *components: Component) -> AsyncIterator[None]:
-        """The components run, and what they publish and settle is recorded."""
-        delivery_log.listen(self._note)
-        for component in components:
-            await component.start()
-        yield
-        for component in reversed(components):
-            await component.stop()
-
-    def _note(self, note: Note) -> None:
-        order = int(note.order_id[:8], 16) if note.order_id else None
-        if note.act == "published" and note.outcome == "confirmed" and note.place == self.exchange:
-            self.record(record.PUBLISHED, order, confirmed=True)
-        elif note.act == "handled":
-            self.record(record.SETTLED, order, outcome=note.outcome)
-
-
-class LabPublisher(Publisher):
-    """The relay forgets an event that no contract names a queue for; those of the lab are to wait for their queue."""
-
-    async def publish_all(self, messages: Sequence[Message]) -> list[PublishError | BrokerUnavailable | None]:
-        errors = await super().publish_all(messages)
-        return [Refused(str(error)) if isinstance(error, Unroutable) else error for error in errors]
-
-
-class RecordedChannel:
-    """A channel of pika, with everything that it can do; what is published, delivered and settled is recorded."""
-
-    def __init__(self, channel: Any, shop: Shop) -> None:
-        self._channel, self._shop = channel, shop
-        self._confirms = False
-        self._orders: dict[int, int | None] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._channel, name)
-
-    def confirm_delivery(self) -> None:
-        self._channel.confirm_delivery()
-        self._confirms = True
-
-    def basic_publish(self, exchange: str, key: str, body: bytes, properties: Any) -> None:
-        self._channel.basic_publish(exchange, key, body, properties)
-        self._shop.record(record.PUBLISHED, self._shop.order_in(body).number, confirmed=self._confirms)
-
-    def basic_consume(self, queue: str, handle: Callable[..., None], *, auto_ack: bool = False) -> None:
-        def recorded(_channel: Any, method: Any, properties: Any, body: bytes) -> None:
-            order = self._orders[method.delivery_tag] = self._shop.number_in(body)
-            self._shop.record(record.DELIVERED, order, redelivered=method.redelivered)
-            if auto_ack:
-                self._settle(method.delivery_tag, "ack in advance")
-            handle(self, method, properties, body)
-
-        self._channel.basic_consume(queue, recorded, auto_ack=auto_ack)
-
-    def basic_ack(self, tag: int) -> None:
-        self._channel.basic_ack(tag)
-        self._settle(tag, "ack")
-
-    def basic_reject(self, tag: int, *, requeue: bool) -> None:
-        self._channel.basic_reject(tag, requeue)
-        self._settle(tag, "requeue" if requeue else "dead letter")
-
-    def requeue_later(self, tag: int) -> None:
-        """Hold the delivery for a moment, then put it back into its queue."""
-        self._channel.connection.call_later(LATER_SECONDS, lambda: self.basic_reject(tag, requeue=True))
-
-    def _settle(self, tag: int, outcome: str) -> None:
-        self._shop.record(record.SETTLED, self._orders.pop(tag), outcome=outcome)

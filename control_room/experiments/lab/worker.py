@@ -86,7 +86,8 @@ def _play(shop: Shop, system: SystemName, modules: dict[str, ModuleType]) -> Non
     rest = durable if system == RABBITMQ and shop.role == "declare" and hasattr(module, "consume") else right
     part = getattr(module, shop.role, None) or getattr(rest, shop.role)
     if shop.role == "declare":
-        part(shop.exchange_channel() if system == RABBITMQ else shop.redis(), shop)
+        client = importlib.import_module(f"control_room.experiments.lab.{system}_client")
+        part(client.connect(shop), shop)
     elif inspect.iscoroutinefunction(part):
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(part(shop))

@@ -3,13 +3,14 @@
 from contextlib import suppress
 from typing import Any
 
+from control_room.experiments.lab.rabbitmq_client import connect
 from control_room.experiments.lab.shop import Rubbish, Shop
 from shared.messaging.retry import Unavailable
 
 
 def consume(shop: Shop) -> None:
     """A process that is killed between the two has told the broker that work is done which never was."""
-    channel = shop.channel()
+    channel = connect(shop)
     channel.basic_qos(prefetch_count=1)
 
     def handle(channel: Any, method: Any, _properties: Any, body: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from control_room.experiments.lab.rabbitmq_client import connect
 from control_room.experiments.lab.shop import EVENTS, Rubbish, Shop
 from shared.messaging.retry import Unavailable
 
@@ -15,7 +16,7 @@ def declare(channel: Any, shop: Shop) -> None:
 
 def consume(shop: Shop) -> None:
     """While the courier company is down, its first order is at the head, and the kitchen has nothing to do."""
-    channel = shop.channel()
+    channel = connect(shop)
     channel.basic_qos(prefetch_count=1)
 
     def handle(channel: Any, method: Any, _properties: Any, body: bytes) -> None:

@@ -4,7 +4,8 @@ import asyncio
 from typing import Any
 
 from control_room.experiments.lab import store
-from control_room.experiments.lab.shop import EVENTS, LabPublisher, Shop
+from control_room.experiments.lab.parts import LabPublisher, running
+from control_room.experiments.lab.shop import EVENTS, Shop
 from shared.breaker import Breaker
 from shared.events import Event
 from shared.messaging.consumer import Consumer
@@ -22,7 +23,7 @@ async def produce(shop: Shop) -> None:
     """The order and its event are one commit. The relay publishes it until the broker has confirmed."""
     books, publisher = store.Books(shop.exchange), LabPublisher(shop.url, shop.way)
     database = store.database(shop.folder / "books.db", books.metadata)
-    async with shop.running(database, publisher, OutboxRelay(database, books.outbox, publisher)):
+    async with running(shop, database, publisher, OutboxRelay(database, books.outbox, publisher)):
         async for order in shop.arriving():
             with shop.placing(order):
                 await database.write(books.place, order.event)
@@ -42,7 +43,7 @@ async def consume(shop: Shop) -> None:
 
     queues = [Subscription(shop.queue(kind), {event: handle}, CONCURRENCY) for kind, event in EVENTS.items()]
     consumer = Consumer(shop.url, shop.way, queues, publisher, lambda _queue: DELAYS_SECONDS)
-    async with shop.running(database, publisher, consumer):
+    async with running(shop, database, publisher, consumer):
         await asyncio.Event().wait()
 
 

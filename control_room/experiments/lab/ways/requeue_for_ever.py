@@ -2,13 +2,14 @@
 
 from typing import Any
 
+from control_room.experiments.lab.rabbitmq_client import connect
 from control_room.experiments.lab.shop import Rubbish, Shop
 from shared.messaging.retry import Unavailable
 
 
 def consume(shop: Shop) -> None:
     """What can never work goes back to the head of its queue, with all others behind it."""
-    channel = shop.channel()
+    channel = connect(shop)
     channel.basic_qos(prefetch_count=1)
 
     def handle(channel: Any, method: Any, _properties: Any, body: bytes) -> None:

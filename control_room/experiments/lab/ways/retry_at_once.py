@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from control_room.experiments.lab.rabbitmq_client import connect
 from control_room.experiments.lab.shop import Rubbish, Shop
 from shared.messaging.retry import Unavailable
 
@@ -10,7 +11,7 @@ ATTEMPTS = 5
 
 def consume(shop: Shop) -> None:
     """All attempts are spent within a millisecond of an outage that lasts seconds."""
-    channel = shop.channel()
+    channel = connect(shop)
     channel.basic_qos(prefetch_count=1)
 
     def handle(channel: Any, method: Any, _properties: Any, body: bytes) -> None:

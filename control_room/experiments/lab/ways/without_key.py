@@ -2,13 +2,14 @@
 
 from typing import Any
 
+from control_room.experiments.lab.rabbitmq_client import connect
 from control_room.experiments.lab.shop import Rubbish, Shop
 from shared.messaging.retry import Unavailable
 
 
 def consume(shop: Shop) -> None:
     """A process that is killed between the two has done what the next process does again."""
-    channel = shop.channel()
+    channel = connect(shop)
     channel.basic_qos(prefetch_count=1)
 
     def handle(channel: Any, method: Any, _properties: Any, body: bytes) -> None:

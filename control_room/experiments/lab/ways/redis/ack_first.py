@@ -3,6 +3,7 @@
 import os
 from contextlib import suppress
 
+from control_room.experiments.lab.redis_client import connect
 from control_room.experiments.lab.shop import Rubbish, Shop
 from control_room.experiments.lab.ways import GROUP
 from shared.messaging.retry import Unavailable
@@ -10,7 +11,7 @@ from shared.messaging.retry import Unavailable
 
 def consume(shop: Shop) -> None:
     """A process that is killed between the two has told Redis that work is done which never was."""
-    redis, me, new = shop.redis(), str(os.getpid()), dict.fromkeys(shop.queues, ">")
+    redis, me, new = connect(shop), str(os.getpid()), dict.fromkeys(shop.queues, ">")
     while True:
         read = redis.xreadgroup(GROUP, me, new, count=10, block=100)
         for queue, entries in read:

@@ -3,6 +3,7 @@
 from contextlib import suppress
 from typing import Any
 
+from control_room.experiments.lab.redis_client import connect
 from control_room.experiments.lab.shop import Rubbish, Shop
 from shared.messaging.retry import Unavailable
 
@@ -13,7 +14,7 @@ def declare(_redis: Any, _shop: Shop) -> None:
 
 def produce(shop: Shop) -> None:
     """As in the right way, to a list."""
-    redis = shop.redis()
+    redis = connect(shop)
     for order in shop.unpublished():
         redis.lpush(shop.queue(order.kind), order.body)
     for order in shop.customers():
@@ -23,7 +24,7 @@ def produce(shop: Shop) -> None:
 
 def consume(shop: Shop) -> None:
     """A process that is killed has taken with it what it popped."""
-    redis = shop.redis()
+    redis = connect(shop)
     while True:
         for queue in shop.queues:
             while (body := redis.rpop(queue)) is not None:

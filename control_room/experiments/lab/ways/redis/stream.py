@@ -3,6 +3,7 @@
 import os
 from typing import Any
 
+from control_room.experiments.lab.redis_client import connect
 from control_room.experiments.lab.shop import Rubbish, Shop
 from control_room.experiments.lab.ways import GROUP
 from shared.messaging.retry import Unavailable
@@ -19,7 +20,7 @@ def declare(redis: Any, shop: Shop) -> None:
 
 def produce(shop: Shop) -> None:
     """What was committed and not published comes first, after a crash: the books are the outbox."""
-    redis = shop.redis()
+    redis = connect(shop)
     for order in shop.unpublished():
         redis.xadd(shop.queue(order.kind), {"body": order.body})
     for order in shop.customers():
@@ -29,7 +30,7 @@ def produce(shop: Shop) -> None:
 
 def consume(shop: Shop) -> None:
     """What was never given to anybody, and what has been pending for a while with any consumer, itself too."""
-    redis, me, new = shop.redis(), str(os.getpid()), dict.fromkeys(shop.queues, ">")
+    redis, me, new = connect(shop), str(os.getpid()), dict.fromkeys(shop.queues, ">")
 
     def work(queue: str, entries: Any) -> None:
         for entry, fields in entries:

@@ -3,6 +3,7 @@
 from contextlib import suppress
 from typing import Any
 
+from control_room.experiments.lab.redis_client import connect
 from control_room.experiments.lab.shop import Rubbish, Shop
 from shared.messaging.retry import Unavailable
 
@@ -13,7 +14,7 @@ def declare(_redis: Any, _shop: Shop) -> None:
 
 def consume(shop: Shop) -> None:
     """The next process begins with what comes from then on (`$`): what came before it is read by nobody."""
-    redis = shop.redis()
+    redis = connect(shop)
     last = dict.fromkeys(shop.queues, "$")
     while True:
         for queue, entries in redis.xread(last, count=10, block=100):

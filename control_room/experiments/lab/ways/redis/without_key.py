@@ -3,6 +3,7 @@
 import os
 from typing import Any
 
+from control_room.experiments.lab.redis_client import connect
 from control_room.experiments.lab.shop import Rubbish, Shop
 from control_room.experiments.lab.ways import GROUP
 from control_room.experiments.lab.ways.redis.stream import CLAIM_AFTER_MILLISECONDS
@@ -11,7 +12,7 @@ from shared.messaging.retry import Unavailable
 
 def consume(shop: Shop) -> None:
     """A process that is killed between the two has done what the next one claims and does again."""
-    redis, me, new = shop.redis(), str(os.getpid()), dict.fromkeys(shop.queues, ">")
+    redis, me, new = connect(shop), str(os.getpid()), dict.fromkeys(shop.queues, ">")
 
     def work(queue: str, entries: Any) -> None:
         for entry, fields in entries:
