@@ -215,6 +215,8 @@ def _loaded(point: importlib.metadata.EntryPoint) -> ServiceContract:
         contract = point.load()
     except Exception as error:
         why = f"{type(error).__name__}: {error}"
+        if isinstance(error, ModuleNotFoundError) and error.name == point.name:
+            why += "; if the service was taken out, install the project again: make up"
         raise ContractError(f"{GROUP}: {point.name} = {point.value} can't be loaded: {why}") from error
     if not isinstance(contract, ServiceContract):
         raise ContractError(f"{GROUP}: {point.name} = {point.value} is no ServiceContract")

@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from control_room.text import SYSTEM
+from shared.contract import GROUP, ServiceContract
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = "tests/examples"
@@ -33,6 +35,13 @@ def checkout() -> Path:
             "`git diff` shows what is generated, and `git checkout . && git clean -d` takes it back"
         )
     return root
+
+
+def check_registered(root: Path, registered: Iterable[ServiceContract]) -> None:
+    """Raises `Refused` if a service was written and not registered: the next one would not know of it."""
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    if missing := project["entry-points"][GROUP].keys() - {contract.name for contract in registered}:
+        raise Refused(f"{', '.join(sorted(missing))} is not registered yet: `make generate`, and commit what it writes")
 
 
 def written(root: Path, files: Mapping[str, str], edits: Mapping[str, str]) -> bool:

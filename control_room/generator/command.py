@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from control_room.generator import event, service
-from control_room.generator.checkout import Refused, checkout, written
+from control_room.generator.checkout import Refused, check_registered, checkout, written
 from control_room.text import counted
 from shared.contract import services
 from shared.events.envelope import SUBJECT
@@ -25,7 +25,9 @@ def new() -> None:
 def in_checkout() -> Iterator[Path]:
     """The root of the checkout. What is refused is told, and ends the command."""
     try:
-        yield checkout()
+        root = checkout()
+        check_registered(root, services())
+        yield root
     except Refused as refused:
         typer.echo(f"Nothing was written: {refused}.", err=True)
         raise typer.Exit(1) from None

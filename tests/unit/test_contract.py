@@ -82,6 +82,7 @@ def test_an_event_class_without_a_type_of_its_own_is_refused(given: str) -> None
             "other_service = nowhere.contract:CONTRACT",
             "nowhere.contract:CONTRACT can't be loaded: ModuleNotFoundError",
         ),
+        ("gone_service = gone_service.contract:CONTRACT", "if the service was taken out, install the project again"),
         ("other_service = shared.contract:GROUP", "other_service = shared.contract:GROUP is no ServiceContract"),
     ],
 )

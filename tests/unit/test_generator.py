@@ -8,11 +8,11 @@ import pytest
 
 from control_room.generator import channel, deployment, event
 from control_room.generator import checkout as module
-from control_room.generator.checkout import ROOT, Refused, checkout, write_all
+from control_room.generator.checkout import ROOT, Refused, check_registered, checkout, write_all
 from control_room.generator.deployment import Deployed
 from control_room.generator.event import class_name
 from control_room.generator.service import checked, edits, files
-from shared.contract import queues_taking, services
+from shared.contract import GROUP, queues_taking, services
 from shared.events import ChannelName, PaymentSucceeded
 
 PAID = "payment.succeeded.v1"
@@ -141,6 +141,14 @@ def test_a_tree_with_uncommitted_changes_is_left_alone(tmp_path: Path, monkeypat
     (tmp_path / "control_room/new.py").touch()
     with pytest.raises(Refused, match="there are uncommitted changes"):
         checkout()
+
+
+def test_a_service_that_is_written_and_not_registered_comes_first(tmp_path: Path) -> None:
+    lines = [f'{name} = "{name}.contract:CONTRACT"' for name in ("payment_service", "loyalty_service")]
+    (tmp_path / "pyproject.toml").write_text("\n".join([f'[project.entry-points."{GROUP}"]', *lines]))
+    with pytest.raises(Refused, match="loyalty_service is not registered yet: `make generate`, and commit"):
+        check_registered(tmp_path, services())
+    check_registered(ROOT, services())
 
 
 def test_a_file_that_exists_is_kept_and_nothing_is_written(tmp_path: Path) -> None:
