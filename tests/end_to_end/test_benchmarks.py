@@ -104,41 +104,28 @@ async def test_a_quick_round_measures_postgresql_beside_sqlite(tmp_path: Path) -
 
 
 @LONG
-async def test_a_quick_round_measures_what_watching_costs(tmp_path: Path) -> None:
-    options = ("--quick", "--rounds", "1", "--only", "watching", "--peers", "none", "--output", str(tmp_path))
+@pytest.mark.parametrize(
+    ("only", "quantities"),
+    [
+        ("watching", [
+            "accept, not watched", "accept, watched",
+            "memory with 50 streams, later", "longest time between two updates",
+        ]),
+        ("growth", ["accept, 2,000 orders", "drain, 2,000 orders", "drain, backlog 500"]),
+        ("audit", ["to judge 2,000 orders", "memory for it"]),
+        ("prune", [
+            "accept, p99, without pruning", "accept, p99, while old orders are pruned", "pruned by the order service",
+        ]),
+    ],
+)  # fmt: skip
+async def test_a_quick_round_measures(only: str, quantities: list[str], tmp_path: Path) -> None:
+    options = ("--quick", "--rounds", "1", "--only", only, "--peers", "none", "--output", str(tmp_path))
     status, output = await run_benchmarks(*options)
 
     assert status == 0, output
     results = json.loads((tmp_path / "results.json").read_text())
-    for quantity in ("accept, not watched", "accept, watched", "memory with 50 streams, later"):
-        assert values_of(results, "watching", "order_rail", quantity)[0] > 0
-    assert values_of(results, "watching", "order_rail", "longest time between two updates")[0] > 0
-
-
-@LONG
-async def test_a_quick_round_measures_what_full_databases_cost(tmp_path: Path) -> None:
-    options = ("--quick", "--rounds", "1", "--only", "growth", "--peers", "none", "--output", str(tmp_path))
-    status, output = await run_benchmarks(*options)
-
-    assert status == 0, output
-    results = json.loads((tmp_path / "results.json").read_text())
-    for quantity in ("accept, 2,000 orders", "drain, 2,000 orders", "drain, backlog 500"):
-        assert values_of(results, "growth", "order_rail", quantity)[0] > 0
-
-
-@LONG
-async def test_a_quick_round_measures_what_old_orders_cost(tmp_path: Path) -> None:
-    options = ("--quick", "--rounds", "1", "--only", "audit,prune", "--peers", "none", "--output", str(tmp_path))
-    status, output = await run_benchmarks(*options)
-
-    assert status == 0, output
-    results = json.loads((tmp_path / "results.json").read_text())
-    for quantity in (
-        "accept, p99, without pruning",
-        "accept, p99, while old orders are pruned",
-        "pruned by the order service",
-    ):
-        assert values_of(results, "prune", "order_rail", quantity)[0] > 0
+    for quantity in quantities:
+        assert values_of(results, only, "order_rail", quantity)[0] > 0
 
 
 @LONG

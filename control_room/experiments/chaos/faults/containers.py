@@ -1,6 +1,8 @@
 """Faults of the services where they run in containers."""
 
 import asyncio
+from collections.abc import Callable
+from typing import Any
 
 from control_room.experiments.chaos.containers import ComposedSystem
 from control_room.experiments.chaos.faults.fault import Injection, fault
@@ -13,21 +15,20 @@ SILENCE_SECONDS = 40.0
 @fault("kill", SERVICES, lasts_seconds=(0.5, 3), allowance_seconds=12)
 async def kill(system: ComposedSystem, injection: Injection) -> None:
     """SIGKILL to a service's container, and its start."""
-    container = system.containers[injection.target]
-    pid = container.pid
-    injection.saw(f"{await system.orders_in_flight()} when it was killed")
-    async with injection.applied(container.kill, container.start):
-        await asyncio.sleep(injection.seconds)
-    injection.saw(f"process {pid} is gone, process {container.pid} runs")
+    await _ended(system, injection, system.containers[injection.target].kill, "killed")
 
 
 @fault("stop", SERVICES, lasts_seconds=(0.5, 3), allowance_seconds=20)
 async def stop(system: ComposedSystem, injection: Injection) -> None:
     """A service's container stopped in order, and started."""
+    await _ended(system, injection, system.containers[injection.target].stop, "stopped")
+
+
+async def _ended(system: ComposedSystem, injection: Injection, end: Callable[[], Any], how: str) -> None:
     container = system.containers[injection.target]
     pid = container.pid
-    injection.saw(f"{await system.orders_in_flight()} when it was stopped")
-    async with injection.applied(container.stop, container.start):
+    injection.saw(f"{await system.orders_in_flight()} when it was {how}")
+    async with injection.applied(end, container.start):
         await asyncio.sleep(injection.seconds)
     injection.saw(f"process {pid} is gone, process {container.pid} runs")
 
