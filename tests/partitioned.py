@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,8 @@ CONTRACT = visits.CONTRACT
 QUEUE = CONTRACT.queue_name("count")
 PARTITIONS = CONTRACT.queue_names
 
+_is_registered: ContextVar[bool] = ContextVar("is_registered", default=False)
+
 
 def register(directory: Path, *services: str, found_in: Path = EXAMPLES) -> dict[str, str]:
     """The registry lines, as an installed distribution has them; returns the environment in which all are found."""
@@ -33,12 +36,17 @@ def register(directory: Path, *services: str, found_in: Path = EXAMPLES) -> dict
 
 @contextmanager
 def registered() -> Iterator[None]:
-    """The example is one of the registered services of this process."""
-    services = (*contract.services(), CONTRACT)
+    """The example is one of the registered services, for all that begins in the block.
+
+    A control room that reads a system for the whole session goes on as if it were not.
+    """
+    ours = contract.services
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(contract, "services", lambda: services)
+        patch.setattr(contract, "services", lambda: (*ours(), CONTRACT) if _is_registered.get() else ours())
+        _is_registered.set(True)
         contract.partitions_taking.cache_clear()
         yield
+        _is_registered.set(False)
     contract.partitions_taking.cache_clear()
 
 

@@ -1,6 +1,7 @@
 """Helpers for every test: those of `shared/testing`, and those about these services."""
 
 import psutil
+import pytest
 
 from control_room.operations.replicas import parsed
 from shared.contract import services
@@ -11,6 +12,7 @@ from shared.testing.waiting import eventually, never
 __all__ = [
     "DELAYS_VARIABLES",
     "SERVICES",
+    "SHOP",
     "addresses_of",
     "create_tables",
     "eventually",
@@ -18,12 +20,19 @@ __all__ = [
     "metric",
     "never",
     "new_database",
+    "of_the_shop_alone",
     "outbox_events",
     "ready",
     "start_ready",
 ]
 
 SERVICES = tuple(contract.name for contract in services())
+SHOP = ("order_service", "payment_service", "notification_service")
+
+of_the_shop_alone = pytest.mark.skipif(
+    set(SERVICES) != set(SHOP), reason=f"holds for {', '.join(SHOP)} alone, and there are more services"
+)
+"""For what can't be said of services that were added: how large a page with them is, and what their work costs."""
 
 
 def metric(page: str, name: str, **labels: str) -> float:

@@ -24,6 +24,7 @@ from control_room.generator.manifest import (
     KEEPS_OUR_NAME,
     PORT,
     SERVICE,
+    SHOP,
     TEMPLATES,
     edits_of,
     is_taken,
@@ -92,6 +93,8 @@ def checked(path: Path, name: str) -> NewProject:
         raise Refused(f"{path} is inside this clone; choose a place outside of it, such as {ROOT.parent / name}")
     if path.exists() and (not path.is_dir() or {each.name for each in path.iterdir()} - {".git"}):
         raise Refused(f"{path} exists, and is not an empty folder; choose another place")
+    if added := [each.name for each in services() if not re.fullmatch(SHOP, each.name)]:
+        raise Refused(f"this clone has services of its own ({', '.join(added)}); use one of {SYSTEM} as it is")
     return NewProject(path, name, git("describe", "--always", "--dirty", at=ROOT))
 
 

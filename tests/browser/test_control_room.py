@@ -13,7 +13,7 @@ from shared.management import Management
 from tests.browser.conftest import OpenPage, assert_accessible, assert_fits, assert_focus_is_in_sight
 from tests.browser.control_room import group, open_panel, press
 from tests.rail import Rail
-from tests.support import eventually
+from tests.support import eventually, of_the_shop_alone
 
 START_SECONDS = 60
 NO_ORDER = "00000000-0000-7000-8000-000000000000"
@@ -448,6 +448,7 @@ async def test_the_analytics_show_what_was_ordered(operators_page: Page, address
     await eventually(figures, 20, "the same figures as JSON")
 
 
+@of_the_shop_alone
 async def test_what_matters_is_in_sight_at_once_and_the_heading_always(link: str, open_page: OpenPage) -> None:
     page = await open_page(viewport={"width": 1440, "height": 900})
     await page.goto(link)

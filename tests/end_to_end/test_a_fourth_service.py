@@ -26,10 +26,10 @@ from tests.partitioned import register
 from tests.support import eventually
 
 ROOT = Path(__file__).parents[2]
-SERVICES = ("loyalty_service", "gift_cards_service")
+SERVICES = ("badges_service", "tombola_prizes_service")
 """The first publishes an event, which the second takes."""
-QUEUE = "gift_cards_service.work"
-CHANNEL = "chat"
+QUEUE = "tombola_prizes_service.work"
+CHANNEL = "pager"
 OF_ALL = [
     *(f"tests/unit/test_{name}.py" for name in ("backup", "contract", "database_commands", "events", "migrations")),
     *(f"tests/unit/{name}.py" for name in ("test_notices_in_order", "test_topology", "order_tables/test_order_sweep")),
@@ -37,7 +37,7 @@ OF_ALL = [
 ]
 """The files with tests that depend on which services, queues, events and channels there are."""
 PICKED = (
-    "not postgresql and (loyalty or gift_cards or compose_file or up_to_date or kubernetes or topology"
+    "not postgresql and (badges or tombola_prizes or compose_file or up_to_date or kubernetes or topology"
     " or tables_that_the_code_expects or all_databases_are_restored or without_a_variable"
     " or sweep_after_seconds or read_as_it_was_written or latest_notice)"
 )
@@ -129,10 +129,10 @@ class Running:
 async def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
     """With both services, the second behind the first, further events of two services, and a channel."""
     copy = Copy(tmp_path_factory.mktemp("four"))
-    await copy.generate_service("loyalty", "--on", "payment.succeeded.v1", "--publishes", "loyalty.earned.v1")
-    await copy.generate_service("gift_cards", "--on", "loyalty.earned.v1")
-    await copy.generate("event", "loyalty.spent.v1", "--by", "loyalty")
-    await copy.generate("event", "payment.disputed.v1", "--by", "payment")
+    await copy.generate_service("badges", "--on", "payment.succeeded.v1", "--publishes", "badges.earned.v1")
+    await copy.generate_service("tombola_prizes", "--on", "badges.earned.v1")
+    await copy.generate("event", "badges.spent.v1", "--by", "badges")
+    await copy.generate("event", "payment.reversed.v1", "--by", "payment")
     await copy.generate("channel", CHANNEL, "--like", "push")
     copy.run(sys.executable, "-m", "docs.generate")
     return copy
@@ -176,15 +176,15 @@ async def test_they_do_their_work_once_and_the_audit_counts_it(running: Running)
 
     async def entered() -> bool:
         rows = [row for service in SERVICES for row in await running.entries(service.upper())]
-        assert [row["kind"] for row in rows if row["order_id"] == order_id] == ["loyalty", "gift_cards"]
+        assert [row["kind"] for row in rows if row["order_id"] == order_id] == ["badges", "tombola_prizes"]
         notices = await running.entries("NOTIFICATION_SERVICE")
         assert CHANNEL in [row["channel"] for row in notices if row["order_id"] == order_id]
         return True
 
     await eventually(entered, 30, "the order's entries, and its notice over the new channel")
     report = await running.command("audit")
-    assert "loyalty" in report
-    assert "gift cards" in report
+    assert "badges" in report
+    assert "tombola prizes" in report
 
 
 async def test_its_dead_letters_are_listed_and_sent_back(running: Running) -> None:
@@ -200,22 +200,22 @@ async def test_its_dead_letters_are_listed_and_sent_back(running: Running) -> No
 
 
 async def test_its_old_records_are_pruned_with_those_of_the_others(running: Running) -> None:
-    with closing(sqlite3.connect(running.directory / "gift_cards_service.db", timeout=10)) as database:
+    with closing(sqlite3.connect(running.directory / "tombola_prizes_service.db", timeout=10)) as database:
         row = (first_id(datetime(2026, 1, 1, tzinfo=UTC)), "a test", "2026-01-01 00:00:00.000000")
-        database.execute("INSERT INTO gift_cards VALUES (?, ?, ?)", row)
+        database.execute("INSERT INTO tombola_prizes VALUES (?, ?, ?)", row)
         database.commit()
-    before = await running.entries("GIFT_CARDS_SERVICE")
+    before = await running.entries("TOMBOLA_PRIZES_SERVICE")
 
-    assert re.search("gift_cards_service +1 records deleted", await running.command("prune"))
+    assert re.search("tombola_prizes_service +1 records deleted", await running.command("prune"))
 
-    assert len(await running.entries("GIFT_CARDS_SERVICE")) == len(before) - 1
-    assert "pruned_before" in (await running.get("GIFT_CARDS_SERVICE", "/milestones")).json()
+    assert len(await running.entries("TOMBOLA_PRIZES_SERVICE")) == len(before) - 1
+    assert "pruned_before" in (await running.get("TOMBOLA_PRIZES_SERVICE", "/milestones")).json()
 
 
 async def test_its_box_is_on_the_dashboard(running: Running) -> None:
     page = (await running.http.get(running.addresses["CONTROL_ROOM_URL"])).text
-    assert "Gift cards service" in page
-    assert "Gift cards: events to be handled" in page
+    assert "Tombola prizes service" in page
+    assert "Tombola prizes: events to be handled" in page
 
 
 @pytest.mark.skipif("CHAOS" not in os.environ, reason="takes two minutes: set CHAOS=1")
@@ -229,4 +229,4 @@ async def test_a_minute_of_chaos_leaves_one_entry_of_each_charged_order(copy: Co
     assert set(SERVICES) < {each["target"] for each in report["injections"] if each["evidence"]}
     counts, ends = report["audit"]["counts"], report["audit"]["statuses"]
     # Of an order that was cancelled while it was charged, nobody may have heard that it had been paid.
-    assert 500 < ends["confirmed"] <= counts["loyalty"] == counts["gift_cards"] <= counts["charges"]
+    assert 500 < ends["confirmed"] <= counts["badges"] == counts["tombola_prizes"] <= counts["charges"]

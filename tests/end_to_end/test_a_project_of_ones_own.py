@@ -20,7 +20,9 @@ from control_room.launcher.ports import free_ports
 from tests.conftest import Broker
 from tests.end_to_end.test_launcher import Up, brought_up
 from tests.order_rail import order_rail
-from tests.support import eventually
+from tests.support import eventually, of_the_shop_alone
+
+pytestmark = of_the_shop_alone
 
 ROOT = Path(__file__).parents[2]
 AUTHOR = {f"GIT_{who}_{what}": "test@example.com" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}

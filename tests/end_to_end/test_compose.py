@@ -24,8 +24,7 @@ from tests.support import SERVICES, eventually
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]  # the first run builds the image
 
 PROJECT = Path(__file__).parents[2]
-PORTS = {"order_service": "ORDER_SERVICE_PORT", "payment_service": "PAYMENT_SERVICE_PORT",
-         "notification_service": "NOTIFICATION_SERVICE_PORT", "control_room": "CONTROL_ROOM_PORT",
+PORTS = {**{name: f"{name}_PORT".upper() for name in SERVICES}, "control_room": "CONTROL_ROOM_PORT",
          "front_door": "FRONT_DOOR_PORT", "maildev": "MAILDEV_PORT", "rabbitmq": "RABBITMQ_PORT",
          "management": "RABBITMQ_MANAGEMENT_PORT"}  # fmt: skip
 OPERATOR_TOKEN = "a token of the test's own"

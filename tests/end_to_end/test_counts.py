@@ -24,7 +24,7 @@ from tests.conftest import Broker, started_postgres
 from tests.order_rail import launched
 from tests.postgres import ADMINISTRATOR, PrivatePostgres
 from tests.rail import Rail
-from tests.support import SERVICES, eventually
+from tests.support import SERVICES, eventually, of_the_shop_alone
 
 WARM_UP, APART, TOGETHER, CONNECTIONS = 20, 40, 400, 32
 PUBLISHES, DELIVERIES, REPORTS = 4, 8, 3
@@ -71,6 +71,7 @@ def server() -> Iterator[PrivatePostgres]:
         yield server
 
 
+@of_the_shop_alone
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 async def test_an_order_costs_no_more_than_it_did(
     database: str, broker: Broker, tmp_path: Path, request: pytest.FixtureRequest

@@ -11,19 +11,19 @@ from tests.conftest import QUICK_RETRIES
 from tests.order_rail import final_audit
 from tests.postgres import PrivatePostgres
 from tests.rail import Rail
-from tests.support import SERVICES, addresses_of, eventually
+from tests.support import SHOP, addresses_of, eventually
 
 
 def databases(kind: str, request: pytest.FixtureRequest, directory: Path) -> dict[str, str]:
     """The variables for the old databases, which lie where the launcher looks for its own if they are files."""
     server: PrivatePostgres | None = request.getfixturevalue("postgres") if kind == "postgresql" else None
-    names = (*SERVICES, "gateway")
+    names = (*SHOP, "gateway")
     urls = {name: server.create_database() if server else f"sqlite:///{directory / name}.db" for name in names}
     for name, url in urls.items():
         restore(name, url)
     if not server:
         return {}
-    own = {f"{name}_DATABASE_URL".upper(): urls[name] for name in SERVICES}
+    own = {f"{name}_DATABASE_URL".upper(): urls[name] for name in SHOP}
     return {**own, "GATEWAY_URL": f"simulated+{urls['gateway']}"}
 
 

@@ -1,6 +1,7 @@
 """What `order-rail new project` refuses, and the edits that it makes. test_a_project_of_ones_own.py runs its result."""
 
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,10 @@ from control_room.generator.edits import Edit, Outdated, without_lines, without_
 from control_room.generator.manifest import EDITS, MODULES_LEFT_OUT, REGISTRIES
 from control_room.generator.project import NewProject, checked, commit
 from control_room.generator.requirements import pinned_for
+from shared.contract import services
+from tests.support import of_the_shop_alone
+
+pytestmark = of_the_shop_alone
 
 
 @pytest.mark.parametrize(
@@ -43,6 +48,13 @@ def test_an_empty_folder_and_one_that_is_not_there_will_do(tmp_path: Path) -> No
 def test_where_the_examples_are_not_a_clone_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ROOT", tmp_path)
     with pytest.raises(Refused, match="this needs a clone of Order Rail"):
+        checked(tmp_path / "shop", "")
+
+
+def test_a_clone_with_services_of_its_own_is_no_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = services()
+    monkeypatch.setattr(module, "services", lambda: (*ours, replace(ours[0], name="loyalty_service")))
+    with pytest.raises(Refused, match=r"this clone has services of its own \(loyalty_service\)"):
         checked(tmp_path / "shop", "")
 
 

@@ -11,7 +11,7 @@ import httpx
 import structlog
 
 from control_room.background import running
-from control_room.dashboard.pace import Pace
+from control_room.dashboard.pace import UNWATCHED_SECONDS, Pace
 from control_room.dashboard.snapshots.broker import WatchedBroker
 from control_room.dashboard.snapshots.drain import seconds_to_drain
 from control_room.dashboard.snapshots.services import DUPLICATES, SETTLED, WatchedService
@@ -89,7 +89,9 @@ class Observer:
 @asynccontextmanager
 async def watching(addresses: SystemAddresses) -> AsyncIterator[Observer]:
     """An observer that reads the system while the block runs."""
-    async with httpx.AsyncClient(trust_env=False) as http, Management(addresses) as management:
+    # httpcore closes a connection that expires while a request is about to use it (issue 1110): these don't expire.
+    limits = httpx.Limits(keepalive_expiry=2 * UNWATCHED_SECONDS)
+    async with httpx.AsyncClient(trust_env=False, limits=limits) as http, Management(addresses) as management:
         services = {name: WatchedService(name, url, http) for name, url in addresses.services.items()}
         observer = Observer(services, management)
         async with running(observer.watch(), "observer"):
