@@ -169,10 +169,15 @@ async def shop(closed_shop: Shop) -> Shop:
 
 async def assert_accessible(page: Page, tags: Sequence[str] = BEST_PRACTICE) -> None:
     """axe finds nothing against names, roles, contrast and the rest of what `tags` select."""
-    # What fades in has too little contrast. Not `wait_for_function`: the shop's policy allows no evaluated text.
-    await eventually(lambda: page.evaluate(AT_REST), expecting="all animations to end")
-    found = await Axe().run(page, options={"runOnly": {"type": "tag", "values": list(tags)}})
-    assert not found.violations_count, found.generate_report()
+
+    async def is_accessible() -> bool:
+        # What fades in has too little contrast. Not `wait_for_function`: the shop's policy allows no evaluated text.
+        await eventually(lambda: page.evaluate(AT_REST), expecting="all animations to end")
+        found = await Axe().run(page, options={"runOnly": {"type": "tag", "values": list(tags)}})
+        assert not found.violations_count, found.generate_report()
+        return True
+
+    await eventually(is_accessible, expecting="an accessible page")  # again, as it may have changed while axe read it
 
 
 async def assert_fits(page: Page) -> None:
