@@ -95,4 +95,5 @@ def tell(done: str, files: Mapping[str, str], commands: Mapping[str, str], *, is
 
 
 def _columns(rows: Mapping[str, str]) -> list[str]:
-    return [f"  {left:44}{right}".rstrip() for left, right in rows.items()]
+    width = max(map(len, rows)) + 2
+    return [f"  {left:{width}}{right}".rstrip() for left, right in rows.items()]

@@ -95,7 +95,8 @@ class Page:
         """Say it at the window's edge: a success for some seconds, a failure until its reader closes it."""
         with self.client:
             if failed:
-                ui.notify(sentence, type="negative", multi_line=True, timeout=0, close_button="Close")
+                close = {"label": "Close", "color": "white"}  # `close_button` would be blue on red
+                ui.notify(sentence, type="negative", multi_line=True, timeout=0, actions=[close])
             else:
                 ui.notify(sentence, type="positive", multi_line=True)
 
