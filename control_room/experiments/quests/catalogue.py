@@ -10,6 +10,7 @@ from control_room.text import counted, duration
 
 DRAINED_WITHIN_SECONDS = 60.0
 MANY, FEW = 200, 20
+TOO_LATE = "Too late? Pause first, and place more."
 
 
 def _placing(token: str, number: int) -> Help:
@@ -78,7 +79,8 @@ QUESTS: tuple[Quest, ...] = (
         tasks=(
             ORDERED,
             Task(
-                "While they are under way, kill or pause a service (Process control), or end RabbitMQ in a terminal.",
+                "While they are under way, kill or pause a service (Process control), or end RabbitMQ in a terminal. "
+                f"{TOO_LATE}",
                 lambda seen: seen.stopped,
             ),
             ENDED,
@@ -98,7 +100,7 @@ QUESTS: tuple[Quest, ...] = (
                 lambda seen: len(seen.orders) >= FEW,
             ),
             Task(
-                "Kill or pause the payment service (Process control) while they are charged. Too late? Place more.",
+                f"Kill or pause the payment service (Process control) while they are charged. {TOO_LATE}",
                 lambda seen: PAYMENTS.name in seen.stopped,
             ),
             ENDED,
@@ -136,7 +138,8 @@ QUESTS: tuple[Quest, ...] = (
                 lambda seen: seen.orders,
             ),
             Task(
-                "Once it is confirmed, cancel it: in the shop, or with the button. Its refund becomes a dead letter.",
+                "Once it is confirmed, cancel it: in the shop, or with the button. After the last retry its refund "
+                "becomes a dead letter.",
                 lambda seen: seen.dead_letters,
             ),
             Task(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from control_room.dashboard.process_control import ProcessState
-from control_room.dashboard.snapshots.snapshot import NOT_LOOKED, Snapshot
+from control_room.dashboard.snapshots.snapshot import NOT_LOOKED, NOT_RUNNING, SILENT, Snapshot
 from control_room.experiments.client import UNREACHABLE, Client, connected
 from control_room.experiments.scenarios import Outcome
 from control_room.experiments.scenarios.runner import FAILURES, why
@@ -20,6 +20,8 @@ from control_room.text import counted
 from shared.waiting import poll
 
 LOOK_SECONDS, JUDGED_WITHIN_SECONDS = 1.0, 60.0
+STOPPED = {NOT_RUNNING, SILENT}
+"""A service that waits for RabbitMQ has other problems: it was not stopped."""
 PAGE_LENGTH = 100
 MOST_ORDERS = 2_000
 """A quest looks at each of its orders every second."""
@@ -70,8 +72,7 @@ class Seen:
         if self.latest.broker_problem not in ("", NOT_LOOKED):
             yield "RabbitMQ"
         for service in self.latest.services.values():
-            has_stopped = not service.is_ready and NOT_LOOKED not in service.problems
-            if has_stopped or service.restarted_at > self.first.at:
+            if not STOPPED.isdisjoint(service.problems) or service.restarted_at > self.first.at:
                 yield service.name
 
 
