@@ -31,7 +31,7 @@ wait_until() {
   echo "$2"
 }
 all_ready() {
-  for service in "$ORDER_SERVICE_URL" "$PAYMENT_SERVICE_URL" "$NOTIFICATION_SERVICE_URL"; do
+  for service in $(sed -n 's/^[A-Z_]*_SERVICE_URL=//p' .run/environment); do
     until curl -sf -o /dev/null "$service/readyz"; do sleep 0.2; done
   done
   . ./.run/environment # a service that was killed has another process now

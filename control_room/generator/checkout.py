@@ -32,7 +32,7 @@ def checkout() -> Path:
     if changed := git("status", "--porcelain"):
         raise Refused(
             f"there are uncommitted changes ({changed.splitlines()[0].strip()}, ...): commit or stash them, so that "
-            "`git diff` shows what is generated, and `git checkout . && git clean -d` takes it back"
+            "`git diff` shows what is generated, and `git checkout . && git clean -fd` takes it back"
         )
     return root
 

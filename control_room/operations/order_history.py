@@ -124,7 +124,7 @@ def _from_delivery_log(service: str, record: Mapping[str, Any]) -> Entry:
 
 
 def _published(record: Mapping[str, Any]) -> str:
-    outcome = "" if record["outcome"] == "confirmed" else f": {record['outcome']}"
+    outcome = {"confirmed": "", "unroutable": ": no queue takes it"}.get(record["outcome"], f": {record['outcome']}")
     # A consumer publishes to a queue to try again, or to give up.
     is_queue = record["place"].partition(".")[0] in {service.name for service in contract.services()}
     verb, preposition = ("Put", "into") if is_queue else ("Published", "to")

@@ -144,9 +144,9 @@ def test_a_tree_with_uncommitted_changes_is_left_alone(tmp_path: Path, monkeypat
 
 
 def test_a_service_that_is_written_and_not_registered_comes_first(tmp_path: Path) -> None:
-    lines = [f'{name} = "{name}.contract:CONTRACT"' for name in ("payment_service", "loyalty_service")]
+    lines = [f'{name} = "{name}.contract:CONTRACT"' for name in ("payment_service", "zebra_service")]
     (tmp_path / "pyproject.toml").write_text("\n".join([f'[project.entry-points."{GROUP}"]', *lines]))
-    with pytest.raises(Refused, match="loyalty_service is not registered yet: `make generate`, and commit"):
+    with pytest.raises(Refused, match="zebra_service is not registered yet: `make generate`, and commit"):
         check_registered(tmp_path, services())
     check_registered(ROOT, services())
 
