@@ -40,14 +40,23 @@ all_ready() {
 
 # all_done: returns once no message has been on its way for two looks; RabbitMQ counts once a second.
 all_done() {
-  local calm=0
+  local calm=0 looks=0 waiting
   until [ "$calm" = 2 ]; do
     sleep 1.2
-    if [ "$(rabbit GET "queues/$VHOST" | python -c 'import json, sys
-print(sum(each.get("messages", 1) for each in json.load(sys.stdin)
-          if each["name"] != "events" and not each["name"].endswith(".dead")))')" = 0 ]; then calm=$((calm + 1)); else calm=0; fi
+    waiting="$(rabbit GET "queues/$VHOST" | python -c 'import json, sys
+print(*(each["name"] for each in json.load(sys.stdin)
+        if each.get("messages", 1) and each["name"] != "events" and not each["name"].endswith(".dead")))')"
+    if [ -z "$waiting" ]; then calm=$((calm + 1)); else calm=0; fi
+    looks=$((looks + 1))
+    if [ "$((looks % 10))" = 0 ]; then echo "messages wait in: $waiting" >&2; fi
   done
   echo "all done"
+}
+
+# in_outbox: how many events of the order service are not published yet.
+in_outbox() {
+  python -c 'import sqlite3
+print(*sqlite3.connect(".run/order_service.db").execute("SELECT count(*) FROM outbox").fetchone())'
 }
 
 # backlog QUEUE: how many of its messages wait, and how many a consumer holds. RabbitMQ counts once a second.

@@ -176,7 +176,7 @@ def _checked(output: Console, report: AuditReport, replayed: Replayed, store: An
         orders = counted(report.counts.get("orders", 0), "order")
         output.print(f"[bold green]The stream of events and the audit agree[/] on {orders} and all money.")
     if report.pruned_before:
-        output.print(f"Left out: orders from before {report.pruned_before}. Their records are pruned.")
+        output.print(f"Left out: orders from before {report.pruned_before}, if there were any: they are pruned.")
     return found
 
 

@@ -92,7 +92,7 @@ def _show_counts(output: Console, report: AuditReport) -> None:
     if report.after_backup:
         output.print(escape(_after_backup(report.after_backup)), soft_wrap=True)
     if report.pruned_before:
-        output.print(f"Left out: orders from before {report.pruned_before}. Their records are pruned.")
+        output.print(f"Left out: orders from before {report.pruned_before}, if there were any: they are pruned.")
     if report.in_flight:
         output.print(escape(_in_flight(report)), soft_wrap=True)
     total = sum(check.violations for check in report.checks)
