@@ -21,6 +21,7 @@ ENVIRONMENT = {"CONTROLS_ENABLED": "true"}
 @pytest_asyncio.fixture
 async def control(system: System) -> AsyncIterator[ExchangeControl]:
     async with watching(SystemAddresses.of(system.environment)) as observer:
+        observer.pace.open("a page")  # else it looks every ten seconds
         yield ExchangeControl(observer.services, observer.management)
 
 
