@@ -217,8 +217,13 @@ async def test_a_message_that_fails_again_says_so_and_once_discarded_the_journal
     await dead_letters(system, "redrive", "--id", order_id)
 
     await until_parked(system, CHARGE, [order_id], redrives=1, attempts=4)
-    types = [entry["type"] for entry in (await rail.order(order_id))["timeline"]]
-    assert types == ["order.placed.v1", "payment.stalled.v1", "payment.stalled.v1"]
+
+    async def is_told() -> bool:  # its event comes after the dead letter
+        types = [entry["type"] for entry in (await rail.order(order_id))["timeline"]]
+        assert types == ["order.placed.v1", "payment.stalled.v1", "payment.stalled.v1"]
+        return True
+
+    await eventually(is_told, expecting="the order to know that it is stalled again")
     await all_agree(system)
 
     await dead_letters(system, "discard", order_id, "--reason", "the customer gave up")
