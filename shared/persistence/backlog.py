@@ -75,15 +75,11 @@ class OwnBacklog:
             self.read_at = min(self.read_at, loop.time() + DELETE_SECONDS)
 
     async def _update_and_read(self) -> None:
-        """In one transaction: rows of earlier commits are read by it, rows of later ones are handed over.
-
-        Without anything to update it is a read: a commit that writes nothing would say that the disk is not full.
-        """
+        """In one transaction: rows of earlier commits are read by it, rows of later ones are handed over."""
         published, self._published = self._published, Claim()
         self._rows, self._is_complete = [], True
         try:
-            transact = self._database.write if published.confirmed or published.returned else self._database.read
-            read = await transact(self._update_and_read_rows, published)
+            read = await self._database.write(self._update_and_read_rows, published)
         except BaseException:
             # Kept, so that they are not published again while they can't be deleted.
             self._published, self._is_complete = published, False

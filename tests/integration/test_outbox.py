@@ -4,7 +4,6 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -19,13 +18,12 @@ from shared.messaging import stream as stream_module
 from shared.messaging.publisher import Publisher
 from shared.messaging.stream import Start, StreamReader, StreamWriter, end_of
 from shared.persistence import backlog
-from shared.persistence import database as database_module
 from shared.persistence import relay as module
 from shared.persistence.backlog import BATCH_ROWS
 from shared.persistence.batcher import Operation
 from shared.persistence.database import Database
 from shared.persistence.failures import DatabaseUnavailable
-from shared.persistence.outbox import Outbox, OutboxRow
+from shared.persistence.outbox import Outbox
 from shared.persistence.relay import THROTTLE_ROWS, OutboxRelay
 from shared.settings import BrokerSettings
 from shared.topology.provision import apply
@@ -91,27 +89,6 @@ async def fill(database: Database, events: int) -> None:
 async def add_for_nobody(database: Database) -> None:
     """An event of a type that no queue is bound for yet."""
     await database.write(add, examples.order_placed().model_copy(update={"type": "order.unheard-of.v1"}))
-
-
-async def test_an_idle_relay_commits_nothing(
-    database: Database, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A commit that has nothing to write succeeds on a full disk: the database would seem to be writable."""
-    monkeypatch.setattr(backlog, "POLL_SECONDS", 0.02)
-    monkeypatch.setattr(database_module, "PROBE_SECONDS", 3600.0)
-    looks: list[Any] = []
-    commits: list[Any] = []
-    waiting = outbox.waiting
-
-    def look(*arguments: Any, **options: Any) -> list[OutboxRow]:
-        looks.append(arguments)
-        return waiting(*arguments, **options)
-
-    monkeypatch.setattr(outbox, "waiting", look)
-    database.on_commit.append(commits.append)
-    async with ready(OutboxRelay(database, outbox, publisher)):
-        await eventually(lambda: len(looks) >= 5, expecting="the relay to look for rows")
-    assert commits == []
 
 
 @pytest.mark.parametrize("rows_in_memory", [0, BATCH_ROWS // 2, backlog.MAX_ROWS_IN_MEMORY])
