@@ -38,17 +38,20 @@ all_ready() {
   echo "all ready"
 }
 
-# all_done: returns once no message has been on its way for two looks; RabbitMQ counts once a second.
+# all_done: returns once no message has been on its way, and no event in an outbox, for two looks; both are counted once a second.
 all_done() {
-  local calm=0 looks=0 waiting
+  local calm=0 looks=0 waiting service
   until [ "$calm" = 2 ]; do
     sleep 1.2
     waiting="$(rabbit GET "queues/$VHOST" | python -c 'import json, sys
 print(*(each["name"] for each in json.load(sys.stdin)
         if each.get("messages", 1) and each["name"] != "events" and not each["name"].endswith(".dead")))')"
+    for service in $(sed -n 's/^[A-Z_]*_SERVICE_URL=//p' .run/environment); do
+      waiting="$waiting$(curl -s "$service/metrics" | sed -n '/^order_rail_outbox_pending [^0]/p')"
+    done
     if [ -z "$waiting" ]; then calm=$((calm + 1)); else calm=0; fi
     looks=$((looks + 1))
-    if [ "$((looks % 10))" = 0 ]; then echo "messages wait in: $waiting" >&2; fi
+    if [ "$((looks % 25))" = 0 ]; then echo "still waiting: $waiting" >&2; fi
   done
   echo "all done"
 }
