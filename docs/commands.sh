@@ -25,13 +25,16 @@ place_many() {
 order() { curl -s "$ORDER_SERVICE_URL/orders/$1" | python -m json.tool; }
 payment() { curl -s "$PAYMENT_SERVICE_URL/payments/$1" | python -m json.tool; }
 
+# service_urls: where each service is, also those of your own.
+service_urls() { sed -n 's/^[A-Z_]*_SERVICE_URL=//p' .run/environment; }
+
 # wait_until ID STATUS: returns once the order has this status. all_ready: returns once every service is ready.
 wait_until() {
   until [ "$(curl -s "$ORDER_SERVICE_URL/orders/$1" | field status)" = "$2" ]; do sleep 0.2; done
   echo "$2"
 }
 all_ready() {
-  for service in $(sed -n 's/^[A-Z_]*_SERVICE_URL=//p' .run/environment); do
+  for service in $(service_urls); do
     until curl -sf -o /dev/null "$service/readyz"; do sleep 0.2; done
   done
   . ./.run/environment # a service that was killed has another process now
@@ -46,7 +49,7 @@ all_done() {
     waiting="$(rabbit GET "queues/$VHOST" | python -c 'import json, sys
 print(*(each["name"] for each in json.load(sys.stdin)
         if each.get("messages", 1) and each["name"] != "events" and not each["name"].endswith(".dead")))')"
-    for service in $(sed -n 's/^[A-Z_]*_SERVICE_URL=//p' .run/environment); do
+    for service in $(service_urls); do
       waiting="$waiting$(curl -s "$service/metrics" | sed -n '/^order_rail_outbox_pending [^0]/p')"
     done
     if [ -z "$waiting" ]; then calm=$((calm + 1)); else calm=0; fi

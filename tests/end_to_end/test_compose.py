@@ -430,9 +430,8 @@ async def test_a_backup_of_a_full_rail_is_restored_into_new_volumes(stack: Stack
     in_backup = await rail.place_many(["tok_visa", "tok_declined"] * 5)
     backup = await stack.in_postgres("backup.sh")
     await rail.place_many(["tok_visa"] * 5)
-    await stack.compose(
-        "down", "--volumes", "--remove-orphans", "--timeout", "5"
-    )  # `run --rm` may still remove its own
+    # `run --rm` may still be removing its container.
+    await stack.compose("down", "--volumes", "--remove-orphans", "--timeout", "5")
     await stack.compose("up", "--wait", "postgres")
     assert b"Restored order_service payment_service" in await stack.in_postgres("restore.sh", backup)
     await stack.up(*NAMED)
