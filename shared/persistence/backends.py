@@ -32,6 +32,7 @@ SERVER_TIMEOUTS: dict[str, int] = {
 _TRANSACTION_ACTIVE = 1  # libpq's PQTRANS_ACTIVE: a command is under way
 
 _PIPELINE = "pipeline"
+_CHANGES = "changes"
 
 _RETURNS_NOTHING = re.compile(r"(BEGIN|(INSERT|UPDATE|DELETE) (?!.* RETURNING ))", re.DOTALL)
 
@@ -70,6 +71,11 @@ class Sqlite:
         driver: Any = connection.connection.driver_connection  # past SQLAlchemy, for speed (`tuning.py`)
         driver.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
 
+    def changes(self, connection: Connection) -> int:
+        """How many rows this connection has inserted, updated or deleted so far: a full disk refuses those alone."""
+        driver: Any = connection.connection.driver_connection
+        return int(driver.total_changes)
+
     @contextlib.contextmanager
     def changing_schema(self) -> Iterator[Connection]:
         """One transaction for a migration, which locks the file at once: DDL is undone with the rest if it fails."""
@@ -102,7 +108,7 @@ class Postgresql:
         self._connections: WeakSet[Any] = WeakSet()
         event.listen(self.engine, "connect", self._prepare)
         event.listen(self.engine, "begin", self._begin)
-        event.listen(self.engine, "after_cursor_execute", self._wait_for_rows)
+        event.listen(self.engine, "after_cursor_execute", self._after_statement)
         event.listen(self.engine, "rollback", self._before_rollback)
 
     def options(self, writes: bool) -> dict[str, Any]:
@@ -127,11 +133,17 @@ class Postgresql:
             yield
             connection.invalidate()  # leaving the mode in order would wait for the server
 
+    def changes(self, connection: Connection) -> int:
+        """How many statements this connection has sent that a server which only reads would refuse."""
+        return int(connection.info.get(_CHANGES, 0))
+
     def _begin(self, connection: Connection) -> None:
         if connection.get_execution_options().get("writes", False):
             connection.exec_driver_sql("BEGIN")  # the driver's own one would wait for its answer
 
-    def _wait_for_rows(self, connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
+    def _after_statement(self, connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
+        if not statement.startswith("SELECT"):
+            connection.info[_CHANGES] = self.changes(connection) + 1
         pipeline = connection.info.get(_PIPELINE)
         if pipeline and not _RETURNS_NOTHING.match(statement):
             pipeline.sync()

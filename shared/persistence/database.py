@@ -26,7 +26,7 @@ from shared.persistence.schema import write_probe
 from shared.persistence.transactions import Transactions
 
 PROBE_SECONDS = 3.0
-"""After this time without a commit one is tried, to know whether the database can still be written."""
+"""After this time without a change one is tried, to know whether the database can still be written."""
 
 PROBE_TIMEOUT_SECONDS = backends.LOCK_TIMEOUT_SECONDS + 1
 """After this time without an answer the service is not ready; a call under way goes on waiting."""
@@ -183,14 +183,17 @@ class Database:
     def _after_write(self, transactions: Transactions, outcomes: list[Any]) -> None:
         rows = sum(not isinstance(outcome, Exception) for outcome in outcomes)
         if rows:
-            self._written_at = asyncio.get_running_loop().time()
             metrics.commits.labels(self._name).inc()
             metrics.rows_committed.labels(self._name).inc(rows)
             handed_over = transactions.take_handed_over()
             for listener in self.on_commit:
                 listener(handed_over)
         failure = outcomes[-1]
-        self._write_failure = str(failure) if isinstance(failure, DatabaseUnavailable) else None
+        if isinstance(failure, DatabaseUnavailable):
+            self._write_failure = str(failure)
+        elif transactions.has_written:
+            self._write_failure = None
+            self._written_at = asyncio.get_running_loop().time()
 
     async def _watch(self) -> None:
         """Wait for the database and its tables, then go on asking whether it can be written."""
@@ -201,7 +204,7 @@ class Database:
                 if not self._has_tables.is_set():
                     await self._writer(None).submit(self._find_tables, None)
                     self._has_tables.set()
-                elif loop.time() >= self._written_at + PROBE_SECONDS:
+                elif self._write_failure or loop.time() >= self._written_at + PROBE_SECONDS:
                     await self._probe()
                 self._problem = None
             except (DatabaseUnavailable, SQLAlchemyError) as error:

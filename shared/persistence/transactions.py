@@ -56,6 +56,8 @@ class Transactions:
         self._cleanup = contextlib.ExitStack()  # of the connection
         self._is_reused = False
         self._handed_over: list[Any] = []
+        self.has_written = False
+        """Whether the last `run` committed a change. A commit without one says nothing of the disk: it may be full."""
 
     def close(self) -> None:
         with contextlib.suppress(Exception):  # a broken connection
@@ -69,6 +71,7 @@ class Transactions:
 
     def run(self, batch: Batch) -> list[Any]:
         """A result or an exception for each row."""
+        self.has_written = False
         outcomes = self._try(batch, repeated=False)
         deadline = time.monotonic() + ASK_SECONDS
         while (unknown := _unknown(outcomes)) and time.monotonic() < deadline:
@@ -117,7 +120,10 @@ class Transactions:
         with self.begin() as connection:
             handed_over = connection.info[_HANDED_OVER] = []  # by this transaction alone
             connection.info[_IS_REPEATED] = repeated
+            changes = self._backend.changes(connection)
             results = {operation: iter(operation(connection, rows)) for operation, rows in rows_of.items()}
+            has_changed = self._backend.changes(connection) > changes
+        self.has_written = self.has_written or has_changed
         self._handed_over += handed_over
         return [next(results[operation]) for operation, _, _ in batch]
 

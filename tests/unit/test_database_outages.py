@@ -8,9 +8,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from sqlalchemy import Column, Connection, Integer, MetaData, String, Table
+from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, select
 
-from shared.persistence import backends
+from shared.persistence import backends, schema
 from shared.persistence import database as module
 from shared.persistence.backends import backend_of
 from shared.persistence.database import Database
@@ -39,6 +39,43 @@ async def test_a_locked_database_is_unavailable_and_recovers(tmp_path: Path, mon
         other.close()
         assert await database.write(write_notes, (1, "text")) == "wrote 1"
         assert database.problem() is None
+
+
+async def test_a_commit_that_changes_nothing_does_not_say_that_the_database_can_be_written(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk it succeeds too."""
+    monkeypatch.setattr(module, "PROBE_SECONDS", 3600.0)
+    async with opened(database_url) as database:
+        with pytest.raises(DatabaseUnavailable):
+            await database.write(fail, None)
+        assert await database.write(count_notes, None) == 0
+        assert database.problem() == "database: full"
+
+        await database.write(write_notes, (1, "text"))
+        assert database.problem() is None
+
+
+async def test_the_database_is_probed_though_commits_that_change_nothing_never_end(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PROBE_SECONDS", 0.3)
+    async with opened(database_url) as database:
+        before = await database.read(read_probes, None)
+
+        async def probes_meanwhile() -> int:
+            await database.write(count_notes, None)
+            return await database.read(read_probes, None) - before
+
+        await eventually(probes_meanwhile, expecting="a probe")
+
+
+def fail(connection: Connection, rows: list[None]) -> list[None]:
+    raise DatabaseUnavailable("full")
+
+
+def read_probes(connection: Connection, rows: list[None]) -> list[int]:
+    return [connection.execute(select(schema.write_probe.c.probes)).scalar_one()] * len(rows)
 
 
 async def test_readiness_does_not_flap_while_the_database_is_locked(
