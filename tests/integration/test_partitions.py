@@ -276,8 +276,9 @@ async def test_a_key_keeps_its_partition_and_its_sequence_when_the_broker_starts
     async with virtual_host(restartable_broker) as settings:
         async with ready(Publisher(settings.rabbitmq_url, f"test {new_id()}", exchanges=["orders"])) as publisher:
             first = await place(publisher, CUSTOMERS)
+            lost = asyncio.create_task(eventually(lambda: not publisher.is_connected, 60, "the connection to be lost"))
             await restart()
-            await eventually(lambda: not publisher.is_connected, expecting="the publisher to lose its connection")
+            await lost
             await eventually(lambda: publisher.is_connected, 60, "the publisher to be connected again")
             second = await place(publisher, CUSTOMERS)
         found = defaultdict(list)
