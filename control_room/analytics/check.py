@@ -17,6 +17,8 @@ class NotComparable(Exception):
 
 def expect_whole(replayed: Replayed, report: AuditReport) -> None:
     """Raises `NotComparable` if events are gone from the stream that orders of the audit may have had."""
+    if replayed.missing:
+        raise NotComparable(f"{counted(replayed.missing, 'message')} went from the stream while it was read")
     if not replayed.first_offset:
         return
     pruned_before = datetime.fromisoformat(report.pruned_before).timestamp() if report.pruned_before else 0.0

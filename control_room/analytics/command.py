@@ -138,17 +138,10 @@ def _show(output: Console, replayed: Replayed, start: Start, store: AnalyticsSto
         f"Replayed {counted(replayed.events, 'event')} in {replayed.seconds:.1f} s ({rate:,.0f} a second), "
         f"from {counted(replayed.messages, 'message')} of the stream."
     )
-    if replayed.missing:
-        output.print(f"[yellow]{_gone(replayed.missing, replayed.first_offset)}[/]")
-    elif start == "first" and replayed.first_offset:
-        output.print(f"[yellow]{_gone(replayed.first_offset, replayed.first_offset)}[/]")
+    gone = replayed.missing + (replayed.first_offset or 0 if start == "first" else 0)
+    if gone:
+        output.print(f"[yellow]{counted(gone, 'message')} are gone: the stream is truncated (EVENTS_KEPT_HOURS).[/]")
     output.print(_table(store))
-
-
-def _gone(messages: int, first: int | None) -> str:
-    return (
-        f"{counted(messages, 'message')} before offset {first:,} are gone: the stream is truncated (EVENTS_KEPT_HOURS)."
-    )
 
 
 def _table(store: AnalyticsStore) -> Table:

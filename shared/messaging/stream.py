@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from math import inf
 from typing import Literal
 
@@ -29,6 +30,8 @@ OFFSET = "x-stream-offset"
 BATCH_BYTES = 1_000_000
 PREFETCH = 50
 """Messages on their way to a reader: some megabytes."""
+OFFSETS_OF_A_SEGMENT = 1
+"""A segment begins with an entry of the broker's own, which is not delivered and has an offset."""
 IDLE_SECONDS = 0.5
 FIRST_SECONDS = 10.0
 RECONNECT_SECONDS = 1.0
@@ -163,7 +166,8 @@ class Entry:
 class Arrival:
     """What has arrived since the last one; nothing if the stream was quiet for a moment.
 
-    `missing`: how many messages before these are gone at the most, since the stream was truncated.
+    `missing`: how many messages before and between these are gone at the most, since the stream was truncated. That
+    happens to a slow reader too: the broker goes on with the oldest segment that is left, and does not tell.
     """
 
     entries: Sequence[Entry]
@@ -218,30 +222,31 @@ class StreamReader:
         await channel.qos(self._prefetch)
         await channel.consume(self._stream, inbox.put, {OFFSET: start})
         self.problem = None
-        is_first = True
         while True:
             deliveries = await inbox.take()
             entries = [_entry(delivery) for delivery in deliveries]
             if entries:
-                arrival = self._joined(entries) if is_first else Arrival(entries)
-                is_first, self._start = False, entries[-1].position
+                arrival = self._following(entries)
+                self._start = entries[-1].position
                 yield arrival
                 channel.ack(deliveries[-1].tag, multiple=True)
             else:
                 yield Arrival(())
 
-    def _joined(self, entries: list[Entry]) -> Arrival:
-        """The first arrival on a connection, as it follows what came before."""
-        first, start = entries[0], self._start
+    def _following(self, entries: list[Entry]) -> Arrival:
+        """These entries, as they follow what came before."""
+        start, known = self._start, entries[0].offset - 1
         if isinstance(start, int):
-            return Arrival(entries, missing=max(0, first.offset - start))
-        if not isinstance(start, Position):
-            return Arrival(entries)
-        if first.offset < start.offset or (first.offset == start.offset and first.message_id != start.message_id):
-            raise self._replaced(start)
-        if first.offset == start.offset:
-            return Arrival(entries[1:])
-        return Arrival(entries, missing=first.offset - start.offset - 1)
+            known = start - 1
+        elif isinstance(start, Position):
+            first, known = entries[0], start.offset
+            if first.offset < known or (first.offset == known and first.message_id != start.message_id):
+                raise self._replaced(start)
+            if first.offset == known:
+                entries = entries[1:]
+        offsets = [known, *(entry.offset for entry in entries)]
+        gaps = [after - before - 1 for before, after in pairwise(offsets)]
+        return Arrival(entries, missing=sum(gap for gap in gaps if gap > OFFSETS_OF_A_SEGMENT))
 
 
 class _Inbox:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -193,6 +194,43 @@ async def test_what_is_gone_from_a_stream_is_counted(settings: BrokerSettings, p
         assert (behind.entries[0].offset, behind.missing) == (oldest, oldest - 2)
         from_offset = await read(settings, stream, 1, 1)
         assert (from_offset.entries[0].offset, from_offset.missing) == (oldest, oldest - 1)
+
+
+async def test_what_goes_while_a_reader_is_slow_is_counted(settings: BrokerSettings, publisher: Publisher) -> None:
+    """The broker goes on with the oldest message that is left, on the same connection and without a word."""
+    async with stream_of(settings, SMALL_SEGMENTS) as stream:
+        await write(publisher, stream, 0, 4, size=5000)
+        slow = Reading(settings, stream, "first")
+        async with aclosing(slow.reader.read()) as arrivals:
+            await slow.more(arrivals, 1)
+            for first in range(5, 125, 5):
+                await write(publisher, stream, first, first + 4, size=5000)
+            newest = (await read(settings, stream, "last", 1)).entries[0].offset
+
+            async def is_truncated() -> bool:
+                return (await read(settings, stream, "first", 1)).entries[0].offset > 60
+
+            await eventually(is_truncated, 20, "the oldest to be gone")
+            while slow.entries[-1].offset < newest:
+                await slow.more(arrivals, len(slow.entries) + 1)
+
+    jumps = [after - before - 1 for before, after in pairwise(entry.offset for entry in slow.entries)]
+    assert sum(jump for jump in jumps if jump > 1) == slow.missing > 30
+
+
+async def test_nothing_is_missing_between_the_segments_of_a_stream(
+    settings: BrokerSettings, publisher: Publisher
+) -> None:
+    """Each segment begins with an offset that no message has."""
+    async with stream_of(settings, {"x-stream-max-segment-size-bytes": 50_000}) as stream:
+        for first in range(0, 60, 5):
+            await write(publisher, stream, first, first + 4, size=5000)
+        whole = await read(settings, stream, "first", 60)
+        behind = await read(settings, stream, whole.entries[0].position, 59)
+
+    assert numbers(whole) == list(range(60))
+    assert whole.entries[-1].offset > 59
+    assert (whole.missing, behind.missing) == (0, 0)
 
 
 @pytest.mark.parametrize("longer", [False, True])

@@ -319,6 +319,11 @@ def test_what_is_gone_from_the_stream_may_be_about_pruned_orders_alone(
         expect_whole(replayed, audited)
 
 
+def test_messages_that_went_while_the_stream_was_read_may_be_about_any_order() -> None:
+    with pytest.raises(NotComparable, match="40 messages went from the stream while it was read"):
+        expect_whole(Replayed(9, 3, 0.1, 0, 9, 40, PRUNED_AT + 1), report())
+
+
 def test_a_replay_begins_at_the_first_message_at_an_offset_or_at_a_time() -> None:
     assert (start_of("first"), start_of("0"), start_of("1200")) == ("first", 0, 1200)
     assert start_of("2026-11-27T12:00:00Z") == NOON
