@@ -18,6 +18,7 @@ from shared.ids import first_id
 from shared.messaging.stream import Position
 from shared.persistence.backends import backend_of
 from shared.persistence.bulk import BulkInsert, skip_existing
+from shared.persistence.failures import DatabaseUnavailable
 from shared.persistence.one_of import one_of
 from shared.persistence.prune import Prune, Stretch
 from shared.urls import without_credentials
@@ -181,7 +182,7 @@ class AnalyticsStore:
         try:
             with self._backend.engine.execution_options(**options).begin() as connection:
                 yield connection
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, DatabaseUnavailable) as error:
             why = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
             raise AnalyticsUnavailable(f"the analytics database {self._name} can't be used: {why}") from None
 

@@ -15,7 +15,7 @@ from pydantic_core import to_json
 from sqlalchemy import Connection, Table, create_engine, event
 from sqlalchemy.engine import URL, make_url
 
-from shared.persistence.failures import is_conflict, is_stale_plan, is_unavailable
+from shared.persistence.failures import DatabaseUnavailable, is_conflict, is_stale_plan, is_unavailable
 
 LOCK_TIMEOUT_SECONDS = 5.0
 """How long SQLite waits for another process's lock before it says that it is locked."""
@@ -33,6 +33,7 @@ _TRANSACTION_ACTIVE = 1  # libpq's PQTRANS_ACTIVE: a command is under way
 
 _PIPELINE = "pipeline"
 _CHANGES = "changes"
+_FILE = "file"
 
 _RETURNS_NOTHING = re.compile(r"(BEGIN|(INSERT|UPDATE|DELETE) (?!.* RETURNING ))", re.DOTALL)
 
@@ -49,8 +50,8 @@ class Sqlite:
     """Whether replicas of the service may use the same tables at the same time."""
 
     def __init__(self, url: URL) -> None:
-        if url.database:
-            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        self._path = Path(url.database or "")
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         options = {"timeout": LOCK_TIMEOUT_SECONDS, "check_same_thread": False}
         self.engine = create_engine(url, json_serializer=to_json_text, connect_args=options)
         event.listen(self.engine, "connect", self._prepare)
@@ -60,14 +61,17 @@ class Sqlite:
         """Of the connections for transactions that write, or that only read."""
         return {"writes": writes}
 
-    def _prepare(self, connection: Any, _record: Any) -> None:
+    def _prepare(self, connection: Any, record: Any) -> None:
         connection.isolation_level = None  # the driver begins no transaction by itself: `_begin` does
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")  # a 202 is a promise: a commit is on disk when it returns
+        record.info[_FILE] = self._file()
 
     def _begin(self, connection: Connection) -> None:
         # A writer locks at once: a transaction that reads first and writes later can fail with "database is locked".
         writes = connection.get_execution_options().get("writes", False)
+        if writes and connection.info[_FILE] != self._file():
+            raise DatabaseUnavailable(f"{self._path} was deleted or replaced: put it back, or restart with a backup")
         driver: Any = connection.connection.driver_connection  # past SQLAlchemy, for speed (`tuning.py`)
         driver.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
 
@@ -75,6 +79,14 @@ class Sqlite:
         """How many rows this connection has inserted, updated or deleted so far: a full disk refuses those alone."""
         driver: Any = connection.connection.driver_connection
         return int(driver.total_changes)
+
+    def _file(self) -> tuple[int, int] | None:
+        """The file that the path leads to. To a deleted one SQLite would go on writing, and all of it would be lost."""
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
     @contextlib.contextmanager
     def changing_schema(self) -> Iterator[Connection]:

@@ -41,6 +41,25 @@ async def test_a_locked_database_is_unavailable_and_recovers(tmp_path: Path, mon
         assert database.problem() is None
 
 
+async def test_nothing_is_written_to_a_file_that_is_gone(tmp_path: Path) -> None:
+    """A deleted file can be written as long as it is open, and what is written goes with its process."""
+    file, elsewhere = tmp_path / "test.db", tmp_path / "elsewhere.db"
+    async with opened(f"sqlite:///{file}") as database:
+        await database.write(write_notes, (1, "text"))
+        file.rename(elsewhere)
+        for is_replaced in (False, True):
+            if is_replaced:
+                file.touch()
+            with pytest.raises(DatabaseUnavailable, match=r"test\.db was deleted or replaced"):
+                await database.write(write_notes, (2, "text"))
+            assert "was deleted or replaced" in (database.problem() or "")
+
+        elsewhere.rename(file)
+        assert await database.write(write_notes, (2, "text")) == "wrote 2"
+        assert await database.read(count_notes, None) == 2
+        assert database.problem() is None
+
+
 async def test_a_commit_that_changes_nothing_does_not_say_that_the_database_can_be_written(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
