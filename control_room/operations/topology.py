@@ -126,6 +126,8 @@ def _table(settings: BrokerSettings, found: Difference) -> Table:
     for line in found.differs:
         if line.item not in known:
             table.add_row(escape(line.item), "", "[yellow]should not be there[/]")
+    for queue in found.others:
+        table.add_row(escape(queue), "", "[yellow]of no registered service; if it is bound, it fills up[/]")
     return table
 
 

@@ -51,11 +51,15 @@ class Differs:
 
 @dataclass(frozen=True)
 class Difference:
-    """What a broker should hold, in an order in which it can be created; what it lacks, and what differs."""
+    """What a broker should hold, in an order in which it can be created; what it lacks, and what differs.
+
+    `others`: durable queues beside it, such as those of a service that was taken out. Bound ones fill up.
+    """
 
     items: tuple[Item, ...]
     missing: tuple[Item, ...]
     differs: tuple[Differs, ...]
+    others: tuple[str, ...]
 
 
 class TopologyDiffers(Exception):
@@ -166,7 +170,12 @@ async def _compare(management: Management, expected: tuple[Item, ...]) -> Differ
         items=items,
         missing=tuple(item for item in items if str(item) not in found),
         differs=(*differs, *_surplus_partitions(expected, found)),
+        others=tuple(sorted(name for name in {*found} - {*map(str, items)} if _is_lasting_queue(name, found[name]))),
     )
+
+
+def _is_lasting_queue(item: str, properties: Mapping[str, object]) -> bool:
+    return item.startswith("queue ") and bool(properties["durable"]) and not properties["auto_delete"]
 
 
 async def _expect_exchange_types(management: Management, expected: tuple[Item, ...]) -> None:

@@ -161,6 +161,17 @@ async def test_what_goes_missing_is_put_back_though_another_item_differs(
     assert {line.item for line in (await difference(applied)).differs} == {f"queue {CHARGE}"}
 
 
+async def test_queues_beside_the_topology_are_told_unless_they_go_by_themselves(
+    applied: BrokerSettings, management: Management
+) -> None:
+    """A service that is no longer registered leaves its queue behind, and its binding fills it."""
+    await management.put("queues", applied.vhost, "loyalty_service.work", body={"durable": True})
+    await management.put("queues", applied.vhost, "a.look", body={"auto_delete": True})
+
+    assert (await difference(applied)).others == ("queue loyalty_service.work",)
+    assert await apply(applied) == ()
+
+
 @pytest_asyncio.fixture
 async def no_service_users(management: Management) -> AsyncIterator[None]:
     """Users belong to the broker, not to a virtual host: none stays behind."""
