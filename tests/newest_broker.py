@@ -26,10 +26,10 @@ CORE = (
     "tests/integration/test_consumer.py",
     PARTITIONS,
     "tests/integration/test_wire.py",
+    "tests/integration/test_stream.py",
     "tests/integration/test_topology.py",
     "tests/integration/test_parked_messages.py",
     "tests/service/test_controls.py",
-    "tests/end_to_end/test_crash_points.py",
     "tests/end_to_end/test_dead_letters.py",
     "tests/end_to_end/test_sweep.py",
 )

@@ -465,8 +465,7 @@ async def test_what_matters_is_in_sight_at_once_and_the_heading_always(link: str
     ).to_be_in_viewport()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 1600])
+@pytest.mark.parametrize(("scheme", "width"), [("dark", 360), ("light", 1600)])
 async def test_every_panel_is_accessible_and_fits(link: str, open_page: OpenPage, width: int, scheme: str) -> None:
     page = await open_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     await page.goto(link)

@@ -280,12 +280,12 @@ async def test_a_running_system_gives_no_false_alarm(system: System, rail: Rail)
     async with asyncio.TaskGroup() as group:
         ordering = group.create_task(keep_ordering())
         try:
-            reports = [await audited(system, settle_seconds=3) for _ in range(4)]
+            reports = [await audited(system, settle_seconds=3) for _ in range(2)]
         finally:
             stop.set()
             await ordering
-    assert [report.violations for report in reports] == [()] * 4
-    assert all(report.in_flight for report in reports[1:])
+    assert [report.violations for report in reports] == [(), ()]
+    assert reports[-1].in_flight
     assert (await final_audit(system)).counts["orders"] == before + len(rail.accepted)
 
 

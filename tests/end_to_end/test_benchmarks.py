@@ -84,6 +84,7 @@ async def test_a_peer_that_does_the_same_work_takes_every_order_through_all_step
     assert counts == (orders, orders, 2 * orders)
 
 
+@LONG
 @pytest.mark.timeout(400)  # six systems are started, one after the other
 @pytest.mark.usefixtures("postgres")  # to be skipped, or to fail, where it is not installed
 async def test_a_quick_round_measures_postgresql_beside_sqlite(tmp_path: Path) -> None:

@@ -49,6 +49,7 @@ Those that `test_chaos.py` injects are left to it, and their like on other targe
 """
 WITH_CHAOS = {
     ("broker-freeze", "rabbitmq"), ("connections-closed", "order_service"), ("wire-slow", WIRE),
+    ("lost-confirms", WIRE), ("wire-cut", WIRE),
     ("broker-restart", "rabbitmq"), ("freeze", "payment_service"), ("gateway-down", "simulated gateway"),
     ("database-locked", "notification_service"), ("clock-wrong", "order_service ahead"),
     ("clock-wrong", "order_service behind"),
