@@ -144,9 +144,11 @@ class Position:
     message_id: str
 
 
-Start = Literal["first", "last", "next"] | datetime | int | Position
-"""Where reading begins: at the oldest message, in the last chunk, with what comes; at a chunk that ends after a time;
-at an offset; behind a message. The broker stores and times messages in chunks."""
+Start = Literal["first"] | datetime | int | Position
+"""Where reading begins: at the oldest message; at a chunk that ends after a time; at an offset; behind a message.
+
+The broker stores and times messages in chunks. Its own "next" and "last" mean other messages after a reconnect.
+"""
 
 
 @dataclass(frozen=True, slots=True)
