@@ -33,7 +33,7 @@ _TRANSACTION_ACTIVE = 1  # libpq's PQTRANS_ACTIVE: a command is under way
 
 _PIPELINE = "pipeline"
 _CHANGES = "changes"
-_FILE = "file"
+_FILES = "files"
 
 _RETURNS_NOTHING = re.compile(r"(BEGIN|(INSERT|UPDATE|DELETE) (?!.* RETURNING ))", re.DOTALL)
 
@@ -50,8 +50,8 @@ class Sqlite:
     """Whether replicas of the service may use the same tables at the same time."""
 
     def __init__(self, url: URL) -> None:
-        self._path = Path(url.database or "")
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._paths = (Path(f"{url.database}"), Path(f"{url.database}-wal"))
+        self._paths[0].parent.mkdir(parents=True, exist_ok=True)
         options = {"timeout": LOCK_TIMEOUT_SECONDS, "check_same_thread": False}
         self.engine = create_engine(url, json_serializer=to_json_text, connect_args=options)
         event.listen(self.engine, "connect", self._prepare)
@@ -65,13 +65,14 @@ class Sqlite:
         connection.isolation_level = None  # the driver begins no transaction by itself: `_begin` does
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")  # a 202 is a promise: a commit is on disk when it returns
-        record.info[_FILE] = self._file()
+        record.info[_FILES] = self._files()
 
     def _begin(self, connection: Connection) -> None:
         # A writer locks at once: a transaction that reads first and writes later can fail with "database is locked".
         writes = connection.get_execution_options().get("writes", False)
-        if writes and connection.info[_FILE] != self._file():
-            raise DatabaseUnavailable(f"{self._path} was deleted or replaced: put it back, or restart with a backup")
+        if writes and connection.info[_FILES] != self._files():
+            files = " or ".join(map(str, self._paths))
+            raise DatabaseUnavailable(f"{files} was deleted or replaced: put it back, or restart with a backup")
         driver: Any = connection.connection.driver_connection  # past SQLAlchemy, for speed (`tuning.py`)
         driver.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
 
@@ -80,13 +81,13 @@ class Sqlite:
         driver: Any = connection.connection.driver_connection
         return int(driver.total_changes)
 
-    def _file(self) -> tuple[int, int] | None:
-        """The file that the path leads to. To a deleted one SQLite would go on writing, and all of it would be lost."""
+    def _files(self) -> list[tuple[int, int]]:
+        """The files that the paths lead to. To deleted ones SQLite would go on writing, and all of it would be lost."""
         try:
-            found = self._path.stat()
+            found = [path.stat() for path in self._paths]
         except OSError:
-            return None
-        return found.st_dev, found.st_ino
+            return []
+        return [(each.st_dev, each.st_ino) for each in found]
 
     @contextlib.contextmanager
     def changing_schema(self) -> Iterator[Connection]:

@@ -41,16 +41,17 @@ async def test_a_locked_database_is_unavailable_and_recovers(tmp_path: Path, mon
         assert database.problem() is None
 
 
-async def test_nothing_is_written_to_a_file_that_is_gone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["test.db", "test.db-wal"])
+async def test_nothing_is_written_to_a_file_that_is_gone(name: str, tmp_path: Path) -> None:
     """A deleted file can be written as long as it is open, and what is written goes with its process."""
-    file, elsewhere = tmp_path / "test.db", tmp_path / "elsewhere.db"
-    async with opened(f"sqlite:///{file}") as database:
+    file, elsewhere = tmp_path / name, tmp_path / "elsewhere"
+    async with opened(f"sqlite:///{tmp_path}/test.db") as database:
         await database.write(write_notes, (1, "text"))
         file.rename(elsewhere)
         for is_replaced in (False, True):
             if is_replaced:
                 file.touch()
-            with pytest.raises(DatabaseUnavailable, match=r"test\.db was deleted or replaced"):
+            with pytest.raises(DatabaseUnavailable, match=r"test\.db-wal was deleted or replaced"):
                 await database.write(write_notes, (2, "text"))
             assert "was deleted or replaced" in (database.problem() or "")
 
