@@ -61,20 +61,21 @@ class Sqlite:
         """Of the connections for transactions that write, or that only read."""
         return {"writes": writes}
 
-    def _prepare(self, connection: Any, record: Any) -> None:
+    def _prepare(self, connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # the driver begins no transaction by itself: `_begin` does
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")  # a 202 is a promise: a commit is on disk when it returns
-        record.info[_FILES] = self._files()
 
     def _begin(self, connection: Connection) -> None:
         # A writer locks at once: a transaction that reads first and writes later can fail with "database is locked".
         writes = connection.get_execution_options().get("writes", False)
-        if writes and connection.info[_FILES] != self._files():
+        if writes and connection.info.get(_FILES) not in (None, self._files()):
             files = " or ".join(map(str, self._paths))
             raise DatabaseUnavailable(f"{files} was deleted or replaced: put it back, or restart with a backup")
         driver: Any = connection.connection.driver_connection  # past SQLAlchemy, for speed (`tuning.py`)
         driver.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+        if writes and _FILES not in connection.info:  # an empty database has its -wal file from now on
+            connection.info[_FILES] = self._files()
 
     def changes(self, connection: Connection) -> int:
         """How many rows this connection has inserted, updated or deleted so far: a full disk refuses those alone."""

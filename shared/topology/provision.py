@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 
+from shared.contract import EVENTS
 from shared.management import Management, ManagementDenied, ManagementError
 from shared.settings import BrokerSettings
 from shared.topology import (
@@ -170,12 +171,14 @@ async def _compare(management: Management, expected: tuple[Item, ...]) -> Differ
         items=items,
         missing=tuple(item for item in items if str(item) not in found),
         differs=(*differs, *_surplus_partitions(expected, found)),
-        others=tuple(sorted(name for name in {*found} - {*map(str, items)} if _is_lasting_queue(name, found[name]))),
+        others=tuple(sorted(name for name in {*found} - {*map(str, items)} if _is_forgotten(name, found[name]))),
     )
 
 
-def _is_lasting_queue(item: str, properties: Mapping[str, object]) -> bool:
-    return item.startswith("queue ") and bool(properties["durable"]) and not properties["auto_delete"]
+def _is_forgotten(item: str, properties: Mapping[str, object]) -> bool:
+    """Whether it is a queue that stays for ever. The stream of events does not fill up while nothing is to be kept."""
+    is_lasting = bool(properties.get("durable")) and not properties.get("auto_delete")
+    return item.startswith("queue ") and item != f"queue {EVENTS}" and is_lasting
 
 
 async def _expect_exchange_types(management: Management, expected: tuple[Item, ...]) -> None:

@@ -15,6 +15,7 @@ import pytest_asyncio
 from pika.adapters.blocking_connection import BlockingChannel
 
 from control_room.launcher.broker import PrivateBroker
+from shared.contract import EVENTS
 from shared.management import Management, ManagementUnavailable
 from shared.settings import BrokerSettings
 from shared.topology import dead_queue
@@ -167,6 +168,7 @@ async def test_queues_beside_the_topology_are_told_unless_they_go_by_themselves(
     """A service that is no longer registered leaves its queue behind, and its binding fills it."""
     await management.put("queues", applied.vhost, "loyalty_service.work", body={"durable": True})
     await management.put("queues", applied.vhost, "a.look", body={"auto_delete": True})
+    await management.put("queues", applied.vhost, EVENTS, body={"durable": True})
 
     assert (await difference(applied)).others == ("queue loyalty_service.work",)
     assert await apply(applied) == ()
