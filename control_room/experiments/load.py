@@ -12,6 +12,8 @@ from typing import cast
 from urllib.parse import urlsplit
 
 CONNECT_TIMEOUT_SECONDS = 5.0
+IDLE_SECONDS = 15.0
+"""A connection is not used again after this time: a service closes it after 30 s, perhaps under the next request."""
 LONGEST_HEAD_BYTES = 64 * 1024
 END_OF_HEAD = b"\r\n\r\n"
 LENGTH = b"\r\ncontent-length:"
@@ -115,7 +117,7 @@ class Connections:
 
     def __init__(self, url: str, limit: int = 100) -> None:
         self._address = address_of(url)
-        self._idle: list[Connection] = []
+        self._idle: list[tuple[float, Connection]] = []  # since when
         self._free = asyncio.Semaphore(limit)
 
     async def ask(self, request: bytes, timeout_seconds: float = 10.0) -> Answer:
@@ -131,7 +133,7 @@ class Connections:
     def close(self) -> None:
         """Close the idle connections."""
         while self._idle:
-            self._idle.pop().close()
+            self._idle.pop()[1].close()
 
     async def _ask(self, request: bytes) -> Answer:
         connection = self._take_idle() or await Connection.to(*self._address)
@@ -145,14 +147,16 @@ class Connections:
         if answer.is_last:
             connection.close()
         else:
-            self._idle.append(connection)
+            self._idle.append((asyncio.get_running_loop().time(), connection))
         return answer
 
     def _take_idle(self) -> Connection | None:
+        oldest = asyncio.get_running_loop().time() - IDLE_SECONDS
         while self._idle:
-            connection = self._idle.pop()
-            if connection.is_open:  # the server closes what was idle too long
+            since, connection = self._idle.pop()
+            if connection.is_open and since > oldest:
                 return connection
+            connection.close()
         return None
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.load.closed import run_load
+from control_room.experiments import load
 from control_room.experiments.chaos.customers import CANCELLATIONS, JOURNAL, Cancellations, SteadyCustomers
 from control_room.experiments.chaos.watch import OpenOrders
 from control_room.experiments.load import AnswerLost, Connections, post
@@ -107,6 +108,17 @@ async def test_requests_one_after_the_other_share_a_connection(reply: Reply) -> 
     assert server.connections == 1
     assert server.requests == [request] * 5
     assert b'Idempotency-Key: "k"\r\n' in request
+
+
+async def test_a_connection_is_not_used_after_a_time_at_which_the_server_may_close_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(load, "IDLE_SECONDS", 0.0)
+    async with served() as (server, connections):
+        for _ in range(3):
+            await connections.ask(post(server.url, b"", {}))
+        await eventually(lambda: server.closed == 2, 2, "the connections before to be closed")
+    assert server.connections == 3
 
 
 @pytest.mark.parametrize("reply", [twice, answering(ACCEPTED.replace(b"X-Seen: yes", b"Connection: close"))])

@@ -101,7 +101,7 @@ async def test_a_commit_that_did_not_go_through_is_made_up_for(postgres: Private
 async def test_the_connection_to_a_server_that_never_answers_is_cut(
     postgres: PrivatePostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database_module, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(database_module, "ANSWER_SECONDS", 3.0)  # in which a server that answers has done so
     monkeypatch.setattr(database_module, "PROBE_SECONDS", 0.1)
     async with opened(postgres) as (database, cut):
         cut.after, cut.cuts, cut.keeps_open = b"INSERT INTO orders", 1, True
