@@ -156,7 +156,7 @@ async def test_a_publisher_whose_node_goes_away_uses_another_at_once(nodes: Node
 async def test_a_publisher_that_waits_for_confirms_in_vain_goes_to_another_node(
     nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publisher_module, "CONFIRM_TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(publisher_module, "CONFIRM_TIMEOUT_SECONDS", 2.0)
     async with ready(Publisher(nodes.settings.rabbitmq_url, "waits", exchanges=["orders"])) as publisher:
         first = nodes.used_by("waits publisher")
         nodes.proxies[first].blackhole()
