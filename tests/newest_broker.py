@@ -37,6 +37,7 @@ CORE = (
 ALONE = (f"{PARTITIONS}::test_a_key_keeps_its_partition_and_its_sequence_when_the_broker_starts_again",)
 """The broker is started again in them."""
 ON_A_NODE_OF_THEIR_OWN = (
+    "tests/integration/test_publisher.py::test_a_message_whose_confirm_never_comes_has_an_unknown_outcome",
     "tests/integration/test_stream.py::test_a_stream_goes_on_after_its_node_was_killed",
     "tests/integration/test_topology.py::test_keep_goes_on_after_the_broker_was_away",
 )

@@ -127,7 +127,7 @@ def _table(settings: BrokerSettings, found: Difference) -> Table:
         if line.item not in known:
             table.add_row(escape(line.item), "", "[yellow]should not be there[/]")
     for queue in found.others:
-        table.add_row(escape(queue), "", "[yellow]of no registered service; if it is bound, it fills up[/]")
+        table.add_row(escape(queue), "", "[yellow]not part of it; bound, and without a consumer, it fills up[/]")
     return table
 
 
